@@ -1,0 +1,166 @@
+"""The command line: thin. Every command calls one function of the package and prints what it returns."""
+
+import json as json_format
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from . import __version__
+from .mixers import MIXERS, Mixer, make
+from .settings import Settings
+from .target import CRITERIA
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0, 1 for a run that failed, 2 for bad input."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv == ["--version"]:
+        print(__version__)
+        return 0
+    try:
+        command = tyro.extras.subcommand_cli_from_dict(
+            {"demo": demo, "train": _train_command(_named_method(argv)), "evaluate": evaluate, "methods": methods,
+             "datasets": datasets},
+            args=argv, prog="catchup", description="Catch-up Mix (AAAI 2024) on any CNN, and what it is compared with.",
+            config=(tyro.conf.OmitArgPrefixes,))
+    except (ValueError, OSError) as error:
+        return _failed(error, 2)
+    except FloatingPointError as error:
+        return _failed(error, 1)
+    except KeyboardInterrupt:
+        return _failed("stopped; finished epochs are kept, go on with --resume", 130)
+    return command or 0
+
+
+def demo(out: Path = Path("runs/demo"), json: bool = False) -> None:
+    """Train the baseline and Catch-up Mix on few digits, three paired seeds, and compare them. Under a minute.
+
+    Args:
+        out: Folder for the figures and results.json; files of an earlier demo there are replaced.
+        json: Print the results as JSON instead of a table.
+    """
+    from .demo import report, run
+
+    results = run(out, progress=not json)
+    print(json_format.dumps(results) if json else report(results, out))
+
+
+def evaluate(run_dir: tyro.conf.Positional[Path], tests: str = "clean,fgsm,pgd,feature-drop",
+             data_dir: str | None = None, device: Literal["auto", "cpu"] = "auto", json: bool = False) -> None:
+    """Measure a trained run and leave evaluation.json in its folder.
+
+    Args:
+        run_dir: The folder that `catchup train` filled.
+        tests: Which measurements, separated by commas.
+        data_dir: Where the data are now, if not where they were in training.
+        device: auto takes a GPU if there is one.
+        json: Print the evaluation as JSON instead of a table.
+    """
+    from .evaluate import evaluate as measure
+
+    row = measure(run_dir, tuple(tests.split(",")), data_dir=data_dir, device=device, progress=not json)
+    if json:
+        return print(json_format.dumps(row))
+    for name in ("top1_error", "top5_error", "fgsm_error", "pgd_error"):
+        if row[name] is not None:
+            print(f"{name:12} {row[name]:6.2f} %")
+    print(f"all of it: {run_dir / 'evaluation.json'}")
+
+
+def methods(json: bool = False) -> None:
+    """List the training methods and their settings.
+
+    Args:
+        json: Print JSON instead of a table.
+    """
+    rows = [{"method": name, "about": kind.about, "settings": {field.name: _default(field) for field in _own(kind)}}
+            for name, kind in MIXERS.items()]
+    if json:
+        return print(json_format.dumps(rows, default=str))
+    for row in rows:
+        print(f"{row['method']:12} {row['about']}")
+        print(" " * 13 + "  ".join(f"--{key.replace('_', '-')} {value}" for key, value in row["settings"].items()))
+
+
+def datasets(data_dir: str = "data", json: bool = False) -> None:
+    """List the data sets, where they come from, and which are there already.
+
+    Args:
+        data_dir: Where data sets are kept.
+        json: Print JSON instead of a table.
+    """
+    from .data import describe
+
+    rows = [row._asdict() for row in describe(data_dir)]
+    if json:
+        return print(json_format.dumps(rows))
+    for row in rows:
+        print("  ".join(f"{value}" for value in row.values()))
+
+
+def _train_command(method: str):
+    """The `train` command, with the settings of `method` among its options."""
+    kind = MIXERS[method]
+    run_options = _options("run", [field for field in fields(Settings) if field.name != "method_settings"], Settings)
+    method_options = _options(f"method {method}", _own(kind), kind)
+
+    def train(out: Path, run: run_options, method_settings: method_options, resume: bool = False, json: bool = False) -> None:
+        """Train one model with one method; `--method NAME --help` shows that method's settings too.
+
+        Args:
+            out: Folder of the run: run.json, metrics.jsonl and the checkpoint go there.
+            resume: Go on after the last finished epoch of the run in that folder.
+            json: Print the result as JSON.
+        """
+        from .train import train as train_run
+
+        settings = Settings(**vars(run), method_settings=vars(method_settings))
+        result = train_run(settings, out, resume=resume, progress=not json)
+        if json:
+            return print(json_format.dumps({"out": str(out), **result.summary}))
+        s = result.summary
+        print(f"top-1 error: last {s['last_error_percent']:.2f} %, best {s['best_error_percent']:.2f} %, "
+              f"median of the last ten epochs {s['median10_error_percent']:.2f} %  ({s['time_s']:.0f} s)")
+        print(f"next: catchup evaluate {out}")
+
+    return train
+
+
+def _named_method(argv: Sequence[str]) -> str:
+    """The method that the arguments of `train` name, so that its settings can be offered; unknown names are refused."""
+    for here, following in zip(argv, [*argv[1:], ""]):
+        name = following if here == "--method" else here.removeprefix("--method=")
+        if here == "--method" or here != name:
+            make(name)
+            return name
+    return next(field.default for field in fields(Settings) if field.name == "method")
+
+
+def _own(kind: type[Mixer]) -> list[Field]:
+    """The settings of a method that the command line offers; its seed is the run's."""
+    return [field for field in fields(kind) if field.name != "seed"]
+
+
+def _options(title: str, chosen: list[Field], documented: type) -> type:
+    """A dataclass of these fields for tyro, with the help from the docstrings of the class and its bases."""
+    from docstring_parser import parse
+
+    helps = {param.arg_name: param.description for base in reversed(documented.__mro__) if base.__doc__
+             for param in parse(base.__doc__).params}
+    types = {"criterion": Literal[CRITERIA]}
+    options = [(field.name, Annotated[types.get(field.name, field.type), tyro.conf.arg(help=helps.get(field.name))], field)
+               for field in chosen]
+    return make_dataclass(title, options, kw_only=True)
+
+
+def _default(field: Field):
+    return field.default_factory() if field.default is MISSING else field.default
+
+
+def _failed(error: object, code: int) -> int:
+    print(f"catchup: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,11 @@
+"""Labelled images by name, whole in memory as uint8, and what training does to them batch by batch.
+
+`load` reads a data set, `subset` keeps a balanced part of it, `augment` crops, flips and normalises on the training
+device. Nothing is downloaded before `load` is called with the name of a set that is not there.
+"""
+
+from catchup.data.augment import Augmentation
+from catchup.data.images import Dataset, Images, subset
+from catchup.data.sources import SourceRow, describe, load, names
+
+__all__ = ["Augmentation", "Dataset", "Images", "SourceRow", "describe", "load", "names", "subset"]

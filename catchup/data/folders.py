@@ -1,0 +1,123 @@
+"""Which files a folder of images holds and what each one shows: two layouts, read without opening an image.
+
+Class folders: `train/<class>/…` and `test/<class>/…` or `val/<class>/…`, the layout of torchvision's ImageFolder.
+Tiny-ImageNet, as published by Stanford's CS231n: `wnids.txt`, `train/<wnid>/images/…`, `val/images/…` with the labels
+in `val/val_annotations.txt`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True)
+class Split:
+    """The image files of one split and the class of each."""
+
+    files: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a data set under `root`; labels are positions in `classes`."""
+
+    root: Path
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+
+
+def class_folders(root: Path) -> Listing:
+    """The layout of one folder per class; `test/` is taken where there are both `test/` and `val/`.
+
+    Classes are the folders in `train/`, sorted by name. Images may lie deeper inside a class folder; files with other
+    endings than those of `SUFFIXES`, and names that start with a dot, are passed over.
+
+    Raises:
+        FileNotFoundError: if `root`, its `train/`, or both `test/` and `val/` are missing.
+        ValueError: if there are fewer than two classes, a class folder without images, or a test class that the
+            training images lack.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    if not (root / "train").is_dir():
+        raise FileNotFoundError(f"{root} has no folder train/ with one folder of images per class")
+    test = next((root / split for split in ("test", "val") if (root / split).is_dir()), None)
+    if test is None:
+        raise FileNotFoundError(f"{root} has neither a folder test/ nor a folder val/")
+    classes = _folder_names(root / "train")
+    if len(classes) < 2:
+        raise ValueError(f"{root / 'train'} needs one folder for each of at least 2 classes, "
+                         f"got {', '.join(classes) or 'none'}")
+    unknown = [name for name in _folder_names(test) if name not in classes]
+    if unknown:
+        raise ValueError(f"{test} holds the class {unknown[0]!r}, which {root / 'train'} lacks")
+    return Listing(root, classes, _split(root / "train", classes), _split(test, classes))
+
+
+def tiny_imagenet(root: Path) -> Listing:
+    """The official Tiny-ImageNet layout, any number of images and classes; classes in the order of `wnids.txt`.
+
+    Raises:
+        FileNotFoundError: if a file or folder of the layout is missing.
+        ValueError: if a class has no training images, or an annotation names an absent image or an unknown class.
+    """
+    for part in ("wnids.txt", "train", "val/images", "val/val_annotations.txt"):
+        if not (root / part).exists():
+            raise FileNotFoundError(f"{root} is not the official Tiny-ImageNet layout: it has no {part} "
+                                    f"(class folders are read as folder:{root})")
+    classes = tuple((root / "wnids.txt").read_text(encoding="utf-8").split())
+    if len(classes) < 2:
+        raise ValueError(f"{root / 'wnids.txt'} must name at least 2 classes, got {len(classes)}")
+    repeated = [wnid for place, wnid in enumerate(classes) if wnid in classes[:place]]
+    if repeated:
+        raise ValueError(f"{root / 'wnids.txt'} names {repeated[0]!r} more than once")
+    missing = [wnid for wnid in classes if not (root / "train" / wnid).is_dir()]
+    if missing:
+        raise FileNotFoundError(f"{root / 'train'} has no folder for the class {missing[0]!r} of wnids.txt")
+    return Listing(root, classes, _split(root / "train", classes), _annotated(root / "val", classes))
+
+
+def _folder_names(folder: Path) -> tuple[str, ...]:
+    """The folders in `folder`, sorted."""
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+
+
+def _split(folder: Path, classes: tuple[str, ...]) -> Split:
+    """The images of every class that has a folder."""
+    files, labels = [], []
+    for label, name in enumerate(classes):
+        if not (folder / name).is_dir():
+            continue
+        found = sorted(path for path in (folder / name).rglob("*")
+                       if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+        if not found:
+            raise ValueError(f"the class folder {folder / name} holds no images")
+        files += found
+        labels += [label] * len(found)
+    if not files:
+        raise ValueError(f"{folder} holds no class folders")
+    return Split(tuple(files), tuple(labels))
+
+
+def _annotated(folder: Path, classes: tuple[str, ...]) -> Split:
+    """The images that `val_annotations.txt` lists, in its order; a line is name, wnid and box, parted by tabs."""
+    position = {wnid: label for label, wnid in enumerate(classes)}
+    present = {path.name for path in (folder / "images").iterdir()}
+    names, labels = [], []
+    text = (folder / "val_annotations.txt").read_text(encoding="utf-8")
+    for number, line in enumerate(text.splitlines(), start=1):
+        name, wnid = [*line.split("\t"), ""][:2]
+        if name not in present:
+            raise ValueError(f"{folder / 'val_annotations.txt'} names {name!r} in line {number}, "
+                             f"which is not in {folder / 'images'}")
+        if wnid not in position:
+            raise ValueError(f"{folder / 'val_annotations.txt'} gives {name} the class {wnid!r} in line {number}, "
+                             f"which is not in wnids.txt")
+        names.append(name)
+        labels.append(position[wnid])
+    if not names:
+        raise ValueError(f"{folder / 'val_annotations.txt'} lists no images")
+    return Split(tuple(folder / "images" / name for name in names), tuple(labels))

@@ -1,0 +1,170 @@
+"""Labelled images resident in memory, the data set made of two such sets, and balanced subsets of one."""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor
+
+from catchup.data.augment import Augmentation
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images and their labels, all in memory on one device.
+
+    Args:
+        pixels: (N, C, H, W) uint8, N, C, H, W >= 1.
+        labels: (N,) int64 in [0, len(classes)), on the same device.
+        classes: the name of each class, all different.
+    Raises:
+        ValueError: if a dtype, a shape, a device or a label is not so.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        pixels, labels = self.pixels, self.labels
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.numel() == 0:
+            raise ValueError(f"pixels must be uint8 (N, C, H, W), not empty, got {pixels.dtype} {tuple(pixels.shape)}")
+        if labels.dtype != torch.int64 or labels.shape != pixels.shape[:1]:
+            raise ValueError(f"labels must be int64 ({len(pixels)},), got {labels.dtype} {tuple(labels.shape)}")
+        if labels.device != pixels.device:
+            raise ValueError(f"pixels and labels must be on one device, got {pixels.device} and {labels.device}")
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must be different names, at least one, got {self.classes}")
+        low, high = (int(bound) for bound in labels.aminmax())
+        if low < 0 or high >= len(self.classes):
+            raise ValueError(f"labels must lie in [0, {len(self.classes) - 1}], got {low} to {high}")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def to(self, device: torch.device | str) -> "Images":
+        """The same images on `device`."""
+        return self._with(self.pixels.to(device), self.labels.to(device))
+
+    def take(self, indices: Tensor | Sequence[int]) -> "Images":
+        """The images at `indices`, in that order; repeats are allowed.
+
+        Args:
+            indices: (K,) integers in [0, N), K >= 1.
+        Raises:
+            ValueError: if `indices` is empty or holds no integers. IndexError: if an index is out of range.
+        """
+        index = torch.as_tensor(indices, device=self.pixels.device)
+        if index.ndim != 1 or len(index) == 0 or index.dtype in (torch.bool, torch.uint8) or index.is_floating_point():
+            raise ValueError(f"indices must be (K,) integers, at least one, got {index.dtype} {tuple(index.shape)}")
+        return self._with(self.pixels[index], self.labels[index])
+
+    def _with(self, pixels: Tensor, labels: Tensor) -> "Images":
+        """The same classes over tensors cut from checked ones: checking again would make every step wait for the GPU."""
+        images = copy.copy(self)
+        object.__setattr__(images, "pixels", pixels)
+        object.__setattr__(images, "labels", labels)
+        return images
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set ready to train on.
+
+    Args:
+        name: as `load` took it.
+        train, test: images of one shape and with the same classes.
+        mean, std: one number per channel, of pixels scaled to [0, 1]; std > 0.
+        augmentation: what the training images go through.
+    Raises:
+        ValueError: if train and test differ in classes or shape, or mean and std do not fit.
+    """
+
+    name: str
+    train: Images
+    test: Images
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation
+
+    def __post_init__(self) -> None:
+        if self.train.classes != self.test.classes:
+            raise ValueError(f"train and test need the same classes, got {len(self.train.classes)} and "
+                             f"{len(self.test.classes)} that differ in name or order")
+        shape, other = tuple(self.train.pixels.shape[1:]), tuple(self.test.pixels.shape[1:])
+        if shape != other:
+            raise ValueError(f"train and test images need one shape (C, H, W), got {shape} and {other}")
+        if len(self.mean) != shape[0] or len(self.std) != shape[0]:
+            raise ValueError(f"mean and std need one number for each of {shape[0]} channels, "
+                             f"got {self.mean} and {self.std}")
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"every std must be greater than 0 (a channel that never varies teaches nothing), "
+                             f"got {self.std}")
+
+    def with_train(self, train: Images) -> "Dataset":
+        """The same data set with other training images of the same classes and shape."""
+        return dataclasses.replace(self, train=train)
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same data set on `device`."""
+        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def subset(images: Images, amount: float | int, seed: int) -> Images:
+    """A balanced, seeded part of `images`, in their order: `images.take(subset_indices(…))`.
+
+    Raises:
+        ValueError: as `subset_indices`.
+    """
+    return images.take(subset_indices(images, amount, seed))
+
+
+def subset_indices(images: Images, amount: float | int, seed: int) -> Tensor:
+    """Which images a balanced subset keeps.
+
+    One shuffle by `seed` ranks the images of every class and the first ones are kept: a smaller subset lies inside a
+    larger one of the same seed, and whatever is trained with that seed sees the same images.
+
+    Args:
+        amount: a float is the share of each class, in (0, 1], rounded to the nearest count (halves up);
+            an integer is the number of images of each class, >= 1. So 1.0 is everything and 1 one image of each.
+        seed: any integer.
+    Returns:
+        (K,) int64 on the CPU, ascending.
+    Raises:
+        ValueError: if `amount` is out of range, asks for more than a class has, or would leave a class empty.
+    """
+    labels = images.labels.cpu()
+    counts = labels.bincount(minlength=len(images.classes))
+    kept = _kept_counts(counts, amount, images.classes)
+    return (_ranks(labels, counts, seed) < kept[labels]).nonzero()[:, 0]
+
+
+def _kept_counts(counts: Tensor, amount: float | int, classes: tuple[str, ...]) -> Tensor:
+    """(len(classes),) int64: how many of the `counts` images of every class `amount` keeps."""
+    if isinstance(amount, bool) or not isinstance(amount, Real):
+        raise ValueError(f"a subset is a share in (0, 1] or a number of images per class, got {amount!r}")
+    fewest = int(counts.min())
+    scarce = f"class {classes[int(counts.argmin())]!r} has {fewest}"
+    if isinstance(amount, Integral):
+        if not 1 <= amount <= fewest:
+            raise ValueError(f"images per class must be at least 1 and no more than there are, got {amount}; {scarce}")
+        return torch.full_like(counts, int(amount))
+    if not 0 < amount <= 1:
+        raise ValueError(f"a share must lie in (0, 1], got {amount} (an integer means images per class)")
+    kept = torch.tensor([math.floor(amount * count + 0.5) for count in counts.tolist()])
+    if int(kept.min()) == 0:
+        raise ValueError(f"a share of {amount} would leave a class without images; {scarce}")
+    return kept
+
+
+def _ranks(labels: Tensor, counts: Tensor, seed: int) -> Tensor:
+    """(N,) int64: the place of each image among the `counts` of its class after a shuffle by `seed`."""
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)  # where the class of each place begins
+    return torch.empty_like(labels).scatter_(0, by_class, torch.arange(len(labels)) - first)

@@ -1,0 +1,173 @@
+"""From a request to a `Dataset`: one function for each kind of source, and the download they share."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from catchup.data.augment import Augmentation
+from catchup.data.decode import decoded
+from catchup.data.folders import Listing, class_folders, tiny_imagenet
+from catchup.data.images import Dataset, Images, subset_indices
+
+# What AlignMixup's public code takes for CIFAR-100 and Tiny-ImageNet alike; taken for CIFAR-10 too.
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+TINY_FOLDER = "tiny-imagenet-200"
+TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `load` was asked for; `path` is what follows the colon of the name, None without a colon."""
+
+    name: str
+    path: Path | None
+    data_dir: Path
+    image_size: int | None
+    skip_unreadable: bool
+    progress: bool
+
+
+def read_digits(request: Request) -> Dataset:
+    """scikit-learn's 1 797 handwritten digits, (1, 8, 8); 50 of each class are the test images, always the same ones."""
+    from sklearn.datasets import load_digits
+
+    stored = load_digits()
+    pixels = torch.from_numpy((stored.images * (255 / 16)).round().astype(np.uint8))[:, None]
+    labels = torch.from_numpy(stored.target).to(torch.int64)
+    every = Images(_resized(pixels, request.image_size), labels, tuple(str(digit) for digit in range(10)))
+    test = subset_indices(every, 50, seed=0)
+    train = torch.ones(len(every), dtype=torch.bool).index_fill(0, test, False).nonzero()[:, 0]
+    mean, std = channel_statistics(every.take(train).pixels)
+    augmentation = Augmentation(pad=_pad(1, 8, request.image_size))
+    return Dataset(request.name, every.take(train), every.take(test), mean, std, augmentation)
+
+
+def read_cifar(request: Request) -> Dataset:
+    """CIFAR-10 or CIFAR-100, (3, 32, 32), from the published Python archive, downloaded if it is absent."""
+    from torchvision import datasets
+
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.name]
+    folder = request.data_dir / kind.base_folder
+    if not folder.is_dir():
+        download(kind.url, kind.tgz_md5, kind.filename, kind.base_folder, request.data_dir)
+    try:
+        parts = [kind(request.data_dir, train=train, download=False) for train in (True, False)]
+    except RuntimeError as error:
+        raise ValueError(f"{folder} is damaged: a file is missing or its checksum is wrong; "
+                         f"remove the folder to have it made again") from error
+    train, test = (_cifar_images(part, request.image_size) for part in parts)
+    augmentation = Augmentation(pad=_pad(4, 32, request.image_size), flip=True)
+    return Dataset(request.name, train, test, CIFAR_MEAN, CIFAR_STD, augmentation)
+
+
+def read_tiny_imagenet(request: Request) -> Dataset:
+    """Tiny-ImageNet, (3, 64, 64), from its official layout, downloaded if it is absent and no path was given."""
+    if request.path is not None:
+        root = tiny_root(request.path) or request.path
+    else:
+        root = tiny_root(request.data_dir) or request.data_dir / TINY_FOLDER
+        if not root.is_dir():
+            download(TINY_URL, TINY_MD5, f"{TINY_FOLDER}.zip", TINY_FOLDER, request.data_dir)
+    train, test = _decoded_splits(tiny_imagenet(root), request)
+    augmentation = Augmentation(pad=_pad(4, 64, request.image_size), flip=True)
+    return Dataset(request.name, train, test, CIFAR_MEAN, CIFAR_STD, augmentation)
+
+
+def read_folder(request: Request) -> Dataset:
+    """Any class folders; mean and std are those of the training pixels, the crop moves by an eighth of the height."""
+    if request.path is None:
+        raise ValueError(f"the data set {request.name!r} needs the folder to read, as in folder:PATH")
+    train, test = _decoded_splits(class_folders(request.path), request)
+    mean, std = channel_statistics(train.pixels)
+    return Dataset(request.name, train, test, mean, std, Augmentation(pad=train.pixels.shape[2] // 8, flip=True))
+
+
+def tiny_root(folder: Path) -> Path | None:
+    """`folder` or its `tiny-imagenet-200/`, whichever holds `wnids.txt`."""
+    return next((root for root in (folder, folder / TINY_FOLDER) if (root / "wnids.txt").is_file()), None)
+
+
+def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel of (N, C, H, W) uint8, of values in [0, 1], over all pixels.
+
+    Exact: counted in integers over the 256 values, 1 024 images at a time.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in pixels.unbind(1):
+        counts = sum(part.flatten().bincount(minlength=256) for part in channel.split(1024)).double()
+        mean = (counts * values).sum() / counts.sum()
+        means.append(float(mean))
+        stds.append(float(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt()))
+    return tuple(means), tuple(stds)
+
+
+def download(url: str, md5: str, archive: str, folder: str, data_dir: Path) -> None:
+    """Put `folder` into `data_dir`, whole or not at all, from the archive there or else from `url`.
+
+    Raises:
+        FileNotFoundError: if that fails; the message says what to put where.
+    """
+    from torchvision.datasets.utils import check_integrity, download_and_extract_archive, extract_archive
+
+    made = [path for path in (data_dir, *data_dir.parents) if not path.exists()]
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=data_dir, prefix=".catchup-download-") as work:
+            if check_integrity(data_dir / archive, md5):
+                extract_archive(str(data_dir / archive), work)
+            else:
+                download_and_extract_archive(url, work, filename=archive, md5=md5)
+            os.replace(Path(work) / folder, data_dir / folder)
+    except (OSError, RuntimeError) as error:
+        if (data_dir / folder).is_dir():  # another process was quicker
+            return
+        for path in made:
+            if path.is_dir():
+                path.rmdir()
+        raise FileNotFoundError(f"{url} could not be downloaded ({error}); put the file {archive}, "
+                                f"or the folder {folder} out of it, into {data_dir}") from error
+
+
+def _cifar_images(part, image_size: int | None) -> Images:
+    """A torchvision CIFAR part as `Images`; it holds (N, H, W, C)."""
+    pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
+    return Images(_resized(pixels, image_size), torch.tensor(part.targets), tuple(part.classes))
+
+
+def _decoded_splits(listing: Listing, request: Request) -> tuple[Images, Images]:
+    """Both splits, decoded together: one size, one number of channels, one cache."""
+    files = listing.train.files + listing.test.files
+    pixels, skipped = decoded(
+        listing.root, files, image_size=request.image_size, skip_unreadable=request.skip_unreadable,
+        progress=request.progress,
+    )
+    readable = np.delete(np.arange(len(files)), skipped)
+    labels = torch.tensor(listing.train.labels + listing.test.labels)[torch.from_numpy(readable)]
+    border = int((readable < len(listing.train.files)).sum())
+    empty = set(range(len(listing.classes))) - set(labels[:border].tolist())
+    if empty:
+        raise ValueError(f"the class {listing.classes[min(empty)]!r} has no readable training image in {listing.root}")
+    if border == len(labels):
+        raise ValueError(f"{listing.root} has no readable test image")
+    both = torch.from_numpy(pixels)
+    return tuple(Images(both[part], labels[part], listing.classes) for part in (slice(border), slice(border, None)))
+
+
+def _resized(pixels: Tensor, image_size: int | None) -> Tensor:
+    """(N, C, H, H) uint8 brought to (N, C, image_size, image_size), bilinear and antialiased."""
+    if image_size in (None, pixels.shape[2]):
+        return pixels
+    return F.interpolate(pixels, size=(image_size, image_size), mode="bilinear", antialias=True)
+
+
+def _pad(pad: int, side: int, image_size: int | None) -> int:
+    """The padding of images of `side` pixels, in proportion where they are brought to another size."""
+    return pad if image_size is None else max(1, round(pad * image_size / side))

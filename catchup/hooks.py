@@ -1,0 +1,144 @@
+"""Looking into a model and changing what a layer passes on, for the length of a `with` block and no longer.
+
+Nothing here knows a mixing method: a hook gets a function from tensor to tensor. Hooks are global state of a module, so
+they are set on entering, removed on leaving, and a layer that was named but did not run is an error, never silence.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import find_blocks, unwrap
+from .choices import misfit
+
+COMPILED = (
+    "the model is compiled as a whole (torch.compile), and a compiled model skips hooks; "
+    "compile its blocks instead: catchup.compile_blocks(model)"
+)
+
+
+@contextmanager
+def edited(model: nn.Module, layer: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside the block, `layer` of `model` returns `edit(output)`; afterwards the model is as it was, also on error.
+
+    Args:
+        model: any module, also wrapped for DDP.
+        layer: qualified name of a submodule, as in `model.named_modules()` of the unwrapped model.
+        edit: what becomes of the layer's output. Runs in the forward pass, so autograd sees it.
+    Raises:
+        ValueError: before any hook is set, if there is no such layer.
+        RuntimeError: if the model cannot be edited by hooks (compiled as a whole, DataParallel), if the layer runs
+            inside activation checkpointing (its recomputation would miss the edit), or if on leaving it turns out
+            that the layer did not run exactly once.
+    """
+    module = _editable(model, layer)
+    outside, calls, active = _grad_state(), [], True
+
+    def hook(_module, _args, output):
+        if not active:  # a compiler may have kept a stale reference: it must do nothing
+            return None
+        if _grad_state() != outside:
+            raise RuntimeError(f"layer {layer!r} runs inside activation checkpointing, whose recomputation would miss "
+                               "the edit; name a layer outside it, or one that contains the checkpointed part")
+        calls.append(layer)
+        return edit(output)
+
+    if "torch._dynamo" in sys.modules:  # where forward functions are compiled, the hook itself stays plain Python
+        hook = torch.compiler.disable(hook)
+    try:
+        with module.register_forward_hook(hook):
+            yield
+    finally:
+        active = False
+    if len(calls) != 1:
+        times = "did not run" if not calls else f"ran {len(calls)} times"
+        raise RuntimeError(f"layer {layer!r} {times} in this forward pass; it has to run exactly once to be mixed. "
+                           "Name another block (catchup.find_blocks lists them)")
+
+
+@contextmanager
+def captured(model: nn.Module, *layers: str) -> Iterator[dict[str, list[Tensor]]]:
+    """Inside the block, collects what the named layers return: {name: [one detached tensor per call]}."""
+    modules = {layer: submodule(model, layer) for layer in layers}  # a wrong name fails before any hook exists
+    seen: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    handles = [
+        module.register_forward_hook(lambda _m, _a, output, layer=layer: seen[layer].append(output.detach()))
+        for layer, module in modules.items()
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside the block the model is in evaluation mode; afterwards every submodule is back in the mode it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def count_hooks(model: nn.Module) -> int:
+    """Number of hooks of any kind on the model and all its submodules."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options) -> nn.Module:
+    """The model, its blocks compiled one by one, so that hooks between them still run.
+
+    Args:
+        model: the plain (not compiled) model; changed in place and returned.
+        blocks: qualified names; by default what `find_blocks` finds.
+        options: passed to `torch.compile` (`mode=`, `backend=`, …).
+    """
+    for name in blocks or find_blocks(model):
+        module = submodule(model, name)
+        module.forward = torch.compile(module.forward, **options)  # forward only: the hooks around it stay outside
+    return model
+
+
+def submodule(model: nn.Module, layer: str) -> nn.Module:
+    """The submodule of that qualified name in the unwrapped model; ValueError with the nearest name if there is none."""
+    try:
+        return unwrap(model).get_submodule(layer)
+    except AttributeError:
+        names = [name for name, _ in unwrap(model).named_modules() if name]
+        raise ValueError(misfit("layer", layer, names)) from None
+
+
+def _editable(model: nn.Module, layer: str) -> nn.Module:
+    """The submodule `layer`, if a forward hook on it would really run."""
+    module = submodule(model, layer)
+    if any(isinstance(part, nn.DataParallel) for part in _wrappers(model)):
+        raise RuntimeError("DataParallel splits the batch inside the model, so pairs cannot be mixed; "
+                           "use DistributedDataParallel or one device")
+    path = [unwrap(model).get_submodule(layer.rsplit(".", n)[0] if n else layer) for n in range(layer.count(".") + 1)]
+    for part in (*_wrappers(model), unwrap(model), *path):
+        if hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None:
+            raise RuntimeError(COMPILED)
+    return module
+
+
+def _wrappers(model: nn.Module) -> list[nn.Module]:
+    """The wrappers around the model, outermost first."""
+    found, bare = [], unwrap(model)
+    while model is not bare:
+        found.append(model)
+        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    return found
+
+
+def _grad_state() -> tuple[bool, bool]:
+    """Is autograd on, and does something intercept what it saves? Checkpointing changes one of the two."""
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # private: absent means unknown
+    return torch.is_grad_enabled(), top is not None and top(True) is not None

@@ -1,0 +1,50 @@
+"""What a model says of resident images: logits and errors, in evaluation mode, batch by batch."""
+
+import torch
+from torch import Tensor, nn
+
+from .data import Dataset, Images
+from .data.augment import normalise, to_float
+from .hooks import evaluating
+
+
+class PixelModel(nn.Module):
+    """A classifier that takes images in [0, 1]: the normalisation of its data set comes first.
+
+    Attacks and corruptions live in pixel space; with this wrapper their bounds mean what they say.
+
+    Args:
+        model: from normalised (B, C, H, W) images to (B, N) logits.
+        mean, std: per channel, of pixels in [0, 1].
+    """
+
+    def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.model, self.mean, self.std = model, mean, std
+
+    @classmethod
+    def of(cls, model: nn.Module, dataset: Dataset) -> "PixelModel":
+        """`model` behind the normalisation of `dataset`."""
+        return cls(model, dataset.mean, dataset.std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, N) logits of images (B, C, H, W) in [0, 1]."""
+        return self.model(normalise(images, self.mean, self.std))
+
+
+@torch.no_grad()
+def predict(model: PixelModel, images: Images, batch_size: int = 500) -> Tensor:
+    """Logits (N, classes) float32 of all images, in evaluation mode; modes are restored afterwards."""
+    with evaluating(model):
+        return torch.cat([model(to_float(pixels)).float() for pixels in images.pixels.split(batch_size)])
+
+
+def top_k_error(logits: Tensor, labels: Tensor, k: int = 1) -> float:
+    """Share of images, in percent, whose label is not among the k largest logits (all classes, where k exceeds them).
+
+    Args:
+        logits: (N, classes). labels: (N,) int64. k: ≥ 1.
+    """
+    best = logits.topk(min(k, logits.shape[1]), dim=1).indices
+    missed = len(labels) - (best == labels[:, None]).sum().item()
+    return 100 * missed / len(labels)

@@ -1,0 +1,34 @@
+"""The methods, by the name the command line knows them by."""
+
+from dataclasses import fields
+
+from ..choices import pick
+from .base import Mixer
+from .baseline import Baseline
+from .catchup import CatchUpMix
+from .cutmix import CutMix
+from .draw import Draw, Mixed, Step
+from .mixup import InputMixup
+
+MIXERS: dict[str, type[Mixer]] = {
+    "baseline": Baseline,
+    "mixup": InputMixup,
+    "cutmix": CutMix,
+    "catchup": CatchUpMix,
+}
+
+
+
+def make(name: str, **settings) -> Mixer:
+    """The method called `name` with these settings.
+
+    Raises:
+        ValueError: if there is no such method, it has no such setting, or a value does not fit.
+    """
+    kind = MIXERS[pick("method", name, MIXERS)]
+    for setting in settings:
+        pick(f"setting of {name}", setting, [field.name for field in fields(kind)])
+    return kind(**settings)
+
+
+__all__ = ["MIXERS", "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "Mixed", "Mixer", "Step", "make"]

@@ -1,0 +1,157 @@
+"""What every method is: a `draw` that holds all the chance, a pure `mix`, and one `loss` written once for all.
+
+A new method is a subclass with `mix` (and, where it differs, `draw`, `target` or the whole `loss`), a line in
+`mixers/__init__.py`, a row in the tests' table and a row in the README.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..choices import pick
+from ..hooks import edited
+from ..target import CRITERIA, Target
+from .checks import check_batch, check_draw, check_logits, check_maps
+from .draw import Draw, Mixed, Step
+
+
+@dataclass
+class _Memory:
+    """What changes while a mixer is used; its settings never do."""
+
+    rng: np.random.Generator
+    last: Step | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mixer(ABC):
+    """A way to train on mixed batches. Settings are frozen; chance comes from the mixer's own generator.
+
+    Args:
+        prob: probability that a step mixes at all, in [0, 1]; otherwise it is a plain step.
+        criterion: "ce" (cross-entropy), "bce_softmax" (see `Target.bce_softmax`) or a function of (logits, target).
+        seed: of the generator; None takes `torch.initial_seed()`, so `torch.manual_seed` governs it.
+    """
+
+    prob: float = 1.0
+    criterion: str | Callable[[Tensor, Target], Tensor] = "ce"
+    seed: int | None = None
+
+    about: ClassVar[str]  # one line for `catchup methods`: where it mixes and the paper it is from
+
+    def __post_init__(self):
+        if not 0 <= self.prob <= 1:
+            raise ValueError(f"prob must lie in [0, 1], got {self.prob}")
+        if not callable(self.criterion):
+            pick("criterion", self.criterion, CRITERIA)
+        seed = torch.initial_seed() if self.seed is None else self.seed
+        object.__setattr__(self, "_memory", _Memory(np.random.default_rng(seed % 2**64)))
+
+    # -- the method: `mix` has to be written, the rest may be overridden -------------------------------------------
+
+    @abstractmethod
+    def mix(self, maps: Tensor, draw: Draw) -> Mixed:
+        """The mixed maps of a batch, (B, C, …); pure: the same arguments give the same result, none is changed."""
+
+    def block_names(self, model: nn.Module) -> tuple[str, ...]:
+        """Names of the blocks 1, 2, … whose outputs may be mixed; empty for methods that mix the input."""
+        return ()
+
+    def layer_set(self, n_blocks: int) -> Sequence[int]:
+        """The layers to draw from, uniformly; 0 is the input."""
+        return (0,)
+
+    def draw_lam(self, layer: int, rng: np.random.Generator) -> float:
+        """λ for one batch mixed at `layer`."""
+        return 1.0
+
+    def draw(self, batch: int, n_blocks: int, rng: np.random.Generator) -> Draw:
+        """Everything chance decides for one batch of `batch` images. The same state of `rng` gives the same draw."""
+        mixes = rng.random() < self.prob
+        layers = self.layer_set(n_blocks)
+        layer = int(layers[rng.integers(len(layers))])
+        return Draw(layer if mixes else None, torch.from_numpy(rng.permutation(batch)), self.draw_lam(layer, rng),
+                    int(rng.integers(2**32)))
+
+    def target(self, labels: Tensor, draw: Draw, mixed: Mixed) -> Target:
+        """The labels of the mixed batch."""
+        return Target.pair(labels, draw.partner.to(labels.device, non_blocking=True), mixed.share)
+
+    # -- the life of a run: training calls these for every method --------------------------------------------------
+
+    def begin_run(self, model: nn.Module, num_classes: int) -> list[dict]:
+        """Called once before training; returns extra optimiser groups (a method with parameters of its own)."""
+        self.layer_set(len(self.block_names(model)))  # a model or layer that does not fit is refused before any step
+        return []
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before epoch `epoch` (from 0) of `epochs`."""
+
+    def end_step(self, model: nn.Module) -> None:
+        """Called after the optimiser's step."""
+
+    def state_dict(self) -> dict:
+        """All that has to be stored for the next step to be the same."""
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Takes up a stored state."""
+        self.rng.bit_generator.state = state["rng"]
+
+    # -- written once ----------------------------------------------------------------------------------------------
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """The generator all draws come from."""
+        return self._memory.rng
+
+    @property
+    def last(self) -> Step | None:
+        """What the last step did."""
+        return self._memory.last
+
+    def loss(self, model: nn.Module, images: Tensor, labels: Tensor, *, draw: Draw | None = None) -> Tensor:
+        """Loss of one training step on a mixed batch: one forward pass of `model`; call `.backward()` on it.
+
+        Args:
+            model: any module from (B, C, H, W) images to (B, N) logits, on the images' device, in any mode; also
+                wrapped for DDP. Hooks exist on it only during this call.
+            images: (B, C, H, W) floating, B ≥ 1 (B = 1 mixes an image with itself: a plain step).
+            labels: (B,) int64 class numbers in [0, N), or (B, N) floating class shares.
+            draw: a fixed draw; by default a new one from the mixer's generator.
+        Returns:
+            0-dim float32 tensor.
+        Raises:
+            ValueError: for images, labels or a draw that do not fit together.
+            RuntimeError: if the drawn block did not run (see `catchup.hooks.edited`).
+        """
+        check_batch(images, labels)
+        blocks = self.block_names(model)
+        draw = self.draw(len(images), len(blocks), self.rng) if draw is None else check_draw(draw, images, blocks)
+        block = blocks[draw.layer - 1] if draw.layer else None
+        logits, mixed = self._forward(model, images, draw, block)
+        check_logits(logits, labels)
+        target = Target((labels,), (1.0,)) if draw.layer is None else self.target(labels, draw, mixed)
+        self._memory.last = Step(draw, block, mixed.share, mixed.keep, target, logits.detach())
+        return target.loss(logits, self.criterion)
+
+    def _forward(self, model: nn.Module, images: Tensor, draw: Draw, block: str | None) -> tuple[Tensor, Mixed]:
+        if draw.layer is None:
+            return model(images), Mixed(images, 1.0)
+        if block is None:
+            mixed = self.mix(images, draw)
+            return model(mixed.maps), mixed
+        done: list[Mixed] = []
+
+        def edit(maps: Tensor) -> Tensor:
+            done.append(self.mix(check_maps(maps, images, block), draw))
+            return done[0].maps
+
+        with edited(model, block, edit):
+            logits = model(images)
+        return logits, done[0]

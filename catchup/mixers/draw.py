@@ -1,0 +1,68 @@
+"""The values that pass between the parts of a step: what chance drew, what mixing made of it, what the step did."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..target import Target
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Everything that chance decided for one step. Fix it, store it (`as_dict`), replay it (`loss(..., draw=)`).
+
+    Args:
+        layer: where to mix: 0 is the input, k ≥ 1 the output of the k-th block, None mixes nothing.
+        partner: (B,) int64 on the CPU, a permutation: image i is mixed with image partner[i].
+        lam: λ in [0, 1], the share that image i keeps of itself.
+        seed: of whatever else a method draws (a box, a mask); the same seed gives the same.
+    """
+
+    layer: int | None
+    partner: Tensor
+    lam: float
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "partner", torch.as_tensor(self.partner, dtype=torch.int64, device="cpu"))
+        if self.partner.ndim != 1 or not torch.equal(self.partner.sort().values, torch.arange(len(self.partner))):
+            raise ValueError(f"partner must be a permutation of 0 … B-1, got {self.partner.tolist()}")
+        if not 0 <= self.lam <= 1:
+            raise ValueError(f"lam must lie in [0, 1], got {self.lam}")
+
+    def as_dict(self) -> dict:
+        """Plain numbers, ready for JSON; `Draw(**d)` gives the draw back."""
+        return {"layer": self.layer, "partner": self.partner.tolist(), "lam": self.lam, "seed": self.seed}
+
+
+class Mixed(NamedTuple):
+    """What `mix` returns.
+
+    maps: the mixed maps, shape, dtype and memory format of the input.
+    share: the weight of the image's own label in [0, 1], a number or (B,).
+    keep: bool, True where the image's own values stayed, broadcastable to the maps: (B, C, 1, 1) for a choice of
+        channels, (1, 1, H, W) for a region; None where values are blended.
+    """
+
+    maps: Tensor
+    share: float | Tensor
+    keep: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What the last step did; tensors stay on the training device and carry no gradient.
+
+    draw: the draw that was used. block: name of the block mixed, None for the input or no mixing.
+    share: label weight of the own label, a number or (B,). keep: as in `Mixed`. target: the labels used.
+    logits: (B, N), what the model said of the mixed batch.
+    """
+
+    draw: Draw
+    block: str | None
+    share: float | Tensor
+    keep: Tensor | None
+    target: Target
+    logits: Tensor

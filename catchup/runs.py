@@ -1,0 +1,129 @@
+"""A run's folder: what it holds and who may write to it.
+
+DIR/run.json        all settings, seed, versions, hardware, commit; at the end the result
+DIR/metrics.jsonl   one line per epoch
+DIR/checkpoint.pt   everything needed to go on (see `catchup.checkpoint`)
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .checkpoint import write_atomically
+
+RUN, METRICS, CHECKPOINT, EVALUATION = "run.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json"
+PACKAGES = ("catchup-mix", "torch", "torchvision", "numpy", "accelerate", "timm")
+
+
+def claim(out: Path, settings: Mapping, resume: bool) -> None:
+    """Takes `out` for a run of these settings, or refuses it before anything is written.
+
+    Args:
+        out: the folder; made if it does not exist.
+        settings: plain values (see `plain`).
+        resume: whether an interrupted run of the same settings is to be continued.
+    Raises:
+        ValueError: if the folder holds another run or something else, or if there is nothing to resume.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; give a folder for the run")
+    found = out / RUN
+    if not found.is_file():
+        if resume:
+            raise ValueError(f"nothing to resume: {out} holds no {RUN}")
+        if out.is_dir() and any(out.iterdir()):
+            raise ValueError(f"{out} is not empty and holds no run; give a new or an empty folder")
+        out.mkdir(parents=True, exist_ok=True)
+        return write_json(found, {"settings": dict(settings), **surroundings()})
+    if not resume:
+        raise ValueError(f"{out} already holds a run; continue it with --resume, or give another folder")
+    before = read_json(found)["settings"]
+    changed = [f"{key} was {before.get(key)!r}, now {settings.get(key)!r}"
+               for key in sorted({*before, *settings}) if before.get(key) != settings.get(key)]
+    if changed:
+        raise ValueError(f"{out} holds a run with other settings ({'; '.join(changed)}); give another folder")
+
+
+def surroundings() -> dict:
+    """Where a result comes from: versions, hardware, command, commit of the checkout if there is one."""
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    hardware = {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {"versions": versions, "hardware": hardware, "command": command, "commit": _commit()}
+
+
+def plain(value):
+    """Settings as JSON keeps them: paths as text, tuples as lists, dictionaries likewise."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def write_json(path: Path, value) -> None:
+    """`value` as indented JSON in `path`, atomically."""
+    write_atomically(Path(path), (json.dumps(plain(value), indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> dict:
+    """The object in the JSON file `path`; ValueError naming the file if it is missing or not JSON."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from None
+
+
+def write_metrics(out: Path, rows: list[dict]) -> None:
+    """All rows so far, one per line: after a crash the file again holds exactly what the checkpoint knows."""
+    write_atomically(Path(out) / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def append_metrics(out: Path, row: dict) -> None:
+    """One more line, flushed to disk."""
+    with open(Path(out) / METRICS, "a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_metrics(out: Path) -> list[dict]:
+    """The rows of a run, one per epoch."""
+    return [json.loads(line) for line in (Path(out) / METRICS).read_text().splitlines()]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with "+" if it has changes; None for an installed package."""
+    def git(*args):
+        done = subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return commit and commit + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.TimeoutExpired):
+        return None

@@ -1,0 +1,92 @@
+"""What a mixed batch is called: several labels per image, each with its weight.
+
+One object serves every mixing method: a pair (λ, 1 − λ), two weights that need not sum to one (SnapMix), several
+partners (Co-Mixup), or soft labels that were soft from the start. It renders as a matrix and as a loss.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CRITERIA = ("ce", "bce_softmax")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The labels of a batch of B images, as weighted parts.
+
+    Args:
+        labels: one tensor per part, all of one form: (B,) int64 class numbers, or (B, N) floating class shares.
+        weights: one weight per part: a number, or a (B,) floating tensor. They need not sum to one.
+    """
+
+    labels: tuple[Tensor, ...]
+    weights: tuple[float | Tensor, ...]
+
+    @classmethod
+    def pair(cls, labels: Tensor, partner: Tensor, share: float | Tensor) -> "Target":
+        """`share` of each image's own label, the rest of its partner's (the paper's Eq. 3).
+
+        Args:
+            labels: (B,) int64 or (B, N) floating.
+            partner: (B,) int64 on the labels' device, whom each image is mixed with.
+            share: weight of the own label in [0, 1], a number or (B,).
+        """
+        return cls((labels, labels[partner]), (share, 1 - share))
+
+    def soft(self, num_classes: int) -> Tensor:
+        """The target as a matrix, (B, num_classes) float32; row sums are the sums of the weights."""
+        total = 0
+        for labels, weight in self._parts():
+            rows = labels.float() if labels.is_floating_point() else F.one_hot(labels, num_classes).float()
+            total = total + _column(weight) * rows
+        return total
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """Weighted cross-entropy, mean over the batch, 0-dim float32. `logits`: (B, N), any floating dtype."""
+        log_p = logits.float().log_softmax(dim=1)
+        return sum((weight * _nll(log_p, labels)).mean() for labels, weight in self._parts())
+
+    def bce_softmax(self, logits: Tensor) -> Tensor:
+        """Binary cross-entropy of softmax(logits), mean over batch and classes, 0-dim float32.
+
+        Manifold Mixup, PuzzleMix and Co-Mixup were trained with this loss, also in their baseline rows; its gradient
+        is far smaller than cross-entropy's at the same learning rate, so it is another protocol.
+        """
+        p, soft = logits.float().softmax(dim=1), self.soft(logits.shape[1])
+        log_p, log_q = p.clamp_min(1e-12).log(), (1 - p).clamp_min(1e-12).log()
+        return -(soft * log_p + (1 - soft) * log_q).mean()
+
+    def loss(self, logits: Tensor, criterion: "str | Callable[[Tensor, Target], Tensor]" = "ce") -> Tensor:
+        """The loss of `logits` (B, N): "ce", "bce_softmax", or your own function of (logits, target)."""
+        if callable(criterion):
+            return criterion(logits, self)
+        return self.cross_entropy(logits) if criterion == "ce" else self.bce_softmax(logits)
+
+    def accuracy(self, logits: Tensor) -> Tensor:
+        """Weighted accuracy in [0, 1], 0-dim float32: each part's label counts with its weight.
+
+        Under mixing no prediction can earn more than the larger weight, so this is not comparable with an accuracy
+        on clean images.
+        """
+        guess = logits.argmax(dim=1, keepdim=True)
+        hits = (labels.gather(1, guess)[:, 0] if labels.is_floating_point() else (labels == guess[:, 0]).float()
+                for labels, _ in self._parts())
+        return sum((weight * hit).mean() for hit, weight in zip(hits, self.weights))
+
+    def _parts(self):
+        return zip(self.labels, self.weights, strict=True)
+
+
+def _column(weight: float | Tensor) -> float | Tensor:
+    return weight[:, None] if isinstance(weight, Tensor) else weight
+
+
+def _nll(log_p: Tensor, labels: Tensor) -> Tensor:
+    """(B,) negative log-likelihood of hard (B,) or soft (B, N) labels."""
+    if labels.is_floating_point():
+        return -(labels.float() * log_p).sum(dim=1)
+    return F.nll_loss(log_p, labels, reduction="none")
