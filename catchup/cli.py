@@ -116,7 +116,7 @@ def _train_command(method: str):
             resume: Go on after the last finished epoch of the run in that folder.
             json: Print the result as JSON.
         """
-        from .train import train as train_run
+        from .training import train as train_run
 
         settings = Settings(**vars(run), method_settings=vars(method_settings))
         result = train_run(settings, out, resume=resume, progress=not json)

@@ -35,8 +35,9 @@ class PixelModel(nn.Module):
 @torch.no_grad()
 def predict(model: PixelModel, images: Images, batch_size: int = 500) -> Tensor:
     """Logits (N, classes) float32 of all images, in evaluation mode; modes are restored afterwards."""
+    batches = (pixels.contiguous(memory_format=torch.channels_last) for pixels in images.pixels.split(batch_size))
     with evaluating(model):
-        return torch.cat([model(to_float(pixels)).float() for pixels in images.pixels.split(batch_size)])
+        return torch.cat([model(to_float(pixels)).float() for pixels in batches])
 
 
 def top_k_error(logits: Tensor, labels: Tensor, k: int = 1) -> float:
