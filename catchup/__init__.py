@@ -1,1 +1,21 @@
+"""Catch-up Mix (Kang, Kang & Kim, AAAI 2024) on any CNN, with the methods and analyses it stands beside.
+
+Importing downloads nothing, seeds nothing and picks no device.
+"""
+
 __version__ = "0.1.0"
+
+from . import data, models
+from .blocks import find_blocks
+from .hooks import captured, compile_blocks, count_hooks, edited
+from .mixers import MIXERS, Baseline, CatchUpMix, CutMix, Draw, InputMixup, Mixer, Step
+from .mixers.catchup import filter_influence, keep_mask, mix_channels, relative_filter_influence
+from .settings import Settings
+from .target import Target
+from .training import fit, train
+
+__all__ = [
+    "MIXERS", "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "Mixer", "Settings", "Step", "Target",
+    "captured", "compile_blocks", "count_hooks", "data", "edited", "filter_influence", "find_blocks", "fit",
+    "keep_mask", "mix_channels", "models", "relative_filter_influence", "train",
+]

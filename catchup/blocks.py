@@ -61,8 +61,8 @@ def find_blocks(model: nn.Module) -> list[str]:
         names = _staged(items, inner) or _every_convolution(items, inner)
     if not names:
         raise ValueError(
-            f"found no layer blocks in {type(inner).__name__} (convolutions in it: {len(convs)}); name the modules to mix "
-            'behind, for example CatchUpMix(blocks=("stem", "layer1")), with names from model.named_modules()')
+            f"found no layer blocks in {type(inner).__name__} (convolutions in it: {len(convs)}); name the modules to "
+            'mix behind, for example CatchUpMix(blocks=("stem", "layer1")), with names from model.named_modules()')
     return names
 
 

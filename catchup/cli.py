@@ -60,7 +60,7 @@ def evaluate(run_dir: tyro.conf.Positional[Path], tests: str = "clean,fgsm,pgd,f
         device: auto takes a GPU if there is one.
         json: Print the evaluation as JSON instead of a table.
     """
-    from .evaluate import evaluate as measure
+    from .evaluation import evaluate as measure
 
     row = measure(run_dir, tuple(tests.split(",")), data_dir=data_dir, device=device, progress=not json)
     if json:

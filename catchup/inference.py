@@ -34,10 +34,16 @@ class PixelModel(nn.Module):
 
 @torch.no_grad()
 def predict(model: PixelModel, images: Images, batch_size: int = 500) -> Tensor:
-    """Logits (N, classes) float32 of all images, in evaluation mode; modes are restored afterwards."""
-    batches = (pixels.contiguous(memory_format=torch.channels_last) for pixels in images.pixels.split(batch_size))
+    """Logits (N, classes) float32 of all images, in evaluation mode; modes are restored afterwards.
+
+    Raises:
+        FloatingPointError: if the model answers with NaN or infinity.
+    """
     with evaluating(model):
-        return torch.cat([model(to_float(pixels)).float() for pixels in batches])
+        logits = torch.cat([model(to_float(pixels)).float() for pixels in images.pixels.split(batch_size)])
+    if not logits.isfinite().all():
+        raise FloatingPointError("the model answers with NaN or infinity: its weights are of no use, train it again")
+    return logits
 
 
 def top_k_error(logits: Tensor, labels: Tensor, k: int = 1) -> float:

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from catchup.choices import pick
+from .choices import pick
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -35,8 +35,9 @@ class Result:
 
     @property
     def summary(self) -> dict[str, float]:
-        """Validation error in percent: last, best, and the median of the last ten epochs; and the run's time."""
-        errors = [row["val_error_percent"] for row in self.rows if row["val_error_percent"] is not None]
+        """Validation error in percent: last, best, median of the last ten epochs (None if there was no validation yet);
+        and the run's time in s."""
+        errors = [row["val_error_percent"] for row in self.rows if row["val_error_percent"] is not None] or [None]
         return {"last_error_percent": errors[-1], "best_error_percent": min(errors),
                 "median10_error_percent": median(errors[-10:]), "time_s": sum(row["time_s"] for row in self.rows)}
 
@@ -117,7 +118,8 @@ class _Run:
         self.dataset = dataset.to(device)
         self.probe = self.dataset.train.take(torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE])
         groups = mixer.begin_run(model, len(dataset.train.classes))
-        model = model.to(device, memory_format=torch.channels_last)
+        self.memory_format = memory_format(model, device)
+        model = model.to(device, memory_format=self.memory_format)
         optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *groups], lr=settings.lr,
                                     momentum=settings.momentum, weight_decay=settings.weight_decay,
                                     nesterov=settings.nesterov and settings.momentum > 0)
@@ -174,7 +176,7 @@ class _Run:
         batch = self.dataset.train.take(indices.to(self.accelerator.device, non_blocking=True))
         pixels = crop_and_flip(batch.pixels, self.dataset.augmentation, augment) if self.settings.augment else batch.pixels
         images = normalise(to_float(pixels), self.dataset.mean, self.dataset.std)
-        return images.contiguous(memory_format=torch.channels_last), batch.labels
+        return images.contiguous(memory_format=self.memory_format), batch.labels
 
     def _meters(self, loss: Tensor) -> Tensor:
         last = self.mixer.last
@@ -212,6 +214,18 @@ class _Run:
         self.rows = state["rows"]
         if self.main:
             runs.write_metrics(self.out, self.rows)
+
+
+def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """channels_last, which is faster on CPU and GPU, unless it is not safe.
+
+    On x86 CPUs oneDNN writes outside its memory in the backward pass of a strided 1×1 convolution with fewer input
+    channels than one vector holds (8 with AVX2, 16 with AVX-512) in channels_last (oneDNN issue 6035): a crash, a hang
+    or wrong weights. Such models, narrow ResNets among them, stay in the ordinary format there.
+    """
+    at_risk = any(isinstance(module, nn.Conv2d) and set(module.kernel_size) == {1} and max(module.stride) > 1
+                  and module.in_channels < 16 for module in model.modules())
+    return torch.contiguous_format if at_risk and device.type == "cpu" else torch.channels_last
 
 
 def batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:

@@ -4,8 +4,8 @@
 device. Nothing is downloaded before `load` is called with the name of a set that is not there.
 """
 
-from catchup.data.augment import Augmentation
-from catchup.data.images import Dataset, Images, subset
-from catchup.data.sources import SourceRow, describe, load, names
+from .augment import Augmentation
+from .images import Dataset, Images, subset
+from .sources import SourceRow, describe, load, names
 
 __all__ = ["Augmentation", "Dataset", "Images", "SourceRow", "describe", "load", "names", "subset"]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from catchup.choices import pick
+from ..choices import pick
 
 PAD_MODES = ("zero", "reflect")
 
@@ -127,7 +127,7 @@ def normalise(images01: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
         raise ValueError(f"images01 must be floating (B, C, H, W), got {images01.dtype} {tuple(images01.shape)}")
     channels = images01.shape[1]
     if len(mean) != channels or len(std) != channels:
-        raise ValueError(f"mean and std need one number for each of {channels} channels, got {len(mean)} and {len(std)}")
+        raise ValueError(f"mean and std need a number for each of {channels} channels, not {len(mean)} and {len(std)}")
     if not all(value > 0 for value in std):
         raise ValueError(f"every std must be greater than 0, got {tuple(std)}")
     table = torch.tensor([list(mean), list(std)], dtype=images01.dtype).to(images01.device, non_blocking=True)
@@ -146,7 +146,7 @@ def _padded(pixels: Tensor, augmentation: Augmentation) -> Tensor:
     if augmentation.pad_mode == "zero":
         return F.pad(pixels, (pad, pad, pad, pad))
     if pad >= min(height, width):
-        raise ValueError(f"reflect padding must be smaller than the image, got pad {pad} for {height} x {width} pixels")
+        raise ValueError(f"reflect padding must be smaller than the image, got pad {pad} for {height} x {width}")
     rows, columns = (_mirrored(side, pad, pixels.device) for side in (height, width))
     return pixels.index_select(2, rows).index_select(3, columns)
 

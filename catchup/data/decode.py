@@ -64,7 +64,7 @@ def _decode(files: Sequence[Path], image_size: int | None, skip: bool, progress:
     for i, file in enumerate(tqdm(files, "decoding", unit=" images", disable=None if progress else True)):
         try:
             image = _read_image(file, image_size)
-        except Exception as error:  # every format of Pillow has its own: OSError, SyntaxError, EOFError, struct.error, …
+        except Exception as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
             if not skip:
                 raise ValueError(_unreadable(file, error)) from error
             skipped.append(i)

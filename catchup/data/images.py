@@ -10,7 +10,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from catchup.data.augment import Augmentation
+from .augment import Augmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Images:
         return self._with(self.pixels[index], self.labels[index])
 
     def _with(self, pixels: Tensor, labels: Tensor) -> "Images":
-        """The same classes over tensors cut from checked ones: checking again would make every step wait for the GPU."""
+        """The same classes over tensors cut from checked ones; a new check would make every step wait for the GPU."""
         images = copy.copy(self)
         object.__setattr__(images, "pixels", pixels)
         object.__setattr__(images, "labels", labels)

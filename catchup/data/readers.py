@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from catchup.data.augment import Augmentation
-from catchup.data.decode import decoded
-from catchup.data.folders import Listing, class_folders, tiny_imagenet
-from catchup.data.images import Dataset, Images, subset_indices
+from .augment import Augmentation
+from .decode import decoded
+from .folders import Listing, class_folders, tiny_imagenet
+from .images import Dataset, Images, subset_indices
 
 # What AlignMixup's public code takes for CIFAR-100 and Tiny-ImageNet alike; taken for CIFAR-10 too.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -35,7 +35,7 @@ class Request:
 
 
 def read_digits(request: Request) -> Dataset:
-    """scikit-learn's 1 797 handwritten digits, (1, 8, 8); 50 of each class are the test images, always the same ones."""
+    """scikit-learn's 1 797 handwritten digits, (1, 8, 8); 50 of each class are the test images, always the same."""
     from sklearn.datasets import load_digits
 
     stored = load_digits()

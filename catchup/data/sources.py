@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from catchup.choices import pick
-from catchup.data.images import Dataset
-from catchup.data.readers import Request, read_cifar, read_digits, read_folder, read_tiny_imagenet, tiny_root
+from ..choices import pick
+from .images import Dataset
+from .readers import Request, read_cifar, read_digits, read_folder, read_tiny_imagenet, tiny_root
 
 
 class SourceRow(NamedTuple):

@@ -42,6 +42,7 @@ class Mixer(ABC):
     criterion: str | Callable[[Tensor, Target], Tensor] = "ce"
     seed: int | None = None
 
+    title: ClassVar[str]  # its name in figures and text
     about: ClassVar[str]  # one line for `catchup methods`: where it mixes and the paper it is from
 
     def __post_init__(self):

@@ -15,6 +15,7 @@ class Baseline(Mixer):
 
     prob: float = 0.0
 
+    title: ClassVar[str] = "baseline"
     about: ClassVar[str] = "nowhere: plain training"
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:

@@ -109,6 +109,7 @@ class CatchUpMix(FeatureMixer):
     input_alpha: float | None = None
     label: Literal["lam", "kept"] = "lam"
 
+    title: ClassVar[str] = "Catch-up Mix"
     about: ClassVar[str] = "input or one block: keeps each image's lagging channels (Kang, Kang & Kim, AAAI 2024)"
 
     def __post_init__(self):

@@ -43,6 +43,7 @@ class CutMix(Mixer):
 
     alpha: float = 1.0
 
+    title: ClassVar[str] = "CutMix"
     about: ClassVar[str] = "input: a rectangle of the partner pasted in (Yun et al., ICCV 2019)"
 
     def __post_init__(self):

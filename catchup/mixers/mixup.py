@@ -25,6 +25,7 @@ class InputMixup(Mixer):
 
     alpha: float = 1.0
 
+    title: ClassVar[str] = "InputMixup"
     about: ClassVar[str] = "input: weighted sum of two images (Zhang et al., ICLR 2018)"
 
     def __post_init__(self):

@@ -1,0 +1,233 @@
+"""Figures: tidy rows in, matplotlib's Axes out. Nothing is computed but means and standard deviations over seeds.
+
+A method has one colour and one marker in every figure. The colours are those of Okabe & Ito (2008), without the yellow,
+so that colour-blind readers can tell them apart; the markers do it in grey print.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+from .choices import pick
+from .mixers import MIXERS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#000000", "#CC79A7", "#E69F00", "#0072B2", "#D55E00", "#56B4E9", "#009E73")
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "*")
+LINES = ("-", "--", "-.", "-")
+NEUTRAL = ("#7F7F7F", "X", ":")  # a method that is not in the registry
+MEASURES = {
+    "top1_error": "top-1 error (%)", "top5_error": "top-5 error (%)", "fgsm_error": "top-1 error under FGSM (%)",
+    "pgd_error": "top-1 error under PGD (%)", "last_error": "validation error, last epoch (%)",
+    "best_error": "validation error, best epoch (%)",
+    "median10_error": "validation error, median of ten (%)",
+}
+DROPPED = {"strongest": ("-", 1.0), "weakest": ("--", 0.5)}  # line style and opacity
+CURVES = {
+    "val_error_percent": "validation error (%)", "clean_train_error_percent": "error on clean training images (%)",
+    "val_loss": "validation loss (nats)", "train_loss": "training loss, mixed images (nats)",
+    "train_accuracy_mixed_percent": "λ-weighted training accuracy (%)", "lr": "learning rate",
+}
+
+
+def feature_drop_curves(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
+    """Accuracy against the share of features removed: strongest first (solid), weakest first (dashed, lighter).
+
+    Source: the form of Kang, Kang & Kim, AAAI 2024, Figure 5.
+
+    Args:
+        rows: evaluation objects with `feature_drop`; those of one method are averaged over their seeds and get a band
+            of one standard deviation, a single one a line alone.
+        ax: where to draw; None makes a figure.
+    Raises:
+        ValueError: if there are no rows, one has no feature drop, or the rows of a method are not seeds of one setting.
+    """
+    groups, ax = _seeds_of(rows, "feature_drop"), _axes(ax)
+    for method, group in groups.items():
+        for which in DROPPED:
+            _draw_drop(ax, method, which, [row["feature_drop"][which] for row in group])
+    for which, (line, strength) in DROPPED.items():
+        ax.plot([], [], line, color="#4D4D4D", alpha=strength, label=f"{which} first")
+    ax.set(title="Steep solid line: the model leans on few features", xlabel="features removed (%)",
+           ylabel="top-1 accuracy (%)", xlim=(-2, None), ylim=(0, 102))
+    return _with_legend(ax)
+
+
+def caption(rows: Sequence[Mapping]) -> str:
+    """The sentence under a figure of evaluation objects: images, seeds, and what the band or bar means.
+
+    Raises:
+        ValueError: as `error_bars`, except that no measure is needed.
+    """
+    groups = _seeds_of(rows)
+    images, data = (_span(row.get(key) for row in rows) for key in ("n_test", "data"))
+    counts = {len(group) for group in groups.values()}
+    what = f"{images} test images of {data}, {_span(sorted(counts))} seed{'' if counts == {1} else 's'} per method"
+    if counts == {1}:
+        return f"{what}: no spread can be shown."
+    return f"{what}. Lines and large markers: means over seeds; bands and bars: one sample standard deviation each way."
+
+
+def error_bars(rows: Sequence[Mapping], ax: "Axes | None" = None, measure: str = "top1_error") -> "Axes":
+    """One point per method, its mean over seeds with a bar of one standard deviation, and a small marker per seed.
+
+    Args:
+        rows: evaluation objects.
+        ax: where to draw; None makes a figure.
+        measure: one of `MEASURES`.
+    Raises:
+        ValueError: if there are no rows, the measure is unknown or missing in a row, or the rows of a method are not
+            seeds of one setting.
+    """
+    groups, ax = _seeds_of(rows, pick("measure", measure, MEASURES)), _axes(ax)
+    for place, (method, group) in enumerate(groups.items()):
+        colour, marker, _ = style(method)
+        values = [row[measure] for row in group]
+        ax.plot([place + 0.15] * len(values), values, marker, color=colour, alpha=0.5, markersize=4, linestyle="none")
+        ax.errorbar(place, mean(values), stdev(values) if len(values) > 1 else None, color=colour, marker=marker,
+                    markersize=8, capsize=5, linestyle="none", label=title(method))
+    ax.set_xticks(range(len(groups)), [title(method) for method in groups])
+    ax.set(title="Lower is better; small markers are single seeds", xlabel="method", ylabel=MEASURES[measure],
+           xlim=(-0.5, len(groups) - 0.5))
+    ax.margins(y=0.15)
+    return _plain(ax)
+
+
+def training_curves(rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]], ax: "Axes | None" = None,
+                    measure: str = "val_error_percent") -> "Axes":
+    """A quantity over the epochs, one line per run, the runs of a method in its colour.
+
+    Args:
+        rows_by_run: {(method, seed): rows of metrics.jsonl}; epochs without this quantity are left out.
+        ax: where to draw; None makes a figure.
+        measure: one of `CURVES`.
+    Raises:
+        ValueError: if there are no runs or a run has no such value, or the measure is unknown.
+    """
+    pick("measure", measure, CURVES)
+    if not rows_by_run:
+        raise ValueError("there are no runs to draw, got an empty mapping")
+    named, ax = set(), _axes(ax)
+    for (method, seed), rows in rows_by_run.items():
+        points = [(row["epoch"], row[measure]) for row in rows if row.get(measure) is not None]
+        if not points:
+            raise ValueError(f"the run of {method}, seed {seed}, has no value of {measure} in {len(rows)} epochs")
+        colour, marker, line = style(method)
+        ax.plot(*zip(*points), linestyle=line, color=colour, marker=marker, markersize=4, linewidth=1.3,
+                markevery=max(1, len(points) // 10), alpha=0.85,
+                label=title(method) if method not in named else f"_{method}, seed {seed}")
+        named.add(method)
+    ax.set(title="How each run went, one line per seed", xlabel="epoch", ylabel=CURVES[measure])
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    return _with_legend(ax)
+
+
+def beta_densities(alphas: Sequence[float], ax: "Axes | None" = None) -> "Axes":
+    """The law of the mixing ratio, Beta(α, α), for several α: from light (dark blue) to strong mixing.
+
+    Source: Kang, Kang & Kim, AAAI 2024, Figure 8.
+
+    Args:
+        alphas: each > 0.
+        ax: where to draw; None makes a figure.
+    Raises:
+        ValueError: if there is no α or one is not a number > 0.
+    """
+    from matplotlib import colormaps
+
+    if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
+        raise ValueError(f"alphas must be numbers greater than 0, at least one, got {list(alphas)}")
+    ax, lams = _axes(ax), [(step + 0.5) / 400 for step in range(400)]  # the ends, where α < 1 is infinite, are left out
+    for place, alpha in enumerate(alphas):
+        shade = colormaps["cividis"](0.7 * place / max(1, len(alphas) - 1))  # its yellow end is lost on white
+        ax.plot(lams, [_beta_density(lam, alpha) for lam in lams], color=shade, label=f"α = {alpha:g}",
+                linestyle=("-", "--", "-.", ":")[place % 4], linewidth=2)
+    top = max(2.0, *(_beta_density(0.5, alpha) for alpha in alphas))
+    ax.set(title="The larger α, the closer the mix is to half and half", ylabel="density (per unit of λ)",
+           xlabel="λ, share of the source image (0 to 1)", xlim=(0, 1), ylim=(0, 1.1 * top))
+    return _with_legend(ax)
+
+
+def style(method: str) -> tuple[str, str, str]:
+    """Colour, marker and line style of a method; methods without their own share a neutral grey."""
+    if method not in MIXERS:
+        return NEUTRAL
+    place = list(MIXERS).index(method)  # by place in the registry: a new method gets its own without an edit here
+    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)], LINES[place % len(LINES)]
+
+
+def title(method: str) -> str:
+    """The method's name as the papers print it; a name unknown here stays as it is."""
+    return MIXERS[method].title if method in MIXERS else method
+
+
+def _seeds_of(rows: Sequence[Mapping], needed: str | None = None) -> dict[str, list[Mapping]]:
+    """{method: its rows}, in the order of first appearance, after making sure that they may be averaged."""
+    if not rows:
+        raise ValueError("there are no rows to draw, got an empty sequence")
+    groups: dict[str, list[Mapping]] = {}
+    for row in rows:
+        if needed is not None and row.get(needed) is None:
+            raise ValueError(f"the row of {row['method']}, seed {row.get('seed')}, has no {needed}: evaluate it first")
+        groups.setdefault(row["method"], []).append(row)
+    for method, group in groups.items():
+        for key in ("data", "subset", "model", "width", "epochs", "n_test", "method_settings"):
+            if any(row.get(key) != group[0].get(key) for row in group):
+                raise ValueError(f"the rows of {method} differ in {key} ({_span(row.get(key) for row in group)}), so "
+                                 f"they are not seeds of one setting: draw them apart")
+        seeds = [row.get("seed") for row in group]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{method} has two rows of one seed, got seeds {seeds}")
+    return groups
+
+
+def _draw_drop(ax: "Axes", method: str, which: str, curves: Sequence[Sequence]) -> None:
+    """Mean and band over the seeds' `curves` of [fraction, accuracy]."""
+    (line, strength), (colour, marker, _) = DROPPED[which], style(method)
+    removed = [100 * fraction for fraction, _ in curves[0]]
+    if any([100 * fraction for fraction, _ in curve] != removed for curve in curves):
+        raise ValueError(f"the seeds of {method} were measured at different fractions of features")
+    heights = list(zip(*([accuracy for _, accuracy in curve] for curve in curves), strict=True))  # per fraction
+    middle = [mean(values) for values in heights]
+    named = {"label": title(method)} if which == "strongest" else {}
+    ax.plot(removed, middle, line, color=colour, marker=marker, markersize=4.5, alpha=strength, **named)
+    if len(curves) > 1:
+        spread = [stdev(values) for values in heights]
+        ax.fill_between(removed, [m - s for m, s in zip(middle, spread)], [m + s for m, s in zip(middle, spread)],
+                        color=colour, alpha=0.2 * strength, linewidth=0)
+
+
+def _span(values) -> str:
+    """The different values, as words: "3", "500 or 1000"."""
+    return " or ".join(dict.fromkeys(str(value) for value in values))
+
+
+def _beta_density(lam: float, alpha: float) -> float:
+    """Density of Beta(alpha, alpha) at 0 < lam < 1."""
+    scale = math.lgamma(2 * alpha) - 2 * math.lgamma(alpha)
+    return math.exp(scale + (alpha - 1) * (math.log(lam) + math.log(1 - lam)))
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    """`ax`, or the axes of a new figure."""
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")[1]
+
+
+def _with_legend(ax: "Axes") -> "Axes":
+    """The legend stands beside the axes, never on the lines."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, handlelength=2.8)
+    return _plain(ax)
+
+
+def _plain(ax: "Axes") -> "Axes":
+    """A light grid, no box."""
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax

@@ -1,0 +1,69 @@
+"""Tables of evaluation objects: mean ± standard deviation over seeds, and the differences pair by pair."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+
+COLUMNS = {"top1_error": "top-1 error", "fgsm_error": "FGSM 4/255 error", "pgd_error": "PGD-10 4/255 error",
+           "without_strongest": "accuracy without the strongest 20 %"}
+
+
+def comparison(rows: Sequence[Mapping], columns: Mapping[str, str] = COLUMNS) -> list[list[str]]:
+    """A table of cells: one line per method, then one per method minus the first, seed by seed.
+
+    Args:
+        rows: evaluation objects, the first method being what the others are compared with. Methods are compared on the
+            seeds they share.
+        columns: fields of the rows (and `without_strongest`, from the feature drop) to their headings; in percent.
+    Raises:
+        ValueError: if there are no rows or two methods share no seed.
+    """
+    if not rows:
+        raise ValueError("no rows to compare")
+    values = {}
+    for row in map(with_drop, rows):
+        values.setdefault(method_of(row), {})[row["seed"]] = row
+    first, *others = values
+    table = [["", *columns.values()]]
+    table += [[method, *(spread([row[key] for row in seeds.values()]) for key in columns)]
+              for method, seeds in values.items()]
+    for method in others:
+        shared = [seed for seed in values[first] if seed in values[method]]
+        if not shared:
+            raise ValueError(f"{first} and {method} have no seed in common, so they cannot be compared in pairs")
+        pairs = [(values[method][seed], values[first][seed]) for seed in shared]
+        table.append([f"{method} − {first}", *(spread([a[key] - b[key] for a, b in pairs], "+") for key in columns)])
+    return table
+
+
+def method_of(row: Mapping) -> str:
+    """The method's name in a table; Catch-up Mix that only ever draws layer 0 is CutMix and is called so."""
+    settings = row.get("method_settings") or {}
+    only_input = row["method"] == "catchup" and settings.get("layers") == [0] and settings["input_mix"] == "cutmix"
+    return "cutmix" if only_input else row["method"]
+
+
+def accuracy_without(row: Mapping, fraction: float, which: str = "strongest") -> float:
+    """Top-1 accuracy in percent with that fraction of the pooled features removed, from an evaluation object."""
+    return dict(map(tuple, row["feature_drop"][which]))[fraction]
+
+
+def with_drop(row: Mapping) -> dict:
+    """The row with `without_strongest`, its accuracy in percent without the strongest 20 % of features."""
+    return {**row, "without_strongest": accuracy_without(row, 0.2)}
+
+
+def spread(values: Sequence[float], sign: str = "") -> str:
+    """Mean ± sample standard deviation with two decimals; a single value stands alone."""
+    return f"{mean(values):{sign}.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def as_text(table: Sequence[Sequence[str]]) -> str:
+    """The table with its columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*table)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in table)
+
+
+def as_markdown(table: Sequence[Sequence[str]]) -> str:
+    """The table in Markdown."""
+    head, *body = ("| " + " | ".join(line) + " |" for line in table)
+    return "\n".join([head, "|" + "---|" * len(table[0]), *body])

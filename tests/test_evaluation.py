@@ -1,0 +1,254 @@
+"""One evaluation object per run: its fields against a direct computation, what is kept, what is refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from catchup import checkpoint, runs
+from catchup.checkpoint import CheckpointError
+from catchup.data import load
+from catchup.evaluation import TESTS, evaluate, evaluation_of
+from catchup.feature_drop import FRACTIONS
+from catchup.hooks import count_hooks
+from catchup.settings import Settings
+from catchup.training import dataset_of, fit, model_of, train
+
+SETTINGS = Settings(data="digits", subset=5, model="resnet18", width=16, method="catchup",
+                    method_settings={"alpha": 2.0}, epochs=8, batch_size=25, lr=0.02, device="cpu", seed=3)
+MEASURED = ("top1_error", "top5_error", "fgsm_error", "pgd_error", "feature_drop")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of one small run; tests that change it work on a copy."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train(SETTINGS, out, progress=False)
+    return out
+
+
+@pytest.fixture
+def run_dir(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def full(trained, tmp_path_factory):
+    """Folder and result of an evaluation with every test."""
+    folder = shutil.copytree(trained, tmp_path_factory.mktemp("full") / "run")
+    return folder, evaluate(folder, progress=False)
+
+
+def network(folder):
+    """The trained network, read without the code under test."""
+    model = model_of(SETTINGS, load("digits"))
+    model.load_state_dict(checkpoint.load(folder / "checkpoint.pt")["model"])
+    return model.eval()
+
+
+def test_errors_are_those_of_a_plain_loop_over_the_test_images(full):
+    folder, row = full
+    data, model = load("digits"), network(folder)
+    wrong1 = wrong5 = 0
+    for pixels, label in zip(data.test.pixels, data.test.labels):
+        image = (pixels[None].float() / 255 - data.mean[0]) / data.std[0]
+        with torch.no_grad():
+            ranking = model(image)[0].argsort(descending=True).tolist()
+        wrong1 += ranking[0] != label
+        wrong5 += label not in ranking[:5]
+    assert row["n_test"] == len(data.test) == 500
+    assert row["top1_error"] == pytest.approx(100 * wrong1 / 500)
+    assert row["top5_error"] == pytest.approx(100 * wrong5 / 500)
+    assert row["top5_error"] < row["top1_error"]
+
+
+def test_the_error_under_fgsm_is_that_of_the_formula(full):
+    folder, row = full
+    data, model = load("digits"), network(folder)
+    images = (data.test.pixels.float() / 255).requires_grad_()
+    logits = model((images - data.mean[0]) / data.std[0])
+    nn.functional.cross_entropy(logits, data.test.labels, reduction="sum").backward()
+    attacked = (images.detach() + 4 / 255 * images.grad.sign()).clamp(0, 1)
+    with torch.no_grad():
+        answers = model((attacked - data.mean[0]) / data.std[0]).argmax(dim=1)
+    assert row["fgsm_error"] == pytest.approx(100 * (answers != data.test.labels).float().mean().item(), abs=0.41)
+    assert row["top1_error"] < row["fgsm_error"] <= row["pgd_error"] + 1
+
+
+def test_the_object_is_complete_and_is_what_lies_in_the_folder(full):
+    folder, row = full
+    assert json.loads((folder / "evaluation.json").read_text()) == row
+    expected = {"method": "catchup", "seed": 3, "data": "digits", "subset": 5, "model": "resnet18", "width": 16,
+                "epochs": 8, "finished": True, "eps_255": 4.0, "pgd": {"steps": 10, "step_255": 1.0, "start_seed": 0}}
+    assert {key: row[key] for key in expected} == expected
+    assert row["method_settings"]["alpha"] == 2.0
+    rows = runs.read_metrics(folder)
+    errors = [line["val_error_percent"] for line in rows]
+    assert row["last_error"] == errors[-1] == pytest.approx(row["top1_error"])
+    assert row["best_error"] == min(errors) and row["median10_error"] == pytest.approx(sum(sorted(errors)[3:5]) / 2)
+    assert {"versions", "hardware", "command", "commit", "training", "checkpoint_sha256"} <= row.keys()
+    for which in ("strongest", "weakest"):
+        assert [fraction for fraction, _ in row["feature_drop"][which]] == list(FRACTIONS)
+        assert row["feature_drop"][which][0][1] == pytest.approx(100 - row["top1_error"])
+
+
+def test_an_evaluation_repeats_itself(full):
+    folder, row = full
+    again = evaluate(folder, ("pgd", "fgsm"), device="cpu", progress=False)
+    assert {key: again[key] for key in MEASURED} == {key: row[key] for key in MEASURED}
+
+
+def test_tests_not_asked_for_are_null_then_kept_while_the_checkpoint_is_the_same(run_dir):
+    first = evaluate(run_dir, ("clean",), progress=False)
+    assert [key for key in MEASURED if first[key] is not None] == ["top1_error", "top5_error"]
+    second = evaluate(run_dir, ("feature-drop",), progress=False)
+    assert {key for key in MEASURED if second[key] is not None} == {"top1_error", "top5_error", "feature_drop"}
+    assert second["top1_error"] == first["top1_error"]
+    state = checkpoint.load(run_dir / "checkpoint.pt")
+    state["model"]["fc.bias"] += 1
+    checkpoint.save(run_dir / "checkpoint.pt", state)
+    third = evaluate(run_dir, ("clean",), progress=False)
+    assert third["feature_drop"] is None and third["checkpoint_sha256"] != second["checkpoint_sha256"]
+
+
+@pytest.mark.parametrize("key, value", [("n_test", 499), ("eps_255", 8.0), ("pgd", {"steps": 1})])
+def test_fields_measured_otherwise_are_not_kept(run_dir, key, value):
+    row = evaluate(run_dir, ("feature-drop",), progress=False)
+    runs.write_json(run_dir / "evaluation.json", {**row, key: value})
+    assert evaluate(run_dir, ("clean",), progress=False)["feature_drop"] is None
+
+
+def test_a_run_that_was_stopped_is_evaluated_as_far_as_it_came(run_dir):
+    run = runs.read_json(run_dir / "run.json")
+    run["settings"]["epochs"] = 20
+    runs.write_json(run_dir / "run.json", run)
+    row = evaluate(run_dir, ("clean",), progress=False)
+    assert (row["epochs"], row["finished"]) == (8, False)
+
+
+def test_a_run_that_never_validated_has_no_validation_error(run_dir):
+    state = checkpoint.load(run_dir / "checkpoint.pt")
+    state["rows"] = [{**row, "val_error_percent": None} for row in state["rows"]]
+    checkpoint.save(run_dir / "checkpoint.pt", state)
+    row = evaluate(run_dir, ("clean",), progress=False)
+    assert (row["last_error"], row["best_error"], row["median10_error"]) == (None, None, None)
+    assert row["top1_error"] is not None
+
+
+def test_a_model_in_memory_gives_the_same_and_is_left_as_it_was(full):
+    folder, row = full
+    model, data = network(folder).train(), load("digits")
+    before, modes = {k: v.clone() for k, v in model.state_dict().items()}, [part.training for part in model.modules()]
+    measured = evaluation_of(model, data, ("clean", "feature-drop"))
+    assert measured == {**{key: row[key] for key in (*MEASURED, "n_test", "eps_255", "pgd")}, "fgsm_error": None,
+                        "pgd_error": None}
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert [part.training for part in model.modules()] == modes and count_hooks(model) == 0
+
+
+def test_pgd_runs_with_the_settings_that_are_recorded(full, monkeypatch):
+    seen = []
+
+    def recorded(_model, images, _labels, **settings):
+        seen.append({**settings, "generator": settings["generator"].initial_seed()})
+        return images
+
+    monkeypatch.setattr("catchup.evaluate.pgd", recorded)
+    row = evaluation_of(network(full[0]), load("digits"), ("pgd",))
+    assert row["pgd"] == {"steps": 10, "step_255": 1.0, "start_seed": 0} and row["eps_255"] == 4.0
+    assert len(seen) == 5 and all(
+        settings == {"eps_255": 4.0, "steps": 10, "step_255": 1.0, "generator": 0} for settings in seen)
+
+
+def test_the_result_of_fit_can_be_evaluated_at_once():
+    from catchup.mixers import make
+
+    settings = Settings(subset=2, width=16, epochs=1, batch_size=20, device="cpu")
+    data = dataset_of(settings, progress=False)
+    result = fit(model_of(settings, data), make("baseline"), data, settings, progress=False)
+    measured = evaluation_of(result.model, data, ("clean",))
+    assert measured["top1_error"] == pytest.approx(result.summary["last_error_percent"])
+
+
+def test_top5_is_zero_by_definition_where_there_are_five_classes():
+    from catchup.data import Augmentation, Dataset, Images
+
+    images = Images(torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1), torch.arange(10) % 5, tuple("abcde"))
+    data = Dataset("handmade", images, images, (0.5,), (0.5,), Augmentation())
+    measured = evaluation_of(nn.Sequential(nn.Flatten(), nn.Linear(1, 5)), data, ("clean",))
+    assert measured["top5_error"] == 0 and measured["top1_error"] > 0
+
+
+def test_unknown_tests_and_models_without_a_head_are_refused(trained):
+    data = load("digits")
+    for tests, sentence in (((), "no test was"), (("clean", "fgms"), "Did you mean 'fgsm'"), (("",), "unknown test")):
+        with pytest.raises(ValueError, match=sentence):
+            evaluate(trained, tests, progress=False)
+        with pytest.raises(ValueError, match=sentence):
+            evaluation_of(nn.Linear(1, 1), data, tests)
+    with pytest.raises(ValueError, match="unknown device"):
+        evaluate(trained, device="gpu")
+    with pytest.raises(ValueError, match="leave this test out"):
+        evaluation_of(nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten()), data, TESTS)
+    assert not (trained / "evaluation.json").exists()
+
+
+def no_run(folder):
+    (folder / "run.json").unlink()
+
+
+def no_settings(folder):
+    (folder / "run.json").write_text('{"settings": {"epochs": 2}}')
+
+
+def unknown_setting(folder):
+    run = runs.read_json(folder / "run.json")
+    runs.write_json(folder / "run.json", {**run, "settings": {**run["settings"], "colour": "red"}})
+
+
+def no_checkpoint(folder):
+    (folder / "checkpoint.pt").unlink()
+
+
+def flipped_byte(folder):
+    content = bytearray((folder / "checkpoint.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "checkpoint.pt").write_bytes(content)
+
+
+def cut_off(folder):
+    (folder / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes()[:5000])
+
+
+def other_width(folder):
+    run = runs.read_json(folder / "run.json")
+    runs.write_json(folder / "run.json", {**run, "settings": {**run["settings"], "width": 8}})
+
+
+def other_content(folder):
+    checkpoint.save(folder / "checkpoint.pt", {"weights": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("spoil, error, sentence", [
+    (no_run, ValueError, "not the folder of a run.*run.json"), (no_settings, ValueError, "does not hold the settings"),
+    (unknown_setting, ValueError, "does not hold the settings.*colour"),
+    (no_checkpoint, CheckpointError, "no checkpoint"),
+    (flipped_byte, CheckpointError, "damaged"), (cut_off, CheckpointError, "cut off"),
+    (other_width, CheckpointError, "another model.*resnet18, width 8, 10 classes"),
+    (other_content, CheckpointError, "no checkpoint of a training run.*weights"),
+])
+def test_a_folder_that_cannot_be_evaluated_gets_one_sentence_and_no_file(run_dir, spoil, error, sentence):
+    spoil(run_dir)
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
+    with pytest.raises(error, match=sentence) as caught:
+        evaluate(run_dir, ("clean",), progress=False)
+    assert "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(ValueError, match="not the folder of a run"):
+        evaluate(tmp_path / "nowhere", progress=False)
+    assert not (tmp_path / "nowhere").exists()

@@ -1,0 +1,288 @@
+"""Hooks live inside the call and nowhere else; a step that would not mix is an error, never silence."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from catchup import CatchUpMix, Draw, captured, compile_blocks, count_hooks, edited
+from catchup.hooks import evaluating
+from conftest import TinyNet
+
+DRAW = Draw(2, [1, 2, 3, 4, 5, 6, 0], 0.5)
+
+
+class Broken(nn.Module):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, images):
+        raise self.error
+
+
+# -- edited --------------------------------------------------------------------------------------------------------
+
+
+def test_edited_changes_the_output_inside_and_not_after(tiny, batch):
+    plain = tiny(batch[0])
+    with edited(tiny, "layer2", torch.zeros_like):
+        inside = tiny(batch[0])
+    assert torch.equal(inside, tiny.fc.bias.expand(7, 5))
+    assert torch.equal(tiny(batch[0]), plain) and count_hooks(tiny) == 0
+
+
+def test_a_wrong_name_is_refused_before_any_hook_exists(tiny):
+    with pytest.raises(ValueError, match="unknown layer 'layr2'. Did you mean 'layer2'"):
+        with edited(tiny, "layr2", lambda maps: maps):
+            pytest.fail("the block must not run")
+    with pytest.raises(ValueError, match="unknown layer 'nowhere'"):
+        with captured(tiny, "stem", "nowhere"):
+            pytest.fail("the block must not run")
+    assert count_hooks(tiny) == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
+def test_errors_pass_through_and_leave_no_hook(tiny, error):
+    with pytest.raises(type(error)):
+        with edited(tiny, "layer1", lambda maps: maps):
+            raise error
+    with pytest.raises(type(error)):
+        with captured(tiny, "layer1", "stem"):
+            raise error
+    assert count_hooks(tiny) == 0
+
+
+def test_captured_gives_detached_maps_one_per_call(tiny, batch):
+    with captured(tiny, "stem", "layer2") as maps:
+        tiny(batch[0])
+        tiny(batch[0])
+    assert [len(maps["stem"]), len(maps["layer2"])] == [2, 2] and not maps["stem"][0].requires_grad
+    assert torch.equal(maps["stem"][0], tiny.stem(batch[0])) and count_hooks(tiny) == 0
+
+
+def test_evaluating_restores_every_submodules_mode(tiny):
+    tiny.train()
+    tiny.layer1.eval()
+    with evaluating(tiny):
+        assert not any(module.training for module in tiny.modules())
+    assert tiny.training and tiny.layer2.training and not tiny.layer1.training
+
+
+# -- the training step ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
+@pytest.mark.parametrize("where", ["layer1", "layer2", "fc"])
+def test_no_hook_is_left_when_the_model_fails_inside_a_step(tiny, batch, where, error):
+    whole = copy.deepcopy(tiny)
+    setattr(tiny, where, Broken(error))
+    mixer = CatchUpMix(seed=0, blocks=("stem", "layer1", "layer2"))
+    with pytest.raises(type(error)):
+        mixer.loss(tiny, *batch, draw=DRAW)
+    assert count_hooks(tiny) == 0
+    setattr(tiny, where, getattr(whole, where))
+    assert torch.equal(tiny(batch[0]), whole(batch[0]))
+
+
+def test_deep_copies_and_models_in_eval_mode_carry_no_hook(tiny, batch):
+    mixer = CatchUpMix(seed=0)
+    for _ in range(8):
+        mixer.loss(tiny, *batch).backward()
+    twin = copy.deepcopy(tiny)
+    assert count_hooks(tiny) == count_hooks(twin) == 0
+    tiny.eval()
+    mixer.loss(tiny, *batch, draw=DRAW)
+    assert not tiny.training and count_hooks(tiny) == 0
+    with torch.no_grad():
+        assert torch.equal(tiny(batch[0]), twin.eval()(batch[0]))
+
+
+def test_a_block_that_does_not_run_is_an_error(tiny, batch):
+    tiny.spare = nn.Conv2d(3, 3, 1)
+    mixer = CatchUpMix(seed=0, blocks=("stem", "spare"))
+    with pytest.raises(RuntimeError, match="layer 'spare' did not run in this forward pass"):
+        mixer.loss(tiny, *batch, draw=DRAW)
+    assert count_hooks(tiny) == 0
+
+
+def test_a_block_that_runs_twice_is_an_error(batch):
+    class Twice(TinyNet):
+        def forward(self, images):
+            return self.fc(self.layer2(self.layer1(self.layer1(self.stem(images)))).mean(dim=(2, 3)))
+
+    model = Twice()
+    with pytest.raises(RuntimeError, match="layer 'layer1' ran 2 times"):
+        CatchUpMix(seed=0).loss(model, *batch, draw=DRAW)
+    assert count_hooks(model) == 0
+
+
+def test_a_block_without_maps_is_named(tiny, batch):
+    with pytest.raises(ValueError, match=r"block 'fc' must return maps \(7, C, H, W\), got \(7, 5\)"):
+        CatchUpMix(seed=0, blocks=("stem", "fc")).loss(tiny, *batch, draw=DRAW)
+
+
+def test_a_model_without_logits_is_named(batch):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    with pytest.raises(ValueError, match=r"must return logits \(7, N\), got \(7, 4, 4, 4\)"):
+        CatchUpMix(seed=0).loss(model, *batch)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_around_the_block_is_refused(batch, reentrant):
+    """Its second forward pass in backward would run without the mixing: wrong gradients without a word."""
+    class Checkpointed(TinyNet):
+        def forward(self, images):
+            maps = checkpoint(lambda x: self.layer2(self.layer1(x)), self.stem(images), use_reentrant=reentrant)
+            return self.fc(maps.mean(dim=(2, 3)))
+
+    model = Checkpointed()
+    with pytest.raises(RuntimeError, match="inside activation checkpointing"):
+        CatchUpMix(seed=0).loss(model, *batch, draw=DRAW)
+    CatchUpMix(seed=0).loss(model, *batch, draw=Draw(1, DRAW.partner, 0.5)).backward()  # the stem is outside
+    assert count_hooks(model) == 0
+
+
+def test_a_checkpointed_part_inside_the_block_is_fine(batch):
+    class Inside(TinyNet):
+        def __init__(self):
+            super().__init__()
+            self.layer1 = CheckpointedLayer(self.layer1)
+
+    class CheckpointedLayer(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, maps):
+            return checkpoint(self.inner, maps, use_reentrant=False)
+
+    torch.manual_seed(0)
+    plain = TinyNet()
+    torch.manual_seed(0)
+    model = Inside()
+    losses = []
+    for net in (plain, model):
+        loss = CatchUpMix(seed=0, blocks=("stem", "layer1", "layer2")).loss(net, *batch, draw=DRAW)
+        loss.backward()
+        losses.append(loss)
+    assert torch.equal(*losses) and torch.equal(plain.stem[0].weight.grad, model.stem[0].weight.grad)
+
+
+# -- compiled and parallel models ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["torch.compile(model)", "model.compile()", "block.compile()"])
+def test_a_model_compiled_as_a_whole_is_refused_with_the_remedy(tiny, batch, how):
+    model = tiny
+    if how == "torch.compile(model)":
+        model = torch.compile(tiny, backend="eager")
+    else:
+        (tiny if how == "model.compile()" else tiny.layer1).compile(backend="eager")
+    with pytest.raises(RuntimeError, match=r"catchup.compile_blocks\(model\)"):
+        CatchUpMix(seed=0).loss(model, *batch, draw=DRAW)
+    assert count_hooks(tiny) == 0
+
+
+def test_a_model_whose_blocks_are_compiled_mixes_as_the_plain_one(tiny, batch):
+    compiled = compile_blocks(copy.deepcopy(tiny), backend="aot_eager")
+    plain_mixer, compiled_mixer = CatchUpMix(seed=0), CatchUpMix(seed=0)
+    for _ in range(10):
+        expected = plain_mixer.loss(tiny, *batch)
+        torch.testing.assert_close(compiled_mixer.loss(compiled, *batch), expected)
+    assert count_hooks(compiled) == 0
+
+
+def test_a_forward_compiled_behind_our_back_never_leaves_a_step_unmixed(tiny, batch):
+    """Either the compiled code runs the hook, or the step is refused; and afterwards nothing is mixed any more."""
+    reference = copy.deepcopy(tiny)
+    tiny.forward = torch.compile(tiny.forward, backend="eager")
+    expected = CatchUpMix(seed=0).loss(reference, *batch, draw=DRAW)
+    for _ in range(3):
+        try:
+            loss = CatchUpMix(seed=0).loss(tiny, *batch, draw=DRAW)
+        except RuntimeError as error:
+            assert "did not run" in str(error)
+        else:
+            torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(tiny(batch[0]), reference(batch[0]))
+    torch._dynamo.reset()
+
+
+def test_dataparallel_is_refused(tiny, batch):
+    with pytest.raises(RuntimeError, match="use DistributedDataParallel"):
+        CatchUpMix(seed=0).loss(nn.DataParallel(tiny), *batch, draw=DRAW)
+
+
+DDP = """
+import sys, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+sys.path.insert(0, {tests!r})
+from conftest import TinyNet
+from catchup import MIXERS, count_hooks
+from catchup.mixers import make
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+for name in MIXERS:
+    torch.manual_seed(0)
+    model = DistributedDataParallel(TinyNet())
+    mixer, optimizer = make(name, seed=0), torch.optim.SGD(model.parameters(), 0.1)
+    images = torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(rank))
+    labels = torch.arange(7) % 5
+    for _ in range(6):
+        mixer.loss(model, images, labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    weights = torch.cat([p.detach().flatten() for p in model.parameters()])
+    both = [torch.empty_like(weights) for _ in range(2)]
+    dist.all_gather(both, weights)
+    if rank == 0:
+        print(name, torch.equal(*both), count_hooks(model.module), float(weights.sum()), flush=True)
+dist.destroy_process_group()
+"""
+
+
+def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP.format(tests=str(Path(__file__).parent)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    from catchup import MIXERS
+    from catchup.mixers import make
+
+    lines = [line.split() for line in done.stdout.strip().splitlines()]
+    assert [line[0] for line in lines] == list(MIXERS)
+    for name, equal, hooks, total in lines:
+        assert (equal, hooks) == ("True", "0")
+        torch.manual_seed(0)  # the same by hand: one process, the mean of the two gradients
+        model = TinyNet()
+        twins = make(name, seed=0), make(name, seed=0)
+        data = [torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(rank)) for rank in range(2)]
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for _ in range(6):
+            sum(twin.loss(model, images, torch.arange(7) % 5) / 2 for twin, images in zip(twins, data)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        assert float(total) == pytest.approx(sum(p.sum().item() for p in model.parameters()), rel=1e-5)
+
+
+def test_labels_of_a_step_are_available_afterwards(tiny, batch):
+    mixer = CatchUpMix(seed=0)
+    assert mixer.last is None
+    loss = mixer.loss(tiny, *batch, draw=DRAW)
+    step = mixer.last
+    assert step.draw is DRAW and step.block == "layer1" and step.share == 0.5
+    assert step.keep.shape == (7, 6, 1, 1) and not step.logits.requires_grad
+    torch.testing.assert_close(step.target.cross_entropy(step.logits), loss.detach())
+    pairs = 0.5 * F.one_hot(batch[1], 5) + 0.5 * F.one_hot(batch[1][DRAW.partner], 5)
+    torch.testing.assert_close(step.target.soft(5), pairs)

@@ -1,0 +1,279 @@
+"""What every method must satisfy, over the registry: a method without a row here fails."""
+
+import copy
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from catchup import MIXERS, CutMix, Draw, InputMixup, count_hooks
+from catchup.mixers import make
+from catchup.mixers.cutmix import cut_box
+from conftest import TinyNet
+
+# method -> the layers it can mix in TinyNet, and whether λ = 0 hands everything to the partner
+ROWS = {
+    "baseline": {"layers": [0], "mixes": False},
+    "mixup": {"layers": [0], "mixes": True},
+    "cutmix": {"layers": [0], "mixes": True},
+    "catchup": {"layers": [0, 1, 2, 3], "mixes": True},
+}
+CASES = [(name, layer) for name, row in ROWS.items() for layer in row["layers"]]
+
+
+def maps_at(layer: int) -> torch.Tensor:
+    return torch.randn(5, 3 if layer == 0 else 6, 8, 8, generator=torch.Generator().manual_seed(layer))
+
+
+def test_every_method_has_a_row():
+    assert set(ROWS) == set(MIXERS)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_layers_of_the_row_are_those_it_draws(name, tiny, batch):
+    mixer = make(name, seed=0, **({} if name == "baseline" else {"prob": 1.0}))
+    for _ in range(60):
+        mixer.loss(tiny, *batch)
+        drawn = mixer.last.draw.layer
+        assert drawn is None if name == "baseline" else drawn in ROWS[name]["layers"]
+
+
+@pytest.mark.parametrize(("name", "layer"), CASES)
+def test_lambda_one_is_the_identity(name, layer):
+    maps = maps_at(layer)
+    mixed = make(name, seed=0).mix(maps, Draw(layer, [1, 2, 3, 4, 0], 1.0, seed=7))
+    assert torch.equal(mixed.maps, maps) and mixed.share == 1
+
+
+@pytest.mark.parametrize(("name", "layer"), CASES)
+def test_mixing_an_image_with_itself_changes_nothing(name, layer):
+    maps = maps_at(layer)
+    mixed = make(name, seed=0).mix(maps, Draw(layer, range(5), 0.37, seed=7)).maps
+    torch.testing.assert_close(mixed, maps)
+
+
+@pytest.mark.parametrize(("name", "layer"), CASES)
+def test_values_lie_between_the_pairs_and_shares_in_0_1(name, layer):
+    maps, mixer, rng = maps_at(layer), make(name, seed=0), np.random.default_rng(0)
+    for _ in range(20):
+        draw = Draw(layer, rng.permutation(5), rng.random(), seed=int(rng.integers(99)))
+        mixed, other = mixer.mix(maps, draw), maps[draw.partner]
+        assert (mixed.maps >= maps.minimum(other) - 1e-6).all() and (mixed.maps <= maps.maximum(other) + 1e-6).all()
+        assert 0 <= mixed.share <= 1
+        if mixed.keep is not None:
+            assert torch.equal(mixed.maps, torch.where(mixed.keep, maps, other))
+
+
+@pytest.mark.parametrize(("name", "layer"), CASES)
+def test_relabelling_the_images_relabels_the_result(name, layer):
+    maps, mixer, order = maps_at(layer), make(name, seed=0), torch.tensor([3, 1, 4, 0, 2])
+    partner = torch.tensor([1, 2, 3, 4, 0])
+    renamed = order.argsort()[partner[order]]
+    straight = mixer.mix(maps, Draw(layer, partner, 0.6, seed=3)).maps[order]
+    assert torch.equal(mixer.mix(maps[order], Draw(layer, renamed, 0.6, seed=3)).maps, straight)
+
+
+@pytest.mark.parametrize(("name", "layer"), CASES)
+def test_input_is_untouched_and_the_result_is_new(name, layer):
+    maps = maps_at(layer)
+    before = maps.clone()
+    make(name, seed=0).mix(maps, Draw(layer, [4, 0, 1, 2, 3], 0.5, seed=1))
+    assert torch.equal(maps, before)
+
+
+@pytest.mark.parametrize(("name", "layer"), [case for case in CASES if ROWS[case[0]]["mixes"]])
+def test_both_images_of_a_pair_get_gradient(name, layer):
+    maps = maps_at(layer).requires_grad_()
+    mixed = make(name, seed=0).mix(maps, Draw(layer, [1, 2, 3, 4, 0], 0.5, seed=2))
+    mixed.maps[0].sum().backward()
+    reached = maps.grad.abs().sum(dim=(1, 2, 3)) > 0
+    assert reached.tolist() == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_same_seed_same_draws_other_seed_others(name):
+    def lams(seed):
+        mixer = make(name, seed=seed)
+        return [json.dumps(mixer.draw(6, 3, mixer.rng).as_dict()) for _ in range(8)]
+
+    assert lams(3) == lams(3)
+    assert lams(3) != lams(4)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_without_a_seed_torch_manual_seed_governs(name):
+    torch.manual_seed(11)
+    first = make(name).rng.random(3)
+    torch.manual_seed(11)
+    assert (make(name).rng.random(3) == first).all()
+    torch.manual_seed(12)
+    assert (make(name).rng.random(3) != first).any()
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_draw_can_be_stored_and_replayed(name, tiny, batch):
+    mixer = make(name, seed=0)
+    loss = mixer.loss(tiny, *batch)
+    stored = json.loads(json.dumps(mixer.last.draw.as_dict()))
+    assert torch.equal(mixer.loss(tiny, *batch, draw=Draw(**stored)), loss)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_saved_state_deep_copy_and_pickle_give_the_same_next_step(name, tiny, batch):
+    mixer = make(name, seed=0)
+    mixer.loss(tiny, *batch)
+    state = copy.deepcopy(mixer.state_dict())
+    twins = [copy.deepcopy(mixer), pickle.loads(pickle.dumps(mixer)), make(name, seed=99)]
+    twins[2].load_state_dict(state)
+    expected = mixer.loss(tiny, *batch)
+    for twin in twins:
+        assert torch.equal(twin.loss(tiny, *batch), expected)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_any_batch_size_and_one_is_a_plain_step(name, size, tiny):
+    images, labels = torch.randn(size, 3, 8, 8), torch.randint(5, (size,))
+    mixer = make(name, seed=0)
+    for _ in range(6):
+        loss = mixer.loss(tiny, images, labels)
+        assert loss.shape == () and loss.isfinite()
+        if size == 1:
+            torch.testing.assert_close(loss, F.cross_entropy(tiny(images), labels))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_hard_and_soft_labels_give_the_same_loss(name, tiny, batch):
+    images, labels = batch
+    hard, soft = make(name, seed=0), make(name, seed=0)
+    for _ in range(8):
+        torch.testing.assert_close(hard.loss(tiny, images, labels),
+                                   soft.loss(tiny, images, F.one_hot(labels, 5).float()))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_images_keep_their_type(name, dtype):
+    for layer in ROWS[name]["layers"]:
+        maps = maps_at(layer).to(dtype)
+        assert make(name, seed=0).mix(maps, Draw(layer, [1, 2, 3, 4, 0], 0.5)).maps.dtype == dtype
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("criterion", ["ce", "bce_softmax"])
+def test_the_criterion_is_applied_to_the_mixed_labels(name, criterion, tiny, batch):
+    mixer = make(name, seed=0, criterion=criterion)
+    loss = mixer.loss(tiny, *batch)
+    soft = mixer.last.target.soft(5)
+    p = mixer.last.logits.softmax(dim=1)
+    by_hand = {"ce": -(soft * p.log()).sum(dim=1).mean(),
+               "bce_softmax": F.binary_cross_entropy(p, soft)}[criterion]
+    torch.testing.assert_close(loss, by_hand)
+
+
+def test_a_criterion_of_your_own(tiny, batch):
+    mixer = make("cutmix", seed=0, criterion=lambda logits, target: (logits - target.soft(5)).square().mean())
+    loss = mixer.loss(tiny, *batch)
+    torch.testing.assert_close(loss, (mixer.last.logits - mixer.last.target.soft(5)).square().mean())
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_trains_under_autocast_and_with_accumulated_gradients(name, batch):
+    torch.manual_seed(0)
+    model, mixer = TinyNet(), make(name, seed=0)
+    start = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(4):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = mixer.loss(model, *batch) / 4
+        assert loss.dtype == torch.float32
+        loss.backward()
+    optimizer.step()
+    assert all((model.state_dict()[key] != start[key]).any() for key in start)
+    assert count_hooks(model) == 0
+
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize(("images", "labels", "words"), [
+    (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), "images must be (B, C, H, W)"),
+    (torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), "got (4, 3)"),
+    (torch.zeros(4, 3, 8, 8), torch.zeros(3, dtype=torch.int64), "labels must be (4,)"),
+    (torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.int32), "torch.int32"),
+    (torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 5, 0]), "labels must lie in 0 … 4, got 0 … 5"),
+    (torch.zeros(4, 3, 8, 8), torch.tensor([0, -1, 2, 0]), "got -1 … 2"),
+    (torch.zeros(4, 3, 8, 8), torch.zeros(4, 6), "soft labels have 6 classes, the model's logits 5"),
+    (torch.zeros(0, 3, 8, 8), torch.zeros(0, dtype=torch.int64), "the batch is empty"),
+])
+def test_a_batch_that_does_not_fit_is_refused(name, images, labels, words, tiny):
+    with pytest.raises(ValueError) as error:
+        make(name, seed=0).loss(tiny, images, labels)
+    assert words in str(error.value)
+
+
+def test_a_draw_that_does_not_fit_is_refused(tiny, batch):
+    mixer = make("catchup", seed=0)
+    with pytest.raises(ValueError, match="for 3 images, the batch has 7"):
+        mixer.loss(tiny, *batch, draw=Draw(1, [0, 1, 2], 0.5))
+    with pytest.raises(ValueError, match="layer must lie in 0 … 3, got 4"):
+        mixer.loss(tiny, *batch, draw=Draw(4, range(7), 0.5))
+
+
+def test_make_names_the_choices_and_the_nearest():
+    with pytest.raises(ValueError, match="unknown method 'catchpu'. Did you mean 'catchup'"):
+        make("catchpu")
+    with pytest.raises(ValueError, match="unknown setting of catchup 'aplha'. Did you mean 'alpha'"):
+        make("catchup", aplha=1)
+    with pytest.raises(ValueError, match="unknown layer 7: this model has 0"):
+        make("catchup", layers=(1, 7)).begin_run(TinyNet(), 5)
+    with pytest.raises(ValueError, match="unknown layer 'layr1'. Did you mean 'layer1'"):
+        make("catchup", blocks=("layr1",)).begin_run(TinyNet(), 5)
+
+
+# -- CutMix and InputMixup against torchvision's, given the same parameters ----------------------------------------
+
+
+def test_inputmixup_equals_torchvisions():
+    from torchvision.transforms.v2 import MixUp
+
+    images, labels = torch.rand(6, 3, 9, 7), torch.arange(6)
+    theirs = MixUp(num_classes=6)
+    params = {"labels": labels, "batch_size": 6, "lam": 0.3}
+    rolled = torch.arange(6).roll(1)  # torchvision pairs each image with its neighbour
+    mixer = InputMixup(seed=0)
+    draw = Draw(0, rolled, 0.3)
+    mixed = mixer.mix(images, draw)
+    torch.testing.assert_close(mixed.maps, theirs.transform(images, params))
+    torch.testing.assert_close(mixer.target(labels, draw, mixed).soft(6), theirs.transform(labels, params))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cutmix_equals_torchvisions(seed):
+    from torchvision.transforms.v2 import CutMix as Theirs
+
+    rng = np.random.default_rng(seed)
+    images, labels, lam = torch.rand(5, 3, 11, 8), torch.arange(5), float(rng.random())
+    top, bottom, left, right = cut_box(11, 8, lam, tuple(np.random.default_rng(seed).random(2)))
+    params = {"labels": labels, "batch_size": 5, "box": (left, top, right, bottom),
+              "lam_adjusted": 1 - (bottom - top) * (right - left) / 88}
+    theirs, mixer, draw = Theirs(num_classes=5), CutMix(seed=0), Draw(0, torch.arange(5).roll(1), lam, seed=seed)
+    mixed = mixer.mix(images, draw)
+    assert torch.equal(mixed.maps, theirs.transform(images, params))
+    torch.testing.assert_close(mixer.target(labels, draw, mixed).soft(5), theirs.transform(labels, params))
+
+
+def test_cut_box_is_the_papers_and_clipped():
+    """r_w = W √(1 − λ), r_h = H √(1 − λ) around the centre, cut off at the border."""
+    assert cut_box(32, 32, 0.75, (0.5, 0.5)) == (8, 24, 8, 24)
+    assert cut_box(32, 32, 0.75, (0.0, 0.99)) == (0, 8, 23, 32)
+    assert cut_box(32, 32, 1.0, (0.3, 0.7))[0] == cut_box(32, 32, 1.0, (0.3, 0.7))[1]
+    assert cut_box(32, 32, 0.0, (0.5, 0.5)) == (0, 32, 0, 32)
+    for number in range(300):
+        rng = np.random.default_rng(number)
+        height, width, lam, centre = rng.integers(1, 40), rng.integers(1, 40), rng.random(), rng.random(2)
+        top, bottom, left, right = cut_box(height, width, lam, centre)
+        assert 0 <= top <= bottom <= height and 0 <= left <= right <= width
+        assert bottom - top <= math.sqrt(1 - lam) * height and right - left <= math.sqrt(1 - lam) * width

@@ -1,0 +1,68 @@
+"""The target object against PyTorch's own losses with soft labels."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from catchup import Target
+
+LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 1, 2, 3, 1, 0])
+OTHERS = torch.tensor([3, 3, 1, 0, 1, 2])
+
+
+def one_hot(labels):
+    return F.one_hot(labels, 4).float()
+
+
+TARGETS = {
+    "pair": (Target((LABELS, OTHERS), (0.3, 0.7)), 0.3 * one_hot(LABELS) + 0.7 * one_hot(OTHERS)),
+    "a weight per image": (
+        Target((LABELS, OTHERS), (torch.linspace(0, 1, 6), 1 - torch.linspace(0, 1, 6))),
+        torch.linspace(0, 1, 6)[:, None] * one_hot(LABELS) + (1 - torch.linspace(0, 1, 6))[:, None] * one_hot(OTHERS)),
+    "weights that do not sum to one": (Target((LABELS, OTHERS), (0.9, 0.4)),
+                                       0.9 * one_hot(LABELS) + 0.4 * one_hot(OTHERS)),
+    "three partners": (Target((LABELS, OTHERS, LABELS.flip(0)), (0.5, 0.3, 0.2)),
+                       0.5 * one_hot(LABELS) + 0.3 * one_hot(OTHERS) + 0.2 * one_hot(LABELS.flip(0))),
+    "soft labels": (Target((LOGITS.softmax(1), one_hot(OTHERS)), (0.6, 0.4)),
+                    0.6 * LOGITS.softmax(1) + 0.4 * one_hot(OTHERS)),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_renders_as_a_matrix_and_as_the_same_loss(kind):
+    target, soft = TARGETS[kind]
+    torch.testing.assert_close(target.soft(4), soft)
+    torch.testing.assert_close(target.cross_entropy(LOGITS), F.cross_entropy(LOGITS, soft))
+    if soft.max() <= 1:
+        torch.testing.assert_close(target.bce_softmax(LOGITS), F.binary_cross_entropy(LOGITS.softmax(1), soft))
+
+
+def test_pair_weights_own_and_partners_label():
+    partner = torch.tensor([1, 2, 3, 4, 5, 0])
+    expected = 0.25 * one_hot(LABELS) + 0.75 * one_hot(LABELS[partner])
+    torch.testing.assert_close(Target.pair(LABELS, partner, 0.25).soft(4), expected)
+
+
+def test_weighted_accuracy_by_hand():
+    """Predictions 0, 1: the first is right with weight .3, the second with both weights."""
+    logits = torch.tensor([[2.0, 0, 0, 0], [0, 2.0, 0, 0]])
+    target = Target((torch.tensor([0, 1]), torch.tensor([2, 1])), (0.3, 0.7))
+    assert target.accuracy(logits).item() == pytest.approx((0.3 + 1.0) / 2)
+    soft = Target((target.soft(4),), (1.0,))
+    assert soft.accuracy(logits).item() == pytest.approx((0.3 + 1.0) / 2)
+
+
+def test_half_precision_logits_are_judged_in_float32():
+    big = torch.tensor([[60000.0, -60000.0, 0, 0]], dtype=torch.float16)
+    loss = Target((torch.tensor([1]),), (1.0,)).cross_entropy(big)
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(120000, rel=1e-3)
+    assert Target((torch.tensor([1]),), (1.0,)).bce_softmax(big).isfinite()
+
+
+def test_gradients_flow_to_the_logits_only_through_the_weights():
+    logits = LOGITS.clone().requires_grad_()
+    target, soft = TARGETS["weights that do not sum to one"]
+    target.cross_entropy(logits).backward()
+    expected = (LOGITS.softmax(1) * soft.sum(1, keepdim=True) - soft) / 6
+    torch.testing.assert_close(logits.grad, expected)

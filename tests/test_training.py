@@ -1,0 +1,252 @@
+"""The loop: equal to a plain one, repeatable, resumable, and stopped by a loss that is no number."""
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from catchup import MIXERS, Settings, checkpoint, count_hooks, data, fit, models, runs, train
+from catchup.data.augment import crop_and_flip, normalise, to_float
+from catchup.mixers import make
+from catchup.training import Result, batches, dataset_of, memory_format, model_of, schedule
+
+SMALL = Settings(subset=5, width=4, epochs=4, batch_size=16, lr=0.05)
+
+
+def digest(model) -> str:
+    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.state_dict().values())).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return dataset_of(SMALL)
+
+
+def trained(digits, settings=SMALL, method="catchup", **options) -> Result:
+    return fit(model_of(settings, digits), make(method, seed=settings.seed), digits, settings, progress=False, **options)
+
+
+@pytest.mark.parametrize("method", MIXERS)
+def test_after_40_steps_the_weights_equal_a_plain_loops(digits, method):
+    settings = replace(SMALL, epochs=10, batch_size=13, augment=False, schedule="constant", subset=None)  # 4 steps an epoch
+    result = trained(digits, settings, method)
+    model, mixer = model_of(settings, digits), make(method, seed=0)
+    mixer.begin_run(model, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for epoch in range(10):
+            for indices in batches(50, 13, 0, epoch):
+                images = normalise(to_float(digits.train.pixels[indices]), digits.mean, digits.std)
+                loss = mixer.loss(model, images, digits.train.labels[indices])
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+    assert result.rows[-1]["step"] == 40
+    assert digest(result.model) == digest(model)
+
+
+def test_same_seed_same_weights_other_seed_others(digits):
+    assert digest(trained(digits).model) == digest(trained(digits).model)
+    assert digest(trained(digits).model) != digest(trained(digits, replace(SMALL, seed=1)).model)
+
+
+def test_the_global_generator_is_left_alone(digits):
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    trained(digits, replace(SMALL, epochs=1))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("method", MIXERS)
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(digits, tmp_path, method):
+    whole = trained(digits, method=method, out=tmp_path)
+
+    class Cut(Exception):
+        pass
+
+    def cut_off(row):
+        if row["epoch"] == 2:
+            raise Cut
+
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(Cut):
+        trained(digits, method=method, out=other, on_epoch=cut_off)
+    with open(other / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 3, "half a li')  # what a crash in the middle of the next epoch may leave
+    resumed = trained(digits, method=method, out=other)
+    assert digest(resumed.model) == digest(whole.model)
+    clocks = ("time_s", "images_per_s")
+    rows = [[{k: v for k, v in row.items() if k not in clocks} for row in runs.read_metrics(out)] for out in (tmp_path, other)]
+    assert rows[0] == rows[1] and [row["epoch"] for row in rows[1]] == [1, 2, 3, 4]
+
+
+def test_train_fills_its_folder_and_resumes(tmp_path):
+    settings = replace(SMALL, epochs=2, method="catchup", method_settings={"alpha": 2.0, "layers": (0, 1)})
+    result = train(settings, tmp_path / "run", progress=False)
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "metrics.jsonl", "run.json"]
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["settings"]["method_settings"] == {"alpha": 2.0, "layers": [0, 1]} and run["settings"]["seed"] == 0
+    assert run["result"] == pytest.approx(result.summary)
+    assert Settings.from_dict(run["settings"]).epochs == 2
+    assert digest(train(settings, tmp_path / "run", resume=True, progress=False).model) == digest(result.model)
+    with pytest.raises(ValueError, match="already holds a run"):
+        train(settings, tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match="epochs was 2, now 3"):
+        train(replace(settings, epochs=3), tmp_path / "run", resume=True, progress=False)
+
+
+def test_resuming_from_a_damaged_checkpoint_loses_nothing(tmp_path):
+    settings = replace(SMALL, epochs=2)
+    train(settings, tmp_path, progress=False)
+    path = tmp_path / "checkpoint.pt"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    metrics = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(checkpoint.CheckpointError, match="damaged"):
+        train(settings, tmp_path, resume=True, progress=False)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(digits, tmp_path):
+    mixer, kept = make("baseline", seed=0), {}
+    inner = type(mixer).loss
+
+    class Spoilt(type(mixer)):
+        def loss(self, model, images, labels, **options):
+            self._memory.steps = getattr(self._memory, "steps", 0) + 1
+            return inner(self, model, images, labels, **options) * (math.nan if self._memory.steps == 10 else 1)
+
+    settings = replace(SMALL, subset=None)  # 50 images, 4 steps an epoch: step 10 is in epoch 3
+    with pytest.raises(FloatingPointError, match=r"not finite at step 10 \(epoch 3\): the checkpoint of epoch 2 is kept"):
+        fit(model_of(settings, digits), Spoilt(seed=0), digits, settings, out=tmp_path, progress=False)
+    state = checkpoint.load(tmp_path / "checkpoint.pt")
+    assert state["epoch"] == 2 and all(value.isfinite().all() for value in state["model"].values())
+    assert kept == {}
+
+
+def test_metrics_say_what_the_run_did(digits):
+    settings = replace(SMALL, epochs=3)
+    result = trained(digits, settings, "catchup")
+    row = result.rows[-1]
+    images = normalise(to_float(digits.test.pixels), digits.mean, digits.std)
+    with torch.no_grad():
+        logits = result.model.eval()(images)
+        probe = result.model(normalise(to_float(digits.train.pixels), digits.mean, digits.std))
+    wrong = (logits.argmax(1) != digits.test.labels).sum().item()
+    assert row["val_error_percent"] == pytest.approx(100 * wrong / len(digits.test))
+    assert row["val_loss"] == pytest.approx(F.cross_entropy(logits, digits.test.labels).item(), rel=1e-4)
+    clean = (probe.argmax(1) != digits.train.labels).sum().item()
+    assert row["clean_train_error_percent"] == pytest.approx(100 * clean / len(digits.train))
+    assert 0 <= row["train_accuracy_mixed_percent"] <= 100 and row["images_per_s"] > 0
+    assert (row["epoch"], row["step"]) == (3, 12) and row["lr"] < 1e-9  # cosine ends at zero
+    assert count_hooks(result.model) == 0
+
+
+def test_summary_is_last_best_and_median_of_the_last_ten():
+    errors = [90.0, 5.0, None] + [float(e) for e in (30, 29, 28, 27, 26, 25, 24, 23, 22, 40)]
+    rows = [{"val_error_percent": error, "time_s": 2.0} for error in errors]
+    summary = Result(None, rows).summary
+    assert summary == {"last_error_percent": 40, "best_error_percent": 5, "median10_error_percent": 26.5, "time_s": 26}
+
+
+def test_the_last_ten_epochs_are_validated_whatever_the_interval(digits):
+    result = trained(digits, replace(SMALL, epochs=14, validate_every=3), "baseline")
+    validated = [row["epoch"] for row in result.rows if row["val_error_percent"] is not None]
+    assert validated == [3, *range(5, 15)]
+
+
+def test_channels_last_only_where_it_is_safe():
+    """oneDNN issue 6035: strided 1x1 convolutions of few channels must not train in channels_last on a CPU."""
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    formats = {width: memory_format(models.create("resnet18", num_classes=10, width=width), cpu) for width in (4, 8, 16)}
+    assert formats == {4: torch.contiguous_format, 8: torch.contiguous_format, 16: torch.channels_last}
+    assert memory_format(models.create("resnet18", num_classes=10, width=4), gpu) == torch.channels_last
+    assert memory_format(torch.nn.Conv2d(3, 8, 3, stride=2), cpu) == torch.channels_last
+
+
+@pytest.mark.parametrize(("n", "size"), [(50, 16), (33, 16), (5, 16), (1, 16), (32, 16)])
+def test_batches_hold_every_index_once_and_no_last_single_image(n, size):
+    order = batches(n, size, 0, 3)
+    indices = torch.cat(order)
+    assert len(set(indices.tolist())) == len(indices) == (n - 1 if n > size and n % size == 1 else n)
+    assert all(len(batch) > 1 or n == 1 for batch in order)
+    assert torch.equal(torch.cat(batches(n, size, 0, 3)), indices)
+    if n > 5:
+        assert not torch.equal(torch.cat(batches(n, size, 0, 4)), indices)
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("constant", [0.1, 0.1, 0.1, 0.1]),
+    ("cosine", [0.1, 0.1 * (1 + math.cos(math.pi / 4)) / 2, 0.05, 0.0]),
+    ("step", [0.1, 0.1, 0.01, 0.001]),
+])
+def test_schedules_are_the_textbook_ones(name, expected):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    plan, rates = schedule(optimizer, Settings(schedule=name), 100), []
+    for step in range(101):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        plan.step()
+    assert [rates[step] for step in (0, 25, 50, 100)] == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_cycle_rises_to_lr_and_falls_to_almost_nothing():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    plan, rates = schedule(optimizer, Settings(schedule="onecycle"), 100), []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        plan.step()
+    assert max(rates) == pytest.approx(0.1, rel=1e-3) and rates[0] == pytest.approx(0.004) and rates[-1] < 1e-3
+    assert 25 <= rates.index(max(rates)) <= 35
+
+
+def test_bfloat16_trains_and_gives_other_weights_than_float32(digits):
+    half = trained(digits, replace(SMALL, epochs=1, precision="bf16"))
+    full = trained(digits, replace(SMALL, epochs=1))
+    assert all(value.dtype in (torch.float32, torch.int64) for value in half.model.state_dict().values())
+    assert digest(half.model) != digest(full.model) and math.isfinite(half.rows[0]["train_loss"])
+
+
+def test_augmentation_is_the_data_sets(digits):
+    settings = replace(SMALL, epochs=1, method="baseline")
+    assert digest(trained(digits, settings).model) != digest(trained(digits, replace(settings, augment=False)).model)
+    assert digits.augmentation == data.Augmentation(pad=1)
+    moved = crop_and_flip(digits.train.pixels[:4], digits.augmentation, torch.Generator().manual_seed(0))
+    assert not torch.equal(moved, digits.train.pixels[:4])
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"epochs": 0}, "epochs must be at least 1, got 0"),
+    ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
+    ({"lr": 0.0}, "lr must be positive, got 0.0"),
+    ({"lr": math.nan}, "lr must be positive, got nan"),
+    ({"momentum": 1.0}, "momentum in [0, 1)"),
+    ({"schedule": "cosin"}, "Did you mean 'cosine'?"),
+    ({"precision": "fp8"}, "unknown precision 'fp8'"),
+    ({"schedule": "step", "milestones": (100.0,)}, "milestones are shares"),
+])
+def test_bad_settings_are_refused(change, words):
+    with pytest.raises(ValueError) as error:
+        Settings(**change)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"method": "catchpu"}, "Did you mean 'catchup'?"),
+    ({"data": "digitz"}, "digits"),
+    ({"model": "resnet81"}, "resnet18"),
+    ({"method_settings": {"alpha": -1.0}}, "alpha must be a positive number"),
+    ({"method_settings": {"layers": (9,)}}, "unknown layer 9"),
+    ({"subset": 10**6}, "images per class"),
+])
+def test_a_run_that_cannot_start_leaves_nothing_behind(change, words, tmp_path):
+    with pytest.raises(ValueError) as error:
+        train(replace(SMALL, **change), tmp_path / "run", progress=False)
+    assert words in str(error.value) and not (tmp_path / "run").exists()
