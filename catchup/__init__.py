@@ -11,11 +11,12 @@ from .hooks import captured, compile_blocks, count_hooks, edited
 from .mixers import MIXERS, Baseline, CatchUpMix, CutMix, Draw, InputMixup, Mixer, Step
 from .mixers.catchup import filter_influence, keep_mask, mix_channels, relative_filter_influence
 from .settings import Settings
+from .tables import accuracy_without, as_markdown, as_text, comparison
 from .target import Target
 from .training import fit, train
 
 __all__ = [
     "MIXERS", "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "Mixer", "Settings", "Step", "Target",
-    "captured", "compile_blocks", "count_hooks", "data", "edited", "filter_influence", "find_blocks", "fit",
+    "accuracy_without", "as_markdown", "as_text", "captured", "comparison", "compile_blocks", "count_hooks", "data", "edited", "filter_influence", "find_blocks", "fit",
     "keep_mask", "mix_channels", "models", "relative_filter_influence", "train",
 ]

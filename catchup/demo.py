@@ -53,7 +53,7 @@ def trained_rows(methods: Sequence[str], seeds: Iterable[int], settings: Setting
         methods: names from `MIXERS`.
         seeds: for every seed the methods share subset, initial weights and order of the images: they are paired.
         settings: of every run; method and seed are filled in.
-        tests: what to measure (see `catchup.evaluate.TESTS`).
+        tests: what to measure (see `catchup.evaluation.TESTS`).
     """
     for seed in seeds:
         dataset = dataset_of(replace(settings, seed=seed), progress=False)

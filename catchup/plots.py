@@ -14,8 +14,9 @@ from .mixers import MIXERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
 
-COLOURS = ("#000000", "#CC79A7", "#E69F00", "#0072B2", "#D55E00", "#56B4E9", "#009E73")
+COLOURS = ("#000000", "#CC79A7", "#E69F00", "#0072B2", "#D55E00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "*")
 LINES = ("-", "--", "-.", "-")
 NEUTRAL = ("#7F7F7F", "X", ":")  # a method that is not in the registry
@@ -148,6 +149,31 @@ def beta_densities(alphas: Sequence[float], ax: "Axes | None" = None) -> "Axes":
     top = max(2.0, *(_beta_density(0.5, alpha) for alpha in alphas))
     ax.set(title="The larger α, the closer the mix is to half and half", ylabel="density (per unit of λ)",
            xlabel="λ, share of the source image (0 to 1)", xlim=(0, 1), ylim=(0, 1.1 * top))
+    return _with_legend(ax)
+
+
+def rfi_cut(rfi: "Tensor", kept: "Tensor", ax: "Axes | None" = None) -> "Axes":
+    """The relative filter influence of one image's channels, sorted, with the cut between kept and replaced ones.
+
+    Source: Kang, Kang & Kim, AAAI 2024, Eqs. 5 and 6.
+
+    Args:
+        rfi: (C,), from `relative_filter_influence`.
+        kept: bool (C,), from `keep_mask`.
+        ax: where to draw; None makes a figure.
+    Raises:
+        ValueError: if the two are not vectors of one length.
+    """
+    if rfi.ndim != 1 or rfi.shape != kept.shape:
+        raise ValueError(f"rfi and kept must be (C,) of one length, got {tuple(rfi.shape)}, {tuple(kept.shape)}")
+    ax, order = _axes(ax), rfi.argsort(stable=True)
+    for stays, (colour, marker, _), label in ((True, style("catchup"), "kept"), (False, NEUTRAL, "from the partner")):
+        places = [place for place, channel in enumerate(order.tolist()) if bool(kept[channel]) is stays]
+        ax.stem(places, rfi[order[places]].tolist(), linefmt=colour, markerfmt=marker, basefmt="none", label=label)
+    ax.axvline(int(kept.sum()) - 0.5, color="#4D4D4D", linestyle="--", linewidth=1)
+    ax.axhline(0, color="#4D4D4D", linewidth=0.8)
+    ax.set(title=f"The {int(kept.sum())} channels in which the image lags the most stay", ylabel="RFI (share of the norms' sum)",
+           xlabel="channels, sorted by relative filter influence")
     return _with_legend(ax)
 
 

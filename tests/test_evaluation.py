@@ -155,7 +155,7 @@ def test_pgd_runs_with_the_settings_that_are_recorded(full, monkeypatch):
         seen.append({**settings, "generator": settings["generator"].initial_seed()})
         return images
 
-    monkeypatch.setattr("catchup.evaluate.pgd", recorded)
+    monkeypatch.setattr("catchup.evaluation.pgd", recorded)
     row = evaluation_of(network(full[0]), load("digits"), ("pgd",))
     assert row["pgd"] == {"steps": 10, "step_255": 1.0, "start_seed": 0} and row["eps_255"] == 4.0
     assert len(seen) == 5 and all(

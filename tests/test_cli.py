@@ -1,0 +1,127 @@
+"""The command line as a person uses it: what it prints, leaves behind, and how it refuses."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from catchup import MIXERS, __version__
+from catchup.cli import main
+
+TINY = ["--subset", "3", "--width", "4", "--epochs", "2", "--batch-size", "15", "--lr", "0.05"]
+
+
+def out_of(capsys) -> str:
+    return capsys.readouterr().out
+
+
+def test_train_then_evaluate_and_the_files_they_leave(tmp_path, capsys):
+    run = tmp_path / "run"
+    command = ["train", "--method", "catchup", "--alpha", "10", "--layers", "0", "1", "2", "--label", "kept",
+               "--seed", "3", *TINY, "--out", str(run)]
+    assert main(command) == 0
+    said = out_of(capsys)
+    assert "top-1 error: last" in said and f"next: catchup evaluate {run}" in said
+    settings = json.loads((run / "run.json").read_text())["settings"]
+    assert (settings["method"], settings["seed"], settings["subset"], settings["epochs"]) == ("catchup", 3, 3, 2)
+    assert settings["method_settings"]["alpha"] == 10 and settings["method_settings"]["layers"] == [0, 1, 2]
+    assert settings["method_settings"]["label"] == "kept"
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+
+    assert main(command) == 2
+    assert "already holds a run; continue it with --resume" in capsys.readouterr().err
+    assert main([*command, "--resume", "--json"]) == 0
+    assert set(json.loads(out_of(capsys))) >= {"out", "last_error_percent", "best_error_percent", "median10_error_percent"}
+
+    assert main(["evaluate", str(run), "--tests", "clean,fgsm,pgd,feature-drop", "--json"]) == 0
+    row = json.loads(out_of(capsys))
+    assert row == json.loads((run / "evaluation.json").read_text())
+    assert (row["method"], row["seed"], row["data"], row["model"], row["epochs"]) == ("catchup", 3, "digits", "resnet18", 2)
+    assert all(0 <= row[name] <= 100 for name in ("top1_error", "top5_error", "fgsm_error", "pgd_error"))
+    fractions = [0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    for which in ("strongest", "weakest"):
+        assert [point[0] for point in row["feature_drop"][which]] == fractions
+        assert row["feature_drop"][which][0][1] == pytest.approx(100 - row["top1_error"])
+    assert main(["evaluate", str(run), "--tests", "clean"]) == 0
+    assert "top1_error" in out_of(capsys)
+
+
+@pytest.mark.parametrize(("command", "words"), [
+    (["train", "--method", "catchpu"], "unknown method 'catchpu'. Did you mean 'catchup'?"),
+    (["train", "--method=catchpu"], "Did you mean 'catchup'?"),
+    (["train", "--data", "cifar1000"], "cifar100"),
+    (["train", "--model", "resnet81"], "resnet18"),
+    (["train", "--method", "catchup", "--alpha", "0"], "alpha must be a positive number, got 0.0"),
+    (["train", "--method", "catchup", "--layers", "7"], "unknown layer 7"),
+    (["train", "--method", "catchup", "--blocks", "layer9"], "unknown layer 'layer9'. Did you mean 'layer"),
+    (["train", "--epochs", "0"], "epochs must be at least 1, got 0"),
+    (["train", "--data", "folder:nowhere"], "nowhere"),
+    (["train", "--subset", "0"], "got 0"),
+    (["train", "--resume"], "nothing to resume"),
+])
+def test_bad_input_gets_one_sentence_and_leaves_nothing(command, words, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main([*command, *(["--width", "4"] if "--model" not in command else []), "--out", str(out)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert words in said and said.startswith("catchup: ") and "Traceback" not in said
+    assert not out.exists()
+
+
+def test_options_that_do_not_exist_are_refused_with_the_nearest(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--epoch", "3", "--out", str(tmp_path / "run")])
+    assert exit_.value.code == 2 and "--epochs" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:  # a setting of another method is no setting of this one
+        main(["train", "--method", "cutmix", "--layers", "1", "--out", str(tmp_path / "run")])
+    assert exit_.value.code == 2 and not (tmp_path / "run").exists()
+
+
+def test_evaluate_refuses_what_is_no_run(tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "run.json" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_diverging_run_stops_with_exit_code_1(tmp_path, capsys):
+    command = ["train", "--method", "baseline", *TINY, "--lr", "1e30", "--out", str(tmp_path / "run")]
+    assert main(command) == 1
+    assert "the loss is not finite at step" in capsys.readouterr().err
+
+
+def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
+    assert main(["methods"]) == 0
+    said = out_of(capsys)
+    assert all(name in said for name in MIXERS) and "--alpha 1.0" in said
+    assert main(["methods", "--json"]) == 0
+    assert [row["method"] for row in json.loads(out_of(capsys))] == list(MIXERS)
+    assert main(["datasets", "--data-dir", str(tmp_path), "--json"]) == 0
+    rows = json.loads(out_of(capsys))
+    assert {"digits", "cifar10", "cifar100", "tiny-imagenet", "folder"} <= {row["name"].split(":")[0] for row in rows}
+    assert main(["datasets", "--data-dir", str(tmp_path)]) == 0
+    assert "digits" in out_of(capsys)
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["methods"], ["datasets"]])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--help"])
+    assert exit_.value.code == 0
+    said = out_of(capsys)
+    assert "usage: catchup" in said and len(said) > 200
+
+
+def test_help_of_train_shows_the_settings_of_the_named_method(capsys):
+    said = {}
+    for method in ("catchup", "cutmix"):
+        with pytest.raises(SystemExit):
+            main(["train", "--method", method, "--help"])
+        said[method] = out_of(capsys)
+    assert "--input-mix" in said["catchup"] and "--input-mix" not in said["cutmix"]
+    assert "Beta(alpha, alpha)" in said["catchup"] and "--alpha" in said["cutmix"]
+
+
+def test_the_console_script_prints_its_version():
+    done = subprocess.run([sys.executable, "-c", "from catchup.cli import main; raise SystemExit(main(['--version']))"],
+                          capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)

@@ -1,0 +1,32 @@
+"""What every notebook must have; that it runs is checked by nbmake in the same test run."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+def cells(path, kind):
+    return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == kind]
+
+
+def test_there_is_the_quickstart():
+    assert "00_quickstart.ipynb" in [path.name for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_rules_of_the_house(path):
+    code, prose = cells(path, "code"), cells(path, "markdown")
+    assert all(not cell.outputs and cell.execution_count is None for cell in code), "committed with outputs"
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert any(re.search(r"^\s*assert ", cell.source, re.M) for cell in code), "asserts no claim"
+    assert re.match(r"# .*\?$", prose[0].source.splitlines()[0]), "the title is a question"
+    text = "\n".join(cell.source for cell in prose)
+    for part in ("**Claim.**", "**Where it stops holding.**", "**Predict:**", "**Read it.**", "## Exercise", "## Limits"):
+        assert part in text, f"{part} is missing"
+    assert any("solution" in cell.metadata.get("tags", []) for cell in code), "no tested solution"
+    longest = max(len(cell.source.splitlines()) for cell in code)
+    assert longest <= 15, f"a cell of {longest} lines: longer code belongs into the package"

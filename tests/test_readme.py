@@ -1,0 +1,39 @@
+"""The README's code runs and prints what stands beneath it; its table is the recorded one."""
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from catchup.tables import as_markdown, comparison
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```\n+(?:```text\n(.*?)```)?", README, re.S)
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) >= 2 and EXAMPLES[0][1], "the first example shows its output"
+
+
+@pytest.mark.parametrize(("code", "output"), EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_code_runs_and_prints_what_is_shown(code, output):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "README.md", "exec"), {})
+    assert printed.getvalue().strip() == output.strip()
+
+
+def test_every_path_the_readme_names_exists():
+    for name in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_table_is_that_of_the_recorded_runs():
+    rows = json.loads((ROOT / "data" / "results" / "c100-50.json").read_text())["rows"]
+    assert as_markdown(comparison(rows)) in README
+    assert {(row["finished"], row["n_test"]) for row in rows} == {(True, 10000)}
+    assert all(row["training"]["command"].startswith("catchup train") for row in rows)
