@@ -16,7 +16,8 @@ from .target import Target
 from .training import fit, train
 
 __all__ = [
-    "MIXERS", "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "Mixer", "Settings", "Step", "Target",
-    "accuracy_without", "as_markdown", "as_text", "captured", "comparison", "compile_blocks", "count_hooks", "data", "edited", "filter_influence", "find_blocks", "fit",
-    "keep_mask", "mix_channels", "models", "relative_filter_influence", "train",
+    "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "MIXERS", "Mixer", "Settings", "Step", "Target",
+    "accuracy_without", "as_markdown", "as_text", "captured", "comparison", "compile_blocks", "count_hooks",
+    "data", "edited", "filter_influence", "find_blocks", "fit", "keep_mask", "mix_channels", "models",
+    "relative_filter_influence", "train",
 ]

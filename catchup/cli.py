@@ -108,7 +108,8 @@ def _train_command(method: str):
     run_options = _options("run", [field for field in fields(Settings) if field.name != "method_settings"], Settings)
     method_options = _options(f"method {method}", _own(kind), kind)
 
-    def train(out: Path, run: run_options, method_settings: method_options, resume: bool = False, json: bool = False) -> None:
+    def train(out: Path, run: run_options, method_settings: method_options, resume: bool = False,
+              json: bool = False) -> None:
         """Train one model with one method; `--method NAME --help` shows that method's settings too.
 
         Args:
@@ -152,9 +153,11 @@ def _options(title: str, chosen: list[Field], documented: type) -> type:
     helps = {param.arg_name: param.description for base in reversed(documented.__mro__) if base.__doc__
              for param in parse(base.__doc__).params}
     types = {"criterion": Literal[CRITERIA]}
-    options = [(field.name, Annotated[types.get(field.name, field.type), tyro.conf.arg(help=helps.get(field.name))], field)
-               for field in chosen]
-    return make_dataclass(title, options, kw_only=True)
+
+    def documented_type(field: Field):
+        return Annotated[types.get(field.name, field.type), tyro.conf.arg(help=helps.get(field.name))]
+
+    return make_dataclass(title, [(field.name, documented_type(field), field) for field in chosen], kw_only=True)
 
 
 def _default(field: Field):

@@ -77,7 +77,7 @@ def report(results: dict, out: Path) -> str:
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Inside the block torch computes on one thread: on 8×8 images the others mostly wait, badly so on a busy machine."""
+    """Inside the block torch computes on one thread: on 8×8 images the others mostly wait."""
     import torch
 
     threads = torch.get_num_threads()

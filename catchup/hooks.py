@@ -108,7 +108,7 @@ def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options)
 
 
 def submodule(model: nn.Module, layer: str) -> nn.Module:
-    """The submodule of that qualified name in the unwrapped model; ValueError with the nearest name if there is none."""
+    """The submodule of that qualified name in the unwrapped model; ValueError with the nearest if there is none."""
     try:
         return unwrap(model).get_submodule(layer)
     except AttributeError:

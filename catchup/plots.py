@@ -172,8 +172,8 @@ def rfi_cut(rfi: "Tensor", kept: "Tensor", ax: "Axes | None" = None) -> "Axes":
         ax.stem(places, rfi[order[places]].tolist(), linefmt=colour, markerfmt=marker, basefmt="none", label=label)
     ax.axvline(int(kept.sum()) - 0.5, color="#4D4D4D", linestyle="--", linewidth=1)
     ax.axhline(0, color="#4D4D4D", linewidth=0.8)
-    ax.set(title=f"The {int(kept.sum())} channels in which the image lags the most stay", ylabel="RFI (share of the norms' sum)",
-           xlabel="channels, sorted by relative filter influence")
+    ax.set(title=f"The {int(kept.sum())} channels in which the image lags the most stay",
+           xlabel="channels, sorted by relative filter influence", ylabel="RFI (share of the norms' sum)")
     return _with_legend(ax)
 
 

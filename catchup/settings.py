@@ -72,7 +72,8 @@ class Settings:
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
         if self.weight_decay < 0 or not 0 <= self.momentum < 1:
-            raise ValueError(f"weight_decay must be ≥ 0 and momentum in [0, 1), got {self.weight_decay}, {self.momentum}")
+            raise ValueError("weight_decay must be ≥ 0 and momentum in [0, 1), "
+                             f"got {self.weight_decay} and {self.momentum}")
         if self.schedule == "step" and not all(0 < share < 1 for share in self.milestones):
             raise ValueError(f"milestones are shares of the run between 0 and 1, got {self.milestones}")
         pick("schedule", self.schedule, SCHEDULES)

@@ -7,7 +7,6 @@ partners (Co-Mixup), or soft labels that were soft from the start. It renders as
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

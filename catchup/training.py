@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoint, models, runs
-from .data import Dataset, Images, load, subset
+from .data import Dataset, load, subset
 from .data.augment import crop_and_flip, normalise, to_float
 from .inference import PixelModel, predict, top_k_error
 from .mixers import Mixer, make
@@ -174,7 +174,9 @@ class _Run:
 
     def _batch(self, indices: Tensor, augment: torch.Generator) -> tuple[Tensor, Tensor]:
         batch = self.dataset.train.take(indices.to(self.accelerator.device, non_blocking=True))
-        pixels = crop_and_flip(batch.pixels, self.dataset.augmentation, augment) if self.settings.augment else batch.pixels
+        pixels = batch.pixels
+        if self.settings.augment:
+            pixels = crop_and_flip(pixels, self.dataset.augmentation, augment)
         images = normalise(to_float(pixels), self.dataset.mean, self.dataset.std)
         return images.contiguous(memory_format=self.memory_format), batch.labels
 

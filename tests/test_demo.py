@@ -13,11 +13,13 @@ def test_demo_trains_compares_draws_and_says_what_is_next(tmp_path):
     settings = replace(demo.SETTINGS, subset=3, epochs=1, batch_size=15)
     threads = torch.get_num_threads()
     results = demo.run(tmp_path / "demo", seeds=(0, 1), settings=settings, progress=False)
-    assert sorted(file.name for file in (tmp_path / "demo").iterdir()) == ["errors.png", "feature_drop.png", "results.json"]
+    written = sorted(file.name for file in (tmp_path / "demo").iterdir())
+    assert written == ["errors.png", "feature_drop.png", "results.json"]
     assert json.loads((tmp_path / "demo" / "results.json").read_text())["rows"] == results["rows"]
     assert [(row["method"], row["seed"]) for row in results["rows"]] == [
         ("baseline", 0), ("catchup", 0), ("baseline", 1), ("catchup", 1)]
-    needed = {"method", "seed", "data", "model", "epochs", "top1_error", "top5_error", "fgsm_error", "pgd_error", "feature_drop"}
+    needed = {"method", "seed", "data", "model", "epochs", "top1_error", "top5_error", "fgsm_error", "pgd_error",
+              "feature_drop"}
     assert all(needed <= set(row) for row in results["rows"])
     said = demo.report(results, tmp_path / "demo")
     assert "catchup − baseline" in said and "2 paired seeds" in said and "notebooks/00_quickstart.ipynb" in said

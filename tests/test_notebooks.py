@@ -25,7 +25,8 @@ def test_rules_of_the_house(path):
     assert any(re.search(r"^\s*assert ", cell.source, re.M) for cell in code), "asserts no claim"
     assert re.match(r"# .*\?$", prose[0].source.splitlines()[0]), "the title is a question"
     text = "\n".join(cell.source for cell in prose)
-    for part in ("**Claim.**", "**Where it stops holding.**", "**Predict:**", "**Read it.**", "## Exercise", "## Limits"):
+    parts = ("**Claim.**", "**Where it stops holding.**", "**Predict:**", "**Read it.**", "## Exercise", "## Limits")
+    for part in parts:
         assert part in text, f"{part} is missing"
     assert any("solution" in cell.metadata.get("tags", []) for cell in code), "no tested solution"
     longest = max(len(cell.source.splitlines()) for cell in code)

@@ -6,7 +6,8 @@ from catchup.tables import accuracy_without, as_markdown, as_text, comparison, m
 
 
 def row(method, seed, top1, dropped, **more):
-    return {"method": method, "seed": seed, "top1_error": top1, "feature_drop": {"strongest": [[0, 100], [0.2, dropped]]}, **more}
+    curve = {"strongest": [[0, 100], [0.2, dropped]]}
+    return {"method": method, "seed": seed, "top1_error": top1, "feature_drop": curve, **more}
 
 
 COLUMNS = {"top1_error": "error", "without_strongest": "without"}

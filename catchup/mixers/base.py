@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..choices import pick
 from ..hooks import edited
 from ..target import CRITERIA, Target
-from .checks import check_batch, check_draw, check_logits, check_maps
+from .checks import check_batch, check_draw, check_logits, check_maps, check_positive
 from .draw import Draw, Mixed, Step
 
 
@@ -156,3 +156,22 @@ class Mixer(ABC):
         with edited(model, block, edit):
             logits = model(images)
         return logits, done[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BetaMixer(Mixer):
+    """A mixer whose λ is drawn once per batch.
+
+    Args:
+        alpha: λ ~ Beta(alpha, alpha), > 0.
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive("alpha", self.alpha)
+
+    def draw_lam(self, layer: int, rng: np.random.Generator) -> float:
+        """λ ~ Beta(α, α)."""
+        return float(rng.beta(self.alpha, self.alpha))

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from ..choices import pick
-from .base import Mixer
+from .base import BetaMixer, Mixer
 from .baseline import Baseline
-from .checks import check_positive
 from .cutmix import CutMix
 from .draw import Draw, Mixed
 from .feature import FeatureMixer
@@ -89,7 +88,7 @@ def mix_channels(maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CatchUpMix(FeatureMixer):
+class CatchUpMix(FeatureMixer, BetaMixer):
     """Catch-up Mix as an objective: one layer per step, CutMix where the input is drawn, no extra pass.
 
     Args:
@@ -104,7 +103,6 @@ class CatchUpMix(FeatureMixer):
         prob, criterion, seed: as for every mixer.
     """
 
-    alpha: float = 1.0
     input_mix: Literal["cutmix", "mixup", "none"] = "cutmix"
     input_alpha: float | None = None
     label: Literal["lam", "kept"] = "lam"
@@ -114,14 +112,13 @@ class CatchUpMix(FeatureMixer):
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive("alpha", self.alpha)
         pick("input mix", self.input_mix, INPUT_MIXERS)
         pick("label rule", self.label, ("lam", "kept"))
         object.__setattr__(self, "_input", self._input_mixer())
 
     def draw_lam(self, layer: int, rng: np.random.Generator) -> float:
         """λ ~ Beta(α, α), with the input mix's own α at layer 0."""
-        return self._input.draw_lam(0, rng) if layer == 0 else float(rng.beta(self.alpha, self.alpha))
+        return self._input.draw_lam(0, rng) if layer == 0 else super().draw_lam(layer, rng)
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
         """Eqs. 4–6 on the output of a block, (B, C, …); the input mix on the images of layer 0."""

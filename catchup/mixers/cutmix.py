@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Mixer
-from .checks import check_positive
+from .base import BetaMixer
 from .draw import Draw, Mixed
 
 
@@ -32,7 +31,7 @@ def cut_box(height: int, width: int, lam: float, centre: tuple[float, float]) ->
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CutMix(Mixer):
+class CutMix(BetaMixer):
     """One λ and one box per batch; the label weight is the area really kept (clipping makes it ≥ λ).
 
     Args:
@@ -41,18 +40,8 @@ class CutMix(Mixer):
         criterion, seed: as for every mixer.
     """
 
-    alpha: float = 1.0
-
     title: ClassVar[str] = "CutMix"
     about: ClassVar[str] = "input: a rectangle of the partner pasted in (Yun et al., ICCV 2019)"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_positive("alpha", self.alpha)
-
-    def draw_lam(self, layer: int, rng: np.random.Generator) -> float:
-        """λ ~ Beta(α, α)."""
-        return float(rng.beta(self.alpha, self.alpha))
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
         """Images (B, C, H, W) with the box of `draw.seed` taken from the partner."""

@@ -53,5 +53,5 @@ class FeatureMixer(Mixer):
             return range(n_blocks + 1)
         for layer in self.layers:
             if layer not in range(n_blocks + 1):
-                raise ValueError(f"unknown layer {layer!r}: this model has 0 (the input) and 1 … {n_blocks} (its blocks)")
+                raise ValueError(f"unknown layer {layer!r}: this model has 0 (the input) and 1 … {n_blocks} (blocks)")
         return self.layers

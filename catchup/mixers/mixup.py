@@ -6,16 +6,14 @@ Zhang, Cissé, Dauphin & Lopez-Paz, "mixup: Beyond Empirical Risk Minimization",
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 from torch import Tensor
 
-from .base import Mixer
-from .checks import check_positive
+from .base import BetaMixer
 from .draw import Draw, Mixed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class InputMixup(Mixer):
+class InputMixup(BetaMixer):
     """λ x_i + (1 − λ) x_j, one λ per batch.
 
     Args:
@@ -23,18 +21,8 @@ class InputMixup(Mixer):
         prob, criterion, seed: as for every mixer.
     """
 
-    alpha: float = 1.0
-
     title: ClassVar[str] = "InputMixup"
     about: ClassVar[str] = "input: weighted sum of two images (Zhang et al., ICLR 2018)"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_positive("alpha", self.alpha)
-
-    def draw_lam(self, layer: int, rng: np.random.Generator) -> float:
-        """λ ~ Beta(α, α)."""
-        return float(rng.beta(self.alpha, self.alpha))
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
         """Blended images, (B, C, H, W)."""
