@@ -1,6 +1,7 @@
 """The command line: thin. Every command calls one function of the package and prints what it returns."""
 
 import json as json_format
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields, make_dataclass
@@ -121,9 +122,11 @@ def _train_command(method: str):
 
         settings = Settings(**vars(run), method_settings=vars(method_settings))
         result = train_run(settings, out, resume=resume, progress=not json)
-        if json:
-            return print(json_format.dumps({"out": str(out), **result.summary}))
+        if int(os.environ.get("RANK", 0)):  # under torchrun one process speaks for all
+            return
         s = result.summary
+        if json:
+            return print(json_format.dumps({"out": str(out), **s}))
         print(f"top-1 error: last {s['last_error_percent']:.2f} %, best {s['best_error_percent']:.2f} %, "
               f"median of the last ten epochs {s['median10_error_percent']:.2f} %  ({s['time_s']:.0f} s)")
         print(f"next: catchup evaluate {out}")
@@ -167,3 +170,7 @@ def _default(field: Field):
 def _failed(error: object, code: int) -> int:
     print(f"catchup: {error}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

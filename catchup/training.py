@@ -55,14 +55,16 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
         FloatingPointError: if the loss is no longer finite; the last good checkpoint is kept.
     """
     out = Path(out)
-    make(settings.method, **settings.method_settings)  # refused before data are read
-    dataset = dataset_of(settings, progress)
+    mixer, engine = make(settings.method, seed=settings.seed, **settings.method_settings), _accelerator(settings)
+    with engine.main_process_first():  # one process downloads and decodes, the others find it done
+        dataset = dataset_of(settings, progress and engine.is_main_process)
     model = model_of(settings, dataset)
-    mixer = make(settings.method, seed=settings.seed, **settings.method_settings)
-    mixer.begin_run(model, len(dataset.train.classes))
-    runs.claim(out, runs.plain(settings.as_dict()), resume)
+    mixer.check(model)
+    if engine.is_main_process:
+        runs.claim(out, runs.plain(settings.as_dict()), resume)
+    engine.wait_for_everyone()
     result = fit(model, mixer, dataset, settings, out=out, progress=progress)
-    if _accelerator(settings).is_main_process:
+    if engine.is_main_process:
         runs.write_json(out / runs.RUN, {**runs.read_json(out / runs.RUN), "result": result.summary})
     return result
 
@@ -117,13 +119,14 @@ class _Run:
         self.main = self.accelerator.is_main_process
         self.dataset = dataset.to(device)
         self.probe = self.dataset.train.take(torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE])
+        mixer.check(model)
         groups = mixer.begin_run(model, len(dataset.train.classes))
         self.memory_format = memory_format(model, device)
         model = model.to(device, memory_format=self.memory_format)
         optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *groups], lr=settings.lr,
                                     momentum=settings.momentum, weight_decay=settings.weight_decay,
                                     nesterov=settings.nesterov and settings.momentum > 0)
-        self.steps = len(batches(len(dataset.train), settings.batch_size, 0, 0))
+        self.steps = len(self._order(0))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.schedule = schedule(optimizer, settings, self.steps * settings.epochs)
         if out is not None and (Path(out) / runs.CHECKPOINT).exists():
@@ -153,9 +156,8 @@ class _Run:
         acc, totals, seen = self.accelerator, 0, 0
         first_bad = torch.full((), math.inf, device=acc.device)
         self.model.train()
-        order = batches(len(self.dataset.train), self.settings.batch_size, self.settings.seed, epoch)
         augment = _generator(self.settings.seed, epoch, acc.process_index)
-        for step, indices in enumerate(order, start=1 + epoch * self.steps):
+        for step, indices in enumerate(self._order(epoch), start=1 + epoch * self.steps):
             images, labels = self._batch(indices[acc.process_index::acc.num_processes], augment)
             loss = self.mixer.loss(self.model, images, labels)
             acc.backward(loss)
@@ -171,6 +173,10 @@ class _Run:
         self._stop_if_bad(first_bad)
         loss, accuracy = (acc.reduce(totals, "sum") / seen).tolist()
         return loss, accuracy, seen
+
+    def _order(self, epoch: int) -> list[Tensor]:
+        smallest = 2 * self.accelerator.num_processes  # batch norm needs two images in every process
+        return batches(len(self.dataset.train), self.settings.batch_size, self.settings.seed, epoch, smallest)
 
     def _batch(self, indices: Tensor, augment: torch.Generator) -> tuple[Tensor, Tensor]:
         batch = self.dataset.train.take(indices.to(self.accelerator.device, non_blocking=True))
@@ -230,13 +236,14 @@ def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format
     return torch.contiguous_format if at_risk and device.type == "cpu" else torch.channels_last
 
 
-def batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+def batches(n: int, batch_size: int, seed: int, epoch: int, smallest: int = 2) -> list[Tensor]:
     """The order of one epoch: every index of 0 … n-1 once, in (≤ batch_size,) int64 batches.
 
-    A last batch of a single image is left out (batch norm cannot be trained on it), unless it is the only one.
+    A last batch of fewer than `smallest` images is left out (batch norm cannot be trained on one), unless it is the
+    only one.
     """
     order = torch.randperm(n, generator=_generator(seed, epoch)).split(batch_size)
-    return list(order[:-1] if len(order) > 1 and len(order[-1]) == 1 else order)
+    return list(order[:-1] if len(order) > 1 and len(order[-1]) < smallest else order)
 
 
 def schedule(optimizer: torch.optim.Optimizer, settings: Settings, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
@@ -273,7 +280,10 @@ def _accelerator(settings: Settings):
     precision = {"fp32": "no"}.get(settings.precision, settings.precision)
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision, cpu=settings.device == "cpu")
+    engine = Accelerator(mixed_precision=precision, cpu=settings.device == "cpu")
+    if precision == "fp16" and engine.device.type == "cpu":  # accelerate would train in fp32 without a word
+        raise ValueError("precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+    return engine
 
 
 def _bar(epochs: range, total: int, shown: bool):

@@ -228,9 +228,9 @@ def test_make_names_the_choices_and_the_nearest():
     with pytest.raises(ValueError, match="unknown setting of catchup 'aplha'. Did you mean 'alpha'"):
         make("catchup", aplha=1)
     with pytest.raises(ValueError, match="unknown layer 7: this model has 0"):
-        make("catchup", layers=(1, 7)).begin_run(TinyNet(), 5)
+        make("catchup", layers=(1, 7)).check(TinyNet())
     with pytest.raises(ValueError, match="unknown layer 'layr1'. Did you mean 'layer1'"):
-        make("catchup", blocks=("layr1",)).begin_run(TinyNet(), 5)
+        make("catchup", blocks=("layr1",)).check(TinyNet())
 
 
 # -- CutMix and InputMixup against torchvision's, given the same parameters ----------------------------------------

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -221,6 +224,28 @@ def test_augmentation_is_the_data_sets(digits):
     assert digits.augmentation == data.Augmentation(pad=1)
     moved = crop_and_flip(digits.train.pixels[:4], digits.augmentation, torch.Generator().manual_seed(0))
     assert not torch.equal(moved, digits.train.pixels[:4])
+
+
+def test_float16_on_a_cpu_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        train(replace(SMALL, precision="fp16", device="cpu"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_fill_one_folder(tmp_path):
+    """`torchrun` with two gloo processes: one writer, every image once, λ-weighted metrics of all."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "catchup.cli",
+               "train", "--device", "cpu", "--subset", "5", "--width", "4", "--epochs", "2", "--batch-size", "16",
+               "--seed", "0", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = runs.read_metrics(tmp_path / "run")
+    assert [row["step"] for row in rows] == [3, 6]  # 50 images in batches of 16: the last two do not fill two processes
+    assert all(0 <= row["train_accuracy_mixed_percent"] <= 100 for row in rows)
+    state = checkpoint.load(tmp_path / "run" / "checkpoint.pt")
+    assert all(not key.startswith("module.") for key in state["model"])
+    assert done.stdout.count("next: catchup evaluate") == 1
 
 
 @pytest.mark.parametrize(("change", "words"), [

@@ -85,9 +85,12 @@ class Mixer(ABC):
 
     # -- the life of a run: training calls these for every method --------------------------------------------------
 
+    def check(self, model: nn.Module) -> None:
+        """Raises ValueError if the method cannot train this model: no blocks found, no such block or layer."""
+        self.layer_set(len(self.block_names(model)))
+
     def begin_run(self, model: nn.Module, num_classes: int) -> list[dict]:
         """Called once before training; returns extra optimiser groups (a method with parameters of its own)."""
-        self.layer_set(len(self.block_names(model)))  # a model or layer that does not fit is refused before any step
         return []
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
