@@ -13,6 +13,7 @@ import tyro
 from . import __version__
 from .mixers import MIXERS, Mixer, make
 from .settings import Settings
+from .tables import as_text
 from .target import CRITERIA
 
 
@@ -99,8 +100,8 @@ def datasets(data_dir: str = "data", json: bool = False) -> None:
     rows = [row._asdict() for row in describe(data_dir)]
     if json:
         return print(json_format.dumps(rows))
-    for row in rows:
-        print("  ".join(f"{value}" for value in row.values()))
+    table = [[str(value) for value in row.values()] for row in rows]
+    print(as_text([[name for name in rows[0]], *table]))
 
 
 def _train_command(method: str):

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from textwrap import fill
 
 from . import runs
 from .evaluation import TESTS, described, evaluation_of
@@ -39,8 +38,8 @@ def run(out: Path, *, methods: Sequence[str] = METHODS, seeds: Sequence[int] = S
     out = _folder(Path(out))
     with single_threaded():
         rows = list(trained_rows(methods, tqdm(seeds, desc="demo", unit="seed", disable=not progress), settings))
-    results = {"rows": runs.plain(rows)}
-    runs.write_json(out / "results.json", {**results, **runs.surroundings()})
+    results = {"rows": [{**runs.plain(row), **runs.surroundings()} for row in rows]}
+    runs.write_json(out / "results.json", results)
     _figures(rows, out)
     return results
 
@@ -99,12 +98,7 @@ def _folder(out: Path) -> Path:
 
 
 def _figures(rows: list[dict], out: Path) -> None:
-    from matplotlib.figure import Figure
-
     from . import plots
 
-    for name, draw in (("feature_drop", plots.feature_drop_curves), ("errors", plots.error_bars)):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")  # no pyplot: nothing global, no window
-        draw(rows, figure.subplots())
-        figure.supxlabel(fill(plots.caption(rows), 85), fontsize=9)
-        figure.savefig(out / f"{name}.png", dpi=130)
+    plots.save(rows, out / "feature_drop.png", plots.feature_drop_curves)
+    plots.save(rows, out / "errors.png", plots.error_bars)

@@ -5,12 +5,15 @@ so that colour-blind readers can tell them apart; the markers do it in grey prin
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import mean, stdev
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from .choices import pick
 from .mixers import MIXERS
+from .tables import grouped, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +49,7 @@ def feature_drop_curves(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "A
     Raises:
         ValueError: if there are no rows, one has no feature drop, or the rows of a method are not seeds of one setting.
     """
-    groups, ax = _seeds_of(rows, "feature_drop"), _axes(ax)
+    groups, ax = grouped(rows, "feature_drop"), _axes(ax)
     for method, group in groups.items():
         for which in DROPPED:
             _draw_drop(ax, method, which, [row["feature_drop"][which] for row in group])
@@ -63,10 +66,10 @@ def caption(rows: Sequence[Mapping]) -> str:
     Raises:
         ValueError: as `error_bars`, except that no measure is needed.
     """
-    groups = _seeds_of(rows)
-    images, data = (_span(row.get(key) for row in rows) for key in ("n_test", "data"))
+    groups = grouped(rows)
+    images, data = (span(row.get(key) for row in rows) for key in ("n_test", "data"))
     counts = {len(group) for group in groups.values()}
-    what = f"{images} test images of {data}, {_span(sorted(counts))} seed{'' if counts == {1} else 's'} per method"
+    what = f"{images} test images of {data}, {span(sorted(counts))} seed{'' if counts == {1} else 's'} per method"
     if counts == {1}:
         return f"{what}: no spread can be shown."
     return f"{what}. Lines and large markers: means over seeds; bands and bars: one sample standard deviation each way."
@@ -83,7 +86,7 @@ def error_bars(rows: Sequence[Mapping], ax: "Axes | None" = None, measure: str =
         ValueError: if there are no rows, the measure is unknown or missing in a row, or the rows of a method are not
             seeds of one setting.
     """
-    groups, ax = _seeds_of(rows, pick("measure", measure, MEASURES)), _axes(ax)
+    groups, ax = grouped(rows, pick("measure", measure, MEASURES)), _axes(ax)
     for place, (method, group) in enumerate(groups.items()):
         colour, marker, _ = style(method)
         values = [row[measure] for row in group]
@@ -177,6 +180,20 @@ def rfi_cut(rfi: "Tensor", kept: "Tensor", ax: "Axes | None" = None) -> "Axes":
     return _with_legend(ax)
 
 
+def save(rows: Sequence[Mapping], path: Path, draw: Callable = feature_drop_curves) -> None:
+    """Draws evaluation objects into a PNG, with the caption that says what was measured.
+
+    Args:
+        rows: evaluation objects. path: where to write. draw: `feature_drop_curves` or `error_bars`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")  # no pyplot: nothing global, no window
+    draw(rows, figure.subplots())
+    figure.supxlabel(fill(caption(rows), 85), fontsize=9)
+    figure.savefig(path, dpi=130)
+
+
 def style(method: str) -> tuple[str, str, str]:
     """Colour, marker and line style of a method; methods without their own share a neutral grey."""
     if method not in MIXERS:
@@ -188,26 +205,6 @@ def style(method: str) -> tuple[str, str, str]:
 def title(method: str) -> str:
     """The method's name as the papers print it; a name unknown here stays as it is."""
     return MIXERS[method].title if method in MIXERS else method
-
-
-def _seeds_of(rows: Sequence[Mapping], needed: str | None = None) -> dict[str, list[Mapping]]:
-    """{method: its rows}, in the order of first appearance, after making sure that they may be averaged."""
-    if not rows:
-        raise ValueError("there are no rows to draw, got an empty sequence")
-    groups: dict[str, list[Mapping]] = {}
-    for row in rows:
-        if needed is not None and row.get(needed) is None:
-            raise ValueError(f"the row of {row['method']}, seed {row.get('seed')}, has no {needed}: evaluate it first")
-        groups.setdefault(row["method"], []).append(row)
-    for method, group in groups.items():
-        for key in ("data", "subset", "model", "width", "epochs", "n_test", "method_settings"):
-            if any(row.get(key) != group[0].get(key) for row in group):
-                raise ValueError(f"the rows of {method} differ in {key} ({_span(row.get(key) for row in group)}), so "
-                                 f"they are not seeds of one setting: draw them apart")
-        seeds = [row.get("seed") for row in group]
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"{method} has two rows of one seed, got seeds {seeds}")
-    return groups
 
 
 def _draw_drop(ax: "Axes", method: str, which: str, curves: Sequence[Sequence]) -> None:
@@ -224,11 +221,6 @@ def _draw_drop(ax: "Axes", method: str, which: str, curves: Sequence[Sequence]) 
         spread = [stdev(values) for values in heights]
         ax.fill_between(removed, [m - s for m, s in zip(middle, spread)], [m + s for m, s in zip(middle, spread)],
                         color=colour, alpha=0.2 * strength, linewidth=0)
-
-
-def _span(values) -> str:
-    """The different values, as words: "3", "500 or 1000"."""
-    return " or ".join(dict.fromkeys(str(value) for value in values))
 
 
 def _beta_density(lam: float, alpha: float) -> float:

@@ -108,6 +108,19 @@ def read_metrics(out: Path) -> list[dict]:
     return [json.loads(line) for line in (Path(out) / METRICS).read_text().splitlines()]
 
 
+def evaluations(folder: Path) -> list[dict]:
+    """The evaluation objects of all runs directly below `folder`, baseline first, then by method and seed.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    rows = [read_json(path) for path in Path(folder).glob(f"*/{EVALUATION}")]
+    if not rows:
+        raise ValueError(f"{folder} holds no evaluated runs (RUN/{EVALUATION}); run `catchup evaluate` on them first")
+    return sorted(rows, key=lambda row: (row["method"] != "baseline", row["method"],
+                                         str(row["method_settings"].get("layers")), row["seed"]))
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -15,13 +15,9 @@ def comparison(rows: Sequence[Mapping], columns: Mapping[str, str] = COLUMNS) ->
             seeds they share.
         columns: fields of the rows (and `without_strongest`, from the feature drop) to their headings; in percent.
     Raises:
-        ValueError: if there are no rows or two methods share no seed.
+        ValueError: as `grouped`, and if two methods share no seed.
     """
-    if not rows:
-        raise ValueError("no rows to compare")
-    values = {}
-    for row in map(with_drop, rows):
-        values.setdefault(method_of(row), {})[row["seed"]] = row
+    values = {method: {row["seed"]: with_drop(row) for row in group} for method, group in grouped(rows).items()}
     first, *others = values
     table = [["", *columns.values()]]
     table += [[method, *(spread([row[key] for row in seeds.values()]) for key in columns)]
@@ -33,6 +29,33 @@ def comparison(rows: Sequence[Mapping], columns: Mapping[str, str] = COLUMNS) ->
         pairs = [(values[method][seed], values[first][seed]) for seed in shared]
         table.append([f"{method} − {first}", *(spread([a[key] - b[key] for a, b in pairs], "+") for key in columns)])
     return table
+
+
+def grouped(rows: Sequence[Mapping], needed: str | None = None) -> dict[str, list[Mapping]]:
+    """{method: its rows}, in the order of first appearance, after making sure that they may be averaged.
+
+    Args:
+        rows: evaluation objects.
+        needed: a field that every row must have.
+    Raises:
+        ValueError: if there are no rows, one lacks the field, or the rows of a method are not seeds of one setting.
+    """
+    if not rows:
+        raise ValueError("there are no rows, got an empty sequence")
+    groups: dict[str, list[Mapping]] = {}
+    for row in rows:
+        if needed is not None and row.get(needed) is None:
+            raise ValueError(f"the row of {row['method']}, seed {row.get('seed')}, has no {needed}: evaluate it first")
+        groups.setdefault(method_of(row), []).append(row)
+    for method, group in groups.items():
+        for key in ("data", "subset", "model", "width", "epochs", "n_test", "method_settings"):
+            if any(row.get(key) != group[0].get(key) for row in group):
+                raise ValueError(f"the rows of {method} differ in {key} ({span(row.get(key) for row in group)}), so "
+                                 f"they are not seeds of one setting: show them apart")
+        seeds = [row.get("seed") for row in group]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{method} has two rows of one seed, got seeds {seeds}")
+    return groups
 
 
 def method_of(row: Mapping) -> str:
@@ -67,3 +90,8 @@ def as_markdown(table: Sequence[Sequence[str]]) -> str:
     """The table in Markdown."""
     head, *body = ("| " + " | ".join(line) + " |" for line in table)
     return "\n".join([head, "|" + "---|" * len(table[0]), *body])
+
+
+def span(values) -> str:
+    """The different values, as words: "3", "500 or 1000"."""
+    return " or ".join(dict.fromkeys(str(value) for value in values))

@@ -44,6 +44,19 @@ def test_a_broken_run_file_is_named(tmp_path):
         runs.read_json(tmp_path / "run.json")
 
 
+def test_evaluations_are_gathered_baseline_first(tmp_path):
+    made = [("catchup", None, 1), ("catchup", [0], 0), ("catchup", None, 0), ("baseline", None, 0)]
+    for number, (method, layers, seed) in enumerate(made):
+        (tmp_path / str(number)).mkdir()
+        row = {"method": method, "method_settings": {"layers": layers}, "seed": seed}
+        runs.write_json(tmp_path / str(number) / "evaluation.json", row)
+    rows = runs.evaluations(tmp_path)
+    assert [(row["method"], row["method_settings"]["layers"], row["seed"]) for row in rows] == [
+        ("baseline", None, 0), ("catchup", None, 0), ("catchup", None, 1), ("catchup", [0], 0)]
+    with pytest.raises(ValueError, match="holds no evaluated runs"):
+        runs.evaluations(tmp_path / "0")
+
+
 def test_metrics_are_one_line_an_epoch(tmp_path):
     runs.append_metrics(tmp_path, {"epoch": 1, "loss": 0.5})
     runs.append_metrics(tmp_path, {"epoch": 2, "loss": None})

@@ -28,8 +28,15 @@ def test_single_seeds_have_no_spread_and_unpaired_ones_are_refused():
     assert comparison([row("a", 0, 1.0, 2.0), row("b", 0, 3.0, 5.0)], COLUMNS)[-1] == ["b − a", "+2.00", "+3.00"]
     with pytest.raises(ValueError, match="no seed in common"):
         comparison([row("a", 0, 1.0, 2.0), row("b", 1, 3.0, 5.0)], COLUMNS)
-    with pytest.raises(ValueError, match="no rows"):
+    with pytest.raises(ValueError, match="there are no rows"):
         comparison([], COLUMNS)
+
+
+def test_rows_of_two_settings_are_never_averaged():
+    with pytest.raises(ValueError, match="rows of a differ in epochs"):
+        comparison([row("a", 0, 1.0, 2.0, epochs=3), row("a", 1, 3.0, 5.0, epochs=4)], COLUMNS)
+    with pytest.raises(ValueError, match="two rows of one seed"):
+        comparison([row("a", 0, 1.0, 2.0), row("a", 0, 3.0, 5.0)], COLUMNS)
 
 
 def test_layer_0_only_is_called_cutmix():
