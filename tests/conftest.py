@@ -1,5 +1,6 @@
 """Shared by all tests: small, single-threaded models, and a guard that no test reaches for the network."""
 
+import os
 import socket
 
 import pytest
@@ -23,6 +24,9 @@ def _offline(monkeypatch):
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
+
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start, notebook kernels among them
 
 
 class TinyNet(nn.Module):

@@ -9,7 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from catchup import CatchUpMix, CutMix, Draw, filter_influence, keep_mask, mix_channels, relative_filter_influence
+from catchup import (
+    CatchUpMix,
+    CutMix,
+    Draw,
+    Target,
+    filter_influence,
+    keep_mask,
+    mix_channels,
+    relative_filter_influence,
+)
 from conftest import TinyNet
 
 
@@ -254,6 +263,14 @@ def test_probability_of_mixing():
     rng, mixer = np.random.default_rng(0), CatchUpMix(prob=0.25, seed=0)
     mixes = [mixer.draw(2, 5, rng).layer is not None for _ in range(4000)]
     assert np.mean(mixes) == pytest.approx(0.25, abs=0.035)
+
+
+def test_a_step_that_does_not_mix_is_the_plain_step(tiny, batch):
+    mixer = CatchUpMix(prob=0.0, seed=0)
+    assert torch.equal(mixer.loss(tiny, *batch), Target((batch[1],), (1.0,)).cross_entropy(tiny(batch[0])))
+    step = mixer.last
+    assert (step.draw.layer, step.block, step.share, step.keep) == (None, None, 1.0, None)
+    assert step.target.weights == (1.0,)  # no partner's label with a weight of zero: 0 times infinity is no number
 
 
 @pytest.mark.parametrize(("settings", "words"), [
