@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:
         return _failed(error, 1)
     except KeyboardInterrupt:
-        return _failed("stopped; finished epochs are kept, go on with --resume", 130)
+        return _failed("stopped; what was finished is kept (a training run goes on with --resume)", 130)
     return command or 0
 
 
@@ -47,7 +47,7 @@ def demo(out: Path = Path("runs/demo"), json: bool = False) -> None:
     """
     from .demo import report, run
 
-    results = run(out, progress=not json)
+    results = run(out)
     print(json_format.dumps(results) if json else report(results, out))
 
 
@@ -64,7 +64,7 @@ def evaluate(run_dir: tyro.conf.Positional[Path], tests: str = "clean,fgsm,pgd,f
     """
     from .evaluation import evaluate as measure
 
-    row = measure(run_dir, tuple(tests.split(",")), data_dir=data_dir, device=device, progress=not json)
+    row = measure(run_dir, tuple(tests.split(",")), data_dir=data_dir, device=device)
     if json:
         return print(json_format.dumps(row))
     for name in ("top1_error", "top5_error", "fgsm_error", "pgd_error"):
@@ -122,7 +122,7 @@ def _train_command(method: str):
         from .training import train as train_run
 
         settings = Settings(**vars(run), method_settings=vars(method_settings))
-        result = train_run(settings, out, resume=resume, progress=not json)
+        result = train_run(settings, out, resume=resume)
         if int(os.environ.get("RANK", 0)):  # under torchrun one process speaks for all
             return
         s = result.summary

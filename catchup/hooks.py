@@ -4,6 +4,7 @@ Nothing here knows a mixing method: a hook gets a function from tensor to tensor
 they are set on entering, removed on leaving, and a layer that was named but did not run is an error, never silence.
 """
 
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,8 +42,8 @@ def edited(model: nn.Module, layer: str, edit: Callable[[Tensor], Tensor]) -> It
         if not active:  # a compiler may have kept a stale reference: it must do nothing
             return None
         if _grad_state() != outside:
-            raise RuntimeError(f"layer {layer!r} runs inside activation checkpointing, whose recomputation would miss "
-                               "the edit; name a layer outside it, or one that contains the checkpointed part")
+            raise RuntimeError(f"layer {layer!r} runs inside activation checkpointing (or no_grad, or saved-tensor "
+                               "hooks), where a second run would miss the edit; name a layer outside it or around it")
         calls.append(layer)
         return edit(output)
 
@@ -61,13 +62,25 @@ def edited(model: nn.Module, layer: str, edit: Callable[[Tensor], Tensor]) -> It
 
 @contextmanager
 def captured(model: nn.Module, *layers: str) -> Iterator[dict[str, list[Tensor]]]:
-    """Inside the block, collects what the named layers return: {name: [one detached tensor per call]}."""
+    """Inside the block, collects what the named layers return.
+
+    Args:
+        model: any module. layers: qualified names in the unwrapped model.
+    Yields:
+        {name: [one detached copy per call]}, filled as the model runs.
+    Raises:
+        ValueError: before any hook is set, if there is no such layer; in the forward pass, if one returns no tensor.
+    """
     modules = {layer: submodule(model, layer) for layer in layers}  # a wrong name fails before any hook exists
     seen: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    handles = [
-        module.register_forward_hook(lambda _m, _a, output, layer=layer: seen[layer].append(output.detach()))
-        for layer, module in modules.items()
-    ]
+
+    def keep(layer: str, output: Tensor) -> None:
+        if not isinstance(output, Tensor):
+            raise ValueError(f"layer {layer!r} returns no tensor but a {type(output).__name__}")
+        seen[layer].append(output.detach().clone())  # a copy: the next layer may work in place
+
+    handles = [module.register_forward_hook(lambda _m, _a, output, layer=layer: keep(layer, output))
+               for layer, module in modules.items()]
     try:
         yield seen
     finally:
@@ -101,10 +114,23 @@ def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options)
         blocks: qualified names; by default what `find_blocks` finds.
         options: passed to `torch.compile` (`mode=`, `backend=`, …).
     """
-    for name in blocks or find_blocks(model):
-        module = submodule(model, name)
-        module.forward = torch.compile(module.forward, **options)  # forward only: the hooks around it stay outside
+    for module in [submodule(model, name) for name in blocks or find_blocks(model)]:
+        module.forward = _CompiledForward(module, options)  # forward only: the hooks around it stay outside
     return model
+
+
+class _CompiledForward:
+    """A module's forward, compiled. A deep copy of the module compiles its own, over its own weights."""
+
+    def __init__(self, module: nn.Module, options: dict):
+        self.module, self.options = module, options
+        self.call = torch.compile(type(module).forward.__get__(module), **options)
+
+    def __call__(self, *args, **kwargs):
+        return self.call(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict) -> "_CompiledForward":
+        return _CompiledForward(copy.deepcopy(self.module, memo), self.options)
 
 
 def submodule(model: nn.Module, layer: str) -> nn.Module:

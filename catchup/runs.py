@@ -8,6 +8,7 @@ DIR/checkpoint.pt   everything needed to go on (see `catchup.checkpoint`)
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -43,7 +44,10 @@ def claim(out: Path, settings: Mapping, resume: bool) -> None:
         return write_json(found, {"settings": dict(settings), **surroundings()})
     if not resume:
         raise ValueError(f"{out} already holds a run; continue it with --resume, or give another folder")
-    before = read_json(found)["settings"]
+    before = read_json(found)
+    before = before.get("settings") if isinstance(before, dict) else None
+    if not isinstance(before, dict):
+        raise ValueError(f"{found} does not hold the settings of a run; give another folder")
     changed = [f"{key} was {before.get(key)!r}, now {settings.get(key)!r}"
                for key in sorted({*before, *settings}) if before.get(key) != settings.get(key)]
     if changed:
@@ -62,7 +66,7 @@ def surroundings() -> dict:
             continue
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     hardware = {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return {"versions": versions, "hardware": hardware, "command": command, "commit": _commit()}
 
 
@@ -131,11 +135,15 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """The checkout's commit, with "+" if it has changes; None for an installed package."""
+    checkout = Path(__file__).resolve().parents[1]
+
     def git(*args):
-        done = subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["git", *args], cwd=checkout, capture_output=True, text=True, timeout=10)
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
+        if Path(git("rev-parse", "--show-toplevel") or "/").resolve() != checkout:
+            return None  # installed somewhere below another project's checkout
         commit = git("rev-parse", "--short=12", "HEAD")
         return commit and commit + ("+" if git("status", "--porcelain") else "")
     except (OSError, subprocess.TimeoutExpired):

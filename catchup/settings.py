@@ -1,5 +1,6 @@
 """Everything that decides a training run, as one value: what the command line fills in and `run.json` records."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -26,7 +27,7 @@ class Settings:
         method: The training method (see `catchup methods`).
         method_settings: The method's own settings.
         epochs: Passes over the training images.
-        batch_size: Images per step, over all devices.
+        batch_size: Images per step, over all devices; at least two, as batch norm needs.
         lr: Learning rate, the highest of the schedule.
         momentum: Of SGD.
         nesterov: Nesterov's form of momentum.
@@ -66,12 +67,12 @@ class Settings:
     validate_every: int = 1
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be positive, got {self.lr}")
-        if self.weight_decay < 0 or not 0 <= self.momentum < 1:
+        for name, least in (("epochs", 1), ("validate_every", 1), ("batch_size", 2), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be a positive number, got {self.lr}")
+        if not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
             raise ValueError("weight_decay must be ≥ 0 and momentum in [0, 1), "
                              f"got {self.weight_decay} and {self.momentum}")
         if self.schedule == "step" and not all(0 < share < 1 for share in self.milestones):

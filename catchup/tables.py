@@ -15,9 +15,14 @@ def comparison(rows: Sequence[Mapping], columns: Mapping[str, str] = COLUMNS) ->
             seeds they share.
         columns: fields of the rows (and `without_strongest`, from the feature drop) to their headings; in percent.
     Raises:
-        ValueError: as `grouped`, and if two methods share no seed.
+        ValueError: as `grouped`, if a row lacks a column, and if two methods share no seed.
     """
-    values = {method: {row["seed"]: with_drop(row) for row in group} for method, group in grouped(rows).items()}
+    if "without_strongest" in columns:
+        grouped(rows, "feature_drop")
+        rows = [with_drop(row) for row in rows]
+    for key in columns:
+        grouped(rows, key)
+    values = {method: {row["seed"]: row for row in group} for method, group in grouped(rows).items()}
     first, *others = values
     table = [["", *columns.values()]]
     table += [[method, *(spread([row[key] for row in seeds.values()]) for key in columns)]
@@ -61,13 +66,21 @@ def grouped(rows: Sequence[Mapping], needed: str | None = None) -> dict[str, lis
 def method_of(row: Mapping) -> str:
     """The method's name in a table; Catch-up Mix that only ever draws layer 0 is CutMix and is called so."""
     settings = row.get("method_settings") or {}
-    only_input = row["method"] == "catchup" and settings.get("layers") == [0] and settings["input_mix"] == "cutmix"
+    only_input = row["method"] == "catchup" and list(settings.get("layers") or []) == [0]
+    only_input = only_input and settings.get("input_mix", "cutmix") == "cutmix"
     return "cutmix" if only_input else row["method"]
 
 
 def accuracy_without(row: Mapping, fraction: float, which: str = "strongest") -> float:
-    """Top-1 accuracy in percent with that fraction of the pooled features removed, from an evaluation object."""
-    return dict(map(tuple, row["feature_drop"][which]))[fraction]
+    """Top-1 accuracy in percent with that fraction of the pooled features removed, from an evaluation object.
+
+    Raises:
+        ValueError: if that fraction was not measured.
+    """
+    curve = dict(map(tuple, row["feature_drop"][which]))
+    if fraction not in curve:
+        raise ValueError(f"no accuracy at the fraction {fraction}; measured: {', '.join(map(str, curve))}")
+    return curve[fraction]
 
 
 def with_drop(row: Mapping) -> dict:

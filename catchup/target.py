@@ -7,6 +7,7 @@ partners (Co-Mixup), or soft labels that were soft from the start. It renders as
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -45,8 +46,8 @@ class Target:
         return total
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
-        """Weighted cross-entropy, mean over the batch, 0-dim float32. `logits`: (B, N), any floating dtype."""
-        log_p = logits.float().log_softmax(dim=1)
+        """Weighted cross-entropy, mean over the batch, 0-dim, at least float32, of logits (B, N) of any dtype."""
+        log_p = _at_least_float32(logits).log_softmax(dim=1)
         return sum((weight * _nll(log_p, labels)).mean() for labels, weight in self._parts())
 
     def bce_softmax(self, logits: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ class Target:
         Manifold Mixup, PuzzleMix and Co-Mixup were trained with this loss, also in their baseline rows; its gradient
         is far smaller than cross-entropy's at the same learning rate, so it is another protocol.
         """
-        p, soft = logits.float().softmax(dim=1), self.soft(logits.shape[1])
+        p, soft = _at_least_float32(logits).softmax(dim=1), self.soft(logits.shape[1])
         log_p, log_q = p.clamp_min(1e-12).log(), (1 - p).clamp_min(1e-12).log()
         return -(soft * log_p + (1 - soft) * log_q).mean()
 
@@ -84,8 +85,12 @@ def _column(weight: float | Tensor) -> float | Tensor:
     return weight[:, None] if isinstance(weight, Tensor) else weight
 
 
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def _nll(log_p: Tensor, labels: Tensor) -> Tensor:
     """(B,) negative log-likelihood of hard (B,) or soft (B, N) labels."""
     if labels.is_floating_point():
-        return -(labels.float() * log_p).sum(dim=1)
+        return -(labels.to(log_p.dtype) * log_p).sum(dim=1)
     return F.nll_loss(log_p, labels, reduction="none")

@@ -4,11 +4,12 @@ The order of the images and their augmentation follow from (seed, epoch) alone, 
 generator; nothing depends on how often the run was stopped and taken up again.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 
@@ -60,10 +61,11 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
         dataset = dataset_of(settings, progress and engine.is_main_process)
     model = model_of(settings, dataset)
     mixer.check(model)
+    try_out(model, dataset)
     if engine.is_main_process:
         runs.claim(out, runs.plain(settings.as_dict()), resume)
     engine.wait_for_everyone()
-    result = fit(model, mixer, dataset, settings, out=out, progress=progress)
+    result = fit(model, mixer, dataset, settings, out=out, resume=resume, progress=progress)
     if engine.is_main_process:
         runs.write_json(out / runs.RUN, {**runs.read_json(out / runs.RUN), "result": result.summary})
     return result
@@ -87,8 +89,23 @@ def model_of(settings: Settings, dataset: Dataset) -> nn.Module:
                              in_channels=dataset.train.pixels.shape[1], **options)
 
 
+def try_out(model: nn.Module, dataset: Dataset) -> None:
+    """Raises ValueError unless a copy of `model`, in training mode, turns two images into two rows of logits."""
+    images = normalise(to_float(dataset.train.pixels[:1].expand(2, -1, -1, -1)), dataset.mean, dataset.std)
+    classes = len(dataset.train.classes)
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            logits = copy.deepcopy(model).train()(images)
+    except (RuntimeError, ValueError) as error:
+        shape = tuple(images.shape[1:])
+        raise ValueError(f"{type(model).__name__} cannot train on images of {shape}: {error}") from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"{type(model).__name__} must return logits (2, {classes}) for two images, got {got}")
+
+
 def fit(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *, out: Path | None = None,
-        progress: bool = True, on_epoch: Callable[[dict], None] | None = None) -> Result:
+        resume: bool = False, progress: bool = True, on_epoch: Callable[[dict], None] | None = None) -> Result:
     """Trains `model` on `dataset` with `mixer`: the loop itself, for models and data of your own.
 
     Args:
@@ -96,11 +113,17 @@ def fit(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *,
         mixer: any method.
         dataset: resident images.
         settings: epochs, batch size, optimiser, schedule, precision, seed (data, model and method are not read).
-        out: a folder for metrics and checkpoints; a checkpoint found there is taken up. None writes nothing.
+        out: a folder for metrics and checkpoints, made if needed. None writes nothing.
+        resume: take up the checkpoint in `out`, if there is one.
+        progress: a bar on standard error.
         on_epoch: called with each epoch's row.
+    Raises:
+        ValueError: if `out` holds a checkpoint and `resume` is not set, or the checkpoint is of another run.
+        CheckpointError: if the checkpoint is damaged or of another model.
+        FloatingPointError: if the loss or the weights are no longer finite; the last good checkpoint is kept.
     """
     with seeded(settings.seed):
-        run = _Run(model, mixer, dataset, settings, out)
+        run = _Run(model, mixer, dataset, settings, out, resume)
         for epoch in _bar(range(len(run.rows), settings.epochs), settings.epochs, progress and run.main):
             row = run.epoch(epoch)
             run.keep(row)
@@ -112,7 +135,10 @@ def fit(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *,
 class _Run:
     """One run in progress: the prepared model, optimiser, schedule and data, and the epochs done so far."""
 
-    def __init__(self, model, mixer, dataset, settings, out):
+    def __init__(self, model, mixer, dataset, settings, out, resume):
+        found = out is not None and (Path(out) / runs.CHECKPOINT).exists()
+        if found and not resume:
+            raise ValueError(f"{out} holds a checkpoint already; resume it, or give another folder")
         self.accelerator = _accelerator(settings)
         device = self.accelerator.device
         self.settings, self.mixer, self.out, self.rows = settings, mixer, out, []
@@ -120,17 +146,20 @@ class _Run:
         self.dataset = dataset.to(device)
         self.probe = self.dataset.train.take(torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE])
         mixer.check(model)
-        groups = mixer.begin_run(model, len(dataset.train.classes))
         self.memory_format = memory_format(model, device)
         model = model.to(device, memory_format=self.memory_format)
+        groups = mixer.begin_run(model, len(dataset.train.classes))
         optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *groups], lr=settings.lr,
                                     momentum=settings.momentum, weight_decay=settings.weight_decay,
                                     nesterov=settings.nesterov and settings.momentum > 0)
         self.steps = len(self._order(0))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.schedule = schedule(optimizer, settings, self.steps * settings.epochs)
-        if out is not None and (Path(out) / runs.CHECKPOINT).exists():
+        if found:
             self._take_up(checkpoint.load(Path(out) / runs.CHECKPOINT))
+        if out is not None and self.main:
+            Path(out).mkdir(parents=True, exist_ok=True)
+            runs.write_metrics(out, self.rows)  # a crash may have left a line of an epoch that no checkpoint knows
 
     def epoch(self, epoch: int) -> dict:
         """Trains one epoch and measures it."""
@@ -138,7 +167,9 @@ class _Run:
         self.mixer.begin_epoch(epoch, s.epochs)
         loss, accuracy, seen = self._train(epoch)
         trained = time.perf_counter()
-        row = {"epoch": epoch + 1, "step": (epoch + 1) * self.steps, "lr": self.optimizer.param_groups[0]["lr"],
+        if not all(value.isfinite().all() for value in self.model.state_dict().values() if value.is_floating_point()):
+            raise self._broken("weights are", self.step)
+        row = {"epoch": epoch + 1, "step": (epoch + 1) * self.steps, "lr": self.lr,
                "train_loss": loss, "train_accuracy_mixed_percent": 100 * accuracy,
                "images_per_s": seen / (trained - started), **self._measured(epoch)}
         return {**row, "time_s": time.perf_counter() - started}
@@ -162,6 +193,7 @@ class _Run:
             loss = self.mixer.loss(self.model, images, labels)
             acc.backward(loss)
             self.optimizer.step()
+            self.step, self.lr = step, self.optimizer.param_groups[0]["lr"]
             self.schedule.step()
             self.optimizer.zero_grad()
             self.mixer.end_step(self.model)
@@ -192,36 +224,53 @@ class _Run:
 
     def _stop_if_bad(self, first_bad: Tensor) -> None:
         if (step := first_bad.item()) < math.inf:
-            kept = f"the checkpoint of epoch {len(self.rows)} is kept" if self.rows else "no epoch was finished"
-            raise FloatingPointError(f"the loss is not finite at step {int(step)} (epoch {len(self.rows) + 1}): "
-                                     f"{kept}; try a lower lr than {self.settings.lr}")
+            raise self._broken("loss is", int(step))
+
+    def _broken(self, what: str, step: int) -> FloatingPointError:
+        kept = f"the checkpoint of epoch {len(self.rows)} is kept" if self.rows else "no epoch was finished"
+        return FloatingPointError(f"the {what} not finite at step {step} (epoch {len(self.rows) + 1}): "
+                                  f"{kept}; try a lower lr than {self.settings.lr}")
 
     def _measured(self, epoch: int) -> dict:
         """Errors on the validation images and on clean training images; None in epochs that are not validated."""
         s, names = self.settings, ("val_error_percent", "val_loss", "clean_train_error_percent")
         if (epoch + 1) % s.validate_every and epoch + 10 < s.epochs:
             return dict.fromkeys(names)
-        model = PixelModel.of(self.model, self.dataset)
-        logits, labels = predict(model, self.dataset.test), self.dataset.test.labels
-        values = (top_k_error(logits, labels), nn.functional.cross_entropy(logits, labels).item(),
-                  top_k_error(predict(model, self.probe), self.probe.labels))
-        return dict(zip(names, values))
+        model, labels = PixelModel.of(self.model, self.dataset), self.dataset.test.labels
+        try:
+            logits, probe = predict(model, self.dataset.test), predict(model, self.probe)
+        except FloatingPointError:
+            raise self._broken("model's answers are", self.step) from None
+        loss = nn.functional.cross_entropy(logits, labels).item()
+        return dict(zip(names, (top_k_error(logits, labels), loss, top_k_error(probe, self.probe.labels))))
 
     def _state(self) -> dict:
         bare = self.accelerator.unwrap_model(self.model)
         return {"format": 1, "epoch": len(self.rows), "rows": self.rows, "model": bare.state_dict(),
                 "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
-                "mixer": self.mixer.state_dict(), "torch_rng": torch.get_rng_state()}
+                "mixer": self.mixer.state_dict(), "torch_rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
+                "run": _identity(self.settings, self.mixer)}
 
     def _take_up(self, state: dict) -> None:
-        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        now, before = _identity(self.settings, self.mixer), state.get("run")
+        if before != now:
+            raise ValueError(f"{self.out} holds a checkpoint of another run: {before}, this one is {now}")
+        try:
+            self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        except RuntimeError:
+            message = f"the checkpoint in {self.out} holds the weights of another model"
+            raise checkpoint.CheckpointError(message) from None
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.mixer.load_state_dict(state["mixer"])
         torch.set_rng_state(state["torch_rng"])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.rows = state["rows"]
-        if self.main:
-            runs.write_metrics(self.out, self.rows)
 
 
 def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
@@ -272,15 +321,26 @@ def _generator(*keys: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1))
 
 
-def _accelerator(settings: Settings):
-    """The engine: device, precision and processes. A precision other than the last run's replaces its state."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+def _identity(settings: Settings, mixer: Mixer) -> dict:
+    """What makes two runs the same run; own functions count by their name."""
+    chosen = {field.name: getattr(mixer, field.name) for field in fields(mixer)}
+    named = {key: getattr(value, "__qualname__", value) for key, value in chosen.items()}
+    return runs.plain({**settings.as_dict(), "mixer": {"class": type(mixer).__name__, **named}})
 
-    precision = {"fp32": "no"}.get(settings.precision, settings.precision)
+
+def _accelerator(settings: Settings):
+    """The engine: device, precision and processes. One of another device or precision is replaced."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    precision, on_cpu = {"fp32": "no"}.get(settings.precision, settings.precision), settings.device == "cpu"
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        wanted = "cpu" if on_cpu or not torch.cuda.is_available() else "cuda"
+        if PartialState().device.type != wanted:
+            AcceleratorState._reset_state(reset_partial_state=True)
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()
-    engine = Accelerator(mixed_precision=precision, cpu=settings.device == "cpu")
+    engine = Accelerator(mixed_precision=precision, cpu=on_cpu)
     if precision == "fp16" and engine.device.type == "cpu":  # accelerate would train in fp32 without a word
         raise ValueError("precision fp16 needs a GPU; on a CPU use fp32 or bf16")
     return engine

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from catchup import demo
+from catchup import demo, training
 
 
 def test_demo_trains_compares_draws_and_says_what_is_next(tmp_path):
@@ -32,6 +32,9 @@ def test_pairs_share_their_images_and_first_weights():
     settings = replace(demo.SETTINGS, subset=3, epochs=2, batch_size=15)
     rows = list(demo.trained_rows(("baseline",), (0, 1), settings, ("clean",)))
     again = list(demo.trained_rows(("baseline",), (1, 0), settings, ("clean",)))
+    start = [training.model_of(replace(settings, method=method), training.dataset_of(settings)).state_dict()
+             for method in ("baseline", "catchup")]
+    assert all(torch.equal(start[0][key], start[1][key]) for key in start[0])
     assert [row["last_error"] for row in rows] == [row["last_error"] for row in again[::-1]]
     assert rows[0]["last_error"] == rows[0]["top1_error"]
 

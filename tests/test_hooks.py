@@ -68,6 +68,24 @@ def test_captured_gives_detached_maps_one_per_call(tiny, batch):
     assert torch.equal(maps["stem"][0], tiny.stem(batch[0])) and count_hooks(tiny) == 0
 
 
+def test_captured_maps_are_copies_that_a_later_layer_in_place_cannot_change(batch):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+    with captured(model, "0") as maps:
+        model(batch[0])
+    assert maps["0"][0].min() < 0
+
+
+def test_captured_says_which_layer_returns_no_tensor(batch):
+    class Pair(nn.Module):
+        def forward(self, images):
+            return images, images
+
+    model = nn.Sequential(Pair())
+    with pytest.raises(ValueError, match="layer '0' returns no tensor but a tuple"), captured(model, "0"):
+        model(batch[0])
+    assert count_hooks(model) == 0
+
+
 def test_evaluating_restores_every_submodules_mode(tiny):
     tiny.train()
     tiny.layer1.eval()
@@ -198,6 +216,21 @@ def test_a_model_whose_blocks_are_compiled_mixes_as_the_plain_one(tiny, batch):
         expected = plain_mixer.loss(tiny, *batch)
         torch.testing.assert_close(compiled_mixer.loss(compiled, *batch), expected)
     assert count_hooks(compiled) == 0
+
+
+def test_a_deep_copy_of_a_block_compiled_model_has_weights_of_its_own(tiny, batch):
+    compiled = compile_blocks(tiny, backend="eager")
+    before, twin = compiled(batch[0]), copy.deepcopy(compiled)
+    with torch.no_grad():
+        for weight in compiled.parameters():
+            weight.zero_()
+    assert torch.equal(twin(batch[0]), before) and not torch.equal(compiled(batch[0]), before)
+
+
+def test_a_wrong_block_name_compiles_nothing(tiny):
+    with pytest.raises(ValueError, match="unknown layer 'layr1'"):
+        compile_blocks(tiny, ["stem", "layr1"])
+    assert "forward" not in vars(tiny.stem)
 
 
 def test_a_forward_compiled_behind_our_back_never_leaves_a_step_unmixed(tiny, batch):

@@ -4,12 +4,14 @@ import copy
 import json
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+import catchup
 from catchup import MIXERS, CutMix, Draw, InputMixup, count_hooks
 from catchup.mixers import make
 from catchup.mixers.cutmix import cut_box
@@ -156,6 +158,14 @@ def test_hard_and_soft_labels_give_the_same_loss(name, tiny, batch):
 
 
 @pytest.mark.parametrize("name", MIXERS)
+def test_any_integer_labels_will_do(name, tiny, batch):
+    images, labels = batch
+    expected = make(name, seed=0).loss(tiny, images, labels)
+    for dtype in (torch.int32, torch.uint8):
+        assert torch.equal(make(name, seed=0).loss(tiny, images, labels.to(dtype)), expected)
+
+
+@pytest.mark.parametrize("name", MIXERS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_images_keep_their_type(name, dtype):
     for layer in ROWS[name]["layers"]:
@@ -182,6 +192,46 @@ def test_a_criterion_of_your_own(tiny, batch):
 
 
 @pytest.mark.parametrize("name", MIXERS)
+def test_gradients_accumulate_as_the_mean_of_the_replayed_steps(name, batch):
+    torch.manual_seed(0)
+    model, mixer, draws, expected = TinyNet(), make(name, seed=0), [], 0
+    for _ in range(4):
+        (mixer.loss(model, *batch) / 4).backward()
+        draws.append(mixer.last.draw)
+    together = torch.cat([p.grad.flatten() for p in model.parameters()])
+    for draw in draws:
+        grads = torch.autograd.grad(mixer.loss(model, *batch, draw=draw), list(model.parameters()))
+        expected = expected + torch.cat([grad.flatten() for grad in grads]) / 4
+    torch.testing.assert_close(together, expected)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_the_batch_size_does_not_move_the_next_draws(name):
+    """Processes with batches of different sizes stay in step: same layer, same λ."""
+    large, small = make(name, seed=0), make(name, seed=0)
+    for _ in range(20):
+        one, other = large.draw(13, 3, large.rng), small.draw(2, 3, small.rng)
+        assert (one.layer, one.lam, one.seed) == (other.layer, other.lam, other.seed)
+
+
+def test_a_method_can_look_things_up_before_it_mixes(tiny, batch):
+    """What a saliency method needs: `plan` sees model, images and labels; `mix` and `target` see what it found."""
+    class Brighter(catchup.InputMixup):
+        def plan(self, model, images, labels, draw):
+            return replace(draw, extra={"mean": images.mean(dim=(1, 2, 3))})
+
+        def mix(self, maps, draw):
+            return super().mix(maps, draw)._replace(share=draw.extra["mean"].sigmoid())
+
+    mixer = Brighter(seed=0)
+    loss = mixer.loss(tiny, *batch)
+    share = batch[0].mean(dim=(1, 2, 3)).sigmoid()
+    assert torch.equal(mixer.last.share, share) and count_hooks(tiny) == 0
+    torch.testing.assert_close(loss, F.cross_entropy(mixer.last.logits, mixer.last.target.soft(5)))
+    assert torch.equal(mixer.loss(tiny, *batch, draw=Draw(**mixer.last.draw.as_dict())), loss)
+
+
+@pytest.mark.parametrize("name", MIXERS)
 def test_trains_under_autocast_and_with_accumulated_gradients(name, batch):
     torch.manual_seed(0)
     model, mixer = TinyNet(), make(name, seed=0)
@@ -202,7 +252,7 @@ def test_trains_under_autocast_and_with_accumulated_gradients(name, batch):
     (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), "images must be (B, C, H, W)"),
     (torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), "got (4, 3)"),
     (torch.zeros(4, 3, 8, 8), torch.zeros(3, dtype=torch.int64), "labels must be (4,)"),
-    (torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.int32), "torch.int32"),
+    (torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.bool), "torch.bool"),
     (torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 5, 0]), "labels must lie in 0 … 4, got 0 … 5"),
     (torch.zeros(4, 3, 8, 8), torch.tensor([0, -1, 2, 0]), "got -1 … 2"),
     (torch.zeros(4, 3, 8, 8), torch.zeros(4, 6), "soft labels have 6 classes, the model's logits 5"),

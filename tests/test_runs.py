@@ -44,6 +44,13 @@ def test_a_broken_run_file_is_named(tmp_path):
         runs.read_json(tmp_path / "run.json")
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"settings": 3}'])
+def test_a_run_file_without_settings_is_refused(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match="does not hold the settings of a run"):
+        runs.claim(tmp_path, {"seed": 1}, resume=True)
+
+
 def test_evaluations_are_gathered_baseline_first(tmp_path):
     made = [("catchup", None, 1), ("catchup", [0], 0), ("catchup", None, 0), ("baseline", None, 0)]
     for number, (method, layers, seed) in enumerate(made):

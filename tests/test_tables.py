@@ -44,6 +44,18 @@ def test_layer_0_only_is_called_cutmix():
     assert method_of({"method": "catchup", "method_settings": settings}) == "cutmix"
     assert method_of({"method": "catchup", "method_settings": {**settings, "input_mix": "mixup"}}) == "catchup"
     assert method_of({"method": "catchup", "method_settings": {**settings, "layers": None}}) == "catchup"
+    assert method_of({"method": "catchup", "method_settings": {"layers": (0,)}}) == "cutmix"
+
+
+def test_a_missing_measure_is_named():
+    with pytest.raises(ValueError, match="the row of a, seed 0, has no fgsm_error"):
+        comparison([row("a", 0, 1.0, 2.0)], {"fgsm_error": "FGSM"})
+    bare = {"method": "a", "seed": 0, "top1_error": 1.0, "feature_drop": None}
+    assert comparison([bare], {"top1_error": "error"})[1] == ["a", "1.00"]
+    with pytest.raises(ValueError, match="has no feature_drop"):
+        comparison([bare])
+    with pytest.raises(ValueError, match="measured: 0, 0.2"):
+        accuracy_without(row("a", 0, 1.0, 2.0), 0.5)
 
 
 def test_accuracy_without_reads_the_curve():

@@ -60,6 +60,10 @@ def test_half_precision_logits_are_judged_in_float32():
     assert Target((torch.tensor([1]),), (1.0,)).bce_softmax(big).isfinite()
 
 
+def test_double_precision_is_kept():
+    assert Target((LABELS,), (1.0,)).cross_entropy(LOGITS.double()).dtype == torch.float64
+
+
 def test_gradients_flow_to_the_logits_only_through_the_weights():
     logits = LOGITS.clone().requires_grad_()
     target, soft = TARGETS["weights that do not sum to one"]

@@ -84,12 +84,41 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(digits, tmp_path, met
         trained(digits, method=method, out=other, on_epoch=cut_off)
     with open(other / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 3, "half a li')  # what a crash in the middle of the next epoch may leave
-    resumed = trained(digits, method=method, out=other)
+    with pytest.raises(ValueError, match="holds a checkpoint already"):
+        trained(digits, method=method, out=other)
+    resumed = trained(digits, method=method, out=other, resume=True)
     assert digest(resumed.model) == digest(whole.model)
     clocks = ("time_s", "images_per_s")
     rows = [[{key: row[key] for key in row if key not in clocks} for row in runs.read_metrics(out)]
             for out in (tmp_path, other)]
     assert rows[0] == rows[1] and [row["epoch"] for row in rows[1]] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("change", "method"), [({"seed": 9}, "catchup"), ({"lr": 0.01}, "catchup"), ({}, "baseline")])
+def test_the_checkpoint_of_another_run_is_not_taken_up(digits, tmp_path, change, method):
+    trained(digits, replace(SMALL, epochs=1), out=tmp_path)
+    with pytest.raises(ValueError, match="checkpoint of another run"):
+        trained(digits, replace(SMALL, epochs=1, **change), method, out=tmp_path, resume=True)
+
+
+def test_weights_of_another_model_are_not_taken_up(digits, tmp_path):
+    trained(digits, replace(SMALL, epochs=1), out=tmp_path)
+    wide = model_of(replace(SMALL, width=8), digits)
+    with pytest.raises(checkpoint.CheckpointError, match="weights of another model"):
+        fit(wide, make("catchup", seed=0), digits, replace(SMALL, epochs=1), out=tmp_path, resume=True, progress=False)
+
+
+def test_a_run_killed_before_its_first_checkpoint_repeats_no_line(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    settings = replace(SMALL, epochs=2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save", killed)
+        train(settings, tmp_path / "run", progress=False)
+    assert [row["epoch"] for row in runs.read_metrics(tmp_path / "run")] == [1]
+    train(settings, tmp_path / "run", resume=True, progress=False)
+    assert [row["epoch"] for row in runs.read_metrics(tmp_path / "run")] == [1, 2]
 
 
 def test_train_fills_its_folder_and_resumes(tmp_path):
@@ -133,6 +162,16 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert state["epoch"] == 2 and all(value.isfinite().all() for value in state["model"].values())
 
 
+def test_weights_ruined_by_an_epochs_last_step_are_never_saved(digits, tmp_path):
+    """One step an epoch: its loss is still finite, only the update overflows."""
+    settings = replace(SMALL, epochs=3, validate_every=3, batch_size=50, lr=1e38, schedule="constant")
+    with pytest.raises(FloatingPointError, match=r"not finite at step \d \(epoch \d\)"):
+        trained(digits, settings, "baseline", out=tmp_path)
+    saved = tmp_path / "checkpoint.pt"
+    if saved.exists():
+        assert all(v.isfinite().all() for v in checkpoint.load(saved)["model"].values() if v.is_floating_point())
+
+
 def test_metrics_say_what_the_run_did(digits):
     settings = replace(SMALL, epochs=3)
     result = trained(digits, settings, "catchup")
@@ -147,7 +186,7 @@ def test_metrics_say_what_the_run_did(digits):
     clean = (probe.argmax(1) != digits.train.labels).sum().item()
     assert row["clean_train_error_percent"] == pytest.approx(100 * clean / len(digits.train))
     assert 0 <= row["train_accuracy_mixed_percent"] <= 100 and row["images_per_s"] > 0
-    assert (row["epoch"], row["step"]) == (3, 12) and row["lr"] < 1e-9  # cosine ends at zero
+    assert (row["epoch"], row["step"]) == (3, 12) and 0 < row["lr"] < 0.005  # cosine's last step
     assert count_hooks(result.model) == 0
 
 
@@ -250,9 +289,12 @@ def test_two_processes_fill_one_folder(tmp_path):
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"epochs": 0}, "epochs must be at least 1, got 0"),
-    ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
-    ({"lr": 0.0}, "lr must be positive, got 0.0"),
-    ({"lr": math.nan}, "lr must be positive, got nan"),
+    ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
+    ({"seed": -1}, "seed must be at least 0, got -1"),
+    ({"lr": 0.0}, "lr must be a positive number, got 0.0"),
+    ({"lr": math.nan}, "lr must be a positive number, got nan"),
+    ({"lr": math.inf}, "lr must be a positive number, got inf"),
+    ({"weight_decay": math.nan}, "weight_decay must be"),
     ({"momentum": 1.0}, "momentum in [0, 1)"),
     ({"schedule": "cosin"}, "Did you mean 'cosine'?"),
     ({"precision": "fp8"}, "unknown precision 'fp8'"),
@@ -271,6 +313,7 @@ def test_bad_settings_are_refused(change, words):
     ({"method_settings": {"alpha": -1.0}}, "alpha must be a positive number"),
     ({"method_settings": {"layers": (9,)}}, "unknown layer 9"),
     ({"subset": 10**6}, "images per class"),
+    ({"model": "torchvision.vgg11", "width": None}, "VGG cannot train on images of (1, 8, 8)"),
 ])
 def test_a_run_that_cannot_start_leaves_nothing_behind(change, words, tmp_path):
     with pytest.raises(ValueError) as error:

@@ -76,8 +76,13 @@ class Mixer(ABC):
         mixes = rng.random() < self.prob
         layers = self.layer_set(n_blocks)
         layer = int(layers[rng.integers(len(layers))])
-        return Draw(layer if mixes else None, torch.from_numpy(rng.permutation(batch)), self.draw_lam(layer, rng),
-                    int(rng.integers(2**32)))
+        lam, seed = self.draw_lam(layer, rng), int(rng.integers(2**32))
+        pairs = np.random.default_rng([seed, 1])  # of its own, so that the batch size does not move the next draws
+        return Draw(layer if mixes else None, torch.from_numpy(pairs.permutation(batch)), lam, seed)
+
+    def plan(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw) -> Draw:
+        """The draw completed by what has to be looked up first: a saliency pass, other partners. Default: as drawn."""
+        return draw
 
     def target(self, labels: Tensor, draw: Draw, mixed: Mixed) -> Target:
         """The labels of the mixed batch."""
@@ -126,7 +131,7 @@ class Mixer(ABC):
             model: any module from (B, C, H, W) images to (B, N) logits, on the images' device, in any mode; also
                 wrapped for DDP. Hooks exist on it only during this call.
             images: (B, C, H, W) floating, B ≥ 1 (B = 1 mixes an image with itself: a plain step).
-            labels: (B,) int64 class numbers in [0, N), or (B, N) floating class shares.
+            labels: (B,) integer class numbers in [0, N), or (B, N) floating class shares.
             draw: a fixed draw; by default a new one from the mixer's generator.
         Returns:
             0-dim float32 tensor.
@@ -134,9 +139,10 @@ class Mixer(ABC):
             ValueError: for images, labels or a draw that do not fit together.
             RuntimeError: if the drawn block did not run (see `catchup.hooks.edited`).
         """
-        check_batch(images, labels)
+        labels = check_batch(images, labels)
         blocks = self.block_names(model)
         draw = self.draw(len(images), len(blocks), self.rng) if draw is None else check_draw(draw, images, blocks)
+        draw = self.plan(model, images, labels, draw)
         block = blocks[draw.layer - 1] if draw.layer else None
         logits, mixed = self._forward(model, images, draw, block)
         check_logits(logits, labels)

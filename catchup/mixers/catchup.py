@@ -30,9 +30,15 @@ def filter_influence(maps: Tensor) -> Tensor:
         maps: activation maps (B, C, H, W), any floating dtype.
     Returns:
         (B, C), ≥ 0, at least float32 (also under autocast, where squares of half floats would overflow), detached.
+    Raises:
+        ValueError: if `maps` are not (B, C, …) floating.
     """
+    if maps.ndim < 3 or not maps.is_floating_point():
+        raise ValueError(f"maps must be (B, C, H, W) floating, got {tuple(maps.shape)} {maps.dtype}")
     dtype = torch.promote_types(maps.dtype, torch.float32)
-    return torch.linalg.vector_norm(maps.detach().flatten(2), dim=2, dtype=dtype)
+    # On a CPU the norm of half floats copies them to float32; a quarter of the batch at a time keeps the copy small.
+    parts = maps.detach().flatten(2).split(-(-len(maps) // 4) if maps.dtype != dtype else len(maps))
+    return torch.cat([torch.linalg.vector_norm(part, dim=2, dtype=dtype) for part in parts])
 
 
 def relative_filter_influence(fi_source: Tensor, fi_target: Tensor) -> Tensor:
@@ -83,7 +89,15 @@ def mix_channels(maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
         keep: bool (B, C).
     Returns:
         A new tensor like `maps`; differentiable (twice) in `maps`.
+    Raises:
+        ValueError: if the shapes do not fit or `partner` is no permutation (looked at on the CPU only: elsewhere it
+            would cost a synchronisation, and a `Draw` has made sure already).
     """
+    if keep.shape != maps.shape[:2] or keep.dtype != torch.bool or partner.shape != maps.shape[:1]:
+        raise ValueError(f"for maps {tuple(maps.shape)} partner must be (B,) and keep bool (B, C), got "
+                         f"{tuple(partner.shape)} and {keep.dtype} {tuple(keep.shape)}")
+    if partner.device.type == "cpu" and not torch.equal(partner.sort().values, torch.arange(len(partner))):
+        raise ValueError(f"partner must be a permutation of 0 … B-1, got {partner.tolist()}")
     return _MixChannels.apply(maps, partner, _spread(keep, maps))
 
 

@@ -15,17 +15,18 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a positive number, got {value}")
 
 
-def check_batch(images: Tensor, labels: Tensor) -> None:
-    """Raises ValueError unless images are (B, C, …) floating and labels (B,) int64 or (B, N) floating."""
+def check_batch(images: Tensor, labels: Tensor) -> Tensor:
+    """The labels, (B,) int64 or (B, N) floating; ValueError unless they and the images (B, C, …) fit together."""
     if images.ndim < 3 or not images.is_floating_point():
         raise ValueError(f"images must be (B, C, H, W) floating, got {tuple(images.shape)} {images.dtype}")
-    hard = labels.ndim == 1 and labels.dtype == torch.int64
+    hard = labels.ndim == 1 and not labels.is_floating_point() and labels.dtype != torch.bool
     soft = labels.ndim == 2 and labels.is_floating_point()
     if len(labels) != len(images) or not (hard or soft):
-        raise ValueError(f"labels must be ({len(images)},) int64 or ({len(images)}, N) floating, "
+        raise ValueError(f"labels must be ({len(images)},) integers or ({len(images)}, N) floating, "
                          f"got {tuple(labels.shape)} {labels.dtype}")
     if len(images) == 0:
         raise ValueError("the batch is empty: at least one image is needed")
+    return labels.long() if hard else labels
 
 
 def check_draw(draw: Draw, images: Tensor, blocks: Sequence[str]) -> Draw:

@@ -1,6 +1,7 @@
 """The values that pass between the parts of a step: what chance drew, what mixing made of it, what the step did."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -18,12 +19,14 @@ class Draw:
         partner: (B,) int64 on the CPU, a permutation: image i is mixed with image partner[i].
         lam: λ in [0, 1], the share that image i keeps of itself.
         seed: of whatever else a method draws (a box, a mask); the same seed gives the same.
+        extra: tensors that `Mixer.plan` looked up for `mix` and `target` (a saliency map, weights); empty as drawn.
     """
 
     layer: int | None
     partner: Tensor
     lam: float
     seed: int = 0
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "partner", torch.as_tensor(self.partner, dtype=torch.int64, device="cpu"))
@@ -33,8 +36,8 @@ class Draw:
             raise ValueError(f"lam must lie in [0, 1], got {self.lam}")
 
     def as_dict(self) -> dict:
-        """Plain numbers, ready for JSON; `Draw(**d)` gives the draw back."""
-        return {"layer": self.layer, "partner": self.partner.tolist(), "lam": self.lam, "seed": self.seed}
+        """Plain numbers, ready for JSON; `Draw(**d)` gives the draw back (what was looked up is looked up again)."""
+        return {"layer": self.layer, "partner": self.partner.tolist(), "lam": float(self.lam), "seed": int(self.seed)}
 
 
 class Mixed(NamedTuple):

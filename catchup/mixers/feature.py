@@ -36,11 +36,15 @@ class FeatureMixer(Mixer):
     def __post_init__(self):
         super().__post_init__()
         for name, value in (("layers", self.layers), ("blocks", self.blocks)):
+            if name == "layers" and not all(isinstance(layer, int) for layer in value or ()):
+                raise ValueError(f"layers must be integers, got {tuple(value)}")
             if value is not None and (len(value) == 0 or len(set(value)) < len(value)):
                 raise ValueError(f"{name} must name at least one and none twice, got {tuple(value)}")
 
     def block_names(self, model: nn.Module) -> tuple[str, ...]:
-        """The given or found names, in order; block k is layer k."""
+        """The given or found names, in order; block k is layer k. None is looked for if only the input is drawn."""
+        if self.layers == (0,) and self.blocks is None:
+            return ()
         if self.blocks is None:
             return remembered_blocks(model)
         for name in self.blocks:
