@@ -53,10 +53,11 @@ def feature_drop_curves(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "A
     for method, group in groups.items():
         for which in DROPPED:
             _draw_drop(ax, method, which, [row["feature_drop"][which] for row in group])
+    best = max(accuracy for row in rows for which in DROPPED for _, accuracy in row["feature_drop"][which])
     for which, (line, strength) in DROPPED.items():
         ax.plot([], [], line, color="#4D4D4D", alpha=strength, label=f"{which} first")
     ax.set(title="Steep solid line: the model leans on few features", xlabel="features removed (%)",
-           ylabel="top-1 accuracy (%)", xlim=(-2, None), ylim=(0, 102))
+           ylabel="top-1 accuracy (%)", xlim=(-2, None), ylim=(0, min(102, 1.15 * best)))
     return _with_legend(ax)
 
 

@@ -125,6 +125,16 @@ def evaluations(folder: Path) -> list[dict]:
                                          str(row["method_settings"].get("layers")), row["seed"]))
 
 
+def write_metrics_of(folder: Path, path: Path) -> None:
+    """The epochs of all runs directly below `folder`, one line each with method and seed, into one file."""
+    lines = []
+    for run in sorted(found.parent for found in Path(folder).glob(f"*/{METRICS}")):
+        settings = read_json(run / RUN)["settings"]
+        head = {"run": run.name, "method": settings["method"], "seed": settings["seed"]}
+        lines += [json.dumps({**head, **row}) for row in read_metrics(run)]
+    write_atomically(Path(path), "".join(line + "\n" for line in lines).encode())
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -32,6 +32,19 @@ def test_every_path_the_readme_names_exists():
         assert (ROOT / name).exists(), name
 
 
+def test_the_demos_table_is_the_recorded_one():
+    rows = json.loads((ROOT / "data" / "results" / "demo.json").read_text())["rows"]
+    assert as_markdown(comparison(rows)) in README
+    assert {row["command"] for row in rows} == {"catchup demo"}
+
+
+def test_more_than_half_of_the_training_images_are_still_misclassified_under_mixing():
+    lines = (ROOT / "data" / "results" / "c100-50-metrics.jsonl").read_text().splitlines()
+    last = [row for row in map(json.loads, lines) if row["epoch"] == 40]
+    assert len(last) == 6
+    assert all((row["clean_train_error_percent"] > 50) == (row["method"] != "baseline") for row in last)
+
+
 def test_the_table_is_that_of_the_recorded_runs():
     rows = json.loads((ROOT / "data" / "results" / "c100-50.json").read_text())["rows"]
     assert as_markdown(comparison(rows)) in README

@@ -130,6 +130,10 @@ def test_train_fills_its_folder_and_resumes(tmp_path):
     assert run["result"] == pytest.approx(result.summary)
     assert Settings.from_dict(run["settings"]).epochs == 2
     assert digest(train(settings, tmp_path / "run", resume=True, progress=False).model) == digest(result.model)
+    runs.write_metrics_of(tmp_path, tmp_path / "all.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert [(row["run"], row["method"], row["seed"], row["epoch"]) for row in rows] == [
+        ("run", "catchup", 0, 1), ("run", "catchup", 0, 2)]
     with pytest.raises(ValueError, match="already holds a run"):
         train(settings, tmp_path / "run", progress=False)
     with pytest.raises(ValueError, match="epochs was 2, now 3"):
