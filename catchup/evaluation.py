@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from . import checkpoint, runs
+from . import checkpoint, models, runs
 from .checkpoint import CheckpointError
 from .choices import pick
 from .data import Dataset, Images
@@ -16,7 +16,7 @@ from .feature_drop import feature_drop_curve
 from .inference import PixelModel, predict, top_k_error
 from .robustness import attack_error, fgsm, pgd
 from .settings import Settings
-from .training import Result, dataset_of, memory_format, model_of
+from .training import Result, dataset_of, model_of
 
 FIELDS = {"clean": ("top1_error", "top5_error"), "fgsm": ("fgsm_error",), "pgd": ("pgd_error",),
           "feature-drop": ("feature_drop",)}  # each test, and what it fills
@@ -55,7 +55,7 @@ def evaluate(run_dir: str | Path, tests: Sequence[str] = TESTS, *, data_dir: str
     settings = replace(settings, subset=None, data_dir=data_dir or settings.data_dir)  # test images are always whole
     dataset = dataset_of(settings, progress)
     model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
-    model.to(place, memory_format=memory_format(model, place))
+    model.to(place, memory_format=models.memory_format(model, place))
     measured = evaluation_of(model, dataset, asked, progress=progress)
     row = {**described(run["settings"], state["rows"]), **_completed(measured, asked, earlier, digest),
            "checkpoint_sha256": digest, "training": {key: run.get(key) for key in ("command", "commit")},

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -172,6 +173,18 @@ def create(name: str, *, num_classes: int, in_channels: int = 3, width: int | No
         raise ValueError(f"{library}.{bare} has no width to set, got width={width}; models with one: {', '.join(OWN)}")
     build = {"torchvision": _torchvision_model, "timm": _timm_model}[library]
     return build(bare, num_classes, in_channels, options)
+
+
+def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """channels_last, which is faster on CPU and GPU, unless it is not safe.
+
+    On x86 CPUs oneDNN writes outside its memory in the backward pass of a strided 1×1 convolution with fewer input
+    channels than one vector holds (8 with AVX2, 16 with AVX-512) in channels_last (oneDNN issue 6035): a crash, a hang
+    or wrong weights. Such models, narrow ResNets among them, stay in the ordinary format there.
+    """
+    at_risk = any(isinstance(module, nn.Conv2d) and set(module.kernel_size) == {1} and max(module.stride) > 1
+                  and module.in_channels < 16 for module in model.modules())
+    return torch.contiguous_format if at_risk and device.type == "cpu" else torch.channels_last
 
 
 def _found(name: str) -> tuple[str, str]:

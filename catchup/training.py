@@ -146,7 +146,7 @@ class _Run:
         self.dataset = dataset.to(device)
         self.probe = self.dataset.train.take(torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE])
         mixer.check(model)
-        self.memory_format = memory_format(model, device)
+        self.memory_format = models.memory_format(model, device)
         model = model.to(device, memory_format=self.memory_format)
         groups = mixer.begin_run(model, len(dataset.train.classes))
         optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *groups], lr=settings.lr,
@@ -271,18 +271,6 @@ class _Run:
         if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.rows = state["rows"]
-
-
-def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
-    """channels_last, which is faster on CPU and GPU, unless it is not safe.
-
-    On x86 CPUs oneDNN writes outside its memory in the backward pass of a strided 1×1 convolution with fewer input
-    channels than one vector holds (8 with AVX2, 16 with AVX-512) in channels_last (oneDNN issue 6035): a crash, a hang
-    or wrong weights. Such models, narrow ResNets among them, stay in the ordinary format there.
-    """
-    at_risk = any(isinstance(module, nn.Conv2d) and set(module.kernel_size) == {1} and max(module.stride) > 1
-                  and module.in_channels < 16 for module in model.modules())
-    return torch.contiguous_format if at_risk and device.type == "cpu" else torch.channels_last
 
 
 def batches(n: int, batch_size: int, seed: int, epoch: int, smallest: int = 2) -> list[Tensor]:

@@ -39,6 +39,13 @@ def test_edited_changes_the_output_inside_and_not_after(tiny, batch):
     assert torch.equal(tiny(batch[0]), plain) and count_hooks(tiny) == 0
 
 
+def test_a_hook_that_a_compiler_kept_does_nothing_afterwards(tiny, batch):
+    with edited(tiny, "layer1", torch.zeros_like):
+        (kept,) = tiny.layer1._forward_hooks.values()
+        assert kept(tiny.layer1, (), torch.ones(2)).sum() == 0
+    assert kept(tiny.layer1, (), torch.ones(2)) is None
+
+
 def test_a_wrong_name_is_refused_before_any_hook_exists(tiny):
     with pytest.raises(ValueError, match="unknown layer 'layr2'. Did you mean 'layer2'"):
         with edited(tiny, "layr2", lambda maps: maps):

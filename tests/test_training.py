@@ -16,7 +16,7 @@ import catchup
 from catchup import MIXERS, Settings, checkpoint, count_hooks, data, fit, models, runs, train
 from catchup.data.augment import crop_and_flip, normalise, to_float
 from catchup.mixers import make
-from catchup.training import Result, batches, dataset_of, memory_format, model_of, schedule
+from catchup.training import Result, batches, dataset_of, model_of, schedule
 
 SMALL = Settings(subset=5, width=4, epochs=4, batch_size=16, lr=0.05)
 
@@ -211,10 +211,10 @@ def test_channels_last_only_where_it_is_safe():
     """oneDNN issue 6035: strided 1x1 convolutions of few channels must not train in channels_last on a CPU."""
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     nets = {width: models.create("resnet18", num_classes=10, width=width) for width in (4, 8, 16)}
-    formats = {width: memory_format(net, cpu) for width, net in nets.items()}
+    formats = {width: models.memory_format(net, cpu) for width, net in nets.items()}
     assert formats == {4: torch.contiguous_format, 8: torch.contiguous_format, 16: torch.channels_last}
-    assert memory_format(nets[4], gpu) == torch.channels_last
-    assert memory_format(torch.nn.Conv2d(3, 8, 3, stride=2), cpu) == torch.channels_last
+    assert models.memory_format(nets[4], gpu) == torch.channels_last
+    assert models.memory_format(torch.nn.Conv2d(3, 8, 3, stride=2), cpu) == torch.channels_last
 
 
 @pytest.mark.parametrize(("n", "size"), [(50, 16), (33, 16), (5, 16), (1, 16), (32, 16)])
