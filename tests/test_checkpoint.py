@@ -68,6 +68,15 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path, monkeypatch):
     assert not (tmp_path / "run-by-the-checkpoint").exists()
 
 
+def test_a_reader_of_the_old_file_never_sees_a_part_of_the_new_one(path):
+    """The new file takes the old one's name; the old one is not written over."""
+    before = path.read_bytes()
+    with open(path, "rb") as reader:
+        checkpoint.save(path, {"epoch": 4})
+        assert reader.read() == before
+    assert checkpoint.load(path) == {"epoch": 4}
+
+
 def test_when_writing_fails_the_old_file_stays(path, monkeypatch):
     before = path.read_bytes()
 
