@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 from . import data, models
 from .blocks import find_blocks
 from .hooks import captured, compile_blocks, count_hooks, edited
-from .mixers import MIXERS, Baseline, CatchUpMix, CutMix, Draw, InputMixup, Mixer, Step
+from .mixers import MIXERS, Baseline, CatchUpMix, CutMix, Draw, InputMixup, Mixer, RandomChannelMix, Step
 from .mixers.catchup import filter_influence, keep_mask, mix_channels, relative_filter_influence
 from .settings import Settings
 from .tables import accuracy_without, as_markdown, as_text, comparison
@@ -19,5 +19,5 @@ __all__ = [
     "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "MIXERS", "Mixer", "Settings", "Step", "Target",
     "accuracy_without", "as_markdown", "as_text", "captured", "comparison", "compile_blocks", "count_hooks",
     "data", "edited", "filter_influence", "find_blocks", "fit", "keep_mask", "mix_channels", "models",
-    "relative_filter_influence", "train",
+    "RandomChannelMix", "relative_filter_influence", "train",
 ]

@@ -17,12 +17,14 @@ from catchup.mixers import make
 from catchup.mixers.cutmix import cut_box
 from conftest import TinyNet
 
-# method -> the layers it can mix in TinyNet, and whether λ = 0 hands everything to the partner
+# method -> the layers it can mix in TinyNet, whether it mixes at all, and whether an image's mix depends on its pair
+# alone (and not, as a random mask for every image does, on its place in the batch)
 ROWS = {
     "baseline": {"layers": [0], "mixes": False},
     "mixup": {"layers": [0], "mixes": True},
     "cutmix": {"layers": [0], "mixes": True},
     "catchup": {"layers": [0, 1, 2, 3], "mixes": True},
+    "randomchannel": {"layers": [1, 2, 3], "mixes": True, "by_place": True},
 }
 CASES = [(name, layer) for name, row in ROWS.items() for layer in row["layers"]]
 
@@ -70,7 +72,7 @@ def test_values_lie_between_the_pairs_and_shares_in_0_1(name, layer):
             assert torch.equal(mixed.maps, torch.where(mixed.keep, maps, other))
 
 
-@pytest.mark.parametrize(("name", "layer"), CASES)
+@pytest.mark.parametrize(("name", "layer"), [case for case in CASES if "by_place" not in ROWS[case[0]]])
 def test_relabelling_the_images_relabels_the_result(name, layer):
     maps, mixer, order = maps_at(layer), make(name, seed=0), torch.tensor([3, 1, 4, 0, 2])
     partner = torch.tensor([1, 2, 3, 4, 0])
@@ -281,6 +283,16 @@ def test_make_names_the_choices_and_the_nearest():
         make("catchup", layers=(1, 7)).check(TinyNet())
     with pytest.raises(ValueError, match="unknown layer 'layr1'. Did you mean 'layer1'"):
         make("catchup", blocks=("layr1",)).check(TinyNet())
+
+
+def test_random_channels_are_k_of_each_image_every_one_as_often_and_never_the_input():
+    mixer, maps, draw = make("randomchannel", seed=0), torch.randn(400, 10, 3, 3), Draw(1, range(400), 0.47, seed=5)
+    keep = mixer.mix(maps, draw).keep[:, :, 0, 0]
+    assert (keep.sum(dim=1) == 4).all() and torch.equal(keep, mixer.mix(maps, draw).keep[:, :, 0, 0])
+    assert (keep.float().mean(dim=0) - 0.4).abs().max() < 4 * (0.4 * 0.6 / 400) ** 0.5  # four standard errors
+    assert len({tuple(row.tolist()) for row in keep}) > 50  # of the 210 there are: every image has its own
+    with pytest.raises(ValueError, match="not at the input 0, got layers"):
+        make("randomchannel", layers=(0, 1))
 
 
 # -- CutMix and InputMixup against torchvision's, given the same parameters ----------------------------------------

@@ -9,14 +9,15 @@ from .catchup import CatchUpMix
 from .cutmix import CutMix
 from .draw import Draw, Mixed, Step
 from .mixup import InputMixup
+from .randomchannel import RandomChannelMix
 
 MIXERS: dict[str, type[Mixer]] = {
     "baseline": Baseline,
     "mixup": InputMixup,
     "cutmix": CutMix,
     "catchup": CatchUpMix,
+    "randomchannel": RandomChannelMix,
 }
-
 
 
 def make(name: str, **settings) -> Mixer:
@@ -31,4 +32,7 @@ def make(name: str, **settings) -> Mixer:
     return kind(**settings)
 
 
-__all__ = ["MIXERS", "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "Mixed", "Mixer", "Step", "make"]
+__all__ = [
+    "MIXERS", "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "Mixed", "Mixer", "RandomChannelMix", "Step",
+    "make",
+]
