@@ -10,14 +10,16 @@ from .blocks import find_blocks
 from .hooks import captured, compile_blocks, count_hooks, edited
 from .mixers import MIXERS, Baseline, CatchUpMix, CutMix, Draw, InputMixup, Mixer, RandomChannelMix, Step
 from .mixers.catchup import filter_influence, keep_mask, mix_channels, relative_filter_influence
+from .recorder import Record, recording
 from .settings import Settings
+from .snapshots import Snapshots
 from .tables import accuracy_without, as_markdown, as_text, comparison
 from .target import Target
 from .training import fit, train
 
 __all__ = [
-    "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "MIXERS", "Mixer", "Settings", "Step", "Target",
-    "accuracy_without", "as_markdown", "as_text", "captured", "comparison", "compile_blocks", "count_hooks",
-    "data", "edited", "filter_influence", "find_blocks", "fit", "keep_mask", "mix_channels", "models",
-    "RandomChannelMix", "relative_filter_influence", "train",
+    "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "MIXERS", "Mixer", "RandomChannelMix", "Record",
+    "Settings", "Snapshots", "Step", "Target", "accuracy_without", "as_markdown", "as_text", "captured", "comparison",
+    "compile_blocks", "count_hooks", "data", "edited", "filter_influence", "find_blocks", "fit", "keep_mask",
+    "mix_channels", "models", "recording", "relative_filter_influence", "train",
 ]

@@ -35,7 +35,7 @@ def edited(model: nn.Module, layer: str, edit: Callable[[Tensor], Tensor]) -> It
             inside activation checkpointing (its recomputation would miss the edit), or if on leaving it turns out
             that the layer did not run exactly once.
     """
-    module = _editable(model, layer)
+    module = hookable(model, layer)
     outside, calls, active = _grad_state(), [], True
 
     def hook(_module, _args, output):
@@ -142,8 +142,13 @@ def submodule(model: nn.Module, layer: str) -> nn.Module:
         raise ValueError(misfit("layer", layer, names)) from None
 
 
-def _editable(model: nn.Module, layer: str) -> nn.Module:
-    """The submodule `layer`, if a forward hook on it would really run."""
+def hookable(model: nn.Module, layer: str) -> nn.Module:
+    """The submodule `layer`, if a forward hook on it would really run.
+
+    Raises:
+        ValueError: if there is no such layer.
+        RuntimeError: if the model is compiled as a whole, or wrapped in DataParallel.
+    """
     module = submodule(model, layer)
     if any(isinstance(part, nn.DataParallel) for part in _wrappers(model)):
         raise RuntimeError("DataParallel splits the batch inside the model, so pairs cannot be mixed; "

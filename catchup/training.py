@@ -1,38 +1,29 @@
-"""Training: one loop for every method, on accelerate for device, precision and several processes.
-
-The order of the images and their augmentation follow from (seed, epoch) alone, the mixing from the mixer's own
-generator; nothing depends on how often the run was stopped and taken up again.
-"""
+"""Training: one run from its settings, or on a model and data of your own; the loop is in `loop.py`."""
 
 import copy
-import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import checkpoint, models, runs
+from . import models, runs
 from .data import Dataset, load, subset
-from .data.augment import crop_and_flip, normalise, to_float
-from .inference import PixelModel, predict, top_k_error
+from .data.augment import normalise, to_float
+from .loop import Progress, Run, accelerator, progress_bar, seeded
 from .mixers import Mixer, make
 from .settings import Settings
-
-PROBE = 1000  # training images on which the clean error is measured
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to. `rows`: one dictionary per epoch, as in metrics.jsonl."""
+    """What a run came to. `rows`: one dictionary per finished epoch, as in metrics.jsonl; `finished`: not stopped."""
 
     model: nn.Module
     rows: list[dict]
+    finished: bool = True
 
     @property
     def summary(self) -> dict[str, float]:
@@ -56,7 +47,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
         FloatingPointError: if the loss is no longer finite; the last good checkpoint is kept.
     """
     out = Path(out)
-    mixer, engine = make(settings.method, seed=settings.seed, **settings.method_settings), _accelerator(settings)
+    mixer, engine = make(settings.method, seed=settings.seed, **settings.method_settings), accelerator(settings)
     with engine.main_process_first():  # one process downloads and decodes, the others find it done
         dataset = dataset_of(settings, progress and engine.is_main_process)
     model = model_of(settings, dataset)
@@ -105,7 +96,8 @@ def try_out(model: nn.Module, dataset: Dataset) -> None:
 
 
 def fit(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *, out: Path | None = None,
-        resume: bool = False, progress: bool = True, on_epoch: Callable[[dict], None] | None = None) -> Result:
+        resume: bool = False, progress: bool = True, on_epoch: Callable[[dict], None] | None = None,
+        on_step: Callable[[Progress], bool | None] | None = None) -> Result:
     """Trains `model` on `dataset` with `mixer`: the loop itself, for models and data of your own.
 
     Args:
@@ -117,224 +109,24 @@ def fit(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *,
         resume: take up the checkpoint in `out`, if there is one.
         progress: a bar on standard error.
         on_epoch: called with each epoch's row.
+        on_step: called after each step; a true answer stops the run there (in one process). What was trained is kept:
+            in `out` as a checkpoint from which `resume` goes on at the next step, to the same weights.
     Raises:
         ValueError: if `out` holds a checkpoint and `resume` is not set, or the checkpoint is of another run.
         CheckpointError: if the checkpoint is damaged or of another model.
         FloatingPointError: if the loss or the weights are no longer finite; the last good checkpoint is kept.
     """
     with seeded(settings.seed):
-        run = _Run(model, mixer, dataset, settings, out, resume)
-        for epoch in _bar(range(len(run.rows), settings.epochs), settings.epochs, progress and run.main):
+        run = Run(model, mixer, dataset, settings, out, resume, on_step)
+        for epoch in progress_bar(range(len(run.rows), settings.epochs), progress and run.main):
             row = run.epoch(epoch)
+            if row is None:
+                run.save()
+                break
             run.keep(row)
             if on_epoch:
                 on_epoch(row)
-        return Result(run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False), run.rows)
-
-
-class _Run:
-    """One run in progress: the prepared model, optimiser, schedule and data, and the epochs done so far."""
-
-    def __init__(self, model, mixer, dataset, settings, out, resume):
-        found = out is not None and (Path(out) / runs.CHECKPOINT).exists()
-        if found and not resume:
-            raise ValueError(f"{out} holds a checkpoint already; resume it, or give another folder")
-        self.accelerator = _accelerator(settings)
-        device = self.accelerator.device
-        self.settings, self.mixer, self.out, self.rows = settings, mixer, out, []
-        self.main = self.accelerator.is_main_process
-        self.dataset = dataset.to(device)
-        self.probe = self.dataset.train.take(torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE])
-        mixer.check(model)
-        self.memory_format = models.memory_format(model, device)
-        model = model.to(device, memory_format=self.memory_format)
-        groups = mixer.begin_run(model, len(dataset.train.classes))
-        optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *groups], lr=settings.lr,
-                                    momentum=settings.momentum, weight_decay=settings.weight_decay,
-                                    nesterov=settings.nesterov and settings.momentum > 0)
-        self.steps = len(self._order(0))
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.schedule = schedule(optimizer, settings, self.steps * settings.epochs)
-        if found:
-            self._take_up(checkpoint.load(Path(out) / runs.CHECKPOINT))
-        if out is not None and self.main:
-            Path(out).mkdir(parents=True, exist_ok=True)
-            runs.write_metrics(out, self.rows)  # a crash may have left a line of an epoch that no checkpoint knows
-
-    def epoch(self, epoch: int) -> dict:
-        """Trains one epoch and measures it."""
-        s, started = self.settings, time.perf_counter()
-        self.mixer.begin_epoch(epoch, s.epochs)
-        loss, accuracy, seen = self._train(epoch)
-        trained = time.perf_counter()
-        if not all(value.isfinite().all() for value in self.model.state_dict().values() if value.is_floating_point()):
-            raise self._broken("weights are", self.step)
-        row = {"epoch": epoch + 1, "step": (epoch + 1) * self.steps, "lr": self.lr,
-               "train_loss": loss, "train_accuracy_mixed_percent": 100 * accuracy,
-               "images_per_s": seen / (trained - started), **self._measured(epoch)}
-        return {**row, "time_s": time.perf_counter() - started}
-
-    def keep(self, row: dict) -> None:
-        """Adds the epoch's row, on disk too; then the checkpoint that contains it."""
-        self.rows.append(row)
-        if self.out is None or not self.main:
-            return
-        runs.append_metrics(self.out, row)
-        checkpoint.save(Path(self.out) / runs.CHECKPOINT, self._state())
-
-    def _train(self, epoch: int) -> tuple[float, float, int]:
-        """One pass over the training images: mean loss, mean λ-weighted accuracy, images seen."""
-        acc, totals, seen = self.accelerator, 0, 0
-        first_bad = torch.full((), math.inf, device=acc.device)
-        self.model.train()
-        augment = _generator(self.settings.seed, epoch, acc.process_index)
-        for step, indices in enumerate(self._order(epoch), start=1 + epoch * self.steps):
-            images, labels = self._batch(indices[acc.process_index::acc.num_processes], augment)
-            loss = self.mixer.loss(self.model, images, labels)
-            acc.backward(loss)
-            self.optimizer.step()
-            self.step, self.lr = step, self.optimizer.param_groups[0]["lr"]
-            self.schedule.step()
-            self.optimizer.zero_grad()
-            self.mixer.end_step(self.model)
-            seen += len(indices)
-            totals = totals + len(images) * self._meters(loss)
-            first_bad = first_bad.minimum(torch.where(loss.detach().isfinite(), math.inf, float(step)))
-            if acc.device.type == "cpu" or step % 50 == 0:  # reading a number back stalls a GPU
-                self._stop_if_bad(first_bad)
-        self._stop_if_bad(first_bad)
-        loss, accuracy = (acc.reduce(totals, "sum") / seen).tolist()
-        return loss, accuracy, seen
-
-    def _order(self, epoch: int) -> list[Tensor]:
-        smallest = 2 * self.accelerator.num_processes  # batch norm needs two images in every process
-        return batches(len(self.dataset.train), self.settings.batch_size, self.settings.seed, epoch, smallest)
-
-    def _batch(self, indices: Tensor, augment: torch.Generator) -> tuple[Tensor, Tensor]:
-        batch = self.dataset.train.take(indices.to(self.accelerator.device, non_blocking=True))
-        pixels = batch.pixels
-        if self.settings.augment:
-            pixels = crop_and_flip(pixels, self.dataset.augmentation, augment)
-        images = normalise(to_float(pixels), self.dataset.mean, self.dataset.std)
-        return images.contiguous(memory_format=self.memory_format), batch.labels
-
-    def _meters(self, loss: Tensor) -> Tensor:
-        last = self.mixer.last
-        return torch.stack([loss.detach().float(), last.target.accuracy(last.logits)])
-
-    def _stop_if_bad(self, first_bad: Tensor) -> None:
-        if (step := first_bad.item()) < math.inf:
-            raise self._broken("loss is", int(step))
-
-    def _broken(self, what: str, step: int) -> FloatingPointError:
-        kept = f"the checkpoint of epoch {len(self.rows)} is kept" if self.rows else "no epoch was finished"
-        return FloatingPointError(f"the {what} not finite at step {step} (epoch {len(self.rows) + 1}): "
-                                  f"{kept}; try a lower lr than {self.settings.lr}")
-
-    def _measured(self, epoch: int) -> dict:
-        """Errors on the validation images and on clean training images; None in epochs that are not validated."""
-        s, names = self.settings, ("val_error_percent", "val_loss", "clean_train_error_percent")
-        if (epoch + 1) % s.validate_every and epoch + 10 < s.epochs:
-            return dict.fromkeys(names)
-        model, labels = PixelModel.of(self.model, self.dataset), self.dataset.test.labels
-        try:
-            logits, probe = predict(model, self.dataset.test), predict(model, self.probe)
-        except FloatingPointError:
-            raise self._broken("model's answers are", self.step) from None
-        loss = nn.functional.cross_entropy(logits, labels).item()
-        return dict(zip(names, (top_k_error(logits, labels), loss, top_k_error(probe, self.probe.labels))))
-
-    def _state(self) -> dict:
-        bare = self.accelerator.unwrap_model(self.model)
-        return {"format": 1, "epoch": len(self.rows), "rows": self.rows, "model": bare.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
-                "mixer": self.mixer.state_dict(), "torch_rng": torch.get_rng_state(),
-                "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
-                "run": _identity(self.settings, self.mixer)}
-
-    def _take_up(self, state: dict) -> None:
-        now, before = _identity(self.settings, self.mixer), state.get("run")
-        if before != now:
-            raise ValueError(f"{self.out} holds a checkpoint of another run: {before}, this one is {now}")
-        try:
-            self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
-        except RuntimeError:
-            message = f"the checkpoint in {self.out} holds the weights of another model"
-            raise checkpoint.CheckpointError(message) from None
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.mixer.load_state_dict(state["mixer"])
-        torch.set_rng_state(state["torch_rng"])
-        if self.accelerator.scaler and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
-        self.rows = state["rows"]
-
-
-def batches(n: int, batch_size: int, seed: int, epoch: int, smallest: int = 2) -> list[Tensor]:
-    """The order of one epoch: every index of 0 … n-1 once, in (≤ batch_size,) int64 batches.
-
-    A last batch of fewer than `smallest` images is left out (batch norm cannot be trained on one), unless it is the
-    only one.
-    """
-    order = torch.randperm(n, generator=_generator(seed, epoch)).split(batch_size)
-    return list(order[:-1] if len(order) > 1 and len(order[-1]) < smallest else order)
-
-
-def schedule(optimizer: torch.optim.Optimizer, settings: Settings, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """PyTorch's scheduler of that name over `steps` optimiser steps."""
-    from torch.optim import lr_scheduler as kinds
-
-    if settings.schedule == "cosine":
-        return kinds.CosineAnnealingLR(optimizer, T_max=steps)
-    if settings.schedule == "step":
-        return kinds.MultiStepLR(optimizer, [round(share * steps) for share in settings.milestones], gamma=0.1)
-    if settings.schedule == "onecycle":
-        return kinds.OneCycleLR(optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps + 1)
-    return kinds.ConstantLR(optimizer, factor=1.0)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Inside the block torch's global generator starts from `seed`; afterwards it is where it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
-
-
-def _generator(*keys: int) -> torch.Generator:
-    """A CPU generator that follows from the keys alone."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1))
-
-
-def _identity(settings: Settings, mixer: Mixer) -> dict:
-    """What makes two runs the same run; own functions count by their name."""
-    chosen = {field.name: getattr(mixer, field.name) for field in fields(mixer)}
-    named = {key: getattr(value, "__qualname__", value) for key, value in chosen.items()}
-    return runs.plain({**settings.as_dict(), "mixer": {"class": type(mixer).__name__, **named}})
-
-
-def _accelerator(settings: Settings):
-    """The engine: device, precision and processes. One of another device or precision is replaced."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-
-    precision, on_cpu = {"fp32": "no"}.get(settings.precision, settings.precision), settings.device == "cpu"
-    if PartialState._shared_state and PartialState().num_processes == 1:
-        wanted = "cpu" if on_cpu or not torch.cuda.is_available() else "cuda"
-        if PartialState().device.type != wanted:
-            AcceleratorState._reset_state(reset_partial_state=True)
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
-        AcceleratorState._reset_state()
-    engine = Accelerator(mixed_precision=precision, cpu=on_cpu)
-    if precision == "fp16" and engine.device.type == "cpu":  # accelerate would train in fp32 without a word
-        raise ValueError("precision fp16 needs a GPU; on a CPU use fp32 or bf16")
-    return engine
-
-
-def _bar(epochs: range, total: int, shown: bool):
-    from tqdm.auto import tqdm
-
-    return tqdm(epochs, initial=epochs.start, total=total, unit="epoch", disable=not shown, leave=False)
+            if run.stopped:
+                break
+        bare = run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
+        return Result(bare, run.rows, finished=len(run.rows) == settings.epochs)

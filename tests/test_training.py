@@ -15,8 +15,9 @@ import torch.nn.functional as F
 import catchup
 from catchup import MIXERS, Settings, checkpoint, count_hooks, data, fit, models, runs, train
 from catchup.data.augment import crop_and_flip, normalise, to_float
+from catchup.loop import batches, schedule
 from catchup.mixers import make
-from catchup.training import Result, batches, dataset_of, model_of, schedule
+from catchup.training import Result, dataset_of, model_of
 
 SMALL = Settings(subset=5, width=4, epochs=4, batch_size=16, lr=0.05)
 
@@ -92,6 +93,29 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(digits, tmp_path, met
     rows = [[{key: row[key] for key in row if key not in clocks} for row in runs.read_metrics(out)]
             for out in (tmp_path, other)]
     assert rows[0] == rows[1] and [row["epoch"] for row in rows[1]] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("method", "stops"), [*((method, (2, 3, 9)) for method in MIXERS),  # 4 steps an epoch, 16 in all
+                                               *(("catchup", stops) for stops in ((1,), (4, 8), (15, 16)))])
+def test_a_run_stopped_after_any_step_ends_with_the_same_weights(digits, tmp_path, method, stops):
+    whole = trained(digits, method=method, out=tmp_path / "whole")
+    other, seen = tmp_path / "other", []
+    for stop in stops:
+        result = trained(digits, method=method, out=other, resume=True,
+                         on_step=lambda at, stop=stop: seen.append(at.step) or at.step == stop)
+        assert seen[-1] == stop and result.finished is (stop == 16) and len(result.rows) == stop // 4
+    result = trained(digits, method=method, out=other, resume=True, on_step=lambda at: seen.append(at.step))
+    assert result.finished and seen == list(range(1, 17))  # no step twice, none left out
+    assert digest(result.model) == digest(whole.model) and count_hooks(result.model) == 0
+    rows = [[{key: row[key] for key in row if key not in ("time_s", "images_per_s")} for row in runs.read_metrics(out)]
+            for out in (tmp_path / "whole", other)]
+    assert rows[0] == rows[1]
+
+
+def test_progress_says_where_the_run_is(digits):
+    seen = []
+    trained(digits, replace(SMALL, epochs=2), on_step=lambda at: seen.append((at.epoch, at.step, at.steps)))
+    assert seen == [(1, step, 8) for step in range(1, 5)] + [(2, step, 8) for step in range(5, 9)]
 
 
 @pytest.mark.parametrize(("change", "method"), [({"seed": 9}, "catchup"), ({"lr": 0.01}, "catchup"), ({}, "baseline")])

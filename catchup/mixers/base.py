@@ -5,8 +5,9 @@ A new method is a subclass with `mix` (and, where it differs, `draw`, `target` o
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -19,6 +20,8 @@ from ..target import CRITERIA, Target
 from .checks import check_batch, check_draw, check_logits, check_maps, check_positive
 from .draw import Draw, Mixed, Step
 
+Watcher = Callable[[str | None, Mixed], None]  # (block, None for the input; what `mix` returned)
+
 
 @dataclass
 class _Memory:
@@ -26,6 +29,7 @@ class _Memory:
 
     rng: np.random.Generator
     last: Step | None = None
+    watchers: list[Watcher] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,6 +128,15 @@ class Mixer(ABC):
         """What the last step did."""
         return self._memory.last
 
+    @contextmanager
+    def watched(self, watcher: Watcher) -> Iterator[None]:
+        """Inside the block `watcher(block, mixed)` sees every mix in the forward pass, its graph still attached."""
+        self._memory.watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._memory.watchers.remove(watcher)
+
     def loss(self, model: nn.Module, images: Tensor, labels: Tensor, *, draw: Draw | None = None) -> Tensor:
         """Loss of one training step on a mixed batch: one forward pass of `model`; call `.backward()` on it.
 
@@ -154,17 +167,22 @@ class Mixer(ABC):
         if draw.layer is None:
             return model(images), Mixed(images, 1.0)
         if block is None:
-            mixed = self.mix(images, draw)
+            mixed = self._shown(None, self.mix(images, draw))
             return model(mixed.maps), mixed
         done: list[Mixed] = []
 
         def edit(maps: Tensor) -> Tensor:
-            done.append(self.mix(check_maps(maps, images, block), draw))
+            done.append(self._shown(block, self.mix(check_maps(maps, images, block), draw)))
             return done[0].maps
 
         with edited(model, block, edit):
             logits = model(images)
         return logits, done[0]
+
+    def _shown(self, block: str | None, mixed: Mixed) -> Mixed:
+        for watcher in self._memory.watchers:
+            watcher(block, mixed)
+        return mixed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
