@@ -1,0 +1,127 @@
+"""A run in a thread: the same weights as without one, however often it was paused and stopped."""
+
+import _thread
+import hashlib
+import threading
+import time
+
+import pytest
+
+from catchup import Settings, count_hooks, fit
+from catchup.live import POINTS, LiveRun
+from catchup.mixers import make
+from catchup.training import dataset_of, model_of
+
+SMALL = Settings(subset=5, width=4, epochs=3, batch_size=10, lr=0.05)  # 5 steps an epoch
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return dataset_of(SMALL)
+
+
+@pytest.fixture(scope="module")
+def plain(digits):
+    return digest(fit(model_of(SMALL, digits), make("catchup", seed=0), digits, SMALL, progress=False).model)
+
+
+def digest(model) -> str:
+    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.state_dict().values())).hexdigest()
+
+
+def live(digits, **options) -> LiveRun:
+    return LiveRun(model_of(SMALL, digits), make("catchup", seed=0), digits, SMALL, **options)
+
+
+def until(condition, timeout_s=20.0):
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def test_the_weights_are_those_of_fit(digits, plain, tmp_path):
+    run = live(digits, out=tmp_path / "run").start()
+    result = run.wait()
+    assert run.state == "finished" and result.finished and digest(run.model) == plain
+    assert [row["epoch"] for row in run.rows] == [1, 2, 3] and (tmp_path / "run" / "checkpoint.pt").exists()
+    assert [step for step, _ in run.losses] == list(range(1, 16)) and run.steps == 15
+    assert {row["epoch"] for row in run.histograms()} <= {1, 2, 3} and run.filters()
+    assert count_hooks(run.model) == 0 and run.start().wait() is result
+
+
+def test_stopped_and_started_again_and_again_it_is_the_same_run(digits, plain):
+    run, states = live(digits, every=1), []
+    run.on_change, run.interval_s = lambda run: states.append(run.state), 0.0
+    for step in (2, 5, 11):
+        run.start()
+        until(lambda step=step: len(run.losses) >= step)
+        asked = time.monotonic()
+        run.stop()
+        result = run.wait()
+        assert time.monotonic() - asked < 1 and count_hooks(run.model) == 0
+        if run.state == "finished":
+            break
+        assert run.state == "stopped" and not result.finished
+    assert run.start().wait().finished and digest(run.model) == plain
+    assert [step for step, _ in run.losses] == list(range(1, 16)) and [row["epoch"] for row in run.rows] == [1, 2, 3]
+    assert states[0] == "running" and states[-1] == "finished"
+    assert sorted({row["epoch"] for row in run.filters()}) == [1, 2, 3]
+
+
+def test_paused_it_stands_still_and_goes_on(digits, plain):
+    run = live(digits).start()
+    run.pause()
+    until(lambda: run.state in ("paused", "finished"))
+    step = len(run.losses)
+    time.sleep(0.2)
+    assert len(run.losses) == step
+    assert run.start().wait().finished and digest(run.model) == plain
+
+
+def test_a_paused_run_can_be_stopped(digits):
+    run = live(digits).start()
+    run.pause()
+    until(lambda: run.state in ("paused", "finished"))
+    run.stop()
+    assert run.wait() is not None and run.state in ("stopped", "finished")
+
+
+def test_an_interrupt_while_waiting_stops_the_run_and_keeps_it(digits, plain):
+    run = live(digits, on_change=lambda run: time.sleep(0.05), interval_s=0.0).start()
+    threading.Timer(0.2, _thread.interrupt_main).start()
+    result = run.wait()
+    assert run.state == "stopped" and not result.finished
+    run.on_change = None
+    assert run.start().wait().finished and digest(run.model) == plain
+
+
+def test_what_fails_is_said(digits):
+    class Broken(type(make("baseline"))):
+        def loss(self, *args, **options):
+            raise RuntimeError("no loss today")
+
+    run = LiveRun(model_of(SMALL, digits), Broken(seed=0), digits, SMALL).start()
+    with pytest.raises(RuntimeError, match="no loss today"):
+        run.wait()
+    assert run.state == "failed" and count_hooks(run.model) == 0
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_cost_the_run(digits, plain):
+    def cannot(run):
+        raise OSError("no ink")
+
+    run = live(digits, on_change=cannot).start()
+    assert run.wait().finished and digest(run.model) == plain and str(run.error) == "no ink"
+
+
+def test_losses_are_thinned_out_and_a_used_folder_is_refused(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("catchup.live.POINTS", 6)
+    run = live(digits).start()
+    run.wait()
+    steps = [step for step, _ in run.losses]
+    assert len(steps) <= 7 and steps[-1] >= 12 and len({b - a for a, b in zip(steps, steps[1:])}) == 1
+    assert POINTS == 1000
+    (tmp_path / "note").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty"):
+        live(digits, out=tmp_path)
