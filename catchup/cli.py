@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             {"demo": demo, "train": _train_command(_named_method(argv)), "evaluate": evaluate, "methods": methods,
-             "datasets": datasets},
+             "datasets": datasets, "background": background},
             args=argv, prog="catchup", description="Catch-up Mix (AAAI 2024) on any CNN, and what it is compared with.",
             config=(tyro.conf.OmitArgPrefixes,))
     except (ValueError, OSError) as error:
@@ -71,6 +71,32 @@ def evaluate(run_dir: tyro.conf.Positional[Path], tests: str = "clean,fgsm,pgd,f
         if row[name] is not None:
             print(f"{name:12} {row[name]:6.2f} %")
     print(f"all of it: {run_dir / 'evaluation.json'}")
+
+
+def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "randomchannel", "catchup"),
+               rhos: tuple[float, ...] = (0.125, 0.8, 0.95, 1.0), seeds: tuple[int, ...] = (0, 1, 2),
+               cue: Literal["texture", "colour"] = "texture", subset: int = 256, width: int = 16, epochs: int = 20,
+               json: bool = False) -> None:
+    """Train on shapes whose background agrees with the class, and measure where it does not. An hour on one core.
+
+    Args:
+        out: JSON-lines file of finished runs; called again, only what is missing is run.
+        methods: Training methods (see `catchup methods`).
+        rhos: Shares of the training images whose background agrees with the class; 0.125 is chance.
+        seeds: Paired over methods and shares.
+        cue: Which attribute of the background agrees.
+        subset: Training images of each of the eight classes.
+        width: Channels of the network's stem.
+        epochs: Passes over the training images.
+        json: Print the rows as JSON instead of a table.
+    """
+    from dataclasses import replace
+
+    from .background import SETTINGS, report, run
+
+    settings = replace(SETTINGS, subset=subset, width=width, epochs=epochs)
+    rows = run(out, methods=methods, rhos=rhos, seeds=seeds, cue=cue, settings=settings)
+    print(json_format.dumps(rows) if json else report(rows))
 
 
 def methods(json: bool = False) -> None:

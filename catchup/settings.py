@@ -15,7 +15,7 @@ class Settings:
     """The settings of one run.
 
     Args:
-        data: Data set: digits, cifar10, cifar100, tiny-imagenet, or folder:PATH (see `catchup datasets`).
+        data: Data set: digits, shapes, cifar10, cifar100, tiny-imagenet, or folder:PATH (see `catchup datasets`).
         data_dir: Where data sets are kept, and downloaded to.
         image_size: Resize images read from folders to this many pixels a side.
         skip_unreadable: Leave out images that cannot be read, with a warning, instead of stopping at the first.

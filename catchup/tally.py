@@ -46,7 +46,7 @@ class JointHistogram:
     """
 
     counts: Tensor | None = None
-    zeros: Tensor | float = 0.0  # (2,): pairs with norm 0, other pairs with gradient 0
+    zeros: Tensor | int = 0  # (2,): pairs with norm 0, other pairs with gradient 0
     pairs: int = 0
 
     def add(self, norms: Tensor, gradients: Tensor) -> None:

@@ -91,6 +91,26 @@ def test_a_diverging_run_stops_with_exit_code_1(tmp_path, capsys):
     assert "the loss is not finite at step" in capsys.readouterr().err
 
 
+def test_background_trains_what_is_missing_and_prints_a_table_for_each_share(tmp_path, capsys):
+    out = tmp_path / "shapes.jsonl"
+    command = ["background", "--out", str(out), "--methods", "baseline", "catchup", "--rhos", "0.5", "--subset", "2",
+               "--width", "4", "--epochs", "1"]
+    assert main([*command, "--seeds", "0"]) == 0
+    said = out_of(capsys)
+    assert "texture agrees in 50 %" in said and "catchup − baseline" in said and "cue reversed" in said
+    first = out.read_text()
+    assert main([*command, "--seeds", "0", "1", "--json"]) == 0
+    rows = json.loads(out_of(capsys))
+    assert [(row["method"], row["seed"]) for row in rows] == [
+        ("baseline", 0), ("catchup", 0), ("baseline", 1), ("catchup", 1)]
+    assert out.read_text().startswith(first) and len(out.read_text().splitlines()) == 4
+    assert main([*command, "--seeds", "0", "--cue", "texture", "--epochs", "2"]) == 2
+    assert "holds runs with other settings" in capsys.readouterr().err
+    for bad, words in ((["--rhos", "1.5"], "got 1.5"), (["--methods", "catchpu"], "Did you mean 'catchup'?")):
+        assert main(["background", "--out", str(tmp_path / "none.jsonl"), *bad]) == 2
+        assert words in capsys.readouterr().err and not (tmp_path / "none.jsonl").exists()
+
+
 def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
     assert main(["methods"]) == 0
     said = out_of(capsys)
@@ -99,12 +119,12 @@ def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
     assert [row["method"] for row in json.loads(out_of(capsys))] == list(MIXERS)
     assert main(["datasets", "--data-dir", str(tmp_path), "--json"]) == 0
     rows = json.loads(out_of(capsys))
-    assert {"digits", "cifar10", "cifar100", "tiny-imagenet", "folder"} <= {row["name"].split(":")[0] for row in rows}
+    assert {"digits", "shapes", "cifar10", "cifar100", "tiny-imagenet", "folder"} <= {row["name"].split(":")[0] for row in rows}
     assert main(["datasets", "--data-dir", str(tmp_path)]) == 0
     assert "digits" in out_of(capsys)
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["methods"], ["datasets"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["methods"], ["datasets"], ["background"]])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([*command, "--help"])

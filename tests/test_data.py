@@ -183,11 +183,11 @@ def test_describe_names_every_source_and_touches_nothing(tmp_path):
     rows = data.describe(tmp_path / "none")
     assert tuple(row.name for row in rows) == data.names()
     assert {row.name: row.present for row in rows} == {
-        "digits": True, "cifar10": False, "cifar100": False, "tiny-imagenet": False, "folder": None}
+        "digits": True, "shapes": True, "cifar10": False, "cifar100": False, "tiny-imagenet": False, "folder": None}
     assert not (tmp_path / "none").exists()
     small_tiny(tmp_path / "tiny-imagenet-200")
     (tmp_path / "cifar-100-python").mkdir()
-    assert [row.present for row in data.describe(tmp_path)] == [True, False, True, True, None]
+    assert [row.present for row in data.describe(tmp_path)] == [True, True, False, True, True, None]
 
 
 # digits

@@ -1,5 +1,6 @@
 """From a request to a `Dataset`: one function for each kind of source, and the download they share."""
 
+import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -11,28 +12,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..choices import pick
 from .augment import Augmentation
 from .decode import decoded
 from .folders import Listing, class_folders, tiny_imagenet
 from .images import Dataset, Images, subset_indices
+from .shapes import CUES, draw_scenes, images_of, test_sets
 
 # What AlignMixup's public code takes for CIFAR-100 and Tiny-ImageNet alike; taken for CIFAR-10 too.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 TINY_FOLDER = "tiny-imagenet-200"
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+SHAPES_RHO, SHAPES_TRAIN, SHAPES_TEST = 0.95, 10240, 2048
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `load` was asked for; `path` is what follows the colon of the name, None without a colon."""
+    """What `load` was asked for; `argument` is what follows the colon of the name, None without a colon."""
 
     name: str
-    path: Path | None
+    argument: str | None
     data_dir: Path
     image_size: int | None
     skip_unreadable: bool
     progress: bool
+
+    @property
+    def path(self) -> Path | None:
+        """The argument as the path that it names."""
+        return None if self.argument is None else Path(self.argument).expanduser()
 
 
 def read_digits(request: Request) -> Dataset:
@@ -60,6 +69,39 @@ def _digits_table() -> np.ndarray:
 
     stored = load_digits()
     return np.column_stack([stored.data, stored.target])
+
+
+def read_shapes(request: Request) -> Dataset:
+    """Generated shapes, (3, 32, 32); `argument` is the bias, RHO or RHO:CUE (see `catchup.data.shapes`).
+
+    The test images are those whose cue is broken, so that the test error is that of recognising the shape.
+
+    Raises:
+        ValueError: if the bias is not a number in [0, 1] or the cue is unknown.
+    """
+    rho, cue = shapes_bias(request.argument)
+    train = images_of(draw_scenes(SHAPES_TRAIN, 0, rho, cue))
+    mean, std = channel_statistics(train.pixels)
+    train, test = (Images(_resized(part.pixels, request.image_size), part.labels, part.classes)
+                   for part in (train, test_sets(SHAPES_TEST, 0, cue)["broken"]))
+    return Dataset(request.name, train, test, mean, std, Augmentation(pad=_pad(4, 32, request.image_size), flip=True))
+
+
+def shapes_bias(argument: str | None) -> tuple[float, str]:
+    """ρ and cue of "0.9", "0.9:colour" or None, for which they are 0.95 and the texture.
+
+    Raises:
+        ValueError: if ρ is no number in [0, 1] or the cue is unknown.
+    """
+    rho, colon, cue = ("" if argument is None else argument).partition(":")
+    try:
+        share = float(rho) if argument is not None else SHAPES_RHO
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise ValueError(f"the data set 'shapes' takes a bias in [0, 1] after the colon, as in shapes:0.9 or "
+                         f"shapes:0.9:colour, got {rho!r}")
+    return share, pick("cue", cue, CUES) if colon else CUES[0]
 
 
 def read_cifar(request: Request) -> Dataset:
