@@ -5,32 +5,27 @@ easy way out, and leave the others without gradient; handing an image's strong m
 ones catch up, and the network leans on more. On `shapes` (see `catchup.data.shapes`) it is known which way is the easy
 one, how far it leads, and where it misleads: the background tells the class in a share ρ of the training images, and
 in the test sets "broken" and "reversed" it does not. `run` asks what a method does to the accuracy there, over ρ.
-`story` follows the filters of one run and asks whose they are, by changing shape and background one at a time.
+`story` follows the filters of one run and asks whose they are (see `catchup.story`).
 
 What neither shows: the outcome on photographs, where a background may be of use; and networks of another size.
 """
 
-import copy
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from . import runs
 from .checkpoint import write_atomically
 from .choices import pick
 from .data import Dataset
-from .data.augment import normalise, to_float
 from .data.shapes import CUES, KINDS, test_sets
 from .inference import PixelModel, predict, top_k_error
 from .mixers import MIXERS, make
-from .recorder import recording
-from .selectivity import filter_selectivity
 from .settings import Settings
+from .story import follow, summarised
 from .tables import as_text, comparison
 from .training import dataset_of, fit, model_of
 
@@ -46,8 +41,8 @@ N_WATCHED = 256  # of them measured in the last epochs of training
 
 
 def run(out: Path, *, methods: Sequence[str] = METHODS, rhos: Sequence[float] = RHOS, seeds: Sequence[int] = SEEDS,
-        cue: str = "texture", settings: Settings = SETTINGS, on_row: Callable[[dict], None] | None = None,
-        progress: bool = True) -> list[dict]:
+        cue: str = "texture", settings: Settings = SETTINGS, follow_filters: bool = False,
+        on_row: Callable[[dict], None] | None = None, progress: bool = True) -> list[dict]:
     """Trains every method at every ρ with every seed and measures it where the background helps, is silent, and lies.
 
     Runs of one seed and ρ are paired: same images, initial weights, and order. Over ρ only the backgrounds of the
@@ -63,6 +58,8 @@ def run(out: Path, *, methods: Sequence[str] = METHODS, rhos: Sequence[float] = 
         methods: names from `MIXERS`. rhos: each in [0, 1]. seeds: each ≥ 0. None of them empty.
         cue: which attribute of the background agrees with the class, "texture" or "colour".
         settings: of every run; data, method and seed are filled in.
+        follow_filters: also follow the filters of the runs (a fifth more time): `catchup.story.summarised` of each is
+            in its row as "story". The weights come out the same. Rows that are there already are left as they are.
         on_row: called with each new row.
         progress: a bar on standard error.
     Returns:
@@ -75,7 +72,7 @@ def run(out: Path, *, methods: Sequence[str] = METHODS, rhos: Sequence[float] = 
     found = _found(Path(out), settings)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     missing = {key: chosen for key, chosen in wanted.items() if key not in found}
-    for row in _bar(_trained(missing, cue), len(missing), progress):
+    for row in _bar(_trained(missing, cue, follow_filters), len(missing), progress):
         found[_key(row)] = row
         write_atomically(Path(out), "".join(json.dumps(row) + "\n" for row in found.values()).encode())
         if on_row:
@@ -105,86 +102,21 @@ def measured(model: nn.Module, dataset: Dataset, sets: dict) -> dict:
 
 
 def story(method: str = "baseline", rho: float = 0.95, seed: int = 0, *, cue: str = "texture",
-          settings: Settings = SETTINGS, every: int = 4, n: int = 4, progress: bool = True) -> dict[str, list[dict]]:
-    """Follows the filters of one run of `run`: who they are, how strong they are, how much gradient they still get.
+          settings: Settings = SETTINGS, progress: bool = True, **options) -> dict[str, list[dict]]:
+    """Follows the filters of one run of `run`, filter by filter; the weights come out the same.
 
     Args:
-        method, rho, seed, cue, settings: as for `run`; the weights come out the same.
-        every: one training step in so many is recorded, ≥ 1 (see `catchup.recording`).
-        n: draws for the shares of shape and background, ≥ 2 (see `filter_selectivity`).
-        progress: a bar on standard error.
+        method, rho, seed, cue, settings: as for `run`.
+        progress: a bar on standard error. options: `every` and `n` of `catchup.story.follow`.
     Returns:
-        "filters": one row per epoch, block and filter: epoch, block, filter, response (mean norm on the scenes of
-        `filter_selectivity`), shape_share, background_share, both_share, rest_share, and from epoch 1 what
-        `Record.rows` measured in training: norm, map_gradient, weight_gradient, …. Epoch 0 is the untrained network,
-        with the batch norm statistics of training images, without which its maps have another scale.
-        "epochs": one row per epoch: epoch, train_loss, clean_train_accuracy and broken_accuracy in percent.
-        All rows with method, rho, cue and seed.
+        As `catchup.story.follow`, all rows with method, rho, cue and seed.
     Raises:
         ValueError: as `run`.
     """
-    (settings,) = _wanted([method], [rho], [seed], cue, replace(settings, validate_every=1)).values()
-    dataset, head = _watched(dataset_of(settings, progress=False)), dict(method=method, rho=rho, cue=cue, seed=seed)
-    model, mixer = model_of(settings, dataset), make(method, seed=seed, **settings.method_settings)
-    watched: list[dict] = []
-
-    def look(epoch: int, network: nn.Module) -> None:
-        watched.extend({"epoch": epoch, **_renamed(row)} for row in filter_selectivity(
-            network, mean=dataset.mean, std=dataset.std, n=n, seed=seed, cue=cue))
-
-    look(0, _settled(model, dataset))
-    with recording(model, every=every) as record:
-        def end_epoch(row: dict) -> None:
-            record.end_epoch(row)
-            look(row["epoch"], model)
-
-        result = fit(model, mixer, dataset, settings, on_epoch=end_epoch, progress=progress)
-    seen = {_place(row): row for row in record.rows()}
-    return {"filters": [{**head, **row, **seen.get(_place(row), {})} for row in watched],
-            "epochs": [{**head, **_epoch(row)} for row in result.rows]}
-
-
-def growth_and_background(filters: Sequence[dict], block: str, early: int, late: int) -> float:
-    """Do the filters of a block that have grown most by an early epoch answer to the background in the end?
-
-    Args:
-        filters: of one `story`. block: its name.
-        early: growth is the response in this epoch, ≥ 1, over that of the untrained network.
-        late: the epoch whose shares count; a filter's is background / (shape + background).
-    Returns:
-        Spearman's rank correlation over the filters, in [-1, 1]; nan where it is not defined. Filters that answer to
-        nothing are left out. A block of few filters gives a noisy figure: with 16, |r| < 0.5 is within chance.
-    Raises:
-        ValueError: if there are no such rows.
-    """
-    start, grown, end = (_of_epoch(filters, block, epoch) for epoch in (0, early, late))
-    pairs = [(grown[c]["response"] / start[c]["response"], row["background_share"] / total)
-             for c, row in end.items() if start[c]["response"] > 0
-             and (total := row["background_share"] + row["shape_share"]) > 0]
-    return rank_correlation(*(torch.tensor(side, dtype=torch.float64) for side in zip(*pairs))) if pairs else math.nan
-
-
-def weak_gradient(story: dict[str, list[dict]], block: str) -> list[dict]:
-    """Does the gradient to the weak filters of a block dry up when the training images are learnt?
-
-    Returns:
-        One row per epoch: epoch, clean_train_accuracy in percent, weak_gradient and strong_gradient, the mean map
-        gradient (see `Record.rows`) of the half of the filters with the smaller and with the larger norm in that epoch.
-    """
-    return [{"epoch": row["epoch"], "clean_train_accuracy": row["clean_train_accuracy"],
-             **_halves(_of_epoch(story["filters"], block, row["epoch"]))} for row in story["epochs"]]
-
-
-def rank_correlation(first: Tensor, second: Tensor) -> float:
-    """Spearman's ρ of two (N,) tensors, ties sharing their mean rank; in [-1, 1], nan if N < 2 or one is constant."""
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"two (N,) tensors are needed, got {tuple(first.shape)} and {tuple(second.shape)}")
-    if len(first) < 2:
-        return math.nan
-    ranks = [((side[:, None] > side).sum(1) + ((side[:, None] == side).sum(1) - 1) / 2).double()
-             for side in (first, second)]
-    a, b = (rank - rank.mean() for rank in ranks)
-    return float((a @ b) / (a.norm() * b.norm()))
+    (settings,) = _wanted([method], [rho], [seed], cue, settings).values()
+    told, _ = _followed(settings, _watched(dataset_of(settings, progress=False)), cue, progress=progress, **options)
+    head = {"method": method, "rho": rho, "cue": cue, "seed": seed}
+    return {name: [{**head, **row} for row in rows] for name, rows in told.items()}
 
 
 def report(rows: Sequence[dict]) -> str:
@@ -211,17 +143,28 @@ def read(path: Path) -> list[dict]:
         raise ValueError(f"cannot read {path}: {error}") from None
 
 
-def _trained(missing: dict[tuple, Settings], cue: str) -> Iterator[dict]:
+def _trained(missing: dict[tuple, Settings], cue: str, follow_filters: bool) -> Iterator[dict]:
     """One row for each of the settings."""
     sets = test_sets(N_TEST, 0, cue) if missing else {}
     for (method, rho, _, seed), settings in missing.items():
         dataset = _watched(dataset_of(settings, progress=False))
-        result = fit(model_of(settings, dataset), make(method, seed=seed, **settings.method_settings), dataset,
-                     settings, progress=False)
+        if follow_filters:
+            told, result = _followed(settings, dataset, cue)
+            extra = {"story": summarised(told)}
+        else:
+            mixer = make(method, seed=seed, **settings.method_settings)
+            result = fit(model_of(settings, dataset), mixer, dataset, settings, progress=False)
+            extra = {}
         yield runs.plain({
             "method": method, "rho": rho, "cue": cue, "seed": seed, **measured(result.model, dataset, sets),
             "n_train": len(dataset.train), "n_test": N_TEST, "epochs": settings.epochs,
-            "time_s": result.summary["time_s"], "settings": settings.as_dict(), **runs.surroundings()})
+            "time_s": result.summary["time_s"], **extra, "settings": settings.as_dict(), **runs.surroundings()})
+
+
+def _followed(settings: Settings, dataset: Dataset, cue: str, **options):
+    """`follow` of one run; validated in every epoch, which no weight knows of."""
+    mixer = make(settings.method, seed=settings.seed, **settings.method_settings)
+    return follow(model_of(settings, dataset), mixer, dataset, replace(settings, validate_every=1), cue=cue, **options)
 
 
 def _watched(dataset: Dataset) -> Dataset:
@@ -263,49 +206,6 @@ def _found(out: Path, settings: Settings) -> dict[tuple, dict]:
         if not same:
             raise ValueError(f"{out} holds runs with other settings; give another file")
     return {_key(row): row for row in rows}
-
-
-def _settled(model: nn.Module, dataset: Dataset) -> nn.Module:
-    """A copy whose batch norm statistics are those of 512 training images; the weights are the model's."""
-    settled = copy.deepcopy(model).train()
-    for module in settled.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        settled(normalise(to_float(dataset.train.pixels[:512]), dataset.mean, dataset.std))
-    return settled
-
-
-def _place(row: dict) -> tuple:
-    return row["epoch"], row["block"], row["filter"]
-
-
-def _renamed(row: dict) -> dict:
-    """A row of `filter_selectivity` whose norm does not clash with that of training images."""
-    return {"response" if key == "norm" else key: value for key, value in row.items()}
-
-
-def _epoch(row: dict) -> dict:
-    return {"epoch": row["epoch"], "train_loss": row["train_loss"],
-            "clean_train_accuracy": 100 - row["clean_train_error_percent"],
-            "broken_accuracy": 100 - row["val_error_percent"]}
-
-
-def _of_epoch(filters: Sequence[dict], block: str, epoch: int) -> dict[int, dict]:
-    """The rows of one block and epoch by filter; ValueError if there is none."""
-    rows = {row["filter"]: row for row in filters if (row["block"], row["epoch"]) == (block, epoch)}
-    if not rows:
-        known = [sorted({row[key] for row in filters}) for key in ("block", "epoch")]
-        raise ValueError(f"there are no filters of block {block!r} in epoch {epoch}; there are blocks {known[0]} and "
-                         f"epochs {known[1]}")
-    return rows
-
-
-def _halves(filters: dict[int, dict]) -> dict[str, float]:
-    ranked = [row["map_gradient"] for row in sorted(filters.values(), key=lambda row: row["norm"])]
-    half = len(ranked) // 2
-    return {"weak_gradient": sum(ranked[:half]) / max(half, 1),
-            "strong_gradient": sum(ranked[half:]) / (len(ranked) - half)}
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:

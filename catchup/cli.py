@@ -76,7 +76,7 @@ def evaluate(run_dir: tyro.conf.Positional[Path], tests: str = "clean,fgsm,pgd,f
 def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "randomchannel", "catchup"),
                rhos: tuple[float, ...] = (0.125, 0.8, 0.95, 1.0), seeds: tuple[int, ...] = (0, 1, 2),
                cue: Literal["texture", "colour"] = "texture", subset: int = 256, width: int = 16, epochs: int = 20,
-               json: bool = False) -> None:
+               follow: bool = False, json: bool = False) -> None:
     """Train on shapes whose background agrees with the class, and measure where it does not. An hour on one core.
 
     Args:
@@ -88,6 +88,7 @@ def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "ran
         subset: Training images of each of the eight classes.
         width: Channels of the network's stem.
         epochs: Passes over the training images.
+        follow: Also follow the filters over the epochs: what they respond to, their norms and gradients.
         json: Print the rows as JSON instead of a table.
     """
     from dataclasses import replace
@@ -95,7 +96,7 @@ def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "ran
     from .background import SETTINGS, report, run
 
     settings = replace(SETTINGS, subset=subset, width=width, epochs=epochs)
-    rows = run(out, methods=methods, rhos=rhos, seeds=seeds, cue=cue, settings=settings)
+    rows = run(out, methods=methods, rhos=rhos, seeds=seeds, cue=cue, settings=settings, follow_filters=follow)
     print(json_format.dumps(rows) if json else report(rows))
 
 

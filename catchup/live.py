@@ -99,6 +99,17 @@ class LiveRun:
             raise self.error
         return None if self._alive() else self.result
 
+    async def finished(self) -> Result | None:
+        """`wait` for a notebook: `await run.finished()` leaves the kernel free for the buttons of a panel meanwhile."""
+        import asyncio
+
+        try:
+            while self._alive():
+                await asyncio.sleep(0.05)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            self.stop()
+        return self.wait()
+
     def histograms(self) -> list[dict]:
         """Norms against gradients, per finished epoch and block (see `Record.histograms`)."""
         return [row for record in self._records for row in record.histograms()]

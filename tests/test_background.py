@@ -1,27 +1,19 @@
 """The bias experiment, made tiny: pairing, resuming, refusals, and measures worked out by hand."""
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+import catchup.story
 from catchup import background, training
-from catchup.background import (
-    growth_and_background,
-    measured,
-    rank_correlation,
-    read,
-    report,
-    run,
-    story,
-    weak_gradient,
-)
+from catchup.background import measured, read, report, run, story
 from catchup.data import Augmentation, Dataset, readers
 from catchup.data.shapes import KINDS, draw_scenes, images_of, test_sets
 from catchup.loop import batches
+from catchup.story import growth_and_background, summarised, weak_gradient
 
 TINY = replace(background.SETTINGS, subset=2, width=4, epochs=2, batch_size=8)
 
@@ -208,6 +200,30 @@ def filters(epoch, responses, grounds=(), shapes=(), **more):
     return rows
 
 
+def test_a_followed_run_has_its_story_in_few_numbers_and_is_the_same_run(tmp_path, told):
+    settings, found = told
+    options = {"methods": ("catchup",), "rhos": (0.9,), "seeds": (1,), "settings": settings}
+    (plain,), (row,) = asked(tmp_path / "a", **options), asked(tmp_path / "b", follow_filters=True, **options)
+    assert all(row[key] == plain[key] for key in plain if key.endswith("accuracy") or key == "cue_followed")
+    blocks, growth, epochs = (row["story"][key] for key in ("blocks", "growth", "epochs"))
+    assert [at["epoch"] for at in epochs] == [1, 2] and len(blocks) == 3 * len(growth)
+    assert "weak_gradient" not in blocks[0] and blocks[-1]["weak_gradient"] > 0
+
+
+def test_a_summary_holds_means_over_the_filters_of_a_block(told):
+    _, found = told
+    told = summarised(found)
+    for row in told["blocks"]:
+        here = [one for one in found["filters"] if (one["epoch"], one["block"]) == (row["epoch"], row["block"])]
+        shares = [one["background_share"] for one in here if one["background_share"] == one["background_share"]]
+        assert row["background_share"] == (pytest.approx(sum(shares) / len(shares)) if shares else None)
+        assert row["response"] == pytest.approx(sum(one["response"] for one in here) / len(here))
+    for row in told["growth"]:  # early is cut to the last epoch of a run as short as this
+        assert row["early"] == 2
+        expected = growth_and_background(found["filters"], row["block"], 2, 2)
+        assert row["correlation"] == pytest.approx(expected, nan_ok=True)
+
+
 def test_growth_is_over_the_untrained_response_and_compared_with_the_last_shares():
     grown = [*filters(0, [1, 2, 4, 0]), *filters(1, [4, 4, 4, 9]),  # grown 4, 2, 1 times; the last from nothing
              *filters(5, [1, 1, 1, 1], [0.4, 0.3, 0.1, 0.9], [0.1, 0.3, 0.9, 0.1])]
@@ -225,27 +241,12 @@ def test_weak_and_strong_halves_by_norm():
         {"epoch": 1, "clean_train_accuracy": 70.0, "weak_gradient": 15.0, "strong_gradient": 40.0}]
 
 
-def test_rank_correlation_equals_scipys():
-    from scipy.stats import spearmanr
-
-    rng = torch.Generator().manual_seed(0)
-    for n in (5, 10, 57):
-        for ties in (False, True):
-            a, b = (torch.randint(4, (n,), generator=rng).double() if ties else torch.randn(n, generator=rng)
-                    for _ in range(2))
-            assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-6)
-    assert math.isnan(rank_correlation(torch.ones(4), torch.arange(4.0))) and math.isnan(
-        rank_correlation(torch.ones(1), torch.ones(1)))
-    with pytest.raises(ValueError, match=r"\(2,\) and \(3,\)"):
-        rank_correlation(torch.ones(2), torch.ones(3))
-
-
 def test_the_untrained_network_is_measured_with_statistics_of_its_own(told):
     settings, _ = told
     dataset = training.dataset_of(replace(settings, data="shapes"), progress=False)
     model = training.model_of(settings, dataset)
     before = json.dumps({key: value.tolist() for key, value in model.state_dict().items()})
-    settled = background._settled(model, dataset)
+    settled = catchup.story._settled(model, dataset)
     assert before == json.dumps({key: value.tolist() for key, value in model.state_dict().items()})
     norms = [module for module in settled.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all(not torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean)) for norm in norms)

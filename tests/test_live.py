@@ -96,6 +96,25 @@ def test_an_interrupt_while_waiting_stops_the_run_and_keeps_it(digits, plain):
     assert run.start().wait().finished and digest(run.model) == plain
 
 
+def test_awaited_it_leaves_the_loop_to_others(digits, plain):
+    import asyncio
+
+    async def both():
+        run, turns = live(digits).start(), 0
+
+        async def other():
+            nonlocal turns
+            while not run._done.is_set():
+                turns += 1
+                await asyncio.sleep(0.01)
+
+        result, _ = await asyncio.gather(run.finished(), other())
+        return result, turns
+
+    result, turns = asyncio.run(both())
+    assert result.finished and digest(result.model) == plain and turns > 3
+
+
 def test_what_fails_is_said(digits):
     class Broken(type(make("baseline"))):
         def loss(self, *args, **options):

@@ -1,8 +1,4 @@
-"""Figures: tidy rows in, matplotlib's Axes out. Nothing is computed but means and standard deviations over seeds.
-
-A method has one colour and one marker in every figure. The colours are those of Okabe & Ito (2008), without the yellow,
-so that colour-blind readers can tell them apart; the markers do it in grey print.
-"""
+"""Figures of runs and evaluations: feature drop, error bars, training curves, the law of the mixing ratio."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,18 +7,13 @@ from statistics import mean, stdev
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from .choices import pick
-from .mixers import MIXERS
-from .tables import grouped, span
+from ..choices import pick
+from ..tables import grouped, span
+from .style import _axes, _plain, _with_legend, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from torch import Tensor
 
-COLOURS = ("#000000", "#CC79A7", "#E69F00", "#0072B2", "#D55E00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "*")
-LINES = ("-", "--", "-.", "-")
-NEUTRAL = ("#7F7F7F", "X", ":")  # a method that is not in the registry
 MEASURES = {
     "top1_error": "top-1 error (%)", "top5_error": "top-5 error (%)", "fgsm_error": "top-1 error under FGSM (%)",
     "pgd_error": "top-1 error under PGD (%)", "last_error": "validation error, last epoch (%)",
@@ -148,36 +139,11 @@ def beta_densities(alphas: Sequence[float], ax: "Axes | None" = None) -> "Axes":
     ax, lams = _axes(ax), [(step + 0.5) / 400 for step in range(400)]  # the ends, where α < 1 is infinite, are left out
     for place, alpha in enumerate(alphas):
         shade = colormaps["cividis"](0.7 * place / max(1, len(alphas) - 1))  # its yellow end is lost on white
-        ax.plot(lams, [_beta_density(lam, alpha) for lam in lams], color=shade, label=f"α = {alpha:g}",
+        ax.plot(lams, [beta_density(lam, alpha) for lam in lams], color=shade, label=f"α = {alpha:g}",
                 linestyle=("-", "--", "-.", ":")[place % 4], linewidth=2)
-    top = max(2.0, *(_beta_density(0.5, alpha) for alpha in alphas))
+    top = max(2.0, *(beta_density(0.5, alpha) for alpha in alphas))
     ax.set(title="The larger α, the closer the mix is to half and half", ylabel="density (per unit of λ)",
            xlabel="λ, share of the source image (0 to 1)", xlim=(0, 1), ylim=(0, 1.1 * top))
-    return _with_legend(ax)
-
-
-def rfi_cut(rfi: "Tensor", kept: "Tensor", ax: "Axes | None" = None) -> "Axes":
-    """The relative filter influence of one image's channels, sorted, with the cut between kept and replaced ones.
-
-    Source: Kang, Kang & Kim, AAAI 2024, Eqs. 5 and 6.
-
-    Args:
-        rfi: (C,), from `relative_filter_influence`.
-        kept: bool (C,), from `keep_mask`.
-        ax: where to draw; None makes a figure.
-    Raises:
-        ValueError: if the two are not vectors of one length.
-    """
-    if rfi.ndim != 1 or rfi.shape != kept.shape:
-        raise ValueError(f"rfi and kept must be (C,) of one length, got {tuple(rfi.shape)}, {tuple(kept.shape)}")
-    ax, order = _axes(ax), rfi.argsort(stable=True)
-    for stays, (colour, marker, _), label in ((True, style("catchup"), "kept"), (False, NEUTRAL, "from the partner")):
-        places = [place for place, channel in enumerate(order.tolist()) if bool(kept[channel]) is stays]
-        ax.stem(places, rfi[order[places]].tolist(), linefmt=colour, markerfmt=marker, basefmt="none", label=label)
-    ax.axvline(int(kept.sum()) - 0.5, color="#4D4D4D", linestyle="--", linewidth=1)
-    ax.axhline(0, color="#4D4D4D", linewidth=0.8)
-    ax.set(title=f"The {int(kept.sum())} channels in which the image lags the most stay",
-           xlabel="channels, sorted by relative filter influence", ylabel="RFI (share of the norms' sum)")
     return _with_legend(ax)
 
 
@@ -193,19 +159,6 @@ def save(rows: Sequence[Mapping], path: Path, draw: Callable = feature_drop_curv
     draw(rows, figure.subplots())
     figure.supxlabel(fill(caption(rows), 85), fontsize=9)
     figure.savefig(path, dpi=130)
-
-
-def style(method: str) -> tuple[str, str, str]:
-    """Colour, marker and line style of a method; methods without their own share a neutral grey."""
-    if method not in MIXERS:
-        return NEUTRAL
-    place = list(MIXERS).index(method)  # by place in the registry: a new method gets its own without an edit here
-    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)], LINES[place % len(LINES)]
-
-
-def title(method: str) -> str:
-    """The method's name as the papers print it; a name unknown here stays as it is."""
-    return MIXERS[method].title if method in MIXERS else method
 
 
 def _draw_drop(ax: "Axes", method: str, which: str, curves: Sequence[Sequence]) -> None:
@@ -224,29 +177,7 @@ def _draw_drop(ax: "Axes", method: str, which: str, curves: Sequence[Sequence]) 
                         color=colour, alpha=0.2 * strength, linewidth=0)
 
 
-def _beta_density(lam: float, alpha: float) -> float:
+def beta_density(lam: float, alpha: float) -> float:
     """Density of Beta(alpha, alpha) at 0 < lam < 1."""
     scale = math.lgamma(2 * alpha) - 2 * math.lgamma(alpha)
     return math.exp(scale + (alpha - 1) * (math.log(lam) + math.log(1 - lam)))
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    """`ax`, or the axes of a new figure."""
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot
-
-    return pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")[1]
-
-
-def _with_legend(ax: "Axes") -> "Axes":
-    """The legend stands beside the axes, never on the lines."""
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, handlelength=2.8)
-    return _plain(ax)
-
-
-def _plain(ax: "Axes") -> "Axes":
-    """A light grid, no box."""
-    ax.grid(alpha=0.25)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax

@@ -1,0 +1,38 @@
+"""Figures: tidy rows or tensors in, matplotlib's Axes out. Nothing is computed but means and spreads.
+
+A method has one colour and one marker in every figure (`style`). Amounts are drawn in cividis, which reads in grey.
+Without `ax` a function makes a pyplot figure; with one it touches nothing else, so it may run in any thread.
+"""
+
+from .background import bias_caption, bias_dial, selectivity, selectivity_caption
+from .filters import (
+    filter_history,
+    history_caption,
+    norm_gradient,
+    norm_gradient_caption,
+    norms_over_epochs,
+    reliance_over_epochs,
+)
+from .mixing import lessons, lessons_caption, mixed_maps, rfi_cut
+from .results import (
+    CURVES,
+    DROPPED,
+    MEASURES,
+    beta_densities,
+    beta_density,
+    caption,
+    error_bars,
+    feature_drop_curves,
+    save,
+    training_curves,
+)
+from .style import COLOURS, LINES, MARKERS, NEUTRAL, style, title
+from .wall import activation_wall
+
+__all__ = [
+    "COLOURS", "CURVES", "DROPPED", "LINES", "MARKERS", "MEASURES", "NEUTRAL", "activation_wall", "beta_densities",
+    "beta_density", "bias_caption", "bias_dial", "caption", "error_bars", "feature_drop_curves", "filter_history",
+    "history_caption", "lessons", "lessons_caption", "mixed_maps", "norm_gradient", "norm_gradient_caption",
+    "norms_over_epochs", "reliance_over_epochs", "rfi_cut", "save", "selectivity", "selectivity_caption", "style",
+    "title", "training_curves",
+]

@@ -1,0 +1,81 @@
+"""How figures look: a method has one colour and one marker everywhere, and so has everything else that comes back.
+
+The colours are those of Okabe & Ito (2008), without the yellow, so that colour-blind readers can tell them apart; the
+markers and line styles do it in grey print.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..mixers import MIXERS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#000000", "#CC79A7", "#E69F00", "#0072B2", "#D55E00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "*")
+LINES = ("-", "--", "-.", "-")
+NEUTRAL = ("#7F7F7F", "X", ":")  # a method that is not in the registry
+INK, FAINT = "#4D4D4D", "#BDBDBD"  # lines that explain; what stands behind
+STRONG, WEAK = "#D55E00", "#0072B2"  # the strongest and the weakest filters; what the background and the shape drive
+BRIGHTEST = 0.75  # of cividis, for lines and points: the yellow above it is lost on white
+
+
+def style(method: str) -> tuple[str, str, str]:
+    """Colour, marker and line style of a method; methods without their own share a neutral grey."""
+    if method not in MIXERS:
+        return NEUTRAL
+    place = list(MIXERS).index(method)  # by place in the registry: a new method gets its own without an edit here
+    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)], LINES[place % len(LINES)]
+
+
+def title(method: str) -> str:
+    """The method's name as the papers print it; a name unknown here stays as it is."""
+    return MIXERS[method].title if method in MIXERS else method
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    """`ax`, or the axes of a new figure."""
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")[1]
+
+
+def _panels(axes: "Iterable[Axes] | None", count: int, head: str, size: tuple[float, float] = (4.2, 4.0),
+            **options) -> np.ndarray:
+    """(count,) Axes: the given ones, or those of a new figure in one row, `size` inches each, with `head` above."""
+    if axes is not None:
+        given = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
+        if len(given) != count:
+            raise ValueError(f"this figure needs {count} Axes, got {len(given)}")
+        return given
+    from matplotlib import pyplot
+
+    figure, made = pyplot.subplots(1, count, figsize=(size[0] * count, size[1]), layout="constrained", squeeze=False,
+                                   **options)
+    figure.suptitle(head)
+    return made[0]
+
+
+def _with_legend(ax: "Axes") -> "Axes":
+    """The legend stands beside the axes, never on the lines."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, handlelength=2.8)
+    return _plain(ax)
+
+
+def _plain(ax: "Axes") -> "Axes":
+    """A light grid, no box."""
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _bare(ax: "Axes") -> "Axes":
+    """No ticks and no frame: for pictures."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax

@@ -1,0 +1,162 @@
+"""How much a layer relies on a few of its filters, as numbers of their influences.
+
+The influence of a filter on an image is the norm of its map (Kang, Kang & Kim, AAAI 2024, Eq. 4). The paper argues with
+pictures that a few filters carry most of it; these measures say how few. They share one limit: a strong map is not yet
+a map that decides, since what the next layer makes of it is not seen. The feature-drop curve (`drop_area`) sees
+decisions, but of the last layer alone.
+
+An image to which no filter answers has nothing to share out: its measures are NaN.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import find_blocks
+from .hooks import captured, evaluating
+from .mixers.catchup import filter_influence
+
+
+def top_share(influence: Tensor, k: int) -> Tensor:
+    """Share of all influence that the k strongest filters hold.
+
+    Range: k/C where all are equal, to 1 where no more than k answer at all.
+
+    Misleads: it sees nothing of how the rest is spread, it depends on k, and a wider layer has a smaller one at the
+    same k: compare layers at the same share k/C.
+
+    Args:
+        influence: (…, C) ≥ 0, floating. k: in [1, C].
+    Returns:
+        (…), NaN where all influence is 0.
+    Raises:
+        ValueError: if an influence is negative or not finite, or `k` is not in [1, C].
+    """
+    _check(influence)
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= influence.shape[-1]:
+        raise ValueError(f"k must be a whole number in [1, {influence.shape[-1]}], got {k!r}")
+    return _shares(influence).topk(k, dim=-1).values.sum(dim=-1)
+
+
+def gini(influence: Tensor) -> Tensor:
+    """The Gini coefficient of the influences: half the mean difference of two filters, relative to their mean.
+
+    Range: 0 where all are equal, to 1 − 1/C where one filter holds all.
+
+    Misleads: its upper end depends on C, so that narrow layers look more equal; dead filters raise it like a dominant
+    one does; and different spreads can have one Gini (it is the area under the Lorenz curve, not the curve).
+
+    Args:
+        influence: (…, C) ≥ 0, floating.
+    Returns:
+        (…), NaN where all influence is 0.
+    Raises:
+        ValueError: if an influence is negative or not finite.
+    """
+    _check(influence)
+    count = influence.shape[-1]
+    rank = torch.arange(1, count + 1, dtype=influence.dtype, device=influence.device)
+    return (_shares(influence).sort(dim=-1).values * (2 * rank - count - 1)).sum(dim=-1).clamp_min(0) / count
+
+
+def effective_filters(influence: Tensor) -> Tensor:
+    """The participation ratio (Σp)² / Σp²: how many equally strong filters would be as concentrated.
+
+    Range: 1 where one filter holds all, to C where all are equal; k equal filters and C − k dead ones give k.
+
+    Misleads: it is ruled by the strongest and hardly sees the weak ones; and it counts filters, not what they do: ten
+    copies of one filter count as ten.
+
+    Args:
+        influence: (…, C) ≥ 0, floating.
+    Returns:
+        (…), NaN where all influence is 0.
+    Raises:
+        ValueError: if an influence is negative or not finite.
+    """
+    _check(influence)
+    return 1 / _shares(influence).square().sum(dim=-1)
+
+
+def drop_area(curve: Sequence[Sequence[float]]) -> float:
+    """Area under a feature-drop curve, relative to a curve that never falls (trapezoids).
+
+    Range: 1 where dropping features costs nothing, towards 0 where the first dropped feature costs everything; above 1
+    where dropping helps. Of the strongest-first curve, a small area tells of reliance on few features.
+
+    Misleads: it is relative to the accuracy with all features, so a poor model that falls to chance looks robust;
+    chance is not subtracted; and curves compare only over the same range of fractions.
+
+    Args:
+        curve: [[fraction, accuracy], …] from `feature_drop_curve`, fractions ascending from 0, at least two points;
+            the accuracies ≥ 0 in any one unit.
+    Returns:
+        ≥ 0.
+    Raises:
+        ValueError: if the fractions are not so, the accuracy at 0 is 0, or a number is negative or not finite.
+    """
+    points = torch.tensor([list(point) for point in curve], dtype=torch.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
+        raise ValueError(f"a curve needs at least two points [fraction, accuracy], got {list(curve)}")
+    fractions, accuracies = points.T
+    if fractions[0] != 0 or not (fractions.diff() > 0).all():
+        raise ValueError(f"fractions must ascend from 0, got {fractions.tolist()}")
+    if not (points.isfinite().all() and accuracies.min() >= 0 and accuracies[0] > 0):
+        raise ValueError(f"accuracies must be finite and ≥ 0, at fraction 0 above 0, got {accuracies.tolist()}")
+    return float(torch.trapezoid(accuracies, fractions) / (accuracies[0] * fractions[-1]))
+
+
+@torch.no_grad()
+def reliance(model: nn.Module, images: Tensor, blocks: Sequence[str] | None = None,
+             batch_size: int = 100) -> list[dict]:
+    """The measures of each block, averaged over images; evaluation mode, modes restored, no hook left.
+
+    Args:
+        model: any CNN.
+        images: (N, C, H, W) floating, as the model takes them, on its device; N ≥ 1.
+        blocks: qualified names; None takes `find_blocks`.
+        batch_size: images per forward pass, ≥ 1; bounds the memory.
+    Returns:
+        One row per block: {"block", "top10_share": share of the strongest tenth of the filters (rounded up),
+        "gini", "effective_filters": means over the images to which any filter answers (NaN if there is none),
+        "filters": C, "images": N}.
+    Raises:
+        ValueError: for an unknown block, no images, or a block that does not run exactly once.
+    """
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"images must be (N, C, H, W), N at least 1, got {tuple(images.shape)}")
+    names = list(find_blocks(model) if blocks is None else blocks)
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    with evaluating(model):
+        for batch in images.split(batch_size):
+            with captured(model, *names) as seen:
+                model(batch)
+            for name, calls in seen.items():
+                if len(calls) != 1:
+                    raise ValueError(f"block {name!r} must run exactly once in a pass, it ran {len(calls)} times")
+                found[name].append(filter_influence(calls[0]))
+    return [_row(name, torch.cat(parts)) for name, parts in found.items()]
+
+
+def _row(block: str, influence: Tensor) -> dict:
+    """The measures of (N, C) influences, averaged over N."""
+    count = influence.shape[1]
+    measures = {"top10_share": top_share(influence, -(-count // 10)), "gini": gini(influence),
+                "effective_filters": effective_filters(influence)}
+    return {"block": block, **{name: float(values.nanmean()) for name, values in measures.items()},
+            "filters": count, "images": len(influence)}
+
+
+def _shares(influence: Tensor) -> Tensor:
+    """Each row divided by its sum; NaN where that is 0."""
+    return influence / influence.sum(dim=-1, keepdim=True)
+
+
+def _check(influence: Tensor) -> None:
+    """Raise ValueError unless `influence` is floating (…, C), C ≥ 1, finite and ≥ 0."""
+    if influence.ndim < 1 or influence.shape[-1] < 1 or not influence.is_floating_point():
+        raise ValueError(f"influence must be floating (…, C), C at least 1, got {influence.dtype} "
+                         f"{tuple(influence.shape)}")
+    if not (influence.isfinite() & (influence >= 0)).all():
+        raise ValueError("influence must be finite and ≥ 0 everywhere, as a norm is")

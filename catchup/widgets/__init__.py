@@ -1,0 +1,19 @@
+"""Widgets for JupyterLab and voila: thin shells over plain functions, at the edge of the package.
+
+Nothing else in the package imports this one, and importing it needs the extra `notebooks`.
+"""
+
+from ..extras import needed
+
+needed("ipywidgets")
+needed("anywidget")
+
+from .controls import Controls, Explorer, explore  # noqa: E402 -- after the sentence for a missing package
+from .inspector import MaskInspector, mask_inspector  # noqa: E402
+from .kinds import Buttons, Choice, Play, Range  # noqa: E402
+from .panels import activation_explorer, filter_browser, lam_playground, live_panel  # noqa: E402
+
+__all__ = [
+    "Buttons", "Choice", "Controls", "Explorer", "MaskInspector", "Play", "Range", "activation_explorer", "explore",
+    "filter_browser", "lam_playground", "live_panel", "mask_inspector",
+]

@@ -1,0 +1,120 @@
+"""The explorers, each one line over a plain function of `catchup.explore`, and the panel of a live run."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..explore import activation_card, filter_card, live_card, playground
+from .controls import Explorer, explore
+from .kinds import Buttons, Choice, Play, Range
+
+if TYPE_CHECKING:
+    from ..live import LiveRun
+    from ..observations import Observations
+
+DPI = 96  # what the cards are laid out for
+ACTIONS = {"start": ("ready", "paused", "stopped", "failed"), "pause": ("running",), "stop": ("running", "paused")}
+STATES = {"ready": "Not started.", "running": "Training.", "paused": "Paused.", "failed": "Failed.",
+          "stopped": "Stopped; start goes on from here.", "finished": "Finished."}
+
+
+def filter_browser(store: "Observations", *, block: str | None = None, filter: int = 0) -> Explorer:
+    """Pick a filter: its maps on several images, its norm, gradient and lessons over training (`filter_card`).
+
+    Args:
+        store: from `catchup.explore.observe`.
+        block, filter: where to start; None takes the last block. Where a block has fewer filters than the number on
+            the slider, its last one is shown.
+    Raises:
+        ValueError: if there is no such block, or no block has that many filters.
+    """
+    most = max(map(store.filters, store.blocks))
+
+    def card(block: str, filter: int, scale: str):
+        shown = min(filter, store.filters(block) - 1)
+        norms = store.at(store.epochs[-1], block).norms.mean(dim=0)
+        place = store.order(block).index(shown) + 1
+        return filter_card(store, block, shown, scale), (
+            f"Filter {shown} of {store.filters(block)} in {block}: mean norm {norms[shown]:.3g} at epoch "
+            f"{store.epochs[-1]}, place {place} by strength.")
+
+    return explore(card, dpi=DPI, block=Choice("block", store.blocks, block or store.blocks[-1]),
+                   filter=Range("filter", 0, most - 1, 1, filter), scale=Choice("brightness", ("common", "own")))
+
+
+def activation_explorer(store: "Observations", *, block: str | None = None, image: int = 0) -> Explorer:
+    """The wall of a block's maps, epoch by epoch, with a play button (`activation_card`).
+
+    Args:
+        store: from `catchup.explore.observe`, of two epochs or more.
+        block, image: where to start; None takes the last block.
+    Raises:
+        ValueError: if there is no such block or image.
+    """
+    last = len(store.epochs) - 1
+
+    def card(block: str, image: int, epoch: int, scale: str):
+        now = store.epochs[epoch]
+        norms = store.at(now, block).norms[image]
+        top = norms.topk(min(10, len(norms))).values.sum() / norms.sum().clamp_min(1e-12)
+        return activation_card(store, block, now, image, scale), (
+            f"{block} at epoch {now}, image {image}: the ten strongest of {len(norms)} filters hold "
+            f"{100 * top:.0f} % of the norm.")
+
+    return explore(card, dpi=DPI, block=Choice("block", store.blocks, block or store.blocks[-1]),
+                   image=Range("image", 0, len(store.pixels) - 1, 1, image),
+                   epoch=Range("epoch", 0, last, 1, last, format=lambda place: str(store.epochs[place])),
+                   play=Play("over the epochs", "epoch", 600), scale=Choice("brightness", ("own", "common")))
+
+
+def lam_playground(image: Tensor | None = None, partner: Tensor | None = None, *, alpha: float = 1.0,
+                   lam: float = 0.5) -> Explorer:
+    """What α and λ do to filters, labels and, at the input, images (`playground`).
+
+    Args:
+        image, partner: (3, H, W), uint8 or in [0, 1], to show the box of CutMix on; None draws an example.
+        alpha: where to start, one of 0.1, 0.2, 0.5, 1, 2, 5, 10, 20.
+        lam: where to start, in [0, 1].
+    Raises:
+        ValueError: if they are not so.
+    """
+    def card(alpha: float, lam: float, channels: int):
+        kept = int(lam * channels)
+        return playground(alpha, lam, channels, image, partner), (
+            f"α {alpha:g}, λ {lam:.2f}: {kept} of {channels} filters stay, labels {lam:.2f} and {1 - lam:.2f}.")
+
+    return explore(card, dpi=DPI, alpha=Choice("α", (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0), float(alpha)),
+                   lam=Range("λ", 0, 1, 0.01, lam, format=".2f"),
+                   channels=Choice("filters C", (16, 32, 64, 128, 256, 512), 64))
+
+
+def live_panel(run: "LiveRun", block: str | None = None) -> Explorer:
+    """Buttons for a run that trains in its own thread, and its curves and norms as they come (`live_card`).
+
+    The callbacks only set flags; the picture is drawn by the thread that trains, between two steps. The run's
+    `on_change` is taken over.
+
+    Args:
+        run: a `catchup.live.LiveRun`, started or not.
+        block: whose norms are shown; None takes the last one watched.
+    """
+    def card(**_presses):
+        histograms = [row for row in run.histograms() if block in (None, row["block"])]
+        at = run.losses[-1][0] if run.losses else 0
+        said = f"{STATES[run.state]} Step {at} of {run.steps or '?'}, {len(run.rows)} of {run.settings.epochs} epochs."
+        if run.rows and run.rows[-1]["val_error_percent"] is not None:
+            said += f" Validation error {run.rows[-1]['val_error_percent']:.1f} %."
+        return live_card(run.rows, [loss for _, loss in run.losses], histograms[-1] if histograms else None), said
+
+    act = {"start": run.start, "pause": run.pause, "stop": run.stop}
+    panel = explore(card, dpi=DPI, run=Buttons("training", tuple(ACTIONS), on_press=lambda name: act[name]()))
+
+    def changed(run: "LiveRun") -> None:
+        panel.disable(*(f"run/{name}" for name, states in ACTIONS.items() if run.state not in states))
+        panel.redraw()
+        if run.state == "failed":
+            panel.controls.error = f"{type(run.error).__name__}: {run.error}"
+
+    changed(run)
+    run.on_change = changed
+    return panel

@@ -1,0 +1,1 @@
+"""Tests that drive the widgets in a real browser."""
