@@ -119,7 +119,8 @@ def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
     assert [row["method"] for row in json.loads(out_of(capsys))] == list(MIXERS)
     assert main(["datasets", "--data-dir", str(tmp_path), "--json"]) == 0
     rows = json.loads(out_of(capsys))
-    assert {"digits", "shapes", "cifar10", "cifar100", "tiny-imagenet", "folder"} <= {row["name"].split(":")[0] for row in rows}
+    assert {"digits", "shapes", "cifar10", "cifar100", "tiny-imagenet", "folder"} <= {
+        row["name"].split(":")[0] for row in rows}
     assert main(["datasets", "--data-dir", str(tmp_path)]) == 0
     assert "digits" in out_of(capsys)
 

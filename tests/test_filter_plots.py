@@ -384,6 +384,35 @@ def test_selectivity_tells_the_two_kinds_apart_and_gives_their_means(selective):
         plots.selectivity([{**row, "growth": 1} for row in selective[1:]] + [without], "growth")
 
 
+def quarters(scale):
+    return [{"epoch": e, "block": "layer4", "filters": 4, "weak_map_gradient": scale / e,
+             "strong_map_gradient": 2 * scale / e} for e in (1, 2, 3)]
+
+
+def test_weak_and_strong_have_a_panel_per_method_on_one_scale():
+    runs = {("baseline", 0): quarters(1.0), ("baseline", 1): quarters(0.1), ("catchup", 0): quarters(5.0)}
+    axes = plots.weak_and_strong(runs)
+    assert [ax.get_title() for ax in axes] == ["baseline", "Catch-up Mix"] and axes[0].get_ylim() == axes[1].get_ylim()
+    assert [list(line.get_ydata()) for line in axes[0].lines] == [
+        [row[f"{side}_map_gradient"] for row in quarters(scale)] for side in ("weak", "strong") for scale in (1.0, 0.1)]
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["weakest 4", "strongest 4"]
+    for bad in ({}, {("baseline", 0): [*quarters(1), {**quarters(1)[0], "block": "stem"}]}):
+        with pytest.raises(ValueError, match="must be of one block"):
+            plots.weak_and_strong(bad)
+
+
+def test_shares_over_epochs_are_means_over_the_runs_per_block():
+    rows = [{"epoch": e, "block": block, "seed": seed, "background_share": None if e == 0 else 0.1 * e + 0.02 * seed,
+             "shape_share": 0.3} for seed in (0, 1) for block in ("stem", "layer1") for e in (0, 1, 2)]
+    axes = plots.shares_over_epochs(rows)
+    assert [ax.get_title() for ax in axes] == ["stem", "layer1"]
+    ground, shape = axes[1].lines
+    assert list(ground.get_xdata()) == [1, 2] and list(ground.get_ydata()) == pytest.approx([11, 21])
+    assert list(shape.get_ydata()) == pytest.approx([30] * 3)
+    with pytest.raises(ValueError, match="no rows"):
+        plots.shares_over_epochs([])
+
+
 def test_a_mosaic_puts_every_tile_at_its_corner():
     found = np.arange(7, dtype=np.uint8)[:, None, None, None].repeat(2, 1).repeat(3, 2).repeat(3, 3)
     sheet = tiles.mosaic(found, 3, (1, 2))

@@ -95,8 +95,8 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(digits, tmp_path, met
     assert rows[0] == rows[1] and [row["epoch"] for row in rows[1]] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("method", "stops"), [*((method, (2, 3, 9)) for method in MIXERS),  # 4 steps an epoch, 16 in all
-                                               *(("catchup", stops) for stops in ((1,), (4, 8), (15, 16)))])
+@pytest.mark.parametrize(("method", "stops"), [  # 4 steps an epoch, 16 in all
+    *((method, (2, 3, 9)) for method in MIXERS), *(("catchup", stops) for stops in ((1,), (4, 8), (15, 16)))])
 def test_a_run_stopped_after_any_step_ends_with_the_same_weights(digits, tmp_path, method, stops):
     whole = trained(digits, method=method, out=tmp_path / "whole")
     other, seen = tmp_path / "other", []

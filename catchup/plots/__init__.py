@@ -4,7 +4,7 @@ A method has one colour and one marker in every figure (`style`). Amounts are dr
 Without `ax` a function makes a pyplot figure; with one it touches nothing else, so it may run in any thread.
 """
 
-from .background import bias_caption, bias_dial, selectivity, selectivity_caption
+from .background import bias_caption, bias_dial, selectivity, selectivity_caption, shares_over_epochs
 from .filters import (
     filter_history,
     history_caption,
@@ -12,6 +12,7 @@ from .filters import (
     norm_gradient_caption,
     norms_over_epochs,
     reliance_over_epochs,
+    weak_and_strong,
 )
 from .mixing import lessons, lessons_caption, mixed_maps, rfi_cut
 from .results import (
@@ -33,6 +34,6 @@ __all__ = [
     "COLOURS", "CURVES", "DROPPED", "LINES", "MARKERS", "MEASURES", "NEUTRAL", "activation_wall", "beta_densities",
     "beta_density", "bias_caption", "bias_dial", "caption", "error_bars", "feature_drop_curves", "filter_history",
     "history_caption", "lessons", "lessons_caption", "mixed_maps", "norm_gradient", "norm_gradient_caption",
-    "norms_over_epochs", "reliance_over_epochs", "rfi_cut", "save", "selectivity", "selectivity_caption", "style",
-    "title", "training_curves",
+    "norms_over_epochs", "reliance_over_epochs", "rfi_cut", "save", "selectivity", "selectivity_caption",
+    "shares_over_epochs", "style", "title", "training_curves", "weak_and_strong",
 ]

@@ -64,6 +64,35 @@ def bias_caption(rows: Sequence[Mapping]) -> str:
             f"seeds. Dotted: chance, eight classes.")
 
 
+def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = None) -> np.ndarray:
+    """What the filters answer to, over the epochs: background (solid) against shape (dotted), a panel per block.
+
+    Args:
+        rows: the "blocks" of `catchup.story.summarised`: {"epoch", "block", "background_share", "shape_share"}, shares
+            of variance in [0, 1] or None; of several runs, each with its "seed", where they are to be averaged.
+        axes: one per block; None makes a figure.
+    Returns:
+        Axes, one per block: lines of means, bands of one sample standard deviation over the runs.
+    Raises:
+        ValueError: if there are no rows.
+    """
+    blocks = list(dict.fromkeys(row["block"] for row in rows))
+    if not blocks:
+        raise ValueError("there are no rows to draw, got an empty sequence")
+    axes = _panels(axes, len(blocks), "What the filters answer to", (3.0, 3.6), sharey=True)
+    for ax, block in zip(axes, blocks):
+        for share, colour, line in (("background", STRONG, "-"), ("shape", WEAK, ":")):
+            points = [(row["epoch"], 100 * row[f"{share}_share"]) for row in rows
+                      if row["block"] == block and row[f"{share}_share"] is not None]
+            draw_seeds(ax, points, label=share, color=colour, linestyle=line)
+        ax.set(title=block, xlabel="epoch", ylim=(0, None),
+               ylabel="variance of the response (%)" if ax is axes[0] else "")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        _plain(ax)
+    axes[0].legend(frameon=False)
+    return axes
+
+
 def selectivity(rows: Sequence[Mapping], size: str = "norm", axes: "Iterable[Axes] | None" = None) -> np.ndarray:
     """Do the strong filters respond to the background? A point per filter, a panel per block and epoch.
 

@@ -169,6 +169,40 @@ def norms_over_epochs(rows: Sequence[Mapping], block: str | None = None, colour_
     return _with_legend(ax) if colour_by is None else _plain(ax)
 
 
+def weak_and_strong(rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]],
+                    axes: "Iterable[Axes] | None" = None) -> np.ndarray:
+    """The gradient that the weak and the strong filters of a block receive, over the epochs: a panel per method.
+
+    Source: the question of Kang, Kang & Kim, AAAI 2024, Figure 1b.
+
+    Args:
+        rows_by_run: {(method, seed): rows of `catchup.strength.weak_and_strong`}, all of one block.
+        axes: one per method, on one scale; None makes a figure.
+    Returns:
+        Axes, one per method; solid: the weak filters, dotted: the strong ones, one line each per seed; logarithmic.
+    Raises:
+        ValueError: if there are no runs, or of several blocks.
+    """
+    blocks = {row["block"] for rows in rows_by_run.values() for row in rows}
+    if len(blocks) != 1:
+        raise ValueError(f"the runs must be of one block, at least one run, got {sorted(blocks)}")
+    methods = list(dict.fromkeys(method for method, _ in rows_by_run))
+    axes = _panels(axes, len(methods), f"{blocks.pop()}: how much there still is to learn", (4.6, 4.0))
+    for ax, method in zip(axes, methods):
+        mine = [rows for (name, _), rows in rows_by_run.items() if name == method]
+        for side, line in (("weak", "-"), ("strong", ":")):
+            for place, rows in enumerate(mine):
+                ax.semilogy([row["epoch"] for row in rows], [row[f"{side}_map_gradient"] for row in rows], line,
+                            color=style(method)[0], label=f"_{place}" if place else f"{side}est {rows[0]['filters']}")
+        ax.set(title=title(method), xlabel="epoch", ylabel=MAP_GRADIENT)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        _plain(ax).legend(frameon=False)
+    ends = [end for ax in axes for end in ax.get_ylim()]
+    for ax in axes:
+        ax.set_ylim(min(ends), max(ends))
+    return axes
+
+
 def reliance_over_epochs(rows: Sequence[Mapping], measure: str = "effective_filters", block: str | None = None,
                          ax: "Axes | None" = None) -> "Axes":
     """How concentrated the norms are, over the epochs: a line per method at one block, or per block.
