@@ -101,6 +101,11 @@ def measured(model: nn.Module, dataset: Dataset, sets: dict) -> dict:
     return row | {"cue_followed": _accuracy(said["reversed"], (sets["reversed"].labels + 1) % KINDS)}
 
 
+def watched(dataset: Dataset) -> Dataset:
+    """The data set with N_WATCHED test images: training looks at them after each of its last epochs."""
+    return replace(dataset, test=dataset.test.take(range(N_WATCHED)))
+
+
 def story(method: str = "baseline", rho: float = 0.95, seed: int = 0, *, cue: str = "texture",
           settings: Settings = SETTINGS, progress: bool = True, **options) -> dict[str, list[dict]]:
     """Follows the filters of one run of `run`, filter by filter; the weights come out the same.
@@ -114,7 +119,7 @@ def story(method: str = "baseline", rho: float = 0.95, seed: int = 0, *, cue: st
         ValueError: as `run`.
     """
     (settings,) = _wanted([method], [rho], [seed], cue, settings).values()
-    told, _ = _followed(settings, _watched(dataset_of(settings, progress=False)), cue, progress=progress, **options)
+    told, _ = _followed(settings, watched(dataset_of(settings, progress=False)), cue, progress=progress, **options)
     head = {"method": method, "rho": rho, "cue": cue, "seed": seed}
     return {name: [{**head, **row} for row in rows] for name, rows in told.items()}
 
@@ -147,7 +152,7 @@ def _trained(missing: dict[tuple, Settings], cue: str, follow_filters: bool) -> 
     """One row for each of the settings."""
     sets = test_sets(N_TEST, 0, cue) if missing else {}
     for (method, rho, _, seed), settings in missing.items():
-        dataset = _watched(dataset_of(settings, progress=False))
+        dataset = watched(dataset_of(settings, progress=False))
         if follow_filters:
             told, result = _followed(settings, dataset, cue)
             extra = {"story": summarised(told)}
@@ -165,11 +170,6 @@ def _followed(settings: Settings, dataset: Dataset, cue: str, **options):
     """`follow` of one run; validated in every epoch, which no weight knows of."""
     mixer = make(settings.method, seed=settings.seed, **settings.method_settings)
     return follow(model_of(settings, dataset), mixer, dataset, replace(settings, validate_every=1), cue=cue, **options)
-
-
-def _watched(dataset: Dataset) -> Dataset:
-    """The data set with few test images: training looks at them after each of its last epochs."""
-    return replace(dataset, test=dataset.test.take(range(N_WATCHED)))
 
 
 def _wanted(methods, rhos, seeds, cue, settings) -> dict[tuple, Settings]:

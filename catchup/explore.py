@@ -106,7 +106,7 @@ def live_card(rows: Sequence[Mapping], losses: Sequence[float], histogram: Mappi
         ValueError: if a row lacks its epoch or the histogram its counts.
     """
     figure = canvas(1056, 330)
-    left, middle, right = (place(figure, (62 + 352 * k, 55, 278, 235)) for k in range(3))
+    left, middle, right = (place(figure, (72 + 352 * k, 55, 268, 235)) for k in range(3))
     _draw_losses(left, np.asarray(losses, dtype=float))
     _draw_errors(middle, rows)
     _draw_norms(right, histogram)
