@@ -52,6 +52,8 @@ def run(out: Path, *, methods: Sequence[str] = METHODS, rhos: Sequence[float] = 
 
     Where it misleads: all methods get one budget, and mixing slows learning. A method that has not finished learning at
     ρ = 1/8, where no background misleads, is worse everywhere for that reason: read its accuracies against that row.
+    And "catchup" is the paper's method with CutMix at the input in a sixth of its steps, "randomchannel" has no input
+    mix: their difference is not the choice of channels alone (the paper's Table 9 leaves the input out of both).
 
     Args:
         out: a JSON-lines file; made, or continued if it is one of the same settings.
@@ -128,8 +130,10 @@ def report(rows: Sequence[dict]) -> str:
     """The outcome of `run` as text: a table for each ρ, mean ± standard deviation over the seeds, paired differences.
 
     Raises:
-        ValueError: as `catchup.comparison`.
+        ValueError: if there are no rows; as `catchup.comparison`.
     """
+    if not rows:
+        raise ValueError("there are no rows to report, got an empty sequence")
     said = [f"{rows[0]['n_train']} training images, {rows[0]['epochs']} epochs, {rows[0]['n_test']} test images of "
             f"each kind; percent"]
     for rho in dict.fromkeys(row["rho"] for row in rows):

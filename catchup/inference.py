@@ -1,5 +1,7 @@
 """What a model says of resident images: logits and errors, in evaluation mode, batch by batch."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -33,14 +35,24 @@ class PixelModel(nn.Module):
 
 
 @torch.no_grad()
-def predict(model: PixelModel, images: Images, batch_size: int = 500) -> Tensor:
+def predict(model: PixelModel, images: Images, batch_size: int = 500,
+            before_batch: Callable[[], None] | None = None) -> Tensor:
     """Logits (N, classes) float32 of all images, in evaluation mode; modes are restored afterwards.
 
+    Args:
+        model, images: as for `PixelModel`.
+        batch_size: images per forward pass, ≥ 1.
+        before_batch: called before each of them; what it raises ends the prediction.
     Raises:
         FloatingPointError: if the model answers with NaN or infinity.
     """
+    found = []
     with evaluating(model):
-        logits = torch.cat([model(to_float(pixels)).float() for pixels in images.pixels.split(batch_size)])
+        for pixels in images.pixels.split(batch_size):
+            if before_batch:
+                before_batch()
+            found.append(model(to_float(pixels)).float())
+    logits = torch.cat(found)
     if not logits.isfinite().all():
         raise FloatingPointError("the model answers with NaN or infinity: its weights are of no use, train it again")
     return logits

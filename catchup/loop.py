@@ -34,6 +34,10 @@ class Progress(NamedTuple):
     loss: Tensor   # of this step, 0-dim, on the training device: reading it waits for a GPU
 
 
+class _Stopped(Exception):
+    """Leaves a validation that was not to be finished."""
+
+
 @dataclass
 class _Epoch:
     """The epoch under way: what it has summed up, and the generator of its augmentation."""
@@ -44,6 +48,7 @@ class _Epoch:
     images: int = 0
     totals: Tensor | float = 0.0
     time_s: float = 0.0
+    lr: float = 0.0
 
     def state(self) -> dict:
         return {**vars(self), "augment": self.augment.get_state()}
@@ -58,7 +63,7 @@ class _Epoch:
 class Run:
     """One run in progress: the prepared model, optimiser, schedule and data, and the epochs done so far."""
 
-    def __init__(self, model, mixer, dataset, settings, out, resume, on_step=None):
+    def __init__(self, model, mixer, dataset, settings, out, resume, on_step=None, should_stop=None):
         found = out is not None and (Path(out) / runs.CHECKPOINT).exists()
         if found and not resume:
             raise ValueError(f"{out} holds a checkpoint already; resume it, or give another folder")
@@ -66,7 +71,7 @@ class Run:
         device = self.accelerator.device
         self.settings, self.mixer, self.out, self.on_step, self.rows = settings, mixer, out, on_step, []
         self.under_way: _Epoch | None = None
-        self.stopped = False
+        self.stopped, self.should_stop = False, should_stop or (lambda: False)
         self.main = self.accelerator.is_main_process
         self.dataset = dataset.to(device)
         self.probe = self.dataset.train.take(torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE])
@@ -96,12 +101,16 @@ class Run:
         if self.under_way.batches < self.steps:
             return None
         if not all(value.isfinite().all() for value in self.model.state_dict().values() if value.is_floating_point()):
-            raise self._broken("weights are", self.step)
+            raise self._broken("weights are", (epoch + 1) * self.steps)
         done, measuring = self.under_way, time.perf_counter()
+        try:
+            measured = self._measured(epoch)
+        except _Stopped:  # the training of the epoch is kept, its measurement is made again
+            return None
         loss, accuracy = (self.accelerator.reduce(done.totals, "sum") / done.images).tolist()
-        row = {"epoch": epoch + 1, "step": (epoch + 1) * self.steps, "lr": self.lr,
+        row = {"epoch": epoch + 1, "step": (epoch + 1) * self.steps, "lr": done.lr,
                "train_loss": loss, "train_accuracy_mixed_percent": 100 * accuracy,
-               "images_per_s": done.images / done.time_s, **self._measured(epoch)}
+               "images_per_s": done.images / done.time_s, **measured}
         self.under_way = None
         return {**row, "time_s": done.time_s + time.perf_counter() - measuring}
 
@@ -133,7 +142,7 @@ class Run:
             if acc.device.type == "cpu" or self.step % 50 == 0:  # reading a number back stalls a GPU
                 self._stop_if_bad(first_bad)
             progress = Progress(now.number + 1, self.step, self.steps * self.settings.epochs, loss)
-            if self.on_step is not None and self.on_step(progress):
+            if (self.on_step is not None and self.on_step(progress)) or self.should_stop():
                 self.stopped = True
                 break
         self._stop_if_bad(first_bad)
@@ -144,7 +153,7 @@ class Run:
         loss = self.mixer.loss(self.model, images, labels)
         self.accelerator.backward(loss)
         self.optimizer.step()
-        self.lr = self.optimizer.param_groups[0]["lr"]
+        self.under_way.lr = self.optimizer.param_groups[0]["lr"]
         self.schedule.step()
         self.optimizer.zero_grad()
         self.mixer.end_step(self.model)
@@ -182,11 +191,18 @@ class Run:
             return dict.fromkeys(names)
         model, labels = PixelModel.of(self.model, self.dataset), self.dataset.test.labels
         try:
-            logits, probe = predict(model, self.dataset.test), predict(model, self.probe)
+            logits, probe = (predict(model, images, before_batch=self._look_up) for images in
+                             (self.dataset.test, self.probe))
         except FloatingPointError:
-            raise self._broken("model's answers are", self.step) from None
+            raise self._broken("model's answers are", (epoch + 1) * self.steps) from None
         loss = nn.functional.cross_entropy(logits, labels).item()
         return dict(zip(names, (top_k_error(logits, labels), loss, top_k_error(probe, self.probe.labels))))
+
+    def _look_up(self) -> None:
+        """Between two batches of a validation: has a stop been asked for?"""
+        if self.should_stop():
+            self.stopped = True
+            raise _Stopped
 
     def _state(self) -> dict:
         bare = self.accelerator.unwrap_model(self.model)

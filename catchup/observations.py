@@ -95,6 +95,11 @@ def observe(snapshots, images: Tensor, blocks: Sequence[str] | None = None, *, p
         ValueError: if there is no model or image, a block is unknown or does not run exactly once, pixels or classes do
             not fit, or the maps would exceed `max_mib` (looked at after the first model).
     """
+    if not isinstance(snapshots, Mapping) and not hasattr(snapshots, "epochs"):
+        raise ValueError(f"snapshots must be {{epoch: model}} or Snapshots, got {type(snapshots).__name__}")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be floating, as the models take them, got {images.dtype}; show them as pixels=")
+    blocks = (blocks,) if isinstance(blocks, str) else blocks
     models = dict(_models(snapshots)) if isinstance(snapshots, Mapping) else snapshots
     epochs = tuple(sorted(models if isinstance(models, dict) else models.epochs))
     if not epochs or images.ndim != 4 or len(images) == 0:
@@ -146,6 +151,8 @@ def _look(model: nn.Module, images: Tensor, blocks: Sequence[str]) -> tuple[dict
         if len(maps) != 1 or maps[0].ndim != 4:
             shapes = [tuple(one.shape) for one in maps]
             raise ValueError(f"block {name!r} must run exactly once and return maps (B, C, h, w), got {shapes}")
+        if not maps[0].isfinite().all():
+            raise ValueError(f"block {name!r} returns NaN or infinity: the model's weights are of no use")
     return {name: _stored(maps[0]) for name, maps in calls.items()}, logits.float().softmax(dim=1).cpu()
 
 

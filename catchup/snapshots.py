@@ -19,10 +19,15 @@ class Snapshots:
         model: the model that will be trained, not compiled as a whole. Its weights as they are now become epoch 0.
         epochs: which to keep, besides 0; None keeps every one.
     Raises:
-        ValueError: if an epoch is not an integer ≥ 0.
+        ValueError: if an epoch is not an integer ≥ 0, or the model is compiled as a whole.
     """
 
     def __init__(self, model: nn.Module, epochs: Iterable[int] | None = None):
+        if hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None) is not None:
+            raise ValueError("the model is compiled as a whole and cannot be copied: take the snapshots of the model "
+                             "before torch.compile")
+        if not isinstance(epochs, Iterable | None):
+            raise ValueError(f"epochs must be integers in a list or range, or None for all, got {epochs!r}")
         self._wanted = None if epochs is None else frozenset(epochs)
         for epoch in self._wanted or ():
             if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:

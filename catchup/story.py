@@ -51,7 +51,7 @@ def follow(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings,
         watched.extend({"epoch": epoch, **_renamed(row)} for row in filter_selectivity(
             network, mean=dataset.mean, std=dataset.std, n=n, seed=settings.seed, cue=cue))
 
-    look(0, _settled(model, dataset))
+    look(0, settled(model, dataset))
     with recording(model, every=every) as record:
         def end_epoch(row: dict) -> None:
             record.end_epoch(row)
@@ -117,9 +117,11 @@ def weak_gradient(story: Mapping[str, Sequence[dict]], block: str) -> list[dict]
     Returns:
         One row per epoch: epoch, clean_train_accuracy in percent, weak_gradient and strong_gradient, the mean map
         gradient (see `Record.rows`) of the half of the filters with the smaller and with the larger norm in that epoch.
+        Epochs without a recorded step (`every` larger than an epoch) are left out.
     """
     return [{"epoch": row["epoch"], "clean_train_accuracy": row["clean_train_accuracy"],
-             **_halves(_of_epoch(story["filters"], block, row["epoch"]))} for row in story["epochs"]]
+             **_halves(_of_epoch(story["filters"], block, row["epoch"]))} for row in story["epochs"]
+            if any((one["block"], one["epoch"]) == (block, row["epoch"]) and "norm" in one for one in story["filters"])]
 
 
 def _place(row: dict) -> tuple:
@@ -160,12 +162,15 @@ def _mean(values: Sequence[float]) -> float | None:
     return fmean(known) if known else None
 
 
-def _settled(model: nn.Module, dataset: Dataset) -> nn.Module:
-    """A copy whose batch norm statistics are those of 512 training images; the weights are the model's."""
-    settled = copy.deepcopy(model).train()
-    for module in settled.modules():
+def settled(model: nn.Module, dataset: Dataset) -> nn.Module:
+    """A copy whose batch norm statistics are those of 512 training images; the weights are the model's.
+
+    An untrained network in evaluation mode normalises nothing, so its maps have another scale than in training.
+    """
+    copied = copy.deepcopy(model).train()
+    for module in copied.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
-        settled(normalise(to_float(dataset.train.pixels[:512]), dataset.mean, dataset.std))
-    return settled
+        copied(normalise(to_float(dataset.train.pixels[:512]), dataset.mean, dataset.std))
+    return copied

@@ -42,11 +42,12 @@ class Mean:
 class JointHistogram:
     """Counts of (norm, gradient) pairs in log-spaced bins that are fixed beforehand, so that they can be streamed.
 
-    Values beyond the ends are counted in the outermost bins; zeros, which no logarithm has, apart.
+    Values beyond the ends are counted in the outermost bins; zeros, which no logarithm has, and what is not finite,
+    apart.
     """
 
     counts: Tensor | None = None
-    zeros: Tensor | int = 0  # (2,): pairs with norm 0, other pairs with gradient 0
+    apart: Tensor | int = 0  # (3,): pairs with norm 0, other pairs with gradient 0, pairs that are not finite
     pairs: int = 0
 
     def add(self, norms: Tensor, gradients: Tensor) -> None:
@@ -54,20 +55,21 @@ class JointHistogram:
         if self.counts is None:
             self.counts = torch.zeros(BINS * BINS + 1, dtype=torch.int64, device=norms.device)  # the last one: zeros
         cell = _bin(norms, NORM_RANGE) * BINS + _bin(gradients, GRADIENT_RANGE)
-        nothing = (norms == 0) | (gradients == 0)
-        cell = torch.where(nothing, BINS * BINS, cell).flatten()
+        broken = ~(norms.isfinite() & gradients.isfinite())
+        silent = (norms == 0) & ~broken
+        still = (gradients == 0) & ~silent & ~broken
+        cell = torch.where(broken | silent | still, BINS * BINS, cell).flatten()
         self.counts.index_add_(0, cell, torch.ones_like(cell))
-        silent = norms == 0
-        self.zeros = self.zeros + torch.stack([silent.sum(), (nothing & ~silent).sum()])
+        self.apart = self.apart + torch.stack([silent.sum(), still.sum(), broken.sum()])
         self.pairs += norms.numel()
 
     def read(self) -> dict:
-        """{"counts": BINS × BINS lists (norm × gradient), "norm_edges", "gradient_edges": BINS + 1 numbers,
-        "zero_norm", "zero_gradient", "pairs": integers}."""
-        table = self.counts[:-1].reshape(BINS, BINS) if self.counts is not None else torch.zeros(BINS, BINS).long()
-        zero_norm, zero_gradient = self.zeros.tolist() if isinstance(self.zeros, Tensor) else (0, 0)
-        return {"counts": table.tolist(), "norm_edges": edges(NORM_RANGE), "gradient_edges": edges(GRADIENT_RANGE),
-                "zero_norm": zero_norm, "zero_gradient": zero_gradient, "pairs": self.pairs}
+        """{"counts": (BINS, BINS) int64 on the CPU (norm × gradient), "zero_norm", "zero_gradient", "not_finite",
+        "pairs": integers}."""
+        counts = torch.zeros(BINS * BINS + 1, dtype=torch.int64) if self.counts is None else self.counts.cpu()
+        apart = self.apart.tolist() if isinstance(self.apart, Tensor) else (0, 0, 0)
+        named = dict(zip(("zero_norm", "zero_gradient", "not_finite"), apart))
+        return {"counts": counts[:-1].reshape(BINS, BINS), **named, "pairs": self.pairs}
 
 
 @dataclass
@@ -84,6 +86,8 @@ class BlockTally:
     kept: Tensor | float = 0
     replaced: Tensor | float = 0
     mixed_steps: int = 0
+    lead_kept: Mean = field(default_factory=Mean)
+    lead_replaced: Mean = field(default_factory=Mean)
     gradient_kept: Mean = field(default_factory=Mean)
     gradient_replaced: Mean = field(default_factory=Mean)
     gradient_plain: Mean = field(default_factory=Mean)
@@ -97,5 +101,6 @@ def edges(decades: tuple[float, float]) -> list[float]:
 def _bin(values: Tensor, decades: tuple[float, float]) -> Tensor:
     """The bin of each value, 0 … BINS − 1, int64."""
     low, high = decades
-    place = (values.clamp_min(10.0 ** (low - 1)).log10() - low) * (BINS / (high - low))
+    known = values.nan_to_num(nan=1.0, posinf=1.0)  # of what is not finite the bin does not count
+    place = (known.clamp_min(10.0 ** (low - 1)).log10() - low) * (BINS / (high - low))
     return place.floor().clamp(0, BINS - 1).to(torch.int64)

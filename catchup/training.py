@@ -97,7 +97,8 @@ def try_out(model: nn.Module, dataset: Dataset) -> None:
 
 def fit(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *, out: Path | None = None,
         resume: bool = False, progress: bool = True, on_epoch: Callable[[dict], None] | None = None,
-        on_step: Callable[[Progress], bool | None] | None = None) -> Result:
+        on_step: Callable[[Progress], bool | None] | None = None,
+        should_stop: Callable[[], bool] | None = None) -> Result:
     """Trains `model` on `dataset` with `mixer`: the loop itself, for models and data of your own.
 
     Args:
@@ -111,13 +112,14 @@ def fit(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *,
         on_epoch: called with each epoch's row.
         on_step: called after each step; a true answer stops the run there (in one process). What was trained is kept:
             in `out` as a checkpoint from which `resume` goes on at the next step, to the same weights.
+        should_stop: asked after each step and before each batch of a validation, to the same effect.
     Raises:
         ValueError: if `out` holds a checkpoint and `resume` is not set, or the checkpoint is of another run.
         CheckpointError: if the checkpoint is damaged or of another model.
         FloatingPointError: if the loss or the weights are no longer finite; the last good checkpoint is kept.
     """
     with seeded(settings.seed):
-        run = Run(model, mixer, dataset, settings, out, resume, on_step)
+        run = Run(model, mixer, dataset, settings, out, resume, on_step, should_stop)
         for epoch in progress_bar(range(len(run.rows), settings.epochs), progress and run.main):
             row = run.epoch(epoch)
             if row is None:

@@ -147,6 +147,11 @@ def test_who_follows_the_shape_and_who_the_background():
     assert by_ground["broken_accuracy"] == 100 * float((told == sets["broken"].labels).double().mean())
 
 
+def test_nothing_to_report_is_said():
+    with pytest.raises(ValueError, match="no rows to report"):
+        report([])
+
+
 def test_the_report_has_a_table_for_each_share_and_paired_differences():
     def row(method, rho, seed, broken):
         return {"method": method, "rho": rho, "seed": seed, "cue": "colour", "n_train": 16, "n_test": 64, "epochs": 2,
@@ -210,6 +215,12 @@ def test_a_followed_run_has_its_story_in_few_numbers_and_is_the_same_run(tmp_pat
     assert "weak_gradient" not in blocks[0] and blocks[-1]["weak_gradient"] > 0
 
 
+def test_an_epoch_too_short_to_be_recorded_is_left_out_of_the_story(tmp_path):
+    (row,) = asked(tmp_path / "rows.jsonl", methods=("catchup",), follow_filters=True)  # 2 steps an epoch, 1 in 4 measured
+    known = {at["epoch"]: "weak_gradient" in at for at in row["story"]["blocks"]}
+    assert known == {0: False, 1: True, 2: False}
+
+
 def test_a_summary_holds_means_over_the_filters_of_a_block(told):
     _, found = told
     told = summarised(found)
@@ -246,7 +257,7 @@ def test_the_untrained_network_is_measured_with_statistics_of_its_own(told):
     dataset = training.dataset_of(replace(settings, data="shapes"), progress=False)
     model = training.model_of(settings, dataset)
     before = json.dumps({key: value.tolist() for key, value in model.state_dict().items()})
-    settled = catchup.story._settled(model, dataset)
+    settled = catchup.story.settled(model, dataset)
     assert before == json.dumps({key: value.tolist() for key, value in model.state_dict().items()})
     norms = [module for module in settled.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all(not torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean)) for norm in norms)

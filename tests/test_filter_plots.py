@@ -34,6 +34,7 @@ def rows():
 @pytest.fixture
 def lessons():
     return [{"epoch": e, "block": "layer1", "filter": f, "kept": 10 * f, "replaced": 100 - 10 * f, "steps": 5,
+             "lead_kept": -0.08 + f / 100, "lead_replaced": f / 50,
              "gradient_kept": 0.3 + f / 10, "gradient_replaced": 0.2, "gradient_plain": 0.1 + f / 100}
             for e in (1, 2) for f in range(8)]
 
@@ -256,15 +257,15 @@ def test_mixed_maps_refuse_what_does_not_fit():
 
 def test_lessons_show_shares_and_gradients(lessons):
     left, right = plots.lessons(lessons)
-    kept, replaced = left.containers
-    assert [bar.get_height() for bar in kept] == pytest.approx([10.0 * f for f in range(8)])
-    assert [bar.get_height() for bar in replaced] == pytest.approx([100 - 10.0 * f for f in range(8)])
+    kept, replaced, _ = left.lines
+    assert list(kept.get_ydata()) == pytest.approx([-0.08 + f / 100 for f in range(8)])
+    assert list(replaced.get_ydata()) == pytest.approx([f / 50 for f in range(8)])
     points = [part.get_offsets().tolist() for part in right.collections]
     assert np.allclose(points[0], [[0.1 + f / 100, 0.3 + f / 10] for f in range(8)])
     assert np.allclose(points[1], [[0.1 + f / 100, 0.2] for f in range(8)])
     ((xs, ys),) = drawn(right)
     assert xs == ys, "the line of equal gradients"
-    assert "(%)" in left.get_ylabel() and "nats" in right.get_xlabel() and "nats" in right.get_ylabel()
+    assert "RFI" in left.get_ylabel() and "nats" in right.get_xlabel() and "nats" in right.get_ylabel()
     words = plots.lessons_caption(lessons, epoch=1)
     assert words.startswith("8 filters of layer1 in epoch 1; 800 (image, filter) pairs from 5 steps that")
 
@@ -272,7 +273,7 @@ def test_lessons_show_shares_and_gradients(lessons):
 def test_lessons_without_unmixed_or_mixed_steps(lessons):
     for row in lessons:
         row["gradient_plain"] = float("nan")
-    assert "unmixed" in plots.lessons(lessons)[1].texts[0].get_text()
+    assert "without mixing here" in plots.lessons(lessons)[1].texts[0].get_text()
     for row in lessons:
         row["kept"] *= row["epoch"] == 1
         row["replaced"] *= row["epoch"] == 1

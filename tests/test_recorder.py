@@ -13,7 +13,8 @@ import catchup
 from catchup import CatchUpMix, Draw, count_hooks
 from catchup.mixers import make
 from catchup.recorder import recording
-from catchup.tally import BINS, JointHistogram, Mean, edges
+from catchup.tally import BINS, GRADIENT_RANGE, NORM_RANGE, JointHistogram, Mean, edges
+from catchup.training import dataset_of, model_of
 from conftest import TinyNet
 
 BLOCKS = ("stem", "layer1", "layer2")
@@ -93,9 +94,12 @@ def test_lessons_are_those_of_plain_autograd(layer, tiny, batch):
         for i in range(7):
             lessons[bool(keep[i, c])].append(7 * mixed.grad[i, c].norm().item())
         assert (row["kept"], row["replaced"], row["steps"]) == (len(lessons[True]), len(lessons[False]), 1)
-        for key, stays in (("gradient_kept", True), ("gradient_replaced", False)):
+        for key, stays in (("kept", True), ("replaced", False)):
             expected = np.mean(lessons[stays]) if lessons[stays] else math.nan
-            assert row[key] == pytest.approx(expected, rel=1e-4, nan_ok=True)
+            assert row[f"gradient_{key}"] == pytest.approx(expected, rel=1e-4, nan_ok=True)
+            leads = [rfi[i, c].item() for i in range(7) if bool(keep[i, c]) is stays]
+            expected = np.mean(leads) if leads else math.nan
+            assert row[f"lead_{key}"] == pytest.approx(expected, rel=1e-4, abs=1e-7, nan_ok=True)
         assert math.isnan(row["gradient_plain"])
 
 
@@ -122,6 +126,28 @@ def test_every_step_counts_who_was_kept_but_only_some_are_measured(tiny, batch):
     assert record.blocks == BLOCKS and {row["batches"] for row in record.rows()} == {5}
     for row in record.lessons():
         assert row["steps"] == steps[row["block"]] and row["kept"] + row["replaced"] == 7 * row["steps"]
+
+
+def test_catchup_keeps_where_an_image_lags_and_random_channels_anywhere(tiny, batch):
+    leads = {}
+    for method in ("catchup", "randomchannel"):
+        mixer = make(method, seed=0)
+        with recording(tiny, "layer1", mixer=mixer, every=1) as record:
+            for step in range(30):
+                mixer.loss(tiny, *batch, draw=Draw(2, [1, 2, 3, 4, 5, 6, 0], 0.5, seed=step)).backward()
+        leads[method] = [np.nanmean([row[key] for row in record.lessons()]) for key in ("lead_kept", "lead_replaced")]
+        assert [sum(row[key] for row in record.lessons()) for key in ("kept", "replaced")] == [30 * 7 * 3] * 2
+    assert leads["catchup"][0] < 0 < leads["catchup"][1]
+    assert max(map(abs, leads["randomchannel"])) < 0.3 * leads["catchup"][1]
+
+
+def test_a_run_that_diverges_is_stopped_by_training_and_not_by_the_recorder():
+    settings = catchup.Settings(subset=5, width=4, epochs=3, batch_size=16, lr=1e12, method="baseline")
+    digits = dataset_of(settings)
+    model = model_of(settings, digits)
+    with pytest.raises(FloatingPointError, match="try a lower lr"), recording(model, every=1):
+        catchup.fit(model, make("baseline", seed=0), digits, settings, progress=False)
+    assert count_hooks(model) == 0
 
 
 def test_training_is_bit_for_bit_the_same(batch):
@@ -166,7 +192,8 @@ def test_no_hook_is_left_after_an_error_and_none_is_set_for_a_bad_argument(tiny,
     assert count_hooks(tiny) == 0 and len(record.rows()) == 20
     assert not any(parameter._backward_hooks for parameter in tiny.parameters()) and not mixer._memory.watchers
     for bad, words in (({"blocks": ("stem", "layr1")}, "Did you mean 'layer1'"), ({"every": 0}, "got 0"),
-                       ({"every": 2.5}, "got 2.5")):
+                       ({"blocks": "layr1"}, "Did you mean 'layer1'"), ({"every": 2.5}, "got 2.5"),
+                       ({"mixer": "catchup"}, "got 'catchup'")):
         with pytest.raises(ValueError, match=words), recording(tiny, **bad):
             pass
     assert count_hooks(tiny) == 0
@@ -212,9 +239,12 @@ def test_the_streamed_histogram_is_numpys():
     for part in range(0, 40, 8):
         streamed.add(torch.from_numpy(norms[part:part + 8]), torch.from_numpy(gradients[part:part + 8]))
     found = streamed.read()
-    whole, _, _ = np.histogram2d(norms.ravel(), gradients.ravel(), [found["norm_edges"], found["gradient_edges"]])
+    whole, _, _ = np.histogram2d(norms.ravel(), gradients.ravel(), [edges(NORM_RANGE), edges(GRADIENT_RANGE)])
     assert np.array_equal(whole, found["counts"]) and len(found["counts"]) == BINS
-    assert (found["zero_norm"], found["zero_gradient"], found["pairs"]) == (5, 7, 1200)
+    assert (found["zero_norm"], found["zero_gradient"], found["not_finite"], found["pairs"]) == (5, 7, 0, 1200)
+    streamed.add(torch.tensor([[math.nan, 1.0, math.inf, 0.0]]), torch.tensor([[1.0, math.nan, 1.0, math.inf]]))
+    found = streamed.read()
+    assert (found["not_finite"], found["zero_norm"], int(found["counts"].sum())) == (4, 5, int(whole.sum()))
     beyond = JointHistogram()
     beyond.add(torch.tensor([[1e-30, 1e30]]), torch.tensor([[1e30, 1e-30]]))
     assert beyond.read()["counts"][0][-1] == 1 and beyond.read()["counts"][-1][0] == 1

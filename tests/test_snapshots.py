@@ -49,6 +49,10 @@ def test_only_the_epochs_asked_for_are_kept(tiny):
     assert keep.epochs == (0, 2, 4)
     with pytest.raises(ValueError, match="no snapshot of epoch 3; kept are 0, 2, 4"):
         keep.model(3)
+    with pytest.raises(ValueError, match="epochs must be integers in a list or range, .* got 5"):
+        Snapshots(tiny, epochs=5)
+    with pytest.raises(ValueError, match="before torch.compile"):
+        Snapshots(torch.compile(tiny))
     for bad in ((-1,), (1.5,), (True,)):
         with pytest.raises(ValueError, match="integers of at least 0"):
             Snapshots(tiny, epochs=bad)

@@ -112,6 +112,22 @@ def test_a_run_stopped_after_any_step_ends_with_the_same_weights(digits, tmp_pat
     assert rows[0] == rows[1]
 
 
+def test_a_stop_during_validation_keeps_the_epoch_and_measures_it_again(digits, tmp_path):
+    whole, asked = trained(digits, out=tmp_path / "whole"), []
+
+    def stop():  # 4 steps, then the first batch of the validation
+        asked.append(len(asked))
+        return len(asked) == 5
+
+    stopped = trained(digits, out=tmp_path / "other", should_stop=stop)
+    assert len(asked) == 5 and not stopped.finished and stopped.rows == []
+    resumed = trained(digits, out=tmp_path / "other", resume=True)
+    assert resumed.finished and digest(resumed.model) == digest(whole.model)
+    for one, other in zip(whole.rows, resumed.rows, strict=True):
+        assert {key: one[key] for key in one if key not in ("time_s", "images_per_s")} == {
+            key: other[key] for key in other if key not in ("time_s", "images_per_s")}
+
+
 def test_progress_says_where_the_run_is(digits):
     seen = []
     trained(digits, replace(SMALL, epochs=2), on_step=lambda at: seen.append((at.epoch, at.step, at.steps)))

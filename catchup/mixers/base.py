@@ -20,7 +20,7 @@ from ..target import CRITERIA, Target
 from .checks import check_batch, check_draw, check_logits, check_maps, check_positive
 from .draw import Draw, Mixed, Step
 
-Watcher = Callable[[str | None, Mixed], None]  # (block, None for the input; what `mix` returned)
+Watcher = Callable[[str | None, Draw, Mixed], None]  # (block or None for the input; draw; what `mix` returned)
 
 
 @dataclass
@@ -130,7 +130,7 @@ class Mixer(ABC):
 
     @contextmanager
     def watched(self, watcher: Watcher) -> Iterator[None]:
-        """Inside the block `watcher(block, mixed)` sees every mix in the forward pass, its graph still attached."""
+        """Inside the block `watcher(block, draw, mixed)` sees every mix, its graph still attached."""
         self._memory.watchers.append(watcher)
         try:
             yield
@@ -167,21 +167,21 @@ class Mixer(ABC):
         if draw.layer is None:
             return model(images), Mixed(images, 1.0)
         if block is None:
-            mixed = self._shown(None, self.mix(images, draw))
+            mixed = self._shown(None, draw, self.mix(images, draw))
             return model(mixed.maps), mixed
         done: list[Mixed] = []
 
         def edit(maps: Tensor) -> Tensor:
-            done.append(self._shown(block, self.mix(check_maps(maps, images, block), draw)))
+            done.append(self._shown(block, draw, self.mix(check_maps(maps, images, block), draw)))
             return done[0].maps
 
         with edited(model, block, edit):
             logits = model(images)
         return logits, done[0]
 
-    def _shown(self, block: str | None, mixed: Mixed) -> Mixed:
+    def _shown(self, block: str | None, draw: Draw, mixed: Mixed) -> Mixed:
         for watcher in self._memory.watchers:
-            watcher(block, mixed)
+            watcher(block, draw, mixed)
         return mixed
 
 

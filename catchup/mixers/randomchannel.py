@@ -2,7 +2,8 @@
 
 Kang, Kang & Kim, AAAI 2024, appendix, Table 9: the control that asks whether the *choice* of channels matters. The
 paper mixes no input here and says no more than "randomly mixes the activation map"; taken from it are λ per batch and
-K = ⌊λC⌋ channels. Every image gets its own random set, as in Catch-up Mix every pair has its own.
+K = ⌊λC⌋ channels. In that table Catch-up Mix has no input mix either: to compare the choice of channels alone, take
+`CatchUpMix(layers=(1, …))` without 0. Every image gets its own random set, as in Catch-up Mix every pair has its own.
 """
 
 from collections.abc import Sequence

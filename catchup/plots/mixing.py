@@ -7,7 +7,7 @@ import numpy as np
 
 from . import tiles
 from .rows import of_block, of_epoch
-from .style import FAINT, INK, NEUTRAL, _axes, _panels, _plain, _with_legend, style
+from .style import INK, NEUTRAL, _axes, _panels, _plain, _with_legend, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,11 +88,12 @@ def mixed_maps(source: "Tensor", partner: "Tensor", kept: "Tensor", rfi: "Tensor
 
 def lessons(rows: Sequence[Mapping], block: str | None = None, epoch: int | None = None,
             axes: "Iterable[Axes] | None" = None) -> np.ndarray:
-    """Who got a lesson: how often each filter kept its own map, and the gradient it received then.
+    """Who got a lesson: in which pairs each filter kept its map, and the gradient it received then.
 
-    Left, per filter, the share of mixed (image, filter) pairs in which the image kept its map. Right, the gradient at
-    the mixed map in those pairs, and in pairs with the partner's map, against that of steps without mixing at this
-    block: above the diagonal, mixing gave more.
+    Left, per filter, how far the image led its partner (mean RFI) where it kept the map, and where it got the
+    partner's. How often it was kept is no question: in about half of its pairs, whatever the method. Right, the
+    gradient at the mixed map in those pairs against that of passes in which this block was not mixed: above the
+    diagonal, mixing here gave more than mixing elsewhere or not at all.
 
     Args:
         rows: from `recording(...).lessons()`.
@@ -104,17 +105,16 @@ def lessons(rows: Sequence[Mapping], block: str | None = None, epoch: int | None
         ValueError: if there is no such block or epoch, or nothing was mixed there.
     """
     rows = _mixed_rows(rows, block, epoch)
-    pairs = np.array([[row["kept"], row["replaced"]] for row in rows], dtype=float)
     left, right = axes = _panels(axes, 2, f"{rows[0]['block']}, epoch {rows[0]['epoch']}", (5.4, 4.2))
-    _kept_shares(left, 100 * pairs[:, 0] / np.maximum(pairs.sum(axis=1), 1))
+    _leads(left, rows)
     kept, other = (style("catchup")[0], "o"), (NEUTRAL[0], "s")
     for field, (colour, marker), filled in (("kept", kept, True), ("replaced", other, False)):
         points = [(row["gradient_plain"], row[f"gradient_{field}"]) for row in rows]
         right.scatter(*zip(*points), s=26, marker=marker, facecolors=colour if filled else "none", edgecolors=colour,
                       label={"kept": "pairs that kept the map", "replaced": "pairs with the partner's"}[field])
     _diagonal(right, rows)
-    right.set(title="Above the line: more gradient than unmixed", xlabel=f"gradient in unmixed steps {GRADIENT}",
-              ylabel=f"gradient in mixed steps {GRADIENT}")
+    right.set(title="Above the line: more gradient than otherwise",
+              xlabel=f"gradient when not mixed here {GRADIENT}", ylabel=f"gradient when mixed here {GRADIENT}")
     right.legend(loc="lower left", framealpha=0.9)
     _plain(right)
     return axes
@@ -202,15 +202,17 @@ def _name_columns(ax: "Axes", order: np.ndarray, rfi: "Tensor", lefts: np.ndarra
         ax.axvline(lefts[~stays][0] - split / 2 - 1, color=INK, linestyle="--", linewidth=1.2)
 
 
-def _kept_shares(ax: "Axes", shares: np.ndarray) -> None:
-    """Bars of kept and replaced, filters sorted by the kept share."""
-    shares, places = np.sort(shares), np.arange(len(shares))
-    ax.bar(places, shares, width=1, color=style("catchup")[0], label="kept its own map")
-    ax.bar(places, 100 - shares, bottom=shares, width=1, color="white", edgecolor=FAINT, hatch="///", linewidth=0,
-           label="got the partner's")
-    ax.set(title="A level edge: every filter is kept equally often", ylabel="share of its mixed pairs (%)",
-           ylim=(0, 100), xlabel=f"{len(shares)} filters, sorted by the share kept", xlim=(-0.5, len(shares) - 0.5))
-    ax.legend(loc="upper left", framealpha=0.95)
+def _leads(ax: "Axes", rows: Sequence[Mapping]) -> None:
+    """How far images led their partners in the pairs that kept the map, and in those that got the partner's."""
+    rows = sorted(rows, key=lambda row: row["lead_kept"])
+    for field, (colour, marker), words in (("lead_kept", (style("catchup")[0], "o"), "pairs that kept the map"),
+                                           ("lead_replaced", (NEUTRAL[0], "s"), "pairs with the partner's")):
+        ax.plot(range(len(rows)), [row[field] for row in rows], marker, color=colour, markersize=4.5, linestyle="none",
+                markerfacecolor=colour if field == "lead_kept" else "none", label=words)
+    ax.axhline(0, color=INK, linewidth=0.8)
+    ax.set(title="Below zero: the image lagged behind its partner", ylabel="mean RFI (share of the norms' sum)",
+           xlabel=f"{len(rows)} filters, sorted by the RFI where kept")
+    ax.legend(loc="upper left", framealpha=0.9)
     _plain(ax)
 
 
@@ -219,8 +221,8 @@ def _diagonal(ax: "Axes", rows: Sequence[Mapping]) -> None:
     found = np.array([[row[f"gradient_{kind}"] for kind in ("plain", "kept", "replaced")] for row in rows])
     plain, missing = found[:, 0], np.isnan(found).all(axis=0)
     if missing[0] or missing[1:].all():
-        which = "unmixed" if missing[0] else "mixed"
-        ax.text(0.5, 0.5, f"no {which} step was measured", transform=ax.transAxes, ha="center")
+        which = "without mixing here" if missing[0] else "with mixing here"
+        ax.text(0.5, 0.5, f"no step {which} was measured", transform=ax.transAxes, ha="center")
         return
     most = np.nanmax(found)
     ax.plot([0, most], [0, most], color=INK, linestyle="--", linewidth=1)
