@@ -105,8 +105,8 @@ def live_card(rows: Sequence[Mapping], losses: Sequence[float], histogram: Mappi
     Raises:
         ValueError: if a row lacks its epoch or the histogram its counts.
     """
-    figure = canvas(1056, 330)
-    left, middle, right = (place(figure, (72 + 352 * k, 55, 268, 235)) for k in range(3))
+    figure = canvas(940, 330)
+    left, middle, right = (place(figure, (66 + 312 * k, 55, 232, 225)) for k in range(3))
     _draw_losses(left, np.asarray(losses, dtype=float))
     _draw_errors(middle, rows)
     _draw_norms(right, histogram)
@@ -243,14 +243,14 @@ def _draw_norms(ax: "Axes", histogram: Mapping | None) -> None:
     """The norms of a joint histogram, its gradients summed away."""
     ax.title.set_text("Norms of the maps")
     if histogram is None:
-        say(ax, "not recorded")
+        say(ax, "nothing recorded yet")
         return
     for key in ("counts", "norm_edges"):
         pick("field of the histogram", key, histogram)
     counts, edges = np.asarray(histogram["counts"]).sum(axis=1), np.log10(histogram["norm_edges"])
     filled = np.flatnonzero(counts)
     where = f"{histogram['block']}, epoch {histogram['epoch']}" if "block" in histogram else "the block"
-    ax.title.set_text(f"Norms in {where} ({histogram.get('zero_norm', 0):,} more are 0)")
+    ax.title.set_text(f"Norms in {where}\n({histogram.get('zero_norm', 0):,} more are 0)")
     if not len(filled):
         say(ax, "no map with a norm above 0")
         return

@@ -8,7 +8,7 @@ import contextvars
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from torch import nn
@@ -37,7 +37,8 @@ class LiveRun:
     Attributes:
         state: "ready", "running", "paused", "stopped", "finished" or "failed".
         rows: one dictionary per finished epoch. losses: [(step, loss of that step)], thinned out to a bounded number.
-        steps: that the whole run has, 0 before the first. error: what ended a failed run, or what `on_change` raised.
+        step, steps: how many are done, and how many the whole run has; 0 before the first.
+        error: what ended a failed run, or what `on_change` raised.
     Raises:
         ValueError: if `out` holds files already.
     """
@@ -53,14 +54,17 @@ class LiveRun:
         self.state, self.error, self.result = "ready", None, None
         self.rows: list[dict] = []
         self.losses: list[tuple[int, float]] = []
-        self.steps, self._stride, self._told = 0, 1, 0.0
+        self.step, self.steps, self._stride, self._told = 0, 0, 1, 0.0
         self._records: list[Record] = []
         self._go, self._halt, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._done = threading.Event()  # and not Thread.join, which an interrupt can make believe that the thread ended
         self._done.set()
 
     def start(self) -> "LiveRun":
-        """Begins, or goes on after a pause or a stop; a run that is running or finished is left alone."""
+        """Begins, or goes on after a pause or a stop, even one under way; what is running or finished is left alone.
+
+        A failed run goes back to the end of its last epoch; if there is none, it begins with the weights as they are.
+        """
         with self._lock:
             self._halt.clear()
             self._go.set()
@@ -111,28 +115,33 @@ class LiveRun:
         return self.wait()
 
     def histograms(self) -> list[dict]:
-        """Norms against gradients, per finished epoch and block (see `Record.histograms`)."""
-        return [row for record in self._records for row in record.histograms()]
+        """Norms against gradients, per epoch and block (`Record.histograms`); of a stopped epoch, its longest part."""
+        return _longest((row for record in self._records for row in record.histograms()), "epoch", "block")
 
     def filters(self) -> list[dict]:
-        """Norm and gradients per finished epoch, block and filter (see `Record.rows`)."""
-        return [row for record in self._records for row in record.rows()]
+        """Norm and gradients per epoch, block and filter (`Record.rows`); of a stopped epoch, its longest part."""
+        return _longest((row for record in self._records for row in record.rows()), "epoch", "block", "filter")
 
     # -- in the worker ---------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        try:
+        while not self._done.is_set():
+            try:
+                self._tell()
+                self.result = self._fit()
+                self.state = "finished" if self.result.finished else "stopped"
+            except BaseException as error:  # whatever it is, the notebook has to see it: a thread's traceback is lost
+                self.error, self.state = error, "failed"
             self._tell()
-            self.result = self._fit()
-            self.state = "finished" if self.result.finished else "stopped"
-        except BaseException as error:  # whatever it is, the notebook has to see it: a thread's traceback is lost
-            self.error, self.state = error, "failed"
-        self._tell()
-        self._done.set()
+            with self._lock:  # a start that came while the run was stopping has taken the stop back
+                if self.state == "stopped" and not self._halt.is_set():
+                    self.state = "running"
+                else:
+                    self._done.set()
 
     def _fit(self) -> Result:
         options = {"out": self.out, "resume": (self.out / runs.CHECKPOINT).exists(), "progress": False,
-                   "on_step": self._after_step}
+                   "on_step": self._after_step, "should_stop": self._halt.is_set}
         if self._every is None:
             return fit(self.model, self.mixer, self.dataset, self.settings, on_epoch=self.rows.append, **options)
         with recording(self.model, every=self._every) as record:
@@ -142,10 +151,15 @@ class LiveRun:
                 record.end_epoch(row)
                 self.rows.append(row)
 
-            return fit(self.model, self.mixer, self.dataset, self.settings, on_epoch=on_epoch, **options)
+            try:
+                return fit(self.model, self.mixer, self.dataset, self.settings, on_epoch=on_epoch, **options)
+            finally:
+                record.end_epoch({"epoch": len(self.rows) + 1})  # what a stop left of an epoch, if anything
 
     def _after_step(self, at: Progress) -> bool:
-        self.steps = at.steps
+        if at.step <= self.step:  # back at a checkpoint after a failure
+            self.losses = [point for point in self.losses if point[0] < at.step]
+        self.step, self.steps = at.step, at.steps
         if at.step % self._stride == 0:
             self.losses.append((at.step, float(at.loss)))
         if len(self.losses) > POINTS:
@@ -156,6 +170,8 @@ class LiveRun:
             self._tell()
             self._go.wait()
             self.state = "running"
+            if not self._halt.is_set():
+                self._tell()
         if time.monotonic() - self._told > self.interval_s:
             self._tell()
         return self._halt.is_set()
@@ -179,3 +195,13 @@ class LiveRun:
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while self._alive() and (end is None or time.monotonic() < end):
             self._done.wait(0.05)
+
+
+def _longest(rows: Iterable[dict], *keys: str) -> list[dict]:
+    """One row for each combination of the keys: that of most images."""
+    found: dict[tuple, dict] = {}
+    for row in rows:
+        known = found.setdefault(tuple(row[key] for key in keys), row)
+        if row["images"] > known["images"]:
+            found[tuple(row[key] for key in keys)] = row
+    return list(found.values())

@@ -237,11 +237,11 @@ def test_a_live_card_shows_what_there_is_so_far(histogram):
     assert lines == [([1], [50.0]), ([1, 2], [40.0, 30.0])] and error.get_ylabel() == "top-1 error (%)"
     counts, edges, _ = norms.patches[0].get_data()
     assert counts.tolist() == [0, 5, 2, 0] and edges.tolist() == pytest.approx([-1, 0, 1, 2, 3])
-    assert norms.get_xlim() == pytest.approx((0, 2)) and "layer1, epoch 3 (7 more are 0)" in norms.get_title()
+    assert norms.get_xlim() == pytest.approx((0, 2)) and "layer1, epoch 3\n(7 more are 0)" in norms.get_title()
 
 
 def test_a_live_card_before_anything_happened_and_after_very_much():
-    assert all(wait in words(live_card([], [])) for wait in ("first step", "first epoch", "not recorded"))
+    assert all(wait in words(live_card([], [])) for wait in ("first step", "first epoch", "nothing recorded"))
     assert "no finite loss" in words(live_card([], [float("nan")]))
     losses = np.arange(100_000.0)
     (line, *_), *_ = (ax.lines for ax in live_card([], losses).axes)

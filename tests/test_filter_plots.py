@@ -410,6 +410,9 @@ def test_shares_over_epochs_are_means_over_the_runs_per_block():
     ground, shape = axes[1].lines
     assert list(ground.get_xdata()) == [1, 2] and list(ground.get_ydata()) == pytest.approx([11, 21])
     assert list(shape.get_ydata()) == pytest.approx([30] * 3)
+    assert all(ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= 30 for ax in axes)
+    rows[-1]["shape_share"] = 0.9  # in the last panel alone
+    assert all(ax.get_ylim()[1] >= 60 for ax in plots.shares_over_epochs(rows))
     with pytest.raises(ValueError, match="no rows"):
         plots.shares_over_epochs([])
 

@@ -69,6 +69,43 @@ def test_stopped_and_started_again_and_again_it_is_the_same_run(digits, plain):
     assert sorted({row["epoch"] for row in run.filters()}) == [1, 2, 3]
 
 
+def test_a_start_that_comes_while_it_stops_is_not_lost(digits, plain):
+    run, states = live(digits), []
+
+    def impatient(run):
+        states.append(run.state)
+        if run.state == "stopped":
+            run.start()
+
+    run.on_change, run.interval_s = impatient, 60.0
+    run.start()
+    until(lambda: run.losses)
+    run.stop()
+    assert run.wait().finished and states == ["running", "stopped", "running", "finished"]
+    assert digest(run.model) == plain and run.step == 15
+
+
+def test_every_epoch_of_a_stopped_run_is_told_once_and_by_its_number(digits):
+    run = live(digits, every=1, interval_s=0.0)
+    for step in (6, 9, 11):  # the second start ends before an epoch does
+        run.on_change = lambda run, step=step: run.step >= step and run.stop()
+        run.start().wait()
+    assert run.state == "stopped" and run.step == 11 and len(run.rows) == 2
+    keys = [(row["epoch"], row["block"], row["filter"]) for row in run.filters()]
+    assert len(set(keys)) == len(keys)
+    for rows in (run.filters(), run.histograms()):  # of the second epoch steps 7 to 9, not 6 or 10
+        assert {row["epoch"]: row["images"] for row in rows} == {1: 50, 2: 30, 3: 10}
+
+
+def test_a_stop_during_a_validation_is_heard_and_the_run_goes_on(digits, plain):
+    run = live(digits)
+    hook = run.model.register_forward_pre_hook(lambda model, _: None if model.training else run.stop())
+    result = run.start().wait()
+    assert run.state == "stopped" and run.step == 5 and result.rows == run.rows == []
+    hook.remove()
+    assert run.start().wait().finished and digest(run.model) == plain and len(run.rows) == 3
+
+
 def test_paused_it_stands_still_and_goes_on(digits, plain):
     run = live(digits).start()
     run.pause()

@@ -85,10 +85,12 @@ def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = 
             points = [(row["epoch"], 100 * row[f"{share}_share"]) for row in rows
                       if row["block"] == block and row[f"{share}_share"] is not None]
             draw_seeds(ax, points, label=share, color=colour, linestyle=line)
-        ax.set(title=block, xlabel="epoch", ylim=(0, None),
-               ylabel="variance of the response (%)" if ax is axes[0] else "")
+        ax.set(title=block, xlabel="epoch", ylabel="variance of the response (%)" if ax is axes[0] else "")
         ax.xaxis.get_major_locator().set_params(integer=True)
         _plain(ax)
+    top = max(ax.get_ylim()[1] for ax in axes)
+    for ax in axes:  # only now: a limit set early would hold for all panels, whatever is drawn later
+        ax.set_ylim(0, top)
     axes[0].legend(frameon=False)
     return axes
 

@@ -77,7 +77,7 @@ function play(spec, target, waiting) {
   const face = () => {
     button.textContent = timer === null ? "▶ Play" : "❚❚ Pause";
     button.setAttribute("aria-label", `${timer === null ? "Play" : "Pause"}: ${spec.label}`);
-    button.setAttribute("aria-pressed", String(timer !== null));
+    button.dataset.playing = String(timer !== null); // its name says what a press does; "pressed" would say it twice
   };
   const stop = () => { clearInterval(timer); timer = null; face(); };
   const tick = () => {
@@ -142,7 +142,14 @@ function render({ model, el }) {
   }
   const values = () => Object.entries(model.get("values")).forEach(([name, value]) => parts.get(name)?.show(value));
   const disabled = () => parts.forEach((part) => part.disable(new Set(model.get("disabled"))));
-  const description = () => { status.textContent = model.get("description"); };
+  const description = () => {
+    const text = model.get("description");
+    status.setAttribute("aria-live", el.querySelector('[data-playing="true"]') ? "off" : "polite"); // no word per frame
+    status.textContent = text;
+    setTimeout(() => { // the picture beside these controls: ipywidgets gives it no alternative text
+      el.closest(".widget-vbox")?.querySelectorAll("img").forEach((image) => { image.alt = text; });
+    });
+  };
   const error = () => {
     const stays = model.get("description") ? "\nThe picture is the last one that could be drawn." : "";
     alarm.textContent = model.get("error") + stays;

@@ -1,7 +1,11 @@
 """The explorers, each one line over a plain function of `catchup.explore`, and the panel of a live run."""
 
+from collections.abc import Sequence
+from functools import lru_cache
+from traceback import format_exception
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor
 
 from ..explore import activation_card, filter_card, live_card, playground
@@ -56,9 +60,10 @@ def activation_explorer(store: "Observations", *, block: str | None = None, imag
     def card(block: str, image: int, epoch: int, scale: str):
         now = store.epochs[epoch]
         norms = store.at(now, block).norms[image]
-        top = norms.topk(min(10, len(norms))).values.sum() / norms.sum().clamp_min(1e-12)
+        few = min(10, len(norms))
+        top = norms.topk(few).values.sum() / norms.sum().clamp_min(1e-12)
         return activation_card(store, block, now, image, scale), (
-            f"{block} at epoch {now}, image {image}: the ten strongest of {len(norms)} filters hold "
+            f"{block} at epoch {now}, image {image}: the {few} strongest of {len(norms)} filters hold "
             f"{100 * top:.0f} % of the norm.")
 
     return explore(card, dpi=DPI, block=Choice("block", store.blocks, block or store.blocks[-1]),
@@ -76,7 +81,7 @@ def lam_playground(image: Tensor | None = None, partner: Tensor | None = None, *
         alpha: where to start, one of 0.1, 0.2, 0.5, 1, 2, 5, 10, 20.
         lam: where to start, in [0, 1].
     Raises:
-        ValueError: if they are not so.
+        ValueError: if `alpha` or `lam` is not so. Images that do not fit are told in the error line.
     """
     def card(alpha: float, lam: float, channels: int):
         kept = int(lam * channels)
@@ -98,23 +103,36 @@ def live_panel(run: "LiveRun", block: str | None = None) -> Explorer:
         run: a `catchup.live.LiveRun`, started or not.
         block: whose norms are shown; None takes the last one watched.
     """
+    @lru_cache(1)  # there is a new one after each epoch; a picture comes more often
+    def newest(_epochs: int):
+        return next((row for row in reversed(run.histograms()) if block in (None, row["block"])), None)
+
     def card(**_presses):
-        histograms = [row for row in run.histograms() if block in (None, row["block"])]
-        at = run.losses[-1][0] if run.losses else 0
-        said = f"{STATES[run.state]} Step {at} of {run.steps or '?'}, {len(run.rows)} of {run.settings.epochs} epochs."
+        said = (f"{STATES[run.state]} Step {run.step} of {run.steps or '?'}, "
+                f"{len(run.rows)} of {run.settings.epochs} epochs.")
         if run.rows and run.rows[-1]["val_error_percent"] is not None:
             said += f" Validation error {run.rows[-1]['val_error_percent']:.1f} %."
-        return live_card(run.rows, [loss for _, loss in run.losses], histograms[-1] if histograms else None), said
+        return live_card(run.rows, _of_every_step(run.losses), newest(len(run.rows))), said
 
     act = {"start": run.start, "pause": run.pause, "stop": run.stop}
     panel = explore(card, dpi=DPI, run=Buttons("training", tuple(ACTIONS), on_press=lambda name: act[name]()))
+    panel.controls.on_change(lambda: None)  # a press draws nothing, so it cannot wipe out the error of a failed run
 
     def changed(run: "LiveRun") -> None:
+        if panel.comm is None:
+            return  # closed
         panel.disable(*(f"run/{name}" for name, states in ACTIONS.items() if run.state not in states))
         panel.redraw()
         if run.state == "failed":
+            panel.controls.traceback = "".join(format_exception(run.error))
             panel.controls.error = f"{type(run.error).__name__}: {run.error}"
 
     changed(run)
     run.on_change = changed
     return panel
+
+
+def _of_every_step(losses: Sequence[tuple[int, float]]) -> np.ndarray:
+    """One loss per step, of [(step, loss)] that may be thinned out: each stands for the steps since the one before."""
+    steps, values = np.array(losses, dtype=float).reshape(-1, 2).T
+    return np.repeat(values, np.diff(steps, prepend=0).astype(int))

@@ -55,3 +55,49 @@ note_inspector()
 inspector.to_html("inspector.html")
 inspector
 '''
+PANELS = '''
+import json, time
+from pathlib import Path
+import torch
+from catchup import Settings
+from catchup.explore import observe
+from catchup.live import LiveRun
+from catchup.mixers import make
+from catchup.training import dataset_of, model_of
+from catchup.widgets import activation_explorer, filter_browser, lam_playground, live_panel
+
+settings = Settings(subset=5, width=4, epochs=2000, batch_size=10, lr=0.01)  # minutes, so that only Stop can end it
+digits = dataset_of(settings)
+run = LiveRun(model_of(settings, digits), make("catchup", seed=0), digits, settings, interval_s=0.2)
+panel = live_panel(run)
+panel.add_class("the-run")
+told = run.on_change
+
+def note_run(run):
+    told(run)
+    Path("run.json").write_text(json.dumps({"state": run.state, "step": run.step, "at": time.time()}))
+
+run.on_change = note_run
+note_run(run)
+panel
+'''
+WAITING = '''
+result = await run.finished()
+print("after the wait:", run.state, result is not None)
+'''
+EXPLORERS = '''
+models = {epoch: model_of(Settings(width=4, seed=epoch), digits) for epoch in (0, 1, 2, 4)}
+images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+store = observe(models, images, ["stem", "layer1", "layer4"])
+shown = {"browser": filter_browser(store), "explorer": activation_explorer(store), "playground": lam_playground()}
+
+def note_values(_=None):
+    values = {name: {**one.values, "said": one.description, "error": one.error} for name, one in shown.items()}
+    Path("panels.json").write_text(json.dumps(values))
+
+for name, one in shown.items():
+    one.add_class(f"the-{name}")
+    one.controls.observe(note_values, ["drawn", "description"])
+note_values()
+display(*shown.values())
+'''
