@@ -182,7 +182,7 @@ class LiveRun:
             return
         try:
             self.on_change(self)
-        except Exception as error:  # a picture that cannot be drawn must not cost the run
+        except BaseException as error:  # a picture that cannot be drawn must not cost the run, nor its waiters
             self.error = error
 
     # -- waiting -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from catchup import background
 from catchup.tables import as_markdown, comparison
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,14 @@ def test_the_code_runs_and_prints_what_is_shown(code, output):
 def test_every_path_the_readme_names_exists():
     for name in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("rho", [0.8, 0.95])
+def test_the_table_of_the_causal_test_is_the_recorded_one(rho):
+    rows = [row for row in background.read(ROOT / "data" / "results" / "shapes-long.jsonl") if row["rho"] == rho]
+    columns = {"train_accuracy": "own training images", "broken_accuracy": "background drawn at random",
+               "cue_followed": "misled by a reversed background"}
+    assert f"ρ = {rho}:\n\n{as_markdown(comparison(rows, columns))}" in README
 
 
 def test_the_demos_table_is_the_recorded_one():
