@@ -60,7 +60,7 @@ def run(out: Path, *, methods: Sequence[str] = METHODS, rhos: Sequence[float] = 
         methods: names from `MIXERS`. rhos: each in [0, 1]. seeds: each ≥ 0. None of them empty.
         cue: which attribute of the background agrees with the class, "texture" or "colour".
         settings: of every run; data, method and seed are filled in.
-        follow_filters: also follow the filters of the runs (a fifth more time): `catchup.story.summarised` of each is
+        follow_filters: also follow the filters of the runs: `catchup.story.summarised` of each is
             in its row as "story". The weights come out the same. Rows that are there already are left as they are.
         on_row: called with each new row.
         progress: a bar on standard error.

@@ -4,7 +4,6 @@ Plain functions, each the whole of what an explorer shows. The figures are made 
 any thread. What needs a model was computed once, by `observe`.
 """
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -24,18 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Observations", "activation_card", "filter_card", "live_card", "observe", "playground", "png"]
+__all__ = ["Observations", "activation_card", "filter_card", "live_card", "observe", "playground"]
 
 TILE, PICTURES = 32, 6  # pixels of a tile of the filter card, and how many images it shows
 POINTS = 400            # of a loss curve: what a panel can show
 KEPT = "pairs that kept its map (%)"
-
-
-def png(figure: "Figure", dpi: int = 96) -> bytes:
-    """The figure as a PNG, compressed lightly: speed counts here."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": 1})
-    return buffer.getvalue()
 
 
 def filter_card(store: Observations, block: str, filter: int, scale: str = "common") -> "Figure":

@@ -270,6 +270,7 @@ class _Packer:
         self.parts, self.entries, self.size = [], {}, 0
 
     def add(self, name: str, array: np.ndarray) -> None:
+        """Appends an array under a name, little-endian, at a multiple of four bytes."""
         kind = {"uint8": "u1", "uint16": "u2", "float32": "f4"}[array.dtype.name]
         data = np.ascontiguousarray(array, dtype=f"<{kind}").tobytes()
         self.entries[name] = {"kind": kind, "shape": list(array.shape), "at": self.size}

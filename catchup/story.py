@@ -20,7 +20,7 @@ from .mixers import Mixer
 from .recorder import recording
 from .selectivity import filter_selectivity
 from .settings import Settings
-from .strength import rank_correlation
+from .strength import rank_correlation, weak_and_strong
 from .training import Result, fit
 
 SHARES = ("shape_share", "background_share", "both_share", "rest_share")
@@ -116,12 +116,14 @@ def weak_gradient(story: Mapping[str, Sequence[dict]], block: str) -> list[dict]
 
     Returns:
         One row per epoch: epoch, clean_train_accuracy in percent, weak_gradient and strong_gradient, the mean map
-        gradient (see `Record.rows`) of the half of the filters with the smaller and with the larger norm in that epoch.
-        Epochs without a recorded step (`every` larger than an epoch) are left out.
+        gradient of the weaker and the stronger half of the filters in that epoch (see
+        `catchup.strength.weak_and_strong`). Epochs without a recorded step (`every` larger than an epoch) have no row.
     """
-    return [{"epoch": row["epoch"], "clean_train_accuracy": row["clean_train_accuracy"],
-             **_halves(_of_epoch(story["filters"], block, row["epoch"]))} for row in story["epochs"]
-            if any((one["block"], one["epoch"]) == (block, row["epoch"]) and "norm" in one for one in story["filters"])]
+    accuracy = {row["epoch"]: row["clean_train_accuracy"] for row in story["epochs"]}
+    recorded = [row for row in story["filters"] if "norm" in row]
+    return [{"epoch": row["epoch"], "clean_train_accuracy": accuracy[row["epoch"]],
+             "weak_gradient": row["weak_map_gradient"], "strong_gradient": row["strong_map_gradient"]}
+            for row in weak_and_strong(recorded, block, share=0.5)]
 
 
 def _place(row: dict) -> tuple:
@@ -147,13 +149,6 @@ def _of_epoch(filters: Sequence[dict], block: str, epoch: int) -> dict[int, dict
         raise ValueError(f"there are no filters of block {block!r} in epoch {epoch}; there are blocks {known[0]} and "
                          f"epochs {known[1]}")
     return rows
-
-
-def _halves(filters: dict[int, dict]) -> dict[str, float]:
-    ranked = [row["map_gradient"] for row in sorted(filters.values(), key=lambda row: row["norm"])]
-    half = len(ranked) // 2
-    return {"weak_gradient": sum(ranked[:half]) / max(half, 1),
-            "strong_gradient": sum(ranked[half:]) / (len(ranked) - half)}
 
 
 def _mean(values: Sequence[float]) -> float | None:

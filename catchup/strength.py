@@ -31,9 +31,7 @@ def weak_and_strong(rows: Sequence[Mapping], block: str, share: float = 0.25,
     """
     if not 0 < share <= 0.5:
         raise ValueError(f"share must lie in (0, 0.5], got {share}")
-    epochs = by_epoch(rows, block)
-    if ranked_at is not None and ranked_at not in epochs:
-        raise ValueError(f"there is no epoch {ranked_at!r} of block {block!r}; there are {', '.join(map(str, epochs))}")
+    epochs = by_epoch(rows, block, *(() if ranked_at is None else (ranked_at,)))
     found = []
     for epoch, filters in epochs.items():
         ranking = {row["filter"]: row["norm"] for row in epochs[epoch if ranked_at is None else ranked_at]}
@@ -56,10 +54,7 @@ def order_kept(rows: Sequence[Mapping], block: str, early: int, late: int) -> fl
     Raises:
         ValueError: if there are no rows of that block or of one of the epochs.
     """
-    epochs = by_epoch(rows, block)
-    for epoch in (early, late):
-        if epoch not in epochs:
-            raise ValueError(f"there is no epoch {epoch!r} of block {block!r}; there are {', '.join(map(str, epochs))}")
+    epochs = by_epoch(rows, block, early, late)
     norms = [[row["norm"] for row in sorted(epochs[epoch], key=lambda row: row["filter"])] for epoch in (early, late)]
     return rank_correlation(*(torch.tensor(side, dtype=torch.float64) for side in norms))
 
@@ -80,11 +75,14 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return float((a @ b) / (a.norm() * b.norm()))
 
 
-def by_epoch(rows: Sequence[Mapping], block: str) -> dict[int, list[Mapping]]:
-    """{epoch: rows of the block}, ascending. ValueError, naming the blocks there are, if there is none."""
+def by_epoch(rows: Sequence[Mapping], block: str, *needed: int) -> dict[int, list[Mapping]]:
+    """{epoch: rows of the block}, ascending. ValueError, naming what there is, without the block or a needed epoch."""
     epochs: dict[int, list[Mapping]] = {}
     for row in sorted((row for row in rows if row["block"] == block), key=lambda row: row["epoch"]):
         epochs.setdefault(row["epoch"], []).append(row)
     if not epochs:
         raise ValueError(f"there are no rows of block {block!r}; there are {sorted({row['block'] for row in rows})}")
+    for epoch in needed:
+        if epoch not in epochs:
+            raise ValueError(f"there is no epoch {epoch!r} of block {block!r}; there are {', '.join(map(str, epochs))}")
     return epochs

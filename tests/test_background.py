@@ -247,9 +247,9 @@ def test_growth_is_over_the_untrained_response_and_compared_with_the_last_shares
 
 
 def test_weak_and_strong_halves_by_norm():
-    rows = filters(1, [0] * 5, norm=[5, 1, 4, 2, 3], map_gradient=[50, 10, 40, 20, 30])
+    rows = filters(1, [0] * 4, norm=[5, 1, 4, 2], map_gradient=[50, 10, 40, 20], weight_gradient=[0] * 4)
     assert weak_gradient({"filters": rows, "epochs": [{"epoch": 1, "clean_train_accuracy": 70.0}]}, "layer1") == [
-        {"epoch": 1, "clean_train_accuracy": 70.0, "weak_gradient": 15.0, "strong_gradient": 40.0}]
+        {"epoch": 1, "clean_train_accuracy": 70.0, "weak_gradient": 15.0, "strong_gradient": 45.0}]
 
 
 def test_the_untrained_network_is_measured_with_statistics_of_its_own(told):

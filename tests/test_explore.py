@@ -13,8 +13,9 @@ from PIL import Image
 from torch import nn
 
 from catchup import count_hooks, explore, filter_influence, find_blocks
-from catchup.explore import activation_card, filter_card, live_card, observe, playground, png
+from catchup.explore import activation_card, filter_card, live_card, observe, playground
 from catchup.playground import near_plain
+from catchup.widgets.controls import as_png
 from conftest import TinyNet
 
 BRIGHTEST = np.array(colormaps["cividis"](1.0, bytes=True)[:3])
@@ -257,9 +258,9 @@ def cards(store, histogram):
 
 def test_cards_are_the_same_in_four_threads_and_touch_no_pyplot(store, histogram):
     draw = cards(store, histogram)
-    alone = [png(one()) for one in draw]
+    alone = [as_png(one()) for one in draw]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda one: png(one()), draw * 2))
+        together = list(pool.map(lambda one: as_png(one()), draw * 2))
     for a, b in zip(alone * 2, together):
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(a))), np.asarray(Image.open(io.BytesIO(b))))
     assert not pyplot.get_fignums()
@@ -269,7 +270,7 @@ def test_cards_have_few_artists_and_no_text_is_cut_off_or_covered(store, histogr
     """Time itself is no test on a shared machine: what costs it is."""
     for draw in cards(store, histogram):
         figure = draw()
-        png(figure)
+        as_png(figure)
         assert len(figure.axes) <= 4 and all(not ax.axison for ax in figure.axes), "ticks cost most"
         texts = [text for ax in figure.axes for text in (ax.title, *ax.texts) if text.get_text()] + figure.texts
         assert len(texts) <= 45

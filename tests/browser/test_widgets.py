@@ -43,6 +43,7 @@ def inspected(lab):
 
 
 def until(condition, seconds=10):
+    """Waits for `condition`; fails if it does not come true in time."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come true in time"
@@ -110,7 +111,7 @@ def page_picture(page):
     }""")
 
 
-def test_a_key_press_gives_a_new_picture_within_150_ms(page, kernel, record_property):
+def test_a_key_press_gives_a_new_picture_soon(page, kernel, record_property):
     put(page, 3)
     settled(page, kernel, 3)
     slider(page).focus()
@@ -156,15 +157,17 @@ def test_an_error_is_shown_within_a_second_and_the_picture_stays(page, kernel):
 def test_every_button_press_arrives(page, kernel):
     for _ in range(20):
         page.get_by_role("button", name="Draw again").click(no_wait_after=True)
-    until(lambda: kernel().get("more") == {"Draw again": 20, "Stop": 0})
     says(page, ".catchup-controls", "again 20 times")
+    until(lambda: "more" in kernel())
+    assert kernel()["more"] == {"Draw again": 20, "Stop": 0}
 
 
 def test_a_choice_by_keyboard(page, kernel):
     before = page_picture(page)
     page.locator("select[name=colour]").focus()
     page.keyboard.press("ArrowDown")
-    until(lambda: kernel().get("colour") == "#E69F00" and page_picture(page) != before)
+    until(lambda: page_picture(page) != before)
+    assert kernel()["colour"] == "#E69F00"
 
 
 def test_the_picture_has_the_description_as_its_alternative_text(page, kernel):
@@ -365,7 +368,7 @@ def enabled(page):
     return page.locator(".the-run button:enabled").all_inner_texts()
 
 
-def test_the_live_panel_follows_the_run_and_stop_ends_it_within_a_second(panels, trained, record_property):
+def test_the_live_panel_follows_the_run_and_stop_ends_it_soon(panels, trained, record_property):
     assert enabled(panels) == ["start"]
     panels.evaluate("""() => {
         window.pictures = 0;
@@ -446,7 +449,8 @@ def test_a_hundred_presses_on_the_playgrounds_lambda(panels, held):
     for _ in range(100):
         panels.keyboard.press("ArrowRight")
     says(panels, ".the-playground", "λ 1.00: 64 of 64")
-    until(lambda: held().get("playground", {}).get("lam") == 1)
+    until(lambda: "playground" in held())
+    assert held()["playground"]["lam"] == 1
 
 
 def test_play_goes_through_the_epochs(panels, held):
