@@ -19,7 +19,7 @@ class Target:
     """The labels of a batch of B images, as weighted parts.
 
     Args:
-        labels: one tensor per part, all of one form: (B,) int64 class numbers, or (B, N) floating class shares.
+        labels: one tensor per part: (B,) int64 class numbers, or (B, N) floating class shares.
         weights: one weight per part: a number, or a (B,) floating tensor. They need not sum to one.
     """
 
@@ -27,15 +27,43 @@ class Target:
     weights: tuple[float | Tensor, ...]
 
     @classmethod
-    def pair(cls, labels: Tensor, partner: Tensor, share: float | Tensor) -> "Target":
+    def pair(cls, labels: Tensor, partner: Tensor, share: float | Tensor,
+             other: float | Tensor | None = None) -> "Target":
         """`share` of each image's own label, the rest of its partner's (the paper's Eq. 3).
 
         Args:
             labels: (B,) int64 or (B, N) floating.
             partner: (B,) int64 on the labels' device, whom each image is mixed with.
             share: weight of the own label in [0, 1], a number or (B,).
+            other: weight of the partner's label where it is not 1 − share (SnapMix), likewise.
         """
-        return cls((labels, labels[partner]), (share, 1 - share))
+        return cls((labels, labels[partner]), (share, 1 - share if other is None else other))
+
+    @classmethod
+    def several(cls, labels: Tensor, partners: Tensor, weights: Tensor) -> "Target":
+        """Any number of partners per image (Co-Mixup).
+
+        Args:
+            labels: (B,) int64 or (B, N) floating.
+            partners: (B, m) int64 on the labels' device, the images that went into each mixed one.
+            weights: (B, m) floating, ≥ 0, their weights; 0 where an image has fewer than m.
+        """
+        return cls(tuple(labels[column] for column in partners.T), tuple(weights.T))
+
+    def smoothed(self, epsilon: float, num_classes: int) -> "Target":
+        """Label smoothing: each part gives up `epsilon` of its weight to the uniform distribution over the classes.
+
+        Source: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
+
+        Args:
+            epsilon: in [0, 1]. num_classes: N.
+        """
+        if not 0 <= epsilon <= 1:
+            raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}")
+        batch, device = len(self.labels[0]), self.labels[0].device
+        uniform = torch.full((batch, num_classes), 1 / num_classes, device=device)
+        return Target((*self.labels, uniform),
+                      (*((1 - epsilon) * weight for weight in self.weights), epsilon * sum(self.weights)))
 
     def soft(self, num_classes: int) -> Tensor:
         """The target as a matrix, (B, num_classes) float32; row sums are the sums of the weights."""

@@ -6,9 +6,9 @@ A new method is a subclass with `mix` (and, where it differs, `draw`, `target` o
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..choices import pick
 from ..hooks import edited
+from ..regularisers import Regulariser, parsed
 from ..target import CRITERIA, Target
 from .checks import check_batch, check_draw, check_logits, check_maps, check_positive
 from .draw import Draw, Mixed, Step
@@ -28,6 +29,9 @@ class _Memory:
     """What changes while a mixer is used; its settings never do."""
 
     rng: np.random.Generator
+    regularisers: tuple[Regulariser, ...] = ()
+    state: dict[str, Any] = field(default_factory=dict)
+    modules: dict[str, nn.Module] = field(default_factory=dict)
     last: Step | None = None
     watchers: list[Watcher] = field(default_factory=list)
 
@@ -39,15 +43,18 @@ class Mixer(ABC):
     Args:
         prob: probability that a step mixes at all, in [0, 1]; otherwise it is a plain step.
         criterion: "ce" (cross-entropy), "bce_softmax" (see `Target.bce_softmax`) or a function of (logits, target).
+        regularisers: what composes with the method, by name: "cutout", "dropblock:block=5" (see `catchup methods`).
         seed: of the generator; None takes `torch.initial_seed()`, so `torch.manual_seed` governs it.
     """
 
     prob: float = 1.0
     criterion: str | Callable[[Tensor, Target], Tensor] = "ce"
+    regularisers: tuple[str, ...] = ()
     seed: int | None = None
 
     title: ClassVar[str]  # its name in figures and text
     about: ClassVar[str]  # one line for `catchup methods`: where it mixes and the paper it is from
+    passes: ClassVar[tuple[int, int]] = (1, 1)  # forward and backward passes of the model in one mixed step
 
     def __post_init__(self):
         if not 0 <= self.prob <= 1:
@@ -55,7 +62,8 @@ class Mixer(ABC):
         if not callable(self.criterion):
             pick("criterion", self.criterion, CRITERIA)
         seed = torch.initial_seed() if self.seed is None else self.seed
-        object.__setattr__(self, "_memory", _Memory(np.random.default_rng(seed % 2**64)))
+        memory = _Memory(np.random.default_rng(seed % 2**64), parsed(self.regularisers))
+        object.__setattr__(self, "_memory", memory)
 
     # -- the method: `mix` has to be written, the rest may be overridden -------------------------------------------
 
@@ -85,21 +93,37 @@ class Mixer(ABC):
         return Draw(layer if mixes else None, torch.from_numpy(pairs.permutation(batch)), lam, seed)
 
     def plan(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw) -> Draw:
-        """The draw completed by what has to be looked up first: a saliency pass, other partners. Default: as drawn."""
+        """The draw completed by what has to be looked up first: a saliency pass, other partners. Default: as drawn.
+
+        Called for steps that mix, before the forward pass; pass the bare model (`unwrap`) images of its own.
+        """
         return draw
 
     def target(self, labels: Tensor, draw: Draw, mixed: Mixed) -> Target:
         """The labels of the mixed batch."""
-        return Target.pair(labels, draw.partner.to(labels.device, non_blocking=True), mixed.share)
+        return Target.pair(labels, draw.partner.to(labels.device, non_blocking=True), mixed.share, mixed.other)
+
+    def auxiliary_loss(self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, mixed: Mixed,
+                       logits: Tensor) -> Tensor | None:
+        """A term to add to the mixed loss, 0-dim; None where there is none. `logits` (B, N) carry their graph."""
+        return None
 
     # -- the life of a run: training calls these for every method --------------------------------------------------
 
     def check(self, model: nn.Module) -> None:
         """Raises ValueError if the method cannot train this model: no blocks found, no such block or layer."""
         self.layer_set(len(self.block_names(model)))
+        for regulariser in self._memory.regularisers:
+            regulariser.check(model)
 
     def begin_run(self, model: nn.Module, num_classes: int) -> list[dict]:
-        """Called once before training; returns extra optimiser groups (a method with parameters of its own)."""
+        """Called once before training, the model on its device; forgets what an earlier run left.
+
+        Returns:
+            Extra optimiser groups of a method with parameters of its own: `params`, and where they differ from the
+            run's `lr`, `weight_decay` and `min_lr` (the floor of a cosine schedule). Empty for most methods.
+        """
+        self.state.clear()
         return []
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
@@ -110,10 +134,19 @@ class Mixer(ABC):
 
     def state_dict(self) -> dict:
         """All that has to be stored for the next step to be the same."""
-        return {"rng": self.rng.bit_generator.state}
+        return {"rng": self.rng.bit_generator.state, "state": dict(self.state),
+                "modules": {name: module.state_dict() for name, module in self.modules.items()}}
 
     def load_state_dict(self, state: Mapping) -> None:
-        """Takes up a stored state."""
+        """Takes up a stored state; ValueError if it is of a method with modules that `begin_run` has not made yet."""
+        modules = state.get("modules", {})
+        if set(modules) != set(self.modules):
+            raise ValueError(f"the stored state has the modules {sorted(modules)}, the method {sorted(self.modules)}: "
+                             "call begin_run(model, num_classes) first, on a method of the same settings")
+        for name, values in modules.items():
+            self.modules[name].load_state_dict(values)
+        self.state.clear()
+        self.state.update(state.get("state", {}))
         self.rng.bit_generator.state = state["rng"]
 
     # -- written once ----------------------------------------------------------------------------------------------
@@ -122,6 +155,16 @@ class Mixer(ABC):
     def rng(self) -> np.random.Generator:
         """The generator all draws come from."""
         return self._memory.rng
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the method remembers between steps (a history), tensors and numbers; stored with the run."""
+        return self._memory.state
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The method's own networks (AutoMix's Mix Block), made by `begin_run`; stored with the run."""
+        return self._memory.modules
 
     @property
     def last(self) -> Step | None:
@@ -155,13 +198,40 @@ class Mixer(ABC):
         labels = check_batch(images, labels)
         blocks = self.block_names(model)
         draw = self.draw(len(images), len(blocks), self.rng) if draw is None else check_draw(draw, images, blocks)
-        draw = self.plan(model, images, labels, draw)
+        with self._regularised(model, draw.seed):
+            loss = self._mixed_loss(model, self._seen(images, draw.seed), labels, draw, blocks)
+            for regulariser in self._memory.regularisers:
+                extra = regulariser.extra_loss(model, images, draw.seed)
+                loss = loss if extra is None else loss + extra
+        return loss
+
+    def _mixed_loss(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw, blocks) -> Tensor:
+        draw = draw if draw.layer is None else self.plan(model, images, labels, draw)
         block = blocks[draw.layer - 1] if draw.layer else None
         logits, mixed = self._forward(model, images, draw, block)
         check_logits(logits, labels)
         target = Target((labels,), (1.0,)) if draw.layer is None else self.target(labels, draw, mixed)
-        self._memory.last = Step(draw, block, mixed.share, mixed.keep, target, logits.detach())
-        return target.loss(logits, self.criterion)
+        for regulariser in self._memory.regularisers:
+            target = regulariser.target(target, logits.shape[1])
+        step = Step(draw, block, mixed.share, mixed.keep, target, logits.detach())
+        self._memory.last = step
+        loss = target.loss(logits, self.criterion)
+        extra = self.auxiliary_loss(model, images, labels, step, mixed, logits)
+        return loss if extra is None else loss + extra
+
+    @contextmanager
+    def _regularised(self, model: nn.Module, seed: int) -> Iterator[None]:
+        """Inside the block every regulariser acts in the model."""
+        with ExitStack() as stack:
+            for regulariser in self._memory.regularisers:
+                stack.enter_context(regulariser.around(model, seed))
+            yield
+
+    def _seen(self, images: Tensor, seed: int) -> Tensor:
+        """The images as the regularisers leave them."""
+        for regulariser in self._memory.regularisers:
+            images = regulariser.images(images, seed)
+        return images
 
     def _forward(self, model: nn.Module, images: Tensor, draw: Draw, block: str | None) -> tuple[Tensor, Mixed]:
         if draw.layer is None:

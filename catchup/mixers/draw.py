@@ -45,6 +45,7 @@ class Mixed(NamedTuple):
 
     maps: the mixed maps, shape, dtype and memory format of the input.
     share: the weight of the image's own label in [0, 1], a number or (B,).
+    other: the weight of the partner's label, likewise; None is 1 − share (only SnapMix weighs the two apart).
     keep: bool, True where the image's own values stayed, broadcastable to the maps: (B, C, 1, 1) for a choice of
         channels, (1, 1, H, W) for a region; None where values are blended.
     """
@@ -52,6 +53,7 @@ class Mixed(NamedTuple):
     maps: Tensor
     share: float | Tensor
     keep: Tensor | None = None
+    other: float | Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
