@@ -6,7 +6,7 @@ they are set on entering, removed on leaving, and a layer that was named but did
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -98,6 +98,20 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """From now on the gradients of these parameters are averaged over all processes, as DDP does for its model's.
+
+    For parameters outside the wrapped model (`Mixer.begin_run`'s): call it once, where torch.distributed is set up.
+    Every process has to run the same backward passes.
+    """
+    def average(parameter: nn.Parameter) -> None:
+        torch.distributed.all_reduce(parameter.grad)
+        parameter.grad /= torch.distributed.get_world_size()
+
+    for parameter in parameters:
+        parameter.register_post_accumulate_grad_hook(average)
 
 
 def count_hooks(model: nn.Module) -> int:

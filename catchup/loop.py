@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from . import checkpoint, models, runs
 from .data.augment import crop_and_flip, normalise, to_float
+from .hooks import average_gradients
 from .inference import PixelModel, predict, top_k_error
 from .mixers import Mixer
 from .settings import Settings
@@ -79,6 +80,8 @@ class Run:
         self.memory_format = models.memory_format(model, device)
         model = model.to(device, memory_format=self.memory_format)
         groups = mixer.begin_run(model, len(dataset.train.classes))
+        if self.accelerator.num_processes > 1:  # these parameters are not in the model that DDP wraps
+            average_gradients(parameter for group in groups for parameter in group["params"])
         optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *groups], lr=settings.lr,
                                     momentum=settings.momentum, weight_decay=settings.weight_decay,
                                     nesterov=settings.nesterov and settings.momentum > 0)
@@ -248,11 +251,16 @@ def batches(n: int, batch_size: int, seed: int, epoch: int, smallest: int = 2) -
 
 
 def schedule(optimizer: torch.optim.Optimizer, settings: Settings, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """PyTorch's scheduler of that name over `steps` optimiser steps."""
+    """PyTorch's scheduler of that name over `steps` optimiser steps; a group's own `min_lr` comes before the run's."""
     from torch.optim import lr_scheduler as kinds
 
     if settings.schedule == "cosine":
-        return kinds.CosineAnnealingLR(optimizer, T_max=steps)
+        floors = [group.get("min_lr", settings.min_lr) for group in optimizer.param_groups]
+        if len(set(floors)) == 1:
+            return kinds.CosineAnnealingLR(optimizer, T_max=steps, eta_min=floors[0])
+        ends = [floor / group["lr"] for floor, group in zip(floors, optimizer.param_groups)]
+        return kinds.LambdaLR(optimizer, [lambda step, end=end: end + (1 - end) * (1 + math.cos(math.pi * step / steps))
+                                          / 2 for end in ends])
     if settings.schedule == "step":
         return kinds.MultiStepLR(optimizer, [round(share * steps) for share in settings.milestones], gamma=0.1)
     if settings.schedule == "onecycle":

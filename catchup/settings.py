@@ -29,6 +29,7 @@ class Settings:
         epochs: Passes over the training images.
         batch_size: Images per step, over all devices; at least two, as batch norm needs.
         lr: Learning rate, the highest of the schedule.
+        min_lr: Schedule cosine: where it ends. 0 in most protocols; AutoMix's runs on CIFAR end at 0.05.
         momentum: Of SGD.
         nesterov: Nesterov's form of momentum.
         weight_decay: L2 penalty, on all parameters.
@@ -55,6 +56,7 @@ class Settings:
     epochs: int = 30
     batch_size: int = 128
     lr: float = 0.1
+    min_lr: float = 0.0
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
@@ -72,6 +74,8 @@ class Settings:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be a positive number, got {self.lr}")
+        if not 0 <= self.min_lr <= self.lr:
+            raise ValueError(f"min_lr must lie in 0 … lr = {self.lr}, got {self.min_lr}")
         if not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
             raise ValueError("weight_decay must be ≥ 0 and momentum in [0, 1), "
                              f"got {self.weight_decay} and {self.momentum}")

@@ -50,14 +50,17 @@ def cases(*properties: str) -> list[tuple[str, int]]:
     return [(name, layer) for name in holding(*properties) for layer in ROWS[name].layers]
 
 
-def begun(name: str, model=None, seed: int | None = 0, **settings):
-    """The method as training makes it: settings of the row, run begun on the model (by default a new TinyNet)."""
+def begun(name: str, model=None, seed: int | None = 0, groups: bool = False, **settings):
+    """The method as training makes it: settings of the row, run begun on the model (by default a new TinyNet).
+
+    With `groups` also the optimiser groups of its own parameters.
+    """
     mixer = make(name, seed=seed, **{**ROWS[name].settings, **settings})
     if model is None:
         torch.manual_seed(0)
         model = TinyNet()
-    mixer.begin_run(model, 5)
-    return mixer
+    own = mixer.begin_run(model, 5)
+    return (mixer, own) if groups else mixer
 
 
 def mixed(name: str, maps: torch.Tensor, draw: Draw, mixer=None):

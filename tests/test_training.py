@@ -283,6 +283,20 @@ def test_schedules_are_the_textbook_ones(name, expected):
     assert [rates[step] for step in (0, 25, 50, 100)] == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_cosine_ends_at_min_lr_and_every_group_at_its_own():
+    own = {"params": [torch.zeros(1, requires_grad=True)], "lr": 0.2, "min_lr": 0.001}
+    optimizer = torch.optim.SGD([{"params": [torch.zeros(1, requires_grad=True)]}, own], lr=0.1)
+    plan, rates = schedule(optimizer, Settings(lr=0.1, min_lr=0.05), 100), []
+    for _ in range(101):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        plan.step()
+    assert rates[0] == [0.1, 0.2] and rates[100] == pytest.approx([0.05, 0.001])
+    assert rates[50] == pytest.approx([0.075, 0.1005])
+    alone = schedule(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1), Settings(lr=0.1, min_lr=0.05), 100)
+    assert alone.eta_min == 0.05
+
+
 def test_one_cycle_rises_to_lr_and_falls_to_almost_nothing():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
     plan, rates = schedule(optimizer, Settings(schedule="onecycle"), 100), []
@@ -340,6 +354,7 @@ def test_two_processes_fill_one_folder(tmp_path):
     ({"lr": math.inf}, "lr must be a positive number, got inf"),
     ({"weight_decay": math.nan}, "weight_decay must be"),
     ({"momentum": 1.0}, "momentum in [0, 1)"),
+    ({"lr": 0.1, "min_lr": 0.2}, "min_lr must lie in 0 … lr = 0.1, got 0.2"),
     ({"schedule": "cosin"}, "Did you mean 'cosine'?"),
     ({"precision": "fp8"}, "unknown precision 'fp8'"),
     ({"schedule": "step", "milestones": (100.0,)}, "milestones are shares"),
