@@ -1,7 +1,15 @@
-"""Names chosen from a list: one place for the sentence a misspelt name gets."""
+"""Names chosen from a list, alone or with settings: one place for the sentence a misspelt one gets."""
 
-from collections.abc import Iterable
+import re
+from ast import literal_eval
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from typing import TypeVar
+
+Made = TypeVar("Made")
+
+_WORD = re.compile(r"[A-Za-z_][^\s,()\[\]{}'\"]*")  # needs no quotes: ap, layer1.0, dropblock:block=5
+_SWITCHES = {"true": True, "false": False}
 
 
 def pick(kind: str, name: str, choices: Iterable[str]) -> str:
@@ -27,3 +35,91 @@ def misfit(kind: str, name: str, choices: list[str]) -> str:
     near = get_close_matches(str(name).lower(), choices, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {name!r}.{hint} Choose one of: {', '.join(choices)}"
+
+
+def spec(text: str, kind: str = "method") -> tuple[str, dict]:
+    """What a text like "cutmix" or "cutmix:alpha=0.2,prob=0.5" names: ("cutmix", {"alpha": 0.2, "prob": 0.5}).
+
+    Values are numbers, True, False, None, quoted texts, words as they stand ("guidedmixup:saliency=ap"), and lists of
+    these in round or square brackets ("catchup:layers=[0,1],blocks=[stem,layer1]"), which become tuples. Neither the
+    name nor the settings are looked up: whatever is made of them does that.
+
+    Args:
+        text: as above. kind: what is being named, for the message.
+    Raises:
+        ValueError: if the text is not written so, or sets something twice.
+    """
+    form = f"a {kind} is written name or name:setting=value,… (a number, a word, or a list in brackets), got {text!r}"
+    name, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+    try:
+        pairs = [(_name(key), _value(value)) for key, _, value in
+                 (part.partition("=") for part in _parts(rest))] if colon else []
+        _name(name)
+    except SyntaxError:
+        raise ValueError(form) from None
+    settings = dict(pairs)
+    if len(settings) < len(pairs):
+        raise ValueError(f"a setting stands twice in {text!r}")
+    return name, settings
+
+
+def built(make: Callable[..., Made], text: str, kind: str = "method", **more) -> Made:
+    """`make(name, **settings, **more)` of what `text` names (see `spec`).
+
+    Raises:
+        ValueError: as `spec` and `make`; if the text sets something of `more`; if a value is of a type that its setting
+            cannot take (a TypeError of `make`).
+    """
+    name, settings = spec(text, kind)
+    for key in settings:
+        if key in more:
+            raise ValueError(f"{key} cannot be set in {text!r}: it is given apart")
+    try:
+        return make(name, **settings, **more)
+    except TypeError as error:
+        raise ValueError(f"a value in {text!r} does not fit its setting: {error}") from error
+
+
+def _parts(text: str) -> list[str]:
+    """The text cut at its commas, but for those in brackets or quotes; SyntaxError if one of these is left open."""
+    parts, depth, quote = [""], 0, ""
+    for sign in text:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        else:
+            depth += (sign in "([") - (sign in ")]")
+        if depth < 0:
+            raise SyntaxError(text)
+        if sign == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    if depth or quote:
+        raise SyntaxError(text)
+    return parts
+
+
+def _name(text: str) -> str:
+    """The text, if it can be the name of something or of a setting; SyntaxError if not."""
+    if not re.fullmatch(r"[A-Za-z_][\w.-]*", text.strip()):
+        raise SyntaxError(text)
+    return text.strip()
+
+
+def _value(text: str):
+    """The value written in `text`; SyntaxError if there is none."""
+    text = text.strip()
+    if text[:1] + text[-1:] in ("()", "[]"):
+        inner = text[1:-1].strip()
+        return tuple(_value(part) for part in _parts(inner.removesuffix(","))) if inner else ()
+    if text in _SWITCHES or _WORD.fullmatch(text) and text not in ("True", "False", "None"):
+        return _SWITCHES.get(text, text)
+    try:
+        value = literal_eval(text)
+    except ValueError:
+        raise SyntaxError(text) from None
+    if not isinstance(value, (bool, int, float, str, type(None))):
+        raise SyntaxError(text)
+    return value

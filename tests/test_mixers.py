@@ -37,6 +37,44 @@ ROWS = {
     "cutmix": Row(),
     "catchup": Row(layers=(0, 1, 2, 3)),
     "randomchannel": Row(layers=(1, 2, 3), waived={"relabel": "every place in the batch has its own random channels"}),
+    "snapmix": Row(waived={
+        "self": "the patch is resized from another box of the same image",
+        "between": "a resized patch brings the partner's pixels to other places",
+        "one": "the image gets a resized box of itself, and its label the doubled weight of a pair of one label",
+    }),
+    "guidedmixup": Row(settings={"pairing": "random"}, waived={  # greedy pairs: tests/test_guidedmixup.py
+        "lam_one": "λ is not used: the ratio of the saliency maps decides",
+    }),
+    "automix": Row(settings={"block": "layer1"}, waived={  # TinyNet has no third stage
+        "one": "the clean image's loss and the Mix Block's are added",
+        "stateless": "the momentum encoder takes a step with every loss, so the mask is another one later",
+        "plain": "the clean images' loss and the Mix Block's are added",
+    }),
+    "fmix": Row(),
+    "resizemix": Row(waived={
+        "self": "its own small image is pasted into each",
+        "between": "the resized partner's pixels come to other places",
+        "relabel": "every place in the batch has its own box",
+        "one": "the image gets its own small image pasted in",
+    }),
+    "saliencymix": Row(),
+    "recursivemix": Row(waived={  # with a history: tests/test_recursivemix.py
+        "self": "what is pasted in is the batch of the step before",
+        "between": "what is pasted in is the batch of the step before",
+        "relabel": "the history has places of its own, which are not relabelled",
+        "gradient": "the other image is of the step before and has no gradient",
+        "one": "the image gets the one of the step before pasted in",
+        "stateless": "the history is another one later",
+        "plain": "the consistency loss is added",
+    }),
+    "puzzlemix": Row(waived={"between": "the transport brings pixels to other places"}),
+    "manifoldmixup": Row(layers=(0, 2, 3)),
+    "moex": Row(layers=(1,), settings={"prob": 1.0}, waived={
+        "lam_one": "the moments are exchanged whole at every λ, which weights the labels only",
+        "between": "features in other moments may leave the range of both images"}),
+    "alignmixup": Row(layers=(0, 3), waived={
+        "lam_one": "at the partner's places an image's own maps stand rearranged (held for both coins in its own test)",
+        "between": "the aligned map has at each place the partner's values of other places"}),
 }
 PROPERTIES = {"mixes", "lam_one", "self", "between", "relabel", "gradient", "one", "stateless", "soft", "plain", "ddp"}
 

@@ -70,3 +70,41 @@ def test_gradients_flow_to_the_logits_only_through_the_weights():
     target.cross_entropy(logits).backward()
     expected = (LOGITS.softmax(1) * soft.sum(1, keepdim=True) - soft) / 6
     torch.testing.assert_close(logits.grad, expected)
+
+
+def test_several_partners_weigh_as_they_are_written():
+    labels = torch.tensor([0, 2, 1])
+    partners, weights = torch.tensor([[0, 1, 2], [1, 0, 0], [2, 1, 0]]), torch.tensor([[0.5, 0.3, 0.2],
+                                                                                     [1.0, 0.0, 0.0],
+                                                                                     [0.25, 0.25, 0.5]])
+    by_hand = torch.zeros(3, 4)
+    for image in range(3):
+        for place in range(3):
+            by_hand[image, labels[partners[image, place]]] += weights[image, place]
+    target = Target.several(labels, partners, weights)
+    torch.testing.assert_close(target.soft(4), by_hand)
+    soft = Target.several(F.one_hot(labels, 4).float(), partners, weights)
+    logits = torch.randn(3, 4)
+    torch.testing.assert_close(soft.cross_entropy(logits), target.cross_entropy(logits))
+
+
+def test_two_weights_need_not_sum_to_one():
+    labels, partner = torch.tensor([0, 1]), torch.tensor([1, 0])
+    target = Target.pair(labels, partner, torch.tensor([0.7, 0.2]), torch.tensor([0.1, 0.9]))
+    torch.testing.assert_close(target.soft(2), torch.tensor([[0.7, 0.1], [0.9, 0.2]]))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0])
+def test_smoothing_equals_pytorchs(epsilon):
+    logits, labels, partner = torch.randn(4, 6), torch.tensor([0, 5, 2, 2]), torch.tensor([1, 2, 3, 0])
+    alone = Target((labels,), (1.0,)).smoothed(epsilon, 6).cross_entropy(logits)
+    torch.testing.assert_close(alone, F.cross_entropy(logits, labels, label_smoothing=epsilon))
+    both = Target.pair(labels, partner, 0.3).smoothed(epsilon, 6)
+    expected = (0.3 * F.cross_entropy(logits, labels, label_smoothing=epsilon)
+                + 0.7 * F.cross_entropy(logits, labels[partner], label_smoothing=epsilon))
+    torch.testing.assert_close(both.cross_entropy(logits), expected)
+
+
+def test_smoothing_by_more_than_everything_is_refused():
+    with pytest.raises(ValueError, match="epsilon must lie in .0, 1., got 1.5"):
+        Target((torch.tensor([0]),), (1.0,)).smoothed(1.5, 3)

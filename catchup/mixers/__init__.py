@@ -3,13 +3,24 @@
 from dataclasses import fields
 
 from ..choices import pick
+from .alignmixup import AlignMixup
+from .automix import AutoMix
 from .base import Mixer
 from .baseline import Baseline
 from .catchup import CatchUpMix
 from .cutmix import CutMix
 from .draw import Draw, Mixed, Step
+from .fmix import FMix
+from .guidedmixup import GuidedMixup
+from .manifoldmixup import ManifoldMixup
 from .mixup import InputMixup
+from .moex import MoEx
+from .puzzlemix import PuzzleMix
 from .randomchannel import RandomChannelMix
+from .recursivemix import RecursiveMix
+from .resizemix import ResizeMix
+from .saliencymix import SaliencyMix
+from .snapmix import SnapMix
 
 MIXERS: dict[str, type[Mixer]] = {
     "baseline": Baseline,
@@ -17,6 +28,17 @@ MIXERS: dict[str, type[Mixer]] = {
     "cutmix": CutMix,
     "catchup": CatchUpMix,
     "randomchannel": RandomChannelMix,
+    "snapmix": SnapMix,
+    "guidedmixup": GuidedMixup,
+    "automix": AutoMix,
+    "fmix": FMix,
+    "resizemix": ResizeMix,
+    "saliencymix": SaliencyMix,
+    "recursivemix": RecursiveMix,
+    "puzzlemix": PuzzleMix,
+    "manifoldmixup": ManifoldMixup,
+    "moex": MoEx,
+    "alignmixup": AlignMixup,
 }
 
 

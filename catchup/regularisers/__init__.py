@@ -1,33 +1,34 @@
 """The regularisers that compose with any method, by the name the command line knows them by."""
 
-from ast import literal_eval
 from collections.abc import Sequence
 from dataclasses import fields
 
-from ..choices import pick
+from ..choices import built, pick
+from .augmix import AugMix
 from .base import Regulariser
+from .cutout import Cutout
+from .dropblock import DropBlock
+from .labelsmoothing import LabelSmoothing
+from .shakedrop import ShakeDrop
+from .stochdepth import StochDepth
 
 REGULARISERS: dict[str, type[Regulariser]] = {
+    "cutout": Cutout,
+    "labelsmoothing": LabelSmoothing,
+    "dropblock": DropBlock,
+    "stochdepth": StochDepth,
+    "shakedrop": ShakeDrop,
+    "augmix": AugMix,
 }
 
 
 def parse(spec: str) -> Regulariser:
-    """The regulariser that a text like "cutout" or "cutout:size=8" names, several settings separated by commas.
+    """The regulariser that a text like "cutout" or "cutout:size=8" names (see `catchup.choices.spec`).
 
     Raises:
         ValueError: if there is none of that name, it has no such setting, or a value does not fit.
     """
-    name, _, rest = spec.partition(":")
-    kind = REGULARISERS[pick("regulariser", name, REGULARISERS)]
-    settings = {}
-    for part in rest.split(",") if rest else ():
-        key, sign, value = part.partition("=")
-        pick(f"setting of {name}", key, [field.name for field in fields(kind)])
-        try:
-            settings[key] = literal_eval(value)
-        except (ValueError, SyntaxError):
-            raise ValueError(f"a regulariser is written name:setting=number,…, got {spec!r}") from None
-    return kind(**settings)
+    return built(_make, spec, "regulariser")
 
 
 def parsed(specs: Sequence[str | Regulariser]) -> tuple[Regulariser, ...]:
@@ -39,6 +40,13 @@ def parsed(specs: Sequence[str | Regulariser]) -> tuple[Regulariser, ...]:
     if len(set(kinds)) < len(kinds):
         raise ValueError(f"a regulariser may be named once, got {', '.join(map(str, specs))}")
     return found
+
+
+def _make(name: str, **settings) -> Regulariser:
+    kind = REGULARISERS[pick("regulariser", name, REGULARISERS)]
+    for setting in settings:
+        pick(f"setting of {name}", setting, [field.name for field in fields(kind)])
+    return kind(**settings)
 
 
 __all__ = ["REGULARISERS", "Regulariser", "parse", "parsed"]
