@@ -75,6 +75,15 @@ ROWS = {
     "alignmixup": Row(layers=(0, 3), waived={
         "lam_one": "at the partner's places an image's own maps stand rearranged (held for both coins in its own test)",
         "between": "the aligned map has at each place the partner's values of other places"}),
+    "comixup": Row(waived={
+        "lam_one": "λ is not used: the masks decide how much of each image is shown",
+        "self": "the partner only says which images are mixed together",
+        "between": "a mixed image has blocks of several others",
+        "relabel": "every place in a part has its own random start",
+        "gradient": "a mixed image has blocks of several others",
+        "one": "the clean image's loss is added",
+        "plain": "the clean images' loss is added",
+    }),
 }
 PROPERTIES = {"mixes", "lam_one", "self", "between", "relabel", "gradient", "one", "stateless", "soft", "plain", "ddp"}
 

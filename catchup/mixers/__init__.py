@@ -8,6 +8,7 @@ from .automix import AutoMix
 from .base import Mixer
 from .baseline import Baseline
 from .catchup import CatchUpMix
+from .comixup import CoMixup
 from .cutmix import CutMix
 from .draw import Draw, Mixed, Step
 from .fmix import FMix
@@ -39,6 +40,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "manifoldmixup": ManifoldMixup,
     "moex": MoEx,
     "alignmixup": AlignMixup,
+    "comixup": CoMixup,
 }
 
 
