@@ -1,9 +1,9 @@
 """PuzzleMix: per block, which image to show, and where to move what is salient so that it is shown.
 
-Kim, Choo & Song, "Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup", ICML 2020, Eqs. 2–5 and
-Algorithms 1–2. The mask z is the share of the image's own pixels. Constants are counted as in the authors' release,
-where saliency sums to one over an image: weights of neighbours are β/(16·n) and βγ/(16·n) on n × n blocks, the prior
-is a mean over blocks, the distance of a transport is squared and (n − 1)² from edge to edge.
+Kim, Choo & Song, "Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup", ICML 2020: its
+mask problem and its masked transport. The mask z is the share of the image's own pixels. Constants are counted as in
+the authors' release, where saliency sums to one over an image: weights of neighbours are β/(16·n) and βγ/(16·n) on
+n × n blocks, the prior is a mean over blocks, the distance of a transport is squared and (n − 1)² from edge to edge.
 
 The mask's label problem is solved exactly (`graphcut`; the release's swap moves may stop above the minimum). The
 transport is the paper's greedy iteration, run until no cell loses its place. The adversarial noise that the release
@@ -79,7 +79,7 @@ def border_distance(upper: Tensor, lower: Tensor, n_blocks: int, reach: int) -> 
 
 
 def border_terms(own: Tensor, other: Tensor, n_blocks: int, reach: int) -> tuple[Tensor, Tensor, Tensor]:
-    """φ of Eq. 4, extended linearly to shares: φ(z, z') = φ00 + a·z + b·z' − c·(z² + z'²) + c·(z − z')².
+    """φ extended to shares: φ(z, z') = φ00 + a·z + b·z' − c·(z² + z'²) + c·(z − z')², of a pair of neighbours.
 
     Args:
         own, other: (B, C, H, W), the images shown where z = 1 and z = 0. n_blocks, reach: as in `border_distance`.
@@ -95,7 +95,7 @@ def border_terms(own: Tensor, other: Tensor, n_blocks: int, reach: int) -> tuple
 
 def mask_problem(own: Tensor, other: Tensor, saliency: Tensor, other_saliency: Tensor, lam: float, *, n_labels: int,
                  beta: float, gamma: float, eta: float, reach: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The energy of Eq. 3 without transport: what `graphcut.grid_labels` minimises.
+    """The energy of the mask without transport: what `graphcut.grid_labels` minimises.
 
     −z·s − (1 − z)·s' per block, β(z − z')² + βγφ(z, z') per pair of neighbours, −η log p(z) per block. A pair whose φ
     outweighs the smoothness (1 + γc < 0) would reward disagreement and is counted as weight 0.
@@ -134,7 +134,7 @@ def cell_distances(n: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 def masked_transport(shown: Tensor, saliency: Tensor, distance: Tensor, eps: float) -> Tensor:
-    """Which cell goes to each place, so that much saliency is shown and little is moved (Algorithm 1).
+    """Which cell goes to each place, so that much saliency is shown and little is moved.
 
     Every cell i asks for the place j of least cost ε·C_ij − s_i·shown_j; a place takes the one that offers the least
     (of equals the first), and the others turn to the next place on their list, until every place has one cell. That
