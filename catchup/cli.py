@@ -12,6 +12,7 @@ import tyro
 
 from . import __version__
 from .mixers import MIXERS, Mixer, make
+from .regularisers import REGULARISERS, Regulariser
 from .settings import Settings
 from .tables import as_text
 from .target import CRITERIA
@@ -25,8 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         command = tyro.extras.subcommand_cli_from_dict(
-            {"demo": demo, "train": _train_command(_named_method(argv)), "evaluate": evaluate, "methods": methods,
-             "datasets": datasets, "background": background},
+            {"demo": demo, "train": _train_command(_named_method(argv)), "evaluate": evaluate,
+             "compare": _compare_command(), "overhead": _overhead_command(), "methods": methods, "datasets": datasets,
+             "background": background},
             args=argv, prog="catchup", description="Catch-up Mix (AAAI 2024) on any CNN, and what it is compared with.",
             config=(tyro.conf.OmitArgPrefixes,))
     except (ValueError, OSError) as error:
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:
         return _failed(error, 1)
     except KeyboardInterrupt:
-        return _failed("stopped; what was finished is kept (a training run goes on with --resume)", 130)
+        return _failed("stopped; what was finished is kept: give the command again, `train` with --resume", 130)
     return command or 0
 
 
@@ -101,18 +103,23 @@ def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "ran
 
 
 def methods(json: bool = False) -> None:
-    """List the training methods and their settings.
+    """List the training methods and the regularisers, with their settings and the passes a step makes.
 
     Args:
         json: Print JSON instead of a table.
     """
-    rows = [{"method": name, "about": kind.about, "settings": {field.name: _default(field) for field in _own(kind)}}
-            for name, kind in MIXERS.items()]
+    listed = {"methods": [_listed("method", name, kind) for name, kind in MIXERS.items()],
+              "regularisers": [_listed("regulariser", name, kind) for name, kind in REGULARISERS.items()]}
     if json:
-        return print(json_format.dumps(rows, default=str))
-    for row in rows:
-        print(f"{row['method']:12} {row['about']}")
-        print(" " * 13 + "  ".join(f"--{key.replace('_', '-')} {value}" for key, value in row["settings"].items()))
+        return print(json_format.dumps(listed, default=str))
+    print("methods (and the forward/backward passes of the model in a step that mixes)\n")
+    for row in listed["methods"]:
+        print(f"{row['method']:14} {row['about']} ({'{}/{}'.format(*row['passes'])})")
+        print(" " * 15 + "  ".join(f"--{key.replace('_', '-')} {value}" for key, value in row["settings"].items()))
+    print("\nregularisers, with any method: --regularisers NAME NAME:SETTING=VALUE,… (and the passes they add)\n")
+    for row in listed["regularisers"]:
+        print(f"{row['regulariser']:14} {row['about']} ({'{}/{}'.format(*row['passes'])})")
+        print((" " * 15 + "  ".join(f"{key}={value}" for key, value in row["settings"].items())).rstrip())
 
 
 def datasets(data_dir: str = "data", json: bool = False) -> None:
@@ -162,6 +169,64 @@ def _train_command(method: str):
     return train
 
 
+def _compare_command():
+    """The `compare` command: what `train` can be told, but for what the runs of a comparison differ in."""
+    from .compare import APART
+
+    run_options = _options("run", [field for field in fields(Settings) if field.name not in APART], Settings)
+
+    def compare(out: Path, run: run_options, methods: tuple[str, ...] = ("baseline", "catchup"),
+                seeds: tuple[int, ...] = (0, 1, 2), tests: str = "clean", json: bool = False) -> int:
+        """Train every method with every seed under one budget, and compare them in pairs with 95 % intervals.
+
+        Args:
+            out: Folder of the comparison; called again, it goes on and does only what is missing.
+            methods: Methods with their settings: cutmix, cutmix:alpha=0.2,prob=0.5. The first is what the others are
+                compared with.
+            seeds: Paired over the methods: same subset, initial weights, order of the images.
+            tests: What is measured, separated by commas: clean, fgsm, pgd, feature-drop.
+            json: Print the results as JSON instead of a table.
+        """
+        from .compare import report
+        from .compare import run as compared
+
+        results = compared(out, methods=methods, seeds=seeds, settings=Settings(**vars(run)),
+                           tests=tuple(tests.split(",")))
+        print(json_format.dumps(results) if json else f"{report(results)}\n\nall of it: {out / 'results.json'}")
+        return 1 if results["failed"] else 0
+
+    return compare
+
+
+def _overhead_command():
+    """The `overhead` command, with the fields of `Bench` among its options."""
+    from .cost import Bench
+
+    bench_options = _options("bench", list(fields(Bench)), Bench)
+
+    def overhead(bench: bench_options, methods: tuple[str, ...] = tuple(MIXERS), out: Path | None = None,
+                 json: bool = False) -> None:
+        """Measure what methods cost: their training step against the plain one, in time, memory and passes.
+
+        Every step mixes (prob is set to 1). On a GPU seconds for each method; on a CPU minutes, so take a smaller width
+        or fewer rounds and steps there.
+
+        Args:
+            methods: Methods with their settings: cutmix, guidedmixup:saliency=ap. All of them, if none is named.
+            out: JSON file for the results, written after every method; results of an earlier call are replaced.
+            json: Print the results as JSON instead of a table.
+        """
+        from .cost import report
+        from .cost import run as measured
+        from .demo import single_threaded
+
+        with single_threaded():  # the clock of a CPU adds up its threads
+            results = measured(methods, Bench(**vars(bench)), out=out)
+        print(json_format.dumps(results) if json else report(results))
+
+    return overhead
+
+
 def _named_method(argv: Sequence[str]) -> str:
     """The method that the arguments of `train` name, so that its settings can be offered; unknown names are refused."""
     for here, following in zip(argv, [*argv[1:], ""]):
@@ -172,7 +237,13 @@ def _named_method(argv: Sequence[str]) -> str:
     return next(field.default for field in fields(Settings) if field.name == "method")
 
 
-def _own(kind: type[Mixer]) -> list[Field]:
+def _listed(what: str, name: str, kind: type[Mixer] | type[Regulariser]) -> dict:
+    """A line of `catchup methods`."""
+    settings = {field.name: _default(field) for field in _own(kind)}
+    return {what: name, "about": kind.about, "passes": kind.passes, "settings": settings}
+
+
+def _own(kind: type[Mixer] | type[Regulariser]) -> list[Field]:
     """The settings of a method that the command line offers; its seed is the run's."""
     return [field for field in fields(kind) if field.name != "seed"]
 

@@ -18,12 +18,15 @@ from .plots import tiles
 from .plots.filters import MAP_GRADIENT, NORM
 from .plots.quick import canvas, frame, picture, place, say, wall
 from .plots.style import FAINT, INK, WEAK
+from .plots.zoo import method_zoo
+from .zoo import Zoo, specimens, zoo
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Observations", "activation_card", "filter_card", "live_card", "observe", "playground"]
+__all__ = ["Observations", "Zoo", "activation_card", "filter_card", "live_card", "observe", "playground", "zoo",
+           "zoo_card"]
 
 TILE, PICTURES = 32, 6  # pixels of a tile of the filter card, and how many images it shows
 POINTS = 400            # of a loss curve: what a panel can show
@@ -103,6 +106,19 @@ def live_card(rows: Sequence[Mapping], losses: Sequence[float], histogram: Mappi
     _draw_errors(middle, rows)
     _draw_norms(right, histogram)
     return figure
+
+
+def zoo_card(animals: Zoo, lam: float, pair: int = 0, seed: int = 0) -> "Figure":
+    """Every method on one pair of images, the same draw for all (`plots.method_zoo`).
+
+    Unlike the other cards it runs the model: a step of each method, on the few images of the zoo.
+
+    Args:
+        animals: from `zoo`. lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and all else that is drawn.
+    Raises:
+        ValueError: if there is no such pair, or λ leaves [0, 1].
+    """
+    return method_zoo(specimens(animals, lam, pair=pair, seed=seed))
 
 
 def _check_number(kind: str, value: int, count: int, where: str = "") -> None:

@@ -157,18 +157,16 @@ def test_mix_equals_the_loop(positions, iterations):
     assert mixed.share == 0.3 and mixed.keep is None
 
 
-def test_either_is_a_fair_coin_of_the_seed():
+def test_by_default_a_fair_coin_of_the_seed_decides_whose_places_stay():
     maps = some_maps(4, 5, 2, 3)
-    mixers = {positions: make("alignmixup", seed=0, positions=positions) for positions in ("either", "own", "partner")}
-    fell = []
-    for seed in range(400):
+    default, own, partner = (make("alignmixup", seed=0, **settings) for settings in (
+        {}, {"positions": "own"}, {"positions": "partner"}))
+    fell = [default.keeps_own(seed) for seed in range(2500)]
+    assert abs(sum(fell) / 2500 - 0.5) < 4 * 0.5 / 50  # four standard errors
+    for seed in range(20):
         draw = Draw(3, PARTNER, 0.3, seed=seed)
-        fell.append(mixers["either"].keeps_own(seed))
-        if seed < 20:
-            same = mixers["own" if fell[-1] else "partner"].mix(maps, draw).maps
-            assert torch.equal(mixers["either"].mix(maps, draw).maps, same)
-    assert abs(sum(fell) / 400 - 0.5) < 4 * 0.5 / 20  # four standard errors
-    assert all(mixers["own"].keeps_own(seed) and not mixers["partner"].keeps_own(seed) for seed in range(20))
+        assert torch.equal(default.mix(maps, draw).maps, (own if fell[seed] else partner).mix(maps, draw).maps)
+        assert own.keeps_own(seed) and not partner.keeps_own(seed)
 
 
 def test_the_partners_places_are_own_places_of_the_inverse_draw():

@@ -8,6 +8,7 @@ import pytest
 
 from catchup import MIXERS, __version__
 from catchup.cli import main
+from catchup.regularisers import REGULARISERS
 
 TINY = ["--subset", "3", "--width", "4", "--epochs", "2", "--batch-size", "15", "--lr", "0.05"]
 
@@ -47,6 +48,72 @@ def test_train_then_evaluate_and_the_files_they_leave(tmp_path, capsys):
         assert row["feature_drop"][which][0][1] == pytest.approx(100 - row["top1_error"])
     assert main(["evaluate", str(run), "--tests", "clean"]) == 0
     assert "top1_error" in out_of(capsys)
+
+
+def test_regularisers_are_a_setting_of_every_method(tmp_path, capsys):
+    run = tmp_path / "run"
+    command = ["train", "--method", "cutmix", *TINY, "--out", str(run), "--regularisers"]
+    assert main([*command, "cutout:size=3", "labelsmoothing"]) == 0
+    settings = json.loads((run / "run.json").read_text())["settings"]
+    assert settings["method_settings"]["regularisers"] == ["cutout:size=3", "labelsmoothing"]
+    capsys.readouterr()
+    for method in MIXERS:
+        with pytest.raises(SystemExit):
+            main(["train", "--method", method, "--help"])
+        assert "--regularisers [STR [STR ...]]" in out_of(capsys)
+    command[command.index(str(run))] = str(tmp_path / "other")
+    for bad, words in ((["cutuot"], "unknown regulariser 'cutuot'. Did you mean 'cutout'?"),
+                       (["cutout:sise=3"], "unknown setting of cutout 'sise'. Did you mean 'size'?"),
+                       (["cutout:size"], "a regulariser is written name or name:setting=value"),
+                       (["cutout", "cutout:size=3"], "a regulariser may be named once")):
+        assert main([*command, *bad]) == 2
+        assert words in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+def test_compare_prints_a_table_with_intervals_and_does_nothing_twice(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    command = ["compare", "--methods", "baseline", "cutmix:alpha=0.2,prob=0.5", "--seeds", "0", "1", *TINY,
+               "--tests", "clean,fgsm", "--out", str(out)]
+    assert main(command) == 0
+    said = out_of(capsys)
+    assert "cutmix:alpha=0.2,prob=0.5 − baseline  2" in said and "95 % interval" in said
+    assert f"all of it: {out / 'results.json'}" in said and "FGSM 4/255 error" in said
+    settings = json.loads((out / "cutmix_alpha=0.2_prob=0.5-1" / "run.json").read_text())["settings"]
+    assert (settings["seed"], settings["epochs"], settings["lr"], settings["width"]) == (1, 2, 0.05, 4)
+    assert (settings["method_settings"]["alpha"], settings["method_settings"]["prob"]) == (0.2, 0.5)
+    monkeypatch.setattr("catchup.compare.train", None)
+    assert main([*command, "--json"]) == 0
+    results = json.loads(out_of(capsys))
+    assert results == json.loads((out / "results.json").read_text()) and len(results["rows"]) == 4
+    for bad, words in ((["--epochs", "3"], "other settings (epochs was 2, now 3)"), (["--seeds"], "seeds must name"),
+                       (["--methods", "catchpu"], "Did you mean 'catchup'?"), (["--tests", "clean,x"], "unknown test")):
+        assert main([*command, *bad]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_compare_ends_with_1_where_a_run_diverged(tmp_path, capsys):
+    command = ["compare", "--methods", "baseline", "--seeds", "0", *TINY, "--lr", "1e30", "--out", str(tmp_path)]
+    assert main(command) == 1
+    assert "left out: baseline, seed 0: the loss is not finite at step" in out_of(capsys)
+
+
+def test_overhead_prints_and_writes_what_methods_cost(tmp_path, capsys):
+    out = tmp_path / "cost.json"
+    command = ["overhead", "--methods", "cutmix", "guidedmixup:saliency=ap", "--width", "4", "--batch", "4",
+               "--image-size", "8", "--classes", "3", "--rounds", "2", "--steps", "1", "--device", "cpu"]
+    assert main([*command, "--out", str(out)]) == 0
+    said = out_of(capsys)
+    assert "guidedmixup:saliency=ap" in said and "2/2" in said and "≤ 1.02" in said and "prob is set to 1" in said
+    assert "resnet18 width 4, 8×8, batch 4, 3 classes, fp32, cpu" in said
+    written = json.loads(out.read_text())
+    assert [row["method"] for row in written["rows"]] == ["cutmix", "guidedmixup:saliency=ap"]
+    assert {"versions", "hardware", "command", "commit"} <= written.keys()
+    assert main([*command, "--json", "--methods", "mixup"]) == 0
+    assert [row["method"] for row in json.loads(out_of(capsys))["rows"]] == ["mixup"]
+    for bad, words in ((["--methods", "catchpu"], "Did you mean 'catchup'?"), (["--rounds", "1"], "rounds must be"),
+                       (["--methods", "cutmix:alpha"], "a method is written name or name:setting=value")):
+        assert main([*command, *bad]) == 2
+        assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("command", "words"), [
@@ -114,9 +181,14 @@ def test_background_trains_what_is_missing_and_prints_a_table_for_each_share(tmp
 def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
     assert main(["methods"]) == 0
     said = out_of(capsys)
-    assert all(name in said for name in MIXERS) and "--alpha 1.0" in said
+    assert all(name in said for name in (*MIXERS, *REGULARISERS)) and "--alpha 1.0" in said
+    assert said.index("cutout") > said.index("catchup") and "epsilon=0.1" in said and "(4/3)" in said
     assert main(["methods", "--json"]) == 0
-    assert [row["method"] for row in json.loads(out_of(capsys))] == list(MIXERS)
+    listed = json.loads(out_of(capsys))
+    assert [row["method"] for row in listed["methods"]] == list(MIXERS)
+    assert [row["regulariser"] for row in listed["regularisers"]] == list(REGULARISERS)
+    assert all({"about", "passes", "settings"} <= row.keys() for rows in listed.values() for row in rows)
+    assert {row["method"]: row["passes"] for row in listed["methods"]}["automix"] == [4, 3]
     assert main(["datasets", "--data-dir", str(tmp_path), "--json"]) == 0
     rows = json.loads(out_of(capsys))
     assert {"digits", "shapes", "cifar10", "cifar100", "tiny-imagenet", "folder"} <= {
@@ -125,7 +197,8 @@ def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
     assert "digits" in out_of(capsys)
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["methods"], ["datasets"], ["background"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["methods"], ["datasets"], ["background"],
+                                     ["compare"], ["overhead"]])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([*command, "--help"])

@@ -71,6 +71,17 @@ def test_every_row_of_the_similarity_sums_to_one_over_the_partner():
     assert similarity(own, other)[0, 2].argmax() == 1
 
 
+def test_the_partners_ratio_cancels_the_own_images_does_not():
+    """As Eq. 4 is read here: softmax(q · (k + c)) = softmax(q · k), whatever 1 − λ puts into every key."""
+    block, own, other = loud(4), maps_of(2, 4, 3, 3), maps_of(2, 4, 3, 3, seed=1)
+
+    def p(lam, partners):
+        return similarity(block.similar(embed_lam(own, lam)), block.similar(embed_lam(other, partners)))
+
+    torch.testing.assert_close(p(0.3, 0.7), p(0.3, 0.1), rtol=1e-3, atol=1e-4)
+    assert (p(0.3, 0.7) - p(0.9, 0.7)).abs().max() > 0.01
+
+
 def test_attention_averages_the_values():
     values = torch.tensor([[[[0.0, 2.0], [-2.0, 4.0]]]])
     p = torch.zeros(1, 4, 4)

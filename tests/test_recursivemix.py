@@ -180,8 +180,10 @@ def test_history_is_what_the_model_saw_and_a_copy_of_it(tiny):
     mixer.loss(tiny, images, labels)
     images.zero_()  # a loader may use its buffer again
     assert torch.equal(mixer.state["images"], first) and torch.equal(mixer.state["logits"], mixer.last.logits)
-    mixer.loss(tiny, *batches([4])[0], draw=Draw(None, range(4), 1.0))  # a plain step is remembered too
-    torch.testing.assert_close(mixer.state["logits"], tiny(first))
+    images.copy_(first)
+    mixer.loss(tiny, images, labels, draw=Draw(None, range(4), 1.0))  # a plain step is remembered too
+    images.zero_()
+    assert torch.equal(mixer.state["images"], first)
     seen = []
     with mixer.watched(lambda block, draw, mixed: seen.append(mixed.maps)):
         mixer.loss(tiny, *batches([4, 4])[1])

@@ -174,7 +174,8 @@ class LastConvolution(TinyNet):
     partial(models.create, "resnet18", num_classes=5, width=8),
     partial(models.create, "preact_resnet18", num_classes=5, width=8),
     partial(models.create, "preact_resnet18", num_classes=5, width=8, final_norm=True),
-    lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)),
+    lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                          nn.Linear(6, 5)),
     InPlace, LastConvolution, TinyNet, lambda: nn.DataParallel(TinyNet()),
 ])
 def test_the_maps_found_are_those_that_are_averaged(build):

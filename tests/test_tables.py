@@ -1,8 +1,10 @@
 """The table of a comparison against numbers worked out by hand."""
 
+import numpy as np
 import pytest
+from scipy import stats
 
-from catchup.tables import accuracy_without, as_markdown, as_text, comparison, method_of
+from catchup.tables import accuracy_without, as_markdown, as_text, comparison, differences, interval, method_of
 
 
 def row(method, seed, top1, dropped, **more):
@@ -22,6 +24,61 @@ def test_means_deviations_and_paired_differences():
         ["catchup", "10.00 ± 1.41", "55.00 ± 21.21"],
         ["catchup − baseline", "-2.00 ± 1.41", "+15.00 ± 7.07"],  # −1 and −3; +10 and +20
     ]
+
+
+def test_intervals_stand_in_the_place_of_deviations_and_n_is_stated():
+    rows = [row("baseline", 0, 10.0, 30.0), row("baseline", 1, 14.0, 50.0), row("catchup", 1, 11.0, 70.0),
+            row("catchup", 0, 9.0, 40.0), row("cutmix", 1, 15.0, 50.0), row("cutmix", 7, 99.0, 99.0)]
+    half = 12.706204736  # t for 97.5 % and one degree of freedom, from a printed table; s / √n of −1 and −3 is 1
+    table = comparison(rows, COLUMNS, intervals=True)
+    assert table[0] == ["", "n", "error", "without"] and table[1] == ["baseline", "2", "12.00 ± 2.83", "40.00 ± 14.14"]
+    assert table[4] == ["catchup − baseline", "2", f"-2.00 [{-2 - half:+.2f}, {-2 + half:+.2f}]",
+                        f"+15.00 [{15 - 5 * half:+.2f}, {15 + 5 * half:+.2f}]"]
+    assert table[5] == ["cutmix − baseline", "1", "+1.00 [unknown]", "+0.00 [unknown]"]  # seed 1 is all they share
+
+
+def test_differences_are_those_of_a_paired_t_test():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(30, 3, 7), rng.normal(28, 2, 7)
+    rows = [row("a", seed, value, 1.0) for seed, value in enumerate(first)]
+    rows += [row("b", seed, second[seed], 2.0) for seed in (6, 2, 3, 0, 5, 1, 4)]
+    error, without = differences(rows, COLUMNS)
+    expected = stats.ttest_rel(second, first).confidence_interval(0.95)
+    np.testing.assert_allclose([error["low"], error["high"]], expected, rtol=1e-10)
+    assert error["mean"] == pytest.approx((second - first).mean())
+    assert error["sd"] == pytest.approx((second - first).std(ddof=1))
+    assert [error[key] for key in ("method", "minus", "measure", "n")] == ["b", "a", "top1_error", 7]
+    assert error["seeds"] == list(range(7))
+    assert [without[key] for key in ("measure", "mean", "sd", "low", "high")] == ["without_strongest", 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
+def test_the_interval_is_students(level):
+    values = [3.0, -1.0, 4.5, 0.25]
+    expected = stats.t.interval(level, 3, loc=np.mean(values), scale=stats.sem(values))
+    np.testing.assert_allclose(interval(values, level), expected, rtol=1e-10)
+    assert interval([2.0], level) is None and interval([2.0, 2.0], level) == (2.0, 2.0)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    samples = np.random.default_rng(0).normal(5, 2, (2000, 3))
+    held = np.mean([low < 5 < high for low, high in map(interval, samples.tolist())])
+    assert abs(held - 0.95) < 4 * (0.95 * 0.05 / 2000) ** 0.5  # four standard errors
+
+
+@pytest.mark.parametrize(("values", "level"), [([], 0.95), ([1.0, 2.0], 0.0), ([1.0, 2.0], 1.0)])
+def test_no_values_and_impossible_levels_are_refused(values, level):
+    with pytest.raises(ValueError, match="must not be empty and level must lie in"):
+        interval(values, level)
+
+
+def test_a_label_tells_two_settings_of_a_method_apart():
+    rows = [row("cutmix", 0, 1.0, 2.0, label="cutmix", method_settings={"alpha": 1.0}),
+            row("cutmix", 0, 3.0, 5.0, label="cutmix:alpha=0.2", method_settings={"alpha": 0.2}),
+            row("catchup", 0, 2.0, 3.0, label="catchup:layers=[0]", method_settings={"layers": [0]})]
+    assert [line[0] for line in comparison(rows, COLUMNS)] == [
+        "", "cutmix", "cutmix:alpha=0.2", "catchup:layers=[0]", "cutmix:alpha=0.2 − cutmix",
+        "catchup:layers=[0] − cutmix"]
 
 
 def test_single_seeds_have_no_spread_and_unpaired_ones_are_refused():

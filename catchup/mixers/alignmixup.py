@@ -110,7 +110,7 @@ class AlignMixup(FeatureMixer, InputMixup):
             block, as in the release. An assignment has (HW)² numbers per pair: early blocks cost memory and time.
         blocks: qualified names of the blocks; None finds them (`catchup.find_blocks`).
         positions: whose places the mixed maps keep: "own", "partner", or "either" by a coin for the batch (the
-            paper's). The coin does not change what is learnt: (partner, λ) seen from the partner is (its inverse,
+            release's). The coin does not change what is learnt: (partner, λ) seen from the partner is (its inverse,
             1 − λ) with own places, and equally likely.
         features: what distances are taken of: "raw" (the paper's) or "unit" vectors, see `position_cost`.
         epsilon: ε of the entropy, > 0, in units of the squared distance; 0.1 in its release, for raw features. For unit

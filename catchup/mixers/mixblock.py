@@ -8,6 +8,8 @@ What the paper leaves open, and how it is settled here:
 - The normalisation C(·) in Eq. 4 is √d, d the width of W_P z: the scaled dot product (Vaswani et al., NeurIPS 2017).
 - The softmax in Eq. 4 runs over the positions of the partner, so that every row of P sums to one; Eq. 5 is the matrix
   product as printed, of P's rows (positions of the own image) with the column W_Z z_{i,λ}.
+  The partner's 1 − λ, one number for all its positions, then cancels: it adds the same to every score of a row. λ acts
+  through the own image's two embeddings.
 - W_P keeps the number of channels. Table 7 prints 11.27 M weights for ResNet-18 and 11.38, 11.39, 11.44 and 11.64 M
   with AutoMix at stages 1 to 4 on Tiny-ImageNet: that is C² for a stage of C channels, beside one more linear
   classifier (512 × 200 + 200), which neither the text nor the paper's Algorithm 1 mentions and which is left out here.

@@ -29,11 +29,13 @@ from .results import (
 )
 from .style import COLOURS, LINES, MARKERS, NEUTRAL, style, title
 from .wall import activation_wall
+from .zoo import label_weights, method_zoo, who_decides, zoo_caption
 
 __all__ = [
     "COLOURS", "CURVES", "DROPPED", "LINES", "MARKERS", "MEASURES", "NEUTRAL", "activation_wall", "beta_densities",
     "beta_density", "bias_caption", "bias_dial", "caption", "error_bars", "feature_drop_curves", "filter_history",
-    "history_caption", "lessons", "lessons_caption", "mixed_maps", "norm_gradient", "norm_gradient_caption",
-    "norms_over_epochs", "reliance_over_epochs", "rfi_cut", "save", "selectivity", "selectivity_caption",
-    "shares_over_epochs", "style", "title", "training_curves", "weak_and_strong",
+    "history_caption", "label_weights", "lessons", "lessons_caption", "method_zoo", "mixed_maps", "norm_gradient",
+    "norm_gradient_caption", "norms_over_epochs", "reliance_over_epochs", "rfi_cut", "save", "selectivity",
+    "selectivity_caption", "shares_over_epochs", "style", "title", "training_curves", "weak_and_strong", "who_decides",
+    "zoo_caption",
 ]

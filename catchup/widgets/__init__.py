@@ -11,9 +11,9 @@ needed("anywidget")
 from .controls import Controls, Explorer, explore  # noqa: E402 -- after the sentence for a missing package
 from .inspector import MaskInspector, mask_inspector  # noqa: E402
 from .kinds import Buttons, Choice, Play, Range  # noqa: E402
-from .panels import activation_explorer, filter_browser, lam_playground, live_panel  # noqa: E402
+from .panels import activation_explorer, filter_browser, lam_playground, live_panel, zoo_explorer  # noqa: E402
 
 __all__ = [
     "Buttons", "Choice", "Controls", "Explorer", "MaskInspector", "Play", "Range", "activation_explorer", "explore",
-    "filter_browser", "lam_playground", "live_panel", "mask_inspector",
+    "filter_browser", "lam_playground", "live_panel", "mask_inspector", "zoo_explorer",
 ]

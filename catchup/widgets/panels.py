@@ -9,12 +9,15 @@ import numpy as np
 from torch import Tensor
 
 from ..explore import activation_card, filter_card, live_card, playground
+from ..plots import method_zoo, title
+from ..zoo import specimens
 from .controls import Explorer, explore
 from .kinds import Buttons, Choice, Play, Range
 
 if TYPE_CHECKING:
     from ..live import LiveRun
     from ..observations import Observations
+    from ..zoo import Zoo
 
 DPI = 96  # what the cards are laid out for
 ACTIONS = {"start": ("ready", "paused", "stopped", "failed"), "pause": ("running",), "stop": ("running", "paused")}
@@ -91,6 +94,30 @@ def lam_playground(image: Tensor | None = None, partner: Tensor | None = None, *
     return explore(card, dpi=DPI, alpha=Choice("α", (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0), float(alpha)),
                    lam=Range("λ", 0, 1, 0.01, lam, format=".2f"),
                    channels=Choice("filters C", (16, 32, 64, 128, 256, 512), 64))
+
+
+def zoo_explorer(animals: "Zoo", *, lam: float = 0.5, pair: int = 0, seed: int = 0) -> Explorer:
+    """Every method on one pair of images, for any λ, with a play button (`explore.zoo_card`).
+
+    A picture needs a step of every method on a few images; pictures seen before come at once.
+
+    Args:
+        animals: from `catchup.explore.zoo`.
+        lam: where to start, in [0, 1]; the slider stops at multiples of 0.05. pair, seed: likewise; seeds of 0 … 9.
+    Raises:
+        ValueError: if one of them does not exist.
+    """
+    steps = lru_cache(64)(lambda lam, pair, seed: specimens(animals, lam, pair=pair, seed=seed))
+    names = [[animals.classes[label] for label in two] for two in animals.labels.reshape(-1, 2).tolist()]
+
+    def card(lam: float, pair: int, seed: int):
+        rows = steps(lam, pair, seed)
+        said = ", ".join(f"{title(row.method)} {row.label:.2f}" for row in rows)
+        return method_zoo(rows), f"λ {lam:.2f}, {' mixed with '.join(names[pair])}. Weight of the own label: {said}."
+
+    return explore(card, dpi=DPI, lam=Range("λ", 0, 1, 0.05, lam, format=".2f"), play=Play("over λ", "lam", 600),
+                   pair=Choice("pair", {f"{k}: {' + '.join(two)}": k for k, two in enumerate(names)}, pair),
+                   seed=Range("seed of boxes and masks", 0, 9, 1, seed))
 
 
 def live_panel(run: "LiveRun", block: str | None = None) -> Explorer:

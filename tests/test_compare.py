@@ -1,0 +1,252 @@
+"""Comparisons on a few digits: what they write, that they go on where they stopped, and what they refuse."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ttest_rel
+
+from catchup import Settings, checkpoint, compare, loop, runs
+from catchup.evaluation import evaluate
+from catchup.training import train
+
+SETTINGS = Settings(subset=2, width=4, epochs=2, batch_size=10, lr=0.05, device="cpu")
+METHODS, SEEDS = ("baseline", "catchup", "catchup:alpha=0.2,layers=[1,2]"), (0, 1, 2)
+NAMES = ("baseline", "catchup", "catchup_alpha=0.2_layers=_1_2")
+
+
+def compared(out, methods=METHODS, seeds=SEEDS, **more):
+    return compare.run(out, methods=methods, seeds=seeds, progress=False, **{"settings": SETTINGS, **more})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished comparison: (its folder, its results). Not to be written to."""
+    out = tmp_path_factory.mktemp("compare") / "new" / "whole"
+    return out, compared(out, tests=("clean", "feature-drop"))
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    return shutil.copytree(whole[0], tmp_path / "copy")
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """Whoever trains or evaluates now fails."""
+    monkeypatch.setattr(compare, "train", None)
+    monkeypatch.setattr(compare, "evaluate", None)
+
+
+def test_every_method_and_seed_is_a_run_with_its_evaluation(whole):
+    out, results = whole
+    assert {path.name for path in out.iterdir()} == {
+        "results.json", "table.md", *(f"{name}-{seed}" for name in NAMES for seed in SEEDS)}
+    assert json.loads((out / "results.json").read_text()) == results
+    assert results["methods"] == list(METHODS) and results["seeds"] == [0, 1, 2]
+    assert results["tests"] == ["clean", "feature-drop"] and results["failed"] == []
+    assert {"versions", "hardware", "command", "commit"} <= results.keys()
+    assert [(row["label"], row["seed"]) for row in results["rows"]] == [
+        (label, seed) for seed in SEEDS for label in METHODS]
+    for row in results["rows"]:
+        folder = out / f"{NAMES[METHODS.index(row['label'])]}-{row['seed']}"
+        assert row == {"label": row["label"], **runs.read_json(folder / "evaluation.json")}
+        assert row["finished"] and row["top1_error"] is not None and row["fgsm_error"] is None
+        assert {"versions", "hardware", "command", "commit"} <= row.keys()
+    settings = runs.read_json(out / "catchup_alpha=0.2_layers=_1_2-1" / "run.json")["settings"]
+    assert (settings["method"], settings["seed"], settings["subset"], settings["epochs"]) == ("catchup", 1, 2, 2)
+    assert settings["method_settings"]["alpha"] == 0.2 and settings["method_settings"]["layers"] == [1, 2]
+    assert settings["method_settings"]["input_mix"] == "cutmix"  # what was not said is recorded as well
+
+
+def test_a_run_is_the_one_that_train_and_evaluate_make(whole, tmp_path):
+    settings = runs.read_json(whole[0] / "catchup-1" / "run.json")["settings"]
+    train(Settings.from_dict(settings), tmp_path / "alone", progress=False)
+    evaluate(tmp_path / "alone", ("clean", "feature-drop"), device="cpu", progress=False)
+    ours, theirs = (runs.read_json(path / "evaluation.json") for path in (whole[0] / "catchup-1", tmp_path / "alone"))
+    for key in ("top1_error", "best_error", "median10_error", "feature_drop", "epochs", "method_settings"):
+        assert ours[key] == theirs[key]
+
+
+def test_differences_are_paired_and_their_intervals_are_scipys(whole):
+    out, results = whole
+    values = {(row["label"], row["seed"]): row for row in results["rows"]}
+    found = {(row["method"], row["measure"]): row for row in results["differences"]}
+    assert set(found) == {(label, measure) for label in METHODS[1:] for measure in
+                          ("top1_error", "best_error", "median10_error", "without_strongest")}
+    for (label, measure), row in found.items():
+        if measure == "without_strongest":
+            continue
+        ours, theirs = ([values[name, seed][measure] for seed in SEEDS] for name in (label, "baseline"))
+        expected = ttest_rel(ours, theirs).confidence_interval(0.95)
+        np.testing.assert_allclose([row["low"], row["high"]], expected, rtol=1e-9)
+        assert row["mean"] == pytest.approx(np.mean(ours) - np.mean(theirs))
+        assert (row["n"], row["seeds"], row["minus"]) == (3, [0, 1, 2], "baseline")
+        assert f"{row['mean']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]" in (out / "table.md").read_text()
+
+
+def test_the_table_says_what_was_compared(whole):
+    out, results = whole
+    said, table = compare.report(results), (out / "table.md").read_text()
+    for text in (said, table):
+        assert "digits, 2 training images per class, resnet18 width 4, 2 epochs; 500 test images" in text
+        assert "catchup − baseline" in text and "catchup:alpha=0.2,layers=[1,2] − baseline" in text
+        assert "Student t, n − 1 degrees of freedom" in text and "chosen on the test images" in text
+    head, rule, first, *_ = [line for line in table.splitlines() if line.startswith("|")]
+    assert head.split(" | ")[1:4] == ["n", "top-1 error, last epoch", "best epoch"] and set(rule) == set("|-")
+    assert first.startswith("| baseline | 3 | ")
+
+
+def test_what_is_finished_is_not_done_again(whole, copied, no_training):
+    before = {path: path.read_bytes() for path in copied.glob("*/*")}
+    again = compared(copied, tests=("clean", "feature-drop"))
+    assert again["rows"] == whole[1]["rows"] and again["differences"] == whole[1]["differences"]
+    fewer = compared(copied, METHODS[1::-1], SEEDS[1:])  # less is asked for; the rest stays in its folder
+    assert [(row["label"], row["seed"]) for row in fewer["rows"]] == [
+        ("catchup", 1), ("baseline", 1), ("catchup", 2), ("baseline", 2)]
+    assert {row["minus"] for row in fewer["differences"]} == {"catchup"}
+    assert {row["measure"] for row in fewer["differences"]} == {"top1_error", "best_error", "median10_error"}
+    assert {path: path.read_bytes() for path in copied.glob("*/*")} == before
+
+
+def test_more_seeds_methods_and_tests_do_what_is_missing(whole, copied, monkeypatch):
+    trained, evaluated = _watched(monkeypatch)
+    results = compared(copied, ("baseline", "cutmix"), (0, 3), tests=("clean",))
+    assert trained == evaluated == ["cutmix-0", "baseline-3", "cutmix-3"]
+    assert [row["n"] for row in results["differences"]] == [2, 2, 2]
+    trained.clear(), evaluated.clear()
+    compared(copied, ("baseline",), (0,), tests=("clean", "fgsm"))
+    assert (trained, evaluated) == ([], ["baseline-0"])
+    row = runs.read_json(copied / "baseline-0" / "evaluation.json")
+    assert row["fgsm_error"] is not None and row["feature_drop"] is not None  # the earlier measurement is kept
+
+
+def _watched(monkeypatch) -> tuple[list, list]:
+    trained, evaluated = [], []
+    monkeypatch.setattr(compare, "train", lambda settings, out, **kw: (trained.append(out.name),
+                                                                       train(settings, out, **kw)))
+    monkeypatch.setattr(compare, "evaluate", lambda out, *args, **kw: (evaluated.append(out.name),
+                                                                       evaluate(out, *args, **kw))[1])
+    return trained, evaluated
+
+
+def test_after_an_interruption_it_goes_on_inside_the_run(whole, tmp_path, monkeypatch):
+    """Stopped as by Ctrl-C after the first epoch of the second run: everything comes out as without it."""
+    keep, kept = loop.Run.keep, []
+
+    def interrupted(run, row):
+        keep(run, row)
+        kept.append(row["epoch"])
+        if len(kept) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Run, "keep", interrupted)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        compared(out, METHODS[:2], (0, 1))
+    assert kept == [1, 2, 1]
+    assert [row["label"] for row in runs.read_json(out / "results.json")["rows"]] == ["baseline"]
+    assert "| baseline | 1 |" in (out / "table.md").read_text()
+    results = compared(out, METHODS[:2], (0, 1))
+    assert kept == [1, 2, 1, 2, 1, 2, 1, 2]  # the second epoch of that run, and the other seed
+    expected = {(row["label"], row["seed"]): row["top1_error"] for row in whole[1]["rows"]}
+    for row in results["rows"]:
+        assert row["top1_error"] == expected[row["label"], row["seed"]]
+    states = [checkpoint.load(folder / "catchup-0" / "checkpoint.pt")["model"] for folder in (out, whole[0])]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_checkpoint_that_changed_is_evaluated_again(copied, monkeypatch):
+    shutil.copy(copied / "catchup-0" / "checkpoint.pt", copied / "catchup-1" / "checkpoint.pt")
+    trained, evaluated = _watched(monkeypatch)
+    results = compared(copied, METHODS[:2])
+    assert (trained, evaluated) == ([], ["catchup-1"])
+    errors = {(row["label"], row["seed"]): row["top1_error"] for row in results["rows"]}
+    assert errors["catchup", 1] == errors["catchup", 0]
+    (copied / "catchup-0" / "checkpoint.pt").unlink()  # to save room: what was measured of it still stands
+    compared(copied, METHODS[:2])
+    assert evaluated == ["catchup-1"]
+
+
+def test_a_single_seed_has_no_interval(whole, copied, no_training):
+    results = compared(copied, METHODS[:2], (1,))
+    assert {(row["n"], row["sd"], row["low"], row["high"]) for row in results["differences"]} == {(1, None, None, None)}
+    assert "[unknown]" in compare.report(results) and "unknown for a single seed" in compare.report(results)
+
+
+def test_a_run_that_diverges_is_left_out_and_named(copied, monkeypatch):
+    def diverging(settings, out, **more):
+        if settings.seed == 3:
+            raise FloatingPointError("the loss is not finite at step 1")
+        return train(settings, out, **more)
+
+    monkeypatch.setattr(compare, "train", diverging)
+    results = compared(copied, METHODS[:2], (0, 3, 4))
+    assert results["failed"] == [{"label": label, "seed": 3, "error": "the loss is not finite at step 1"}
+                                 for label in METHODS[:2]]
+    assert [(row["label"], row["seed"]) for row in results["rows"]] == [
+        ("baseline", 0), ("catchup", 0), ("baseline", 4), ("catchup", 4)]
+    assert "left out: catchup, seed 3: the loss is not finite" in (copied / "table.md").read_text()
+    alone = compared(copied, ("baseline",), (3,))
+    assert alone["rows"] == [] and compare.report(alone).startswith("left out: baseline, seed 3")
+
+
+def test_pairs_need_the_first_methods_run(copied, no_training, monkeypatch):
+    """Where only the other method has a seed, the seed waits."""
+    shutil.rmtree(copied / "baseline-0")
+    monkeypatch.setattr(compare, "train", lambda *_, **__: (_ for _ in ()).throw(FloatingPointError("no")))
+    results = compared(copied, METHODS[:2])
+    assert [(row["label"], row["seed"]) for row in results["rows"]] == [
+        ("baseline", 1), ("catchup", 1), ("baseline", 2), ("catchup", 2)]
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"methods": ["baseline", "catchpu"]}, "unknown method 'catchpu'. Did you mean 'catchup'?"),
+    ({"methods": ["catchup:aplha=1"]}, "unknown setting of catchup 'aplha'. Did you mean 'alpha'?"),
+    ({"methods": ["catchup:alpha=high"]}, "a value in 'catchup:alpha=high' does not fit its setting"),
+    ({"methods": ["catchup:alpha"]}, "a method is written name or name:setting=value"),
+    ({"methods": ["cutmix:seed=1"]}, "seed cannot be set in 'cutmix:seed=1'"),
+    ({"methods": ["baseline", "baseline"]}, "'baseline' and 'baseline' are one method with the same settings"),
+    ({"methods": ["cutmix", "mixup", "cutmix:alpha=1.0"]}, "'cutmix' and 'cutmix:alpha=1.0' are one method"),
+    ({"methods": ["baseline", "catchup:layers=[7]"]}, "unknown layer 7"),
+    ({"methods": []}, "methods must name at least one"), ({"methods": "cutmix"}, "got 'cutmix'"),
+    ({"seeds": []}, "seeds must name at least one"), ({"seeds": [1, 2, 1]}, "a seed may be named once, got 1, 2, 1"),
+    ({"seeds": [0, -1]}, "seed must be at least 0, got -1"),
+    ({"tests": ("clean", "fsgm")}, "unknown test 'fsgm'. Did you mean 'fgsm'?"), ({"tests": ()}, "tests must name"),
+    ({"settings": Settings(data="digit")}, "digits"), ({"settings": Settings(width=0)}, "width"),
+    ({"settings": Settings(width=4, precision="fp16", device="cpu")}, "fp16 needs a GPU"),
+])
+def test_bad_input_is_refused_before_anything_is_written(change, words, tmp_path, no_training):
+    with pytest.raises(ValueError) as error:
+        compared(tmp_path / "out", **{"methods": ["baseline", "cutmix"], "seeds": [0], **change})
+    assert words in str(error.value) and list(tmp_path.iterdir()) == []
+
+
+def test_other_settings_than_the_folders_are_refused(copied, no_training):
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    longer = Settings(**{**SETTINGS.as_dict(), "epochs": 3})
+    for methods, seeds in ((METHODS[:2], (0,)), (("cutmix",), (9,))):  # also where no run of these is there yet
+        with pytest.raises(ValueError, match=r"holds a run with other settings \(epochs was 2, now 3\)"):
+            compared(copied, methods, seeds, settings=longer)
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("thesis.txt", "years"), ("results.json", '{"rows": []}'), ("table.md", "mine"), ("baseline-0/notes.txt", "mine"),
+    ("other/run.json", "[]"), ("other/run.json", '{"settings": 3}')])
+def test_other_peoples_files_are_left_alone(name, content, tmp_path, no_training):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=name.split("/")[0].split(".")[0]):
+        compared(tmp_path)
+    assert (tmp_path / name).read_text() == content and len(list(tmp_path.rglob("*.*"))) == 1
+    with pytest.raises(ValueError, match="is a file; give a folder"):
+        compared(tmp_path / name)
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="one process, not under torchrun"):
+        compared(tmp_path)
