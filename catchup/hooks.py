@@ -88,6 +88,33 @@ def captured(model: nn.Module, *layers: str) -> Iterator[dict[str, list[Tensor]]
             handle.remove()
 
 
+def map_channels(model: nn.Module, block: str) -> int:
+    """Number of channels that a block returns, found by running the model up to it on two blank images.
+
+    In evaluation mode and without gradients, so that nothing changes; what comes behind the block does not run.
+
+    Args:
+        model: the bare model. block: qualified name of a submodule.
+    Raises:
+        ValueError: if there is no such block, the model has no convolution, or the block returns no (B, C, h, w) maps.
+    """
+    module = submodule(model, block)
+    first = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
+    if first is None:
+        raise ValueError(f"a CNN is needed, {type(model).__name__} has no convolution")
+    blank = torch.zeros(2, first.in_channels, 64, 64, dtype=first.weight.dtype, device=first.weight.device)
+    maps = None
+    with evaluating(model), torch.no_grad(), module.register_forward_hook(_stop):
+        try:
+            model(blank)
+        except _Reached as reached:
+            maps = reached.args[0]
+    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != 2:
+        got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise ValueError(f"block {block!r} must return maps (B, C, h, w), got {got} for two images; name another block")
+    return maps.shape[1]
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Inside the block the model is in evaluation mode; afterwards every submodule is back in the mode it had."""
@@ -187,3 +214,11 @@ def _grad_state() -> tuple[bool, bool]:
     """Is autograd on, and does something intercept what it saves? Checkpointing changes one of the two."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # private: absent means unknown
     return torch.is_grad_enabled(), top is not None and top(True) is not None
+
+
+class _Reached(Exception):
+    """Carries a block's output out of the forward pass."""
+
+
+def _stop(_module: nn.Module, _args, output) -> None:
+    raise _Reached(output)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from catchup import Draw, count_hooks, models
-from catchup.mixers.automix import AutoMix, blend, map_channels
+from catchup.hooks import map_channels
+from catchup.mixers.automix import AutoMix, blend
 from catchup.mixers.momentum import cosine, follow, frozen_copy
 from catchup.regularisers import Regulariser
 from conftest import TinyNet

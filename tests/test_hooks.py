@@ -302,8 +302,9 @@ def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=240,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
-    from catchup import MIXERS
     from test_mixers import ROWS, begun
+
+    from catchup import MIXERS
 
     lines = [line.split() for line in done.stdout.strip().splitlines()]
     assert [line[0] for line in lines] == list(MIXERS)

@@ -57,6 +57,7 @@ def make(name: str, **settings) -> Mixer:
 
 
 __all__ = [
-    "MIXERS", "Baseline", "CatchUpMix", "CutMix", "Draw", "InputMixup", "Mixed", "Mixer", "RandomChannelMix", "Step",
-    "make",
+    "MIXERS", "AlignMixup", "AutoMix", "Baseline", "CatchUpMix", "CoMixup", "CutMix", "Draw", "FMix", "GuidedMixup",
+    "InputMixup", "ManifoldMixup", "Mixed", "Mixer", "MoEx", "PuzzleMix", "RandomChannelMix", "RecursiveMix",
+    "ResizeMix", "SaliencyMix", "SnapMix", "Step", "make",
 ]

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks import unwrap
-from ..hooks import captured, evaluating, submodule
+from ..hooks import captured, map_channels, submodule
 from ..target import Target
 from .base import BetaMixer
 from .checks import check_batch, check_positive
@@ -49,33 +49,6 @@ def blend(images: Tensor, partner: Tensor, mask: Tensor) -> Tensor:
         A new tensor like `images`; differentiable in images and mask.
     """
     return torch.lerp(images[partner], images, mask.to(images.dtype))
-
-
-def map_channels(model: nn.Module, block: str) -> int:
-    """Number of channels that a block returns, found by running the model up to it on two blank images.
-
-    In evaluation mode and without gradients, so that nothing changes; what comes behind the block does not run.
-
-    Args:
-        model: the bare model. block: qualified name of a submodule.
-    Raises:
-        ValueError: if there is no such block, the model has no convolution, or the block returns no (B, C, h, w) maps.
-    """
-    module = submodule(model, block)
-    first = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
-    if first is None:
-        raise ValueError(f"AutoMix needs a CNN, {type(model).__name__} has no convolution")
-    blank = torch.zeros(2, first.in_channels, 64, 64, dtype=first.weight.dtype, device=first.weight.device)
-    maps = None
-    with evaluating(model), torch.no_grad(), module.register_forward_hook(_stop):
-        try:
-            model(blank)
-        except _Reached as reached:
-            maps = reached.args[0]
-    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != 2:
-        got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-        raise ValueError(f"block {block!r} must return maps (B, C, h, w), got {got} for two images; name another block")
-    return maps.shape[1]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -263,11 +236,3 @@ class AutoMix(BetaMixer):
             raise ValueError(f"AutoMix looks at the third stage behind the stem, {type(model).__name__} has only the "
                              f"blocks {', '.join(blocks)}: name one, AutoMix(block={blocks[-1]!r})")
         return blocks[STAGE]
-
-
-class _Reached(Exception):
-    """Carries a block's output out of the forward pass."""
-
-
-def _stop(_module: nn.Module, _args, output) -> None:
-    raise _Reached(output)

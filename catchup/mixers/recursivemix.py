@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from ..blocks import find_classifier, unwrap
 from ..choices import pick
-from ..hooks import edited, submodule
+from ..hooks import edited, map_channels, submodule
 from ..target import Target
-from .automix import map_channels
 from .base import Mixer
 from .cutmix import cut_box
 from .draw import Draw, Mixed, Step

@@ -1,9 +1,9 @@
 """AugMix's nine operations on 8-bit images, a whole batch at once, each image with its own operation and strength.
 
 Hendrycks, Mu, Cubuk, Zoph, Gilmer & Lakshminarayanan, "AugMix: A Simple Data Processing Method to Improve Robustness
-and Uncertainty", ICLR 2020, Section 3 and Appendix C: those of AutoAugment's operations that are not among the
-corruptions of ImageNet-C, with the strengths of the released code. Pixel values stay whole numbers between two
-operations, as in Pillow, whose definitions these are.
+and Uncertainty", ICLR 2020, Section 3: those of AutoAugment's operations that are not among the corruptions of
+ImageNet-C, with the strengths of the released code. Pixel values stay whole numbers between two operations, as in
+Pillow, whose definitions these are.
 """
 
 import numpy as np
