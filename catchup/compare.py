@@ -33,6 +33,7 @@ MEASURES = {  # what the table shows of each test
               "median10_error": "median of the last ten"},
     **{test: {key: COLUMNS[key]} for test, key in (("fgsm", "fgsm_error"), ("pgd", "pgd_error"),
                                                    ("feature-drop", "without_strongest"))}}
+BEST = " The best epoch is chosen on the test images: too good by that choice."
 APART = ("method", "method_settings", "seed")  # all in which the runs of a comparison may differ
 
 
@@ -95,7 +96,7 @@ def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = 
         said = [_budget(rows[0]), "", layout(comparison(rows, _columns(results["tests"]), intervals=True)), "",
                 f"Percent: mean ± standard deviation over n seeds; then each method minus {rows[0]['label']}, seed by "
                 "seed, with the 95 % interval of the mean (Student t, n − 1 degrees of freedom; each for itself; "
-                "unknown for a single seed). The best epoch is chosen on the test images: too good by that choice."]
+                "unknown for a single seed)." + (BEST if "clean" in results["tests"] else "")]
     left_out = [f"left out: {one['label']}, seed {one['seed']}: {one['error']}" for one in results["failed"]]
     return "\n".join([*said, *([""] if said and left_out else []), *left_out])
 
