@@ -77,6 +77,7 @@ class Run:
         self.dataset = dataset.to(device)
         self.probe = self.dataset.train.take(torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE])
         mixer.check(model)
+        mixer.begin_data(self.dataset.mean, self.dataset.std)
         self.memory_format = models.memory_format(model, device)
         model = model.to(device, memory_format=self.memory_format)
         groups = mixer.begin_run(model, len(dataset.train.classes))
@@ -103,7 +104,8 @@ class Run:
         self._train(self.under_way)
         if self.under_way.batches < self.steps:
             return None
-        if not all(value.isfinite().all() for value in self.model.state_dict().values() if value.is_floating_point()):
+        states = [part.state_dict() for part in (self.model, *self.mixer.modules.values())]
+        if not all(value.isfinite().all() for state in states for value in state.values() if value.is_floating_point()):
             raise self._broken("weights are", (epoch + 1) * self.steps)
         done, measuring = self.under_way, time.perf_counter()
         try:

@@ -269,6 +269,27 @@ def test_batches_hold_every_index_once_and_no_last_single_image(n, size):
         assert not torch.equal(torch.cat(batches(n, size, 0, 4)), indices)
 
 
+def test_every_regulariser_trains_augmix_with_the_data_sets_mean_and_std(digits):
+    from catchup import REGULARISERS
+
+    mixer = make("cutmix", seed=0, regularisers=tuple(REGULARISERS))
+    result = fit(model_of(SMALL, digits), mixer, digits, replace(SMALL, epochs=1), progress=False)
+    assert result.finished and count_hooks(result.model) == 0
+    with pytest.raises(ValueError, match="augmix works on pixels and must know"):
+        make("cutmix", seed=0, regularisers=("augmix",)).loss(result.model, torch.rand(4, 1, 8, 8), torch.arange(4))
+
+
+def test_a_methods_own_network_that_is_no_longer_finite_stops_the_run(digits):
+    """It would go on as InputMixup without a word: AutoMix falls back to λ where its mask is no number."""
+    mixer = make("automix", seed=0)
+
+    def spoil(progress):
+        mixer.modules["mix_block"].value.weight.data.fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match="weights are not finite"):
+        fit(model_of(SMALL, digits), mixer, digits, SMALL, progress=False, on_step=spoil)
+
+
 @pytest.mark.parametrize(("name", "expected"), [
     ("constant", [0.1, 0.1, 0.1, 0.1]),
     ("cosine", [0.1, 0.1 * (1 + math.cos(math.pi / 4)) / 2, 0.05, 0.0]),

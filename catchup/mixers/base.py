@@ -126,6 +126,11 @@ class Mixer(ABC):
         self.state.clear()
         return []
 
+    def begin_data(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Called once before training: how the run normalises its images, which some regularisers need (AugMix)."""
+        told = tuple(regulariser.for_data(mean, std) for regulariser in self._memory.regularisers)
+        self._memory.regularisers = told
+
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Called before epoch `epoch` (from 0) of `epochs`."""
 

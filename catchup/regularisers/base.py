@@ -5,7 +5,7 @@ weights, or add a term to the loss. It has no parameters and no state; all chanc
 """
 
 from abc import ABC
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,6 +25,10 @@ class Regulariser(ABC):
 
     def check(self, model: nn.Module) -> None:
         """Raises ValueError if the regulariser cannot act in this model (no residual branches, no such block)."""
+
+    def for_data(self, mean: Sequence[float], std: Sequence[float]) -> "Regulariser":
+        """The same, told how a run normalises its images, per channel of pixels in [0, 1]."""
+        return self
 
     def images(self, images: Tensor, seed: int) -> Tensor:
         """The images (B, C, H, W) as the method will see them; a new tensor wherever something changes."""
