@@ -59,3 +59,22 @@ def test_the_table_is_that_of_the_recorded_runs():
     assert as_markdown(comparison(rows)) in README
     assert {(row["finished"], row["n_test"]) for row in rows} == {(True, 10000)}
     assert all(row["training"]["command"].startswith("catchup train") for row in rows)
+
+
+def test_the_table_of_all_methods_is_the_recorded_one():
+    rows = json.loads((ROOT / "data" / "results" / "compare-c100-50.json").read_text())["rows"]
+    columns = {"top1_error": "top-1 error, last epoch", "best_error": "best epoch",
+               "median10_error": "median of the last ten"}
+    alone = comparison(rows, columns)[:len(rows) + 1]  # one seed: the differences say nothing more
+    assert f"{as_markdown(alone)}\n" in README
+    assert rows[0]["method"] == "baseline" and all(row["finished"] and row["seed"] == 0 for row in rows)
+    assert all(row["top1_error"] > rows[0]["top1_error"] for row in rows[1:])  # "no mixing method is below"
+
+
+def test_the_table_of_costs_is_the_recorded_one():
+    results = json.loads((ROOT / "data" / "results" / "overhead.json").read_text())
+    for row in results["rows"]:
+        shown = [row["method"], f"{row['ratio']:.2f}", f"{row['low']:.2f}–{row['high']:.2f}",
+                 f"{row['forward']:g}/{row['backward']:g}"]
+        assert f"| {' | '.join(shown)} |" in README
+    assert results["command"].startswith("catchup overhead") and results["bench"]["width"] == 16
