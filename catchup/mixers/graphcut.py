@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch import Tensor
 
 MAX_ROW_STATES = 128  # K^W up to which dynamic programming is taken: its cost grows with the square
@@ -178,6 +176,8 @@ def _graph(count: int, height: int, width: int, bits: int, power: int) -> _Graph
     source, sink, every = np.full(node.size, node.size), np.full(node.size, node.size + 1), node.ravel()
     rows = np.concatenate([every, source, start, stop, node[..., 1:].ravel()])
     columns = np.concatenate([sink, every, stop, start, node[..., :-1].ravel()])
+    from scipy.sparse import csr_matrix
+
     numbered = csr_matrix((np.arange(1, len(rows) + 1), (rows, columns)), shape=(node.size + 2,) * 2)
     numbered.sort_indices()
     return _Graph(numbered.data - 1, numbered.indices, numbered.indptr)
@@ -185,6 +185,9 @@ def _graph(count: int, height: int, width: int, bits: int, power: int) -> _Graph
 
 def _cut(ones: np.ndarray, arcs: np.ndarray, grid: tuple[int, int, int, int]) -> np.ndarray:
     """The bits, bool (B·n,), of the least cut of these grids, in one flow: a bit is set on the source's side."""
+    from scipy.sparse import csr_matrix  # here: importing the package stays light
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
     count, scale = len(ones), capacity_scale(ones, arcs)[:, None]
     ones, arcs = np.rint(ones * scale).ravel(), np.rint(arcs * scale).ravel()
     infinite = np.full(ones.size * (grid[2] - 1) // grid[2], INFINITE)
