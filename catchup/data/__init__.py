@@ -5,7 +5,8 @@ device. Nothing is downloaded before `load` is called with the name of a set tha
 """
 
 from .augment import Augmentation
+from .boxes import Boxes
 from .images import Dataset, Images, subset
 from .sources import SourceRow, describe, load, names
 
-__all__ = ["Augmentation", "Dataset", "Images", "SourceRow", "describe", "load", "names", "subset"]
+__all__ = ["Augmentation", "Boxes", "Dataset", "Images", "SourceRow", "describe", "load", "names", "subset"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .augment import Augmentation
+from .boxes import Boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +81,9 @@ class Dataset:
         train, test: images of one shape and with the same classes.
         mean, std: one number per channel, of pixels scaled to [0, 1]; std > 0.
         augmentation: what the training images go through.
+        boxes: around the objects of the test images, where the data set has any.
     Raises:
-        ValueError: if train and test differ in classes or shape, or mean and std do not fit.
+        ValueError: if train and test differ in classes or shape, or mean, std or boxes do not fit.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
+    boxes: Boxes | None = None
 
     def __post_init__(self) -> None:
         if self.train.classes != self.test.classes:
@@ -104,6 +107,10 @@ class Dataset:
         if not all(value > 0 for value in self.std):
             raise ValueError(f"every std must be greater than 0 (a channel that never varies teaches nothing), "
                              f"got {self.std}")
+        if self.boxes is not None and (self.boxes.size != shape[1:] or len(self.boxes)
+                                       and int(self.boxes.image[-1]) >= len(self.test)):
+            raise ValueError(f"the boxes are for images of {self.boxes.size} (H, W), of which there are more than "
+                             f"{len(self.test)} or which are not of {shape[1:]}")
 
     def with_train(self, train: Images) -> "Dataset":
         """The same data set with other training images of the same classes and shape."""
@@ -111,7 +118,8 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set on `device`."""
-        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device))
+        boxes = None if self.boxes is None else self.boxes.to(device)
+        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device), boxes=boxes)
 
 
 def subset(images: Images, amount: float | int, seed: int) -> Images:
