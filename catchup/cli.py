@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         command = tyro.extras.subcommand_cli_from_dict(
-            {"demo": demo, "train": _train_command(_named_method(argv)), "evaluate": evaluate,
+            {"demo": demo, "train": _train_command(_named_method(argv)), "evaluate": _evaluate_command(),
              "compare": _compare_command(), "overhead": _overhead_command(), "methods": methods, "datasets": datasets,
              "background": background},
             args=argv, prog="catchup", description="Catch-up Mix (AAAI 2024) on any CNN, and what it is compared with.",
@@ -53,26 +53,38 @@ def demo(out: Path = Path("runs/demo"), json: bool = False) -> None:
     print(json_format.dumps(results) if json else report(results, out))
 
 
-def evaluate(run_dir: tyro.conf.Positional[Path], tests: str = "clean,fgsm,pgd,feature-drop",
-             data_dir: str | None = None, device: Literal["auto", "cpu"] = "auto", json: bool = False) -> None:
-    """Measure a trained run and leave evaluation.json in its folder.
+def _evaluate_command():
+    """The `evaluate` command, with the fields of `Options` among its options."""
+    from .measures import Options
 
-    Args:
-        run_dir: The folder that `catchup train` filled.
-        tests: Which measurements, separated by commas.
-        data_dir: Where the data are now, if not where they were in training.
-        device: auto takes a GPU if there is one.
-        json: Print the evaluation as JSON instead of a table.
-    """
-    from .evaluation import evaluate as measure
+    test_options = _options("tests", list(fields(Options)), Options)
 
-    row = measure(run_dir, tuple(tests.split(",")), data_dir=data_dir, device=device)
-    if json:
-        return print(json_format.dumps(row))
-    for name in ("top1_error", "top5_error", "fgsm_error", "pgd_error"):
-        if row[name] is not None:
-            print(f"{name:12} {row[name]:6.2f} %")
-    print(f"all of it: {run_dir / 'evaluation.json'}")
+    def evaluate(run_dir: tyro.conf.Positional[Path], options: test_options, tests: str = "clean,feature-drop,fgsm,pgd",
+                 data_dir: str | None = None, device: Literal["auto", "cpu"] = "auto", json: bool = False) -> None:
+        """Measure a trained run and leave evaluation.json in its folder.
+
+        Args:
+            run_dir: The folder that `catchup train` filled.
+            tests: Which measurements, separated by commas: clean, feature-drop, calibration, reliance, ood,
+                localization, deformation, fgsm, pgd, landscape, corruption. Those of an earlier call are kept.
+            data_dir: Where the data are now, if not where they were in training.
+            device: auto takes a GPU if there is one.
+            json: Print the evaluation as JSON instead of a table.
+        """
+        from .evaluation import evaluate as measure
+        from .measures import columns, masking
+        from .tables import value_of
+
+        names = tuple(tests.split(","))
+        row = measure(run_dir, names, options=Options(**vars(options)), data_dir=data_dir, device=device)
+        if json:
+            return print(json_format.dumps(row))
+        for key, heading in columns(names).items():
+            if (value := value_of(row, key)) is not None:
+                print(f"{value:10.2f}  {heading}")
+        print(*filter(None, [masking(row)]), f"all of it: {run_dir / 'evaluation.json'}", sep="\n")
+
+    return evaluate
 
 
 def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "randomchannel", "catchup"),
@@ -172,10 +184,12 @@ def _train_command(method: str):
 def _compare_command():
     """The `compare` command: what `train` can be told, but for what the runs of a comparison differ in."""
     from .compare import APART
+    from .measures import Options
 
     run_options = _options("run", [field for field in fields(Settings) if field.name not in APART], Settings)
+    test_options = _options("tests", list(fields(Options)), Options)
 
-    def compare(out: Path, run: run_options, methods: tuple[str, ...] = ("baseline", "catchup"),
+    def compare(out: Path, run: run_options, options: test_options, methods: tuple[str, ...] = ("baseline", "catchup"),
                 seeds: tuple[int, ...] = (0, 1, 2), tests: str = "clean", json: bool = False) -> int:
         """Train every method with every seed under one budget, and compare them in pairs with 95 % intervals.
 
@@ -184,14 +198,14 @@ def _compare_command():
             methods: Methods with their settings: cutmix, cutmix:alpha=0.2,prob=0.5. The first is what the others are
                 compared with.
             seeds: Paired over the methods: same subset, initial weights, order of the images.
-            tests: What is measured, separated by commas: clean, fgsm, pgd, feature-drop.
+            tests: What is measured, separated by commas, as for `catchup evaluate`.
             json: Print the results as JSON instead of a table.
         """
         from .compare import report
         from .compare import run as compared
 
         results = compared(out, methods=methods, seeds=seeds, settings=Settings(**vars(run)),
-                           tests=tuple(tests.split(",")))
+                           tests=tuple(tests.split(",")), options=Options(**vars(options)))
         print(json_format.dumps(results) if json else f"{report(results)}\n\nall of it: {out / 'results.json'}")
         return 1 if results["failed"] else 0
 

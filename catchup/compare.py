@@ -19,20 +19,16 @@ from typing import NamedTuple
 
 from . import runs
 from .checkpoint import write_atomically
-from .choices import built, pick, spec
-from .evaluation import FIELDS, TESTS, evaluate
+from .choices import built, spec
+from .evaluation import evaluate
 from .loop import accelerator
+from .measures import MEASURES, Options, columns
 from .mixers import make
 from .settings import Settings
-from .tables import COLUMNS, as_markdown, as_text, comparison, differences
+from .tables import as_markdown, as_text, comparison, differences
 from .training import dataset_of, model_of, train, try_out
 
 RESULTS, TABLE = "results.json", "table.md"
-MEASURES = {  # what the table shows of each test
-    "clean": {"top1_error": "top-1 error, last epoch", "best_error": "best epoch",
-              "median10_error": "median of the last ten"},
-    **{test: {key: COLUMNS[key]} for test, key in (("fgsm", "fgsm_error"), ("pgd", "pgd_error"),
-                                                   ("feature-drop", "without_strongest"))}}
 BEST = " The best epoch is chosen on the test images: too good by that choice."
 APART = ("method", "method_settings", "seed")  # all in which the runs of a comparison may differ
 
@@ -46,7 +42,7 @@ class Planned(NamedTuple):
 
 
 def run(out: Path, *, methods: Sequence[str], seeds: Sequence[int], settings: Settings | None = None,
-        tests: Sequence[str] = ("clean",), progress: bool = True) -> dict:
+        tests: Sequence[str] = ("clean",), options: Options | None = None, progress: bool = True) -> dict:
     """Trains and evaluates every method with every seed, seed by seed; what is finished in `out` is not done again.
 
     Called again after an interruption it goes on, inside a run after its last finished epoch. Called with more methods,
@@ -58,7 +54,7 @@ def run(out: Path, *, methods: Sequence[str], seeds: Sequence[int], settings: Se
         methods: each as for `catchup.choices.spec`: "cutmix", "cutmix:alpha=0.2". The first is what the others are
             compared with. seeds: each ≥ 0.
         settings: of every run; None takes the defaults. Method, its settings and the seed are filled in.
-        tests: what to measure (see `catchup.evaluation.TESTS`).
+        tests: what to measure (see `catchup.measures`). options: of the tests.
         progress: bars on standard error.
     Returns:
         What results.json holds: "methods", "seeds", "tests" as asked for; "rows", the evaluation objects, seed by seed;
@@ -69,20 +65,20 @@ def run(out: Path, *, methods: Sequence[str], seeds: Sequence[int], settings: Se
             seed named twice, a model that the data or a method cannot train, a folder with other runs or other files.
     """
     out, settings = Path(out), settings or Settings()
-    planned, columns = _planned(out, methods, seeds, settings), _columns(tests)
+    planned, shown, options = _planned(out, methods, seeds, settings), columns(tests), options or Options()
     _check_folder(out, planned, settings)
-    found = {one.folder: row for one in planned if (row := _evaluated(one.folder, tests))}
+    found = {one.folder: row for one in planned if (row := _evaluated(one.folder, tests, options))}
     missing = [one for one in planned if one.folder not in found]
     if missing:
         _check_runnable(missing, progress)
     asked, failed = {"methods": list(methods), "seeds": list(seeds), "tests": list(tests)}, []
     for one in _bar(missing, progress):
         try:
-            found[one.folder] = _done(one, tests, progress)
+            found[one.folder] = _done(one, tests, options, progress)
         except FloatingPointError as error:
             failed.append({"label": one.label, "seed": one.settings.seed, "error": str(error)})
-        _write(out, {**asked, **_compared(planned, found, columns), "failed": failed})
-    return _write(out, {**asked, **_compared(planned, found, columns), "failed": failed})
+        _write(out, {**asked, **_compared(planned, found, shown), "failed": failed})
+    return _write(out, {**asked, **_compared(planned, found, shown), "failed": failed})
 
 
 def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = as_text) -> str:
@@ -93,7 +89,7 @@ def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = 
     """
     rows, said = results["rows"], []
     if rows:
-        said = [_budget(rows[0]), "", layout(comparison(rows, _columns(results["tests"]), intervals=True)), "",
+        said = [_budget(rows[0]), "", layout(comparison(rows, columns(results["tests"]), intervals=True)), "",
                 f"Percent: mean ± standard deviation over n seeds; then each method minus {rows[0]['label']}, seed by "
                 "seed, with the 95 % interval of the mean (Student t, n − 1 degrees of freedom; each for itself; "
                 "unknown for a single seed)." + (BEST if "clean" in results["tests"] else "")]
@@ -130,15 +126,6 @@ def _folder(label: str) -> str:
     name, settings = spec(label)
     parts = [name, *(f"{key}={value}" for key, value in sorted(settings.items()))]
     return re.sub(r"[^\w.=-]+", "_", "_".join(parts)).strip("_")
-
-
-def _columns(tests: Sequence[str]) -> dict[str, str]:
-    """The fields of the evaluation objects that the table shows, and their headings."""
-    if isinstance(tests, str) or not tests:
-        raise ValueError(f"tests must name at least one of {', '.join(TESTS)}, got {tests!r}")
-    for test in tests:
-        pick("test", test, TESTS)
-    return {key: heading for test in TESTS if test in tests for key, heading in MEASURES[test].items()}
 
 
 def _check_folder(out: Path, planned: Sequence[Planned], settings: Settings) -> None:
@@ -181,23 +168,24 @@ def _check_runnable(planned: Sequence[Planned], progress: bool) -> None:
         make(one.method, seed=0, **one.method_settings).check(model)
 
 
-def _evaluated(folder: Path, tests: Sequence[str]) -> dict | None:
+def _evaluated(folder: Path, tests: Sequence[str], options: Options) -> dict | None:
     """The evaluation of the finished run in `folder`, if it is of its checkpoint and covers these tests."""
     path, state = folder / runs.EVALUATION, folder / runs.CHECKPOINT
     row = runs.read_json(path) if path.is_file() else {}
-    if not row.get("finished") or any(row.get(key) is None for test in tests for key in FIELDS[test]):
+    with_what = row.get("measured_with") or {}
+    if not row.get("finished") or any(with_what.get(test) != MEASURES[test].settings(options) for test in tests):
         return None
     if state.is_file() and hashlib.sha256(state.read_bytes()).hexdigest() != row.get("checkpoint_sha256"):
         return None
     return row
 
 
-def _done(one: Planned, tests: Sequence[str], progress: bool) -> dict:
+def _done(one: Planned, tests: Sequence[str], options: Options, progress: bool) -> dict:
     """The evaluation object of a run, trained as far as it is not yet."""
     record = one.folder / runs.RUN
     if not record.is_file() or "result" not in runs.read_json(record):
         train(one.settings, one.folder, resume=record.is_file(), progress=progress)
-    return evaluate(one.folder, tests, device=one.settings.device, progress=progress)
+    return evaluate(one.folder, tests, options=options, device=one.settings.device, progress=progress)
 
 
 def _compared(planned: Sequence[Planned], found: Mapping[Path, dict], columns: Mapping[str, str]) -> dict:

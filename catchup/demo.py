@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import runs
-from .evaluation import TESTS, described, evaluation_of
+from .evaluation import USUAL, described, evaluation_of
 from .mixers import make
 from .settings import Settings
 from .tables import as_text, comparison
@@ -45,7 +45,7 @@ def run(out: Path, *, methods: Sequence[str] = METHODS, seeds: Sequence[int] = S
 
 
 def trained_rows(methods: Sequence[str], seeds: Iterable[int], settings: Settings = SETTINGS,
-                 tests: Sequence[str] = TESTS) -> Iterator[dict]:
+                 tests: Sequence[str] = USUAL) -> Iterator[dict]:
     """Trains every method with every seed, in memory, and yields one evaluation object each.
 
     Args:

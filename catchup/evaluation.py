@@ -12,29 +12,26 @@ from . import checkpoint, models, runs
 from .checkpoint import CheckpointError
 from .choices import pick
 from .data import Dataset, Images
-from .feature_drop import feature_drop_curve
-from .inference import PixelModel, predict, top_k_error
-from .robustness import attack_error, fgsm, pgd
+from .inference import PixelModel
+from .measures import MEASURES, Options, Subject, loaded, measured, picked
 from .settings import Settings
 from .training import Result, dataset_of, model_of
 
-FIELDS = {"clean": ("top1_error", "top5_error"), "fgsm": ("fgsm_error",), "pgd": ("pgd_error",),
-          "feature-drop": ("feature_drop",)}  # each test, and what it fills
-TESTS = tuple(FIELDS)
-EPS_255 = 4.0
-PGD = {"steps": 10, "step_255": 1.0, "start_seed": 0}  # random starts: the same for every model on the same images
+TESTS = tuple(MEASURES)
+USUAL = ("clean", "feature-drop", "fgsm", "pgd")  # what is measured if nothing is named: any model and data will do
 
 
-def evaluate(run_dir: str | Path, tests: Sequence[str] = TESTS, *, data_dir: str | None = None, device: str = "auto",
-             progress: bool = True) -> dict:
-    """Evaluates the checkpoint of a run on the whole test set and leaves `evaluation.json` in its folder.
+def evaluate(run_dir: str | Path, tests: Sequence[str] = USUAL, *, options: Options | None = None,
+             data_dir: str | None = None, device: str = "auto", progress: bool = True) -> dict:
+    """Evaluates the checkpoint of a run on the test images and leaves `evaluation.json` in its folder.
 
-    The fields of tests that are not asked for are taken over from an earlier evaluation.json, if it measured the same
-    checkpoint on as many images with the same attacks; otherwise they are None.
+    The fields of tests that are not asked for are taken over from an earlier evaluation.json of the same checkpoint;
+    otherwise they are None.
 
     Args:
         run_dir: the folder that `train` filled. A run that was stopped is evaluated as far as it came.
-        tests: some of `TESTS`.
+        tests: some of `TESTS` (see `catchup.measures`).
+        options: of the tests; None takes the defaults.
         data_dir: where the data are now; None: where they were in training.
         device: "auto" takes a GPU if there is one, "cpu" does not.
         progress: bars on standard error.
@@ -44,73 +41,50 @@ def evaluate(run_dir: str | Path, tests: Sequence[str] = TESTS, *, data_dir: str
         (validation during training, None if there was none), checkpoint_sha256, training (its command and commit),
         and versions, hardware, command and commit of this evaluation. All errors in percent.
     Raises:
-        ValueError: for an unknown test or a folder that holds no run. FileNotFoundError: if the data are not there.
+        ValueError: for an unknown test, a test that the data or the model cannot take, or a folder that holds no run.
+        FileNotFoundError: if the data are not there.
         CheckpointError: if the checkpoint is missing, damaged, or of another model. Nothing is written then.
     """
-    run_dir, asked = Path(run_dir), _picked(tests)
+    run_dir, asked, options = Path(run_dir), picked(tests), options or Options()
     pick("device", device, ("auto", "cpu"))
     run, settings = _run_of(run_dir)
     state, digest = _checkpoint_of(run_dir)
     earlier = runs.read_json(run_dir / runs.EVALUATION) if (run_dir / runs.EVALUATION).exists() else {}
-    settings = replace(settings, subset=None, data_dir=data_dir or settings.data_dir)  # test images are always whole
+    settings = replace(settings, data_dir=data_dir or settings.data_dir)
     dataset = dataset_of(settings, progress)
     model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
     model.to(place, memory_format=models.memory_format(model, place))
-    measured = evaluation_of(model, dataset, asked, progress=progress)
-    row = {**described(run["settings"], state["rows"]), **_completed(measured, asked, earlier, digest),
+    outside = loaded(options, settings.data_dir, dataset.test, progress) if "ood" in asked else None
+    row = {**described(run["settings"], state["rows"]),
+           **_completed(evaluation_of(model, dataset, asked, options=options, outside=outside, progress=progress),
+                        asked, earlier, digest),
            "checkpoint_sha256": digest, "training": {key: run.get(key) for key in ("command", "commit")},
            **runs.surroundings()}
     runs.write_json(run_dir / runs.EVALUATION, row)
     return runs.plain(row)
 
 
-def evaluation_of(model: nn.Module, dataset: Dataset, tests: Sequence[str] = TESTS, *, progress: bool = False) -> dict:
+def evaluation_of(model: nn.Module, dataset: Dataset, tests: Sequence[str] = USUAL, *, options: Options | None = None,
+                  outside: Images | None = None, progress: bool = False) -> dict:
     """What can be measured of a model in memory; nothing is read or written, and the model is left as it was.
 
     Args:
         model: from normalised (B, C, H, W) images to (B, N) logits, on any device.
-        dataset: its test images are evaluated, all of them; its mean and std normalise.
-        tests: some of `TESTS`: clean, fgsm, pgd, feature-drop.
+        dataset: its test images are evaluated, all of them but where the options sample; mean and std normalise.
+        tests: some of `TESTS`.
+        options: of the tests; None takes the defaults.
+        outside: images from elsewhere, for the test ood.
         progress: bars on standard error.
     Returns:
-        n_test; top1_error, top5_error (0 by definition where there are at most five classes), fgsm_error, pgd_error,
-        in percent; feature_drop (see `feature_drop_curve`); None for what was not asked; eps_255 and pgd, the settings
-        of the attacks.
+        n_test; the fields of every test (see `catchup.measures.MEASURES`), None for those that were not asked, among
+        them top1_error and top5_error (0 by definition where there are at most five classes) in percent; and
+        measured_with, {test: its settings}.
     Raises:
-        ValueError: for an unknown test, or a model without what a test needs.
+        ValueError: for an unknown test, or a model or data without what a test needs.
     """
-    asked = _picked(tests)
-    images, pixel_model = dataset.test.to(next(model.parameters()).device), PixelModel.of(model, dataset)
-    row = {"n_test": len(images), **dict.fromkeys(field for test in TESTS for field in FIELDS[test])}
-    for test in asked:
-        row |= _measured(test, pixel_model, images, progress)
-    return row | {"eps_255": EPS_255, "pgd": dict(PGD)}
-
-
-def _measured(test: str, model: PixelModel, images: Images, progress: bool) -> dict:
-    """The fields of one test."""
-    if test == "clean":
-        logits = predict(model, images)
-        return {f"top{k}_error": top_k_error(logits, images.labels, k) for k in (1, 5)}
-    if test == "feature-drop":
-        return {"feature_drop": feature_drop_curve(model, images)}
-    start = torch.Generator().manual_seed(PGD["start_seed"])
-
-    def attack(*batch):
-        if test == "fgsm":
-            return fgsm(*batch, eps_255=EPS_255)
-        return pgd(*batch, eps_255=EPS_255, steps=PGD["steps"], step_255=PGD["step_255"], generator=start)
-
-    attack.__name__ = test
-    return {f"{test}_error": attack_error(model, images, attack, progress=progress)}
-
-
-def _picked(tests: Sequence[str]) -> list[str]:
-    """The tests asked for, each once; the quick ones come first, and refuse a model before minutes of attacks."""
-    if not tests:
-        raise ValueError(f"no test was named; choose some of: {', '.join(TESTS)}")
-    asked = {pick("test", test, TESTS) for test in tests}
-    return [test for test in ("clean", "feature-drop", "fgsm", "pgd") if test in asked]
+    dataset = dataset.to(next(model.parameters()).device)
+    subject = Subject(PixelModel.of(model, dataset), dataset, options or Options(), outside, progress)
+    return {"n_test": len(dataset.test), **measured(subject, tests)}
 
 
 def _run_of(run_dir: Path) -> tuple[dict, Settings]:
@@ -165,9 +139,11 @@ def described(settings: dict, rows: list[dict]) -> dict:
     return {**kept, "epochs": len(rows), "finished": len(rows) == settings["epochs"], **errors}
 
 
-def _completed(measured: dict, asked: Sequence[str], earlier: dict, digest: str) -> dict:
+def _completed(row: dict, asked: Sequence[str], earlier: dict, digest: str) -> dict:
     """What was measured now, and for tests not asked what an earlier evaluation of the same checkpoint found."""
-    same = earlier.get("checkpoint_sha256") == digest and all(
-        earlier.get(key) == measured[key] for key in ("n_test", "eps_255", "pgd"))
-    skipped = [field for test in TESTS if test not in asked for field in FIELDS[test]] if same else []
-    return measured | {field: earlier.get(field) for field in skipped}
+    if earlier.get("checkpoint_sha256") != digest or earlier.get("n_test") != row["n_test"]:
+        return row
+    kept = {test: how for test, how in (earlier.get("measured_with") or {}).items()
+            if test in MEASURES and test not in asked}
+    fields = {field: earlier.get(field) for test in kept for field in MEASURES[test].fields}
+    return {**row, **fields, "measured_with": {**kept, **row["measured_with"]}}

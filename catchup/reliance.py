@@ -9,13 +9,20 @@ An image to which no filter answers has nothing to share out: its measures are N
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import find_blocks
-from .hooks import captured, evaluating
+from .data import Images
+from .data.augment import normalise, to_float
+from .hooks import captured, edited, evaluating
+from .inference import PixelModel
 from .mixers.catchup import filter_influence
+from .strength import rank_correlation
 
 
 def top_share(influence: Tensor, k: int) -> Tensor:
@@ -137,6 +144,71 @@ def reliance(model: nn.Module, images: Tensor, blocks: Sequence[str] | None = No
                     raise ValueError(f"block {name!r} must run exactly once in a pass, it ran {len(calls)} times")
                 found[name].append(filter_influence(calls[0]))
     return [_row(name, torch.cat(parts)) for name, parts in found.items()]
+
+
+def norm_gradient(model: nn.Module, images: Tensor, labels: Tensor, blocks: Sequence[str] | None = None,
+                  batch_size: int = 100) -> list[dict]:
+    """Norm and gradient of every filter, averaged over images: do the weak filters get less gradient?
+
+    Source: Kang, Kang & Kim, AAAI 2024, Figure 1b, for a model at rest: evaluation mode, no mixing, the gradient of
+    each image's own cross-entropy. `catchup.recording` shows the same during training.
+
+    Misleads: the filters of one block are compared by what they return, but a filter whose norm is large may be scaled
+    down by the next layer; and on images that the model has learnt the gradients are small for every filter.
+
+    Args:
+        model, images, blocks, batch_size: as for `reliance`.
+        labels: (N,) int64.
+    Returns:
+        One row per block: {"block", "norm": C means of ‖a‖₂, "gradient": C means of ‖∂ℓ/∂a‖₂, "rank_correlation":
+        Spearman's ρ of the two over the filters, in [-1, 1], NaN where one is constant}.
+    Raises:
+        ValueError: for an unknown block. RuntimeError: if a block does not run exactly once (see `catchup.edited`).
+    """
+    names, found = list(find_blocks(model) if blocks is None else blocks), {}
+    with evaluating(model), torch.enable_grad():
+        for batch, truth in zip(images.split(batch_size), labels.split(batch_size)):
+            for name, sums in _norms_and_gradients(model, batch, truth, names).items():
+                found[name] = found.get(name, 0) + sums
+    rows = []
+    for name, sums in found.items():
+        norm, gradient = (sums / len(images)).cpu()
+        rows.append({"block": name, "norm": norm.tolist(), "gradient": gradient.tolist(),
+                     "rank_correlation": rank_correlation(norm, gradient)})
+    return rows
+
+
+def reliance_of(model: PixelModel, images: Images) -> dict:
+    """The measures of this file as one part of an evaluation object.
+
+    Args:
+        model, images: on one device.
+    Returns:
+        {"blocks": the rows of `reliance`, each with the "rank_correlation" of `norm_gradient`, "top10_share",
+        "rank_correlation": their means over the blocks}.
+    """
+    inputs = normalise(to_float(images.pixels), model.mean, model.std)
+    rows = [{**one, "rank_correlation": other["rank_correlation"]} for one, other in
+            zip(reliance(model.model, inputs), norm_gradient(model.model, inputs, images.labels))]
+    return {"blocks": rows, **{key: sum(row[key] for row in rows) / len(rows)
+                               for key in ("top10_share", "rank_correlation")}}
+
+
+def _norms_and_gradients(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """{block: (2, C) float64, norms and gradient norms summed over the images}."""
+    maps: dict[str, Tensor] = {}
+
+    def keep(name: str, output: Tensor) -> Tensor:
+        maps[name] = output
+        return output.clone()  # the next layer may work in place
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(edited(model, name, partial(keep, name)))
+        loss = F.cross_entropy(model(images.detach().requires_grad_()), labels, reduction="sum")
+    gradients = torch.autograd.grad(loss, list(maps.values()))
+    return {name: torch.stack([filter_influence(part).double().sum(0) for part in (own, gradient)])
+            for (name, own), gradient in zip(maps.items(), gradients)}
 
 
 def _row(block: str, influence: Tensor) -> dict:

@@ -14,7 +14,8 @@ def comparison(rows: Sequence[Mapping], columns: Mapping[str, str] = COLUMNS, *,
     Args:
         rows: evaluation objects, the first method being what the others are compared with. Methods are compared on the
             seeds they share.
-        columns: fields of the rows (and `without_strongest`, from the feature drop) to their headings; in percent.
+        columns: fields of the rows (`corruption.mce`: a key inside a field; `without_strongest`: from the feature
+            drop) to their headings.
         intervals: behind each difference its 95 % interval (see `interval`) instead of the standard deviation, and a
             column n, the number of seeds.
     Raises:
@@ -79,9 +80,9 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 def _measured(rows: Sequence[Mapping], columns: Iterable[str]) -> Sequence[Mapping]:
     """The rows, in all of which every column was measured."""
-    if "without_strongest" in columns:
-        grouped(rows, "feature_drop")
-        rows = [with_drop(row) for row in rows]
+    for key in columns:
+        grouped(rows, "feature_drop" if key == "without_strongest" else key.partition(".")[0])
+    rows = [{**row, **{key: value_of(row, key) for key in columns}} for row in rows]
     for key in columns:
         grouped(rows, key)
     return rows
@@ -150,9 +151,19 @@ def accuracy_without(row: Mapping, fraction: float, which: str = "strongest") ->
     return curve[fraction]
 
 
-def with_drop(row: Mapping) -> dict:
-    """The row with `without_strongest`, its accuracy in percent without the strongest 20 % of features."""
-    return {**row, "without_strongest": accuracy_without(row, 0.2)}
+def value_of(row: Mapping, column: str) -> float | None:
+    """The number of a row that a column shows.
+
+    Args:
+        row: an evaluation object.
+        column: a field; a key inside a field, joined by a dot ("corruption.mce"); or "without_strongest", the accuracy
+            in percent without the strongest 20 % of features. None if the row has no such number.
+    """
+    if column == "without_strongest":
+        return accuracy_without(row, 0.2) if row.get("feature_drop") else None
+    field, _, key = column.partition(".")
+    value = row.get(field)
+    return value.get(key) if key and isinstance(value, Mapping) else value
 
 
 def spread(values: Sequence[float], sign: str = "") -> str:

@@ -214,7 +214,7 @@ def test_pairs_need_the_first_methods_run(copied, no_training, monkeypatch):
     ({"methods": []}, "methods must name at least one"), ({"methods": "cutmix"}, "got 'cutmix'"),
     ({"seeds": []}, "seeds must name at least one"), ({"seeds": [1, 2, 1]}, "a seed may be named once, got 1, 2, 1"),
     ({"seeds": [0, -1]}, "seed must be at least 0, got -1"),
-    ({"tests": ("clean", "fsgm")}, "unknown test 'fsgm'. Did you mean 'fgsm'?"), ({"tests": ()}, "tests must name"),
+    ({"tests": ("clean", "fsgm")}, "unknown test 'fsgm'. Did you mean 'fgsm'?"), ({"tests": ()}, "no test was named"),
     ({"settings": Settings(data="digit")}, "digits"), ({"settings": Settings(width=0)}, "width"),
     ({"settings": Settings(width=4, precision="fp16", device="cpu")}, "fp16 needs a GPU"),
 ])

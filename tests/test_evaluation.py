@@ -10,9 +10,10 @@ from torch import nn
 from catchup import checkpoint, runs
 from catchup.checkpoint import CheckpointError
 from catchup.data import load
-from catchup.evaluation import TESTS, evaluate, evaluation_of
+from catchup.evaluation import USUAL, evaluate, evaluation_of
 from catchup.feature_drop import FRACTIONS
 from catchup.hooks import count_hooks
+from catchup.measures import Options, masking
 from catchup.settings import Settings
 from catchup.training import dataset_of, fit, model_of, train
 
@@ -81,9 +82,12 @@ def test_the_object_is_complete_and_is_what_lies_in_the_folder(full):
     folder, row = full
     assert json.loads((folder / "evaluation.json").read_text()) == row
     expected = {"method": "catchup", "seed": 3, "data": "digits", "subset": 5, "model": "resnet18", "width": 16,
-                "epochs": 8, "finished": True, "eps_255": 4.0, "pgd": {"steps": 10, "step_255": 1.0, "start_seed": 0}}
+                "epochs": 8, "finished": True}
     assert {key: row[key] for key in expected} == expected
     assert row["method_settings"]["alpha"] == 2.0
+    assert row["measured_with"] == {
+        "clean": {}, "feature-drop": {}, "fgsm": {"sample": None, "eps_255": 4.0},
+        "pgd": {"sample": None, "eps_255": 4.0, "pgd_steps": 10, "pgd_step_255": 1.0}}
     rows = runs.read_metrics(folder)
     errors = [line["val_error_percent"] for line in rows]
     assert row["last_error"] == errors[-1] == pytest.approx(row["top1_error"])
@@ -113,11 +117,35 @@ def test_tests_not_asked_for_are_null_then_kept_while_the_checkpoint_is_the_same
     assert third["feature_drop"] is None and third["checkpoint_sha256"] != second["checkpoint_sha256"]
 
 
-@pytest.mark.parametrize("key, value", [("n_test", 499), ("eps_255", 8.0), ("pgd", {"steps": 1})])
+@pytest.mark.parametrize("key, value", [("n_test", 499), ("checkpoint_sha256", "other"), ("measured_with", None)])
 def test_fields_measured_otherwise_are_not_kept(run_dir, key, value):
     row = evaluate(run_dir, ("feature-drop",), progress=False)
     runs.write_json(run_dir / "evaluation.json", {**row, key: value})
     assert evaluate(run_dir, ("clean",), progress=False)["feature_drop"] is None
+
+
+def test_options_are_recorded_with_the_test_and_kept_with_its_fields(run_dir):
+    first = evaluate(run_dir, ("fgsm",), options=Options(eps_255=0.0, sample=2), progress=False)
+    assert first["measured_with"] == {"fgsm": {"sample": 2, "eps_255": 0.0}}
+    assert first["fgsm_error"] * 20 / 100 == pytest.approx(round(first["fgsm_error"] * 20 / 100)), "of 20 images"
+    second = evaluate(run_dir, ("clean", "calibration"), progress=False)
+    assert second["fgsm_error"] == first["fgsm_error"]
+    assert second["measured_with"] == {**first["measured_with"], "clean": {}, "calibration": {"bins": 15}}
+
+
+def test_masking_is_told_where_pgd_errs_less_than_fgsm():
+    assert masking({"fgsm_error": 50.0, "pgd_error": 49.0}).startswith("gradient masking")
+    assert masking({"fgsm_error": 50.0, "pgd_error": 50.0}).startswith("no sign")
+    assert masking({"fgsm_error": 50.0, "pgd_error": None}) is None
+
+
+def test_what_a_test_lacks_is_said_before_anything_is_measured(trained):
+    for tests, sentence in ((("clean", "ood"), "--ood"), (("clean", "localization"), "needs boxes")):
+        with pytest.raises(ValueError, match=sentence):
+            evaluate(trained, tests, progress=False)
+    with pytest.raises(ValueError, match=r"\(1, 8, 8\).*\(3, 32, 32\)"):
+        evaluation_of(nn.Linear(1, 1), load("digits"), ("ood",), outside=load("shapes").test)
+    assert not (trained / "evaluation.json").exists()
 
 
 def test_a_run_that_was_stopped_is_evaluated_as_far_as_it_came(run_dir):
@@ -142,8 +170,8 @@ def test_a_model_in_memory_gives_the_same_and_is_left_as_it_was(full):
     model, data = network(folder).train(), load("digits")
     before, modes = {k: v.clone() for k, v in model.state_dict().items()}, [part.training for part in model.modules()]
     measured = evaluation_of(model, data, ("clean", "feature-drop"))
-    assert measured == {**{key: row[key] for key in (*MEASURED, "n_test", "eps_255", "pgd")}, "fgsm_error": None,
-                        "pgd_error": None}
+    assert {key: measured[key] for key in (*MEASURED, "n_test")} == {
+        **{key: row[key] for key in (*MEASURED, "n_test")}, "fgsm_error": None, "pgd_error": None}
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert [part.training for part in model.modules()] == modes and count_hooks(model) == 0
 
@@ -155,9 +183,9 @@ def test_pgd_runs_with_the_settings_that_are_recorded(full, monkeypatch):
         seen.append({**settings, "generator": settings["generator"].initial_seed()})
         return images
 
-    monkeypatch.setattr("catchup.evaluation.pgd", recorded)
+    monkeypatch.setattr("catchup.measures.pgd", recorded)
     row = evaluation_of(network(full[0]), load("digits"), ("pgd",))
-    assert row["pgd"] == {"steps": 10, "step_255": 1.0, "start_seed": 0} and row["eps_255"] == 4.0
+    assert row["measured_with"]["pgd"] == {"sample": None, "eps_255": 4.0, "pgd_steps": 10, "pgd_step_255": 1.0}
     assert len(seen) == 5 and all(
         settings == {"eps_255": 4.0, "steps": 10, "step_255": 1.0, "generator": 0} for settings in seen)
 
@@ -191,7 +219,7 @@ def test_unknown_tests_and_models_without_a_head_are_refused(trained):
     with pytest.raises(ValueError, match="unknown device"):
         evaluate(trained, device="gpu")
     with pytest.raises(ValueError, match="leave this test out"):
-        evaluation_of(nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten()), data, TESTS)
+        evaluation_of(nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten()), data, USUAL)
     assert not (trained / "evaluation.json").exists()
 
 

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from sklearn.metrics import auc
 from torch import nn
 
 from catchup import count_hooks, filter_influence, find_blocks
-from catchup.reliance import drop_area, effective_filters, gini, reliance, top_share
+from catchup.reliance import drop_area, effective_filters, gini, norm_gradient, reliance, top_share
 
 MEASURES = [lambda x: top_share(x, 2), gini, effective_filters]
 
@@ -159,3 +160,27 @@ def test_reliance_refuses_bad_input(tiny, batch):
     with pytest.raises(ValueError, match="ran 2 times"):
         reliance(twice, batch[0], ["0"])
     assert count_hooks(twice) == 0
+
+
+def test_norms_and_gradients_are_those_of_one_image_at_a_time(tiny, batch):
+    images, labels = batch
+    tiny.train()
+    before = {name: value.clone() for name, value in tiny.state_dict().items()}
+    norms, gradients = [], []
+    for image, label in zip(images, labels):
+        tiny.eval()
+        maps = {}
+        with tiny.layer1.register_forward_hook(lambda _m, _a, out, maps=maps: maps.update(layer1=out)):
+            logits = tiny(image[None])
+        gradient, = torch.autograd.grad(-logits.log_softmax(1)[0, label], maps["layer1"])
+        norms.append([float(channel.norm()) for channel in maps["layer1"][0].detach()])
+        gradients.append([float(channel.norm()) for channel in gradient[0]])
+    tiny.train()
+    for batch_size in (1, 3, 100):
+        row = next(row for row in norm_gradient(tiny, images, labels, batch_size=batch_size)
+                   if row["block"] == "layer1")
+        assert row["norm"] == pytest.approx(np.mean(norms, axis=0), rel=1e-5)
+        assert row["gradient"] == pytest.approx(np.mean(gradients, axis=0), rel=1e-4)
+        assert row["rank_correlation"] == pytest.approx(spearmanr(row["norm"], row["gradient"]).statistic)
+    assert tiny.training and count_hooks(tiny) == 0 and all(part.grad is None for part in tiny.parameters())
+    assert all(torch.equal(before[name], value) for name, value in tiny.state_dict().items())

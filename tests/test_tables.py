@@ -110,7 +110,7 @@ def test_a_missing_measure_is_named():
     bare = {"method": "a", "seed": 0, "top1_error": 1.0, "feature_drop": None}
     assert comparison([bare], {"top1_error": "error"})[1] == ["a", "1.00"]
     with pytest.raises(ValueError, match="has no feature_drop"):
-        comparison([bare])
+        comparison([bare], {"top1_error": "error", "without_strongest": "without"})
     with pytest.raises(ValueError, match="measured: 0, 0.2"):
         accuracy_without(row("a", 0, 1.0, 2.0), 0.5)
 
@@ -123,3 +123,15 @@ def test_layouts():
     table = [["", "x"], ["long name", "1"]]
     assert as_text(table) == "           x\nlong name  1"
     assert as_markdown(table) == "|  | x |\n|---|---|\n| long name | 1 |"
+
+
+def test_a_column_may_show_a_key_inside_a_field():
+    rows = [{**row(method, seed, 1.0, 2.0), "corruption": {"mce": mce}}
+            for method, seed, mce in (("a", 0, 50.0), ("a", 1, 52.0), ("b", 0, 47.0), ("b", 1, 50.0))]
+    assert comparison(rows, {"corruption.mce": "mCE"}) == [
+        ["", "mCE"], ["a", "51.00 ± 1.41"], ["b", "48.50 ± 2.12"], ["b − a", "-2.50 ± 0.71"]]
+    assert differences(rows, ["corruption.mce"])[0]["mean"] == -2.5
+    with pytest.raises(ValueError, match="the row of a, seed 0, has no corruption"):
+        comparison([{**rows[0], "corruption": None}], {"corruption.mce": "mCE"})
+    with pytest.raises(ValueError, match="the row of a, seed 0, has no corruption.mce"):
+        comparison([{**rows[0], "corruption": {}}], {"corruption.mce": "mCE"})
