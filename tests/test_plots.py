@@ -129,6 +129,12 @@ def test_every_method_has_a_style_of_its_own_and_unknown_ones_the_neutral_one():
     assert style("of-tomorrow") == plots.NEUTRAL and title("of-tomorrow") == "of-tomorrow"
 
 
+def test_a_method_with_settings_keeps_its_colour_and_gets_another_marker():
+    labels = ["catchup", "catchup:alpha=10", "catchup:alpha=2"]
+    assert len({style(label)[0] for label in labels}) == 1 and len({style(label)[1] for label in labels}) == 3
+    assert title("catchup:alpha=10") == "Catch-up Mix (alpha=10)"
+
+
 def test_a_given_axes_is_used_and_the_rows_stay_as_they_are(rows, runs):
     cases = ((feature_drop_curves, rows), (error_bars, rows), (training_curves, runs), (beta_densities, [1, 2]))
     for draw, given in cases:

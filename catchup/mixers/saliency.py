@@ -32,6 +32,7 @@ def gradient_saliency(model: nn.Module, images: Tensor, labels: Tensor, criterio
     return torch.linalg.vector_norm(gradient.float(), dim=1)
 
 
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 SURROUNDS = (12, 24, 48, 28, 56, 112)  # half the sides of the six surrounds, in pixels: OpenCV's
 
 
@@ -67,7 +68,7 @@ def fine_grained_saliency(images: Tensor) -> Tensor:
 
 def _grey_levels(images: Tensor) -> Tensor:
     """Brightness (B, H, W), each image's stretched to whole numbers 0 … 255; 0 for a constant one."""
-    colours = [0.299, 0.587, 0.114] if images.shape[1] == 3 else [1 / images.shape[1]] * images.shape[1]
+    colours = GREY if images.shape[1] == 3 else [1 / images.shape[1]] * images.shape[1]
     grey = sum(weight * images[:, channel].float() for channel, weight in enumerate(colours))
     low, high = grey.amin(dim=(1, 2), keepdim=True), grey.amax(dim=(1, 2), keepdim=True)
     return torch.where(high == low, 0, ((grey - low) * (255 / (high - low)) + 0.5).floor())
@@ -91,9 +92,6 @@ def _surround(side: int, reach: int, device: torch.device) -> Tensor:
 def _to_one(maps: Tensor) -> Tensor:
     """(B, H, W) divided by its highest value; a map of zeros stays zeros."""
     return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1)
-
-
-GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 
 
 def spectral_residual(images: Tensor, side: int = 128) -> Tensor:

@@ -6,6 +6,7 @@ markers and line styles do it in grey print.
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 
@@ -24,16 +25,25 @@ BRIGHTEST = 0.75  # of cividis, for lines and points: the yellow above it is los
 
 
 def style(method: str) -> tuple[str, str, str]:
-    """Colour, marker and line style of a method; methods without their own share a neutral grey."""
-    if method not in MIXERS:
+    """Colour, marker and line style of a method; methods without their own share a neutral grey.
+
+    With settings behind its name ("catchup:alpha=10", a label of `catchup.compare`) a method keeps its colour and gets
+    a marker and a line of that spelling.
+    """
+    name, _, settings = method.partition(":")
+    if name not in MIXERS:
         return NEUTRAL
-    place = list(MIXERS).index(method)  # by place in the registry: a new method gets its own without an edit here
-    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)], LINES[place % len(LINES)]
+    place = list(MIXERS).index(name)  # by place in the registry: a new method gets its own without an edit here
+    other = place + crc32(settings.encode()) % (len(MARKERS) - 1) + 1 if settings else place
+    return COLOURS[place % len(COLOURS)], MARKERS[other % len(MARKERS)], LINES[other % len(LINES)]
 
 
 def title(method: str) -> str:
-    """The method's name as the papers print it; a name unknown here stays as it is."""
-    return MIXERS[method].title if method in MIXERS else method
+    """The method's name as the papers print it, with its settings; a name unknown here stays as it is."""
+    name, _, settings = method.partition(":")
+    if name not in MIXERS:
+        return method
+    return MIXERS[name].title + (f" ({settings})" if settings else "")
 
 
 def _axes(ax: "Axes | None") -> "Axes":
