@@ -1,0 +1,346 @@
+"""Records for the report: recorded comparisons, run folders and step costs, read and sorted into groups that pair up.
+
+A group holds the evaluation objects of one place that were made under one setting: only these are compared with each
+other. Recorded files are kept apart from each other even where all that they record agrees, for an evaluation object
+does not name every setting of its run (the stem's stride, the learning rate).
+"""
+
+import inspect
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from . import runs
+from .choices import spec
+from .compare import APART, RESULTS
+from .models import OWN
+from .paper import Column, layout
+from .settings import Settings
+from .tables import value_of
+
+PLACE = ("data_dir", "device", "skip_unreadable", "validate_every", "recipe", "scale")  # settings that decide nothing
+# options of a command that change nothing of a recipe's protocol
+FREE = {"method", "seed", "label", "alpha", *PLACE}
+
+
+class Group(NamedTuple):
+    """Evaluation objects of one setting.
+
+    rows: the objects. methods: of each, as `as_written`. data: the data set they are of, classes and per_class of its
+    training images that were taken, and share: of the whole set's images of a class.
+    """
+
+    source: str
+    rows: tuple[Mapping, ...]
+    methods: tuple[str, ...]
+    data: str
+    classes: int | None
+    per_class: float | None
+    share: float
+
+    @property
+    def first(self) -> Mapping:
+        """One of its rows, for what they have in common."""
+        return self.rows[0]
+
+    @property
+    def full_width(self) -> int | None:
+        """The published width of the model, None for one without a width to set."""
+        build = OWN.get(self.first["model"])
+        width = build and inspect.signature(build).parameters.get("width")
+        return width.default if width else None
+
+    @property
+    def width(self) -> int | None:
+        """Channels of the stem, the published ones where none are recorded."""
+        return self.first.get("width") or self.full_width
+
+
+class StepCost(NamedTuple):
+    """A record of `catchup overhead`."""
+
+    source: str
+    record: Mapping
+
+
+class Found(NamedTuple):
+    """What was read. `unused`: sentences about what was found and cannot stand in any table."""
+
+    groups: list[Group]
+    costs: list[StepCost]
+    unused: list[str]
+
+
+def read(paths: Sequence[Path] | None = None) -> Found:
+    """All records at these places.
+
+    Args:
+        paths: files like those in data/results, folders of `catchup compare`, run folders with evaluation.json, or
+            folders of such; None: data/results/*.json, of the working directory or else of the checkout, where files
+            of other kinds are passed over.
+    Raises:
+        ValueError: for a path that is not there or holds no record, a file that is not JSON, or a group with two rows
+            of one method and seed.
+    """
+    found, rows = Found([], [], []), {}
+    for name, held in [source for path in paths for source in _sources(Path(path))] if paths else _recorded():
+        if isinstance(held.get("bench"), dict):
+            found.costs.append(StepCost(name, held))
+        else:
+            rows.setdefault(name, []).extend(held["rows"])
+    for name, found_there in rows.items():
+        _sort_in(found, name, found_there)
+    return found
+
+
+def stands_for(written: str, text: str) -> bool:
+    """Is a method, as `as_written` has it, the one that `text` names, with its other settings at their defaults?
+
+    Args:
+        written: of a record. text: as for `choices.spec`, or NAME:* for any settings.
+    """
+    if text.endswith(":*"):
+        return written.partition(":")[0] == text[:-2]
+    return written == _as_asked(text)
+
+
+def as_written(method: str, settings: Mapping) -> str:
+    """A method and its settings as one writes them, without what is at its default: "catchup:alpha=10.0".
+
+    Settings that an older record lacks count as defaults; of regularisers only the names are kept.
+    """
+    own = _own_settings(method, settings)
+    parts = [f"{key}={json.dumps(value) if isinstance(value, tuple) else value}" for key, value in sorted(own.items())]
+    return method + (":" + ",".join(parts) if parts else "")
+
+
+def under_recipe(specs: Sequence[str], protocol: str) -> tuple[str, ...]:
+    """The methods with the settings that a recipe gives them, then as they stand; what a spec sets itself stays.
+
+    Args:
+        specs: as for `stands_for`. protocol: a recipe; one that is not known gives no settings.
+    """
+    given = _recipes().get(protocol, {}).get("methods", {})
+    named = [spec(text) for text in specs if not text.endswith(":*")]
+    with_recipe = [as_written(name, {**given.get("all", {}), **given.get(name, {}), **own}) for name, own in named]
+    return tuple(dict.fromkeys([*with_recipe, *specs]))
+
+
+@cache
+def _as_asked(text: str) -> str:
+    return as_written(*spec(text))
+
+
+@cache
+def _recipes() -> dict:
+    """The recipes as data; empty where there are none."""
+    path = Path(__file__).with_name("recipes.toml")
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def differences(group: Group, column: Column, protocol: str) -> list[str]:
+    """In what a group differs from the paper's run, in words; empty if in nothing that is known.
+
+    Args:
+        column: what the cell expects. protocol: the recipe of the cell, "" where the paper states none.
+    """
+    row, whole = group.first, layout()["data"].get(group.data, {})
+    said = [] if group.data == column.data else [f"{_name(group.data)} instead of {_name(column.data)}"]
+    if group.classes != whole.get("classes"):
+        said.append(f"{group.classes} of {whole['classes']} classes")
+    if not _same(group.share, column.share if group.data == column.data else 1.0):
+        said.append(_share_words(group, whole, column))
+    if column.model and row["model"] != column.model:
+        said.append(f"{row['model']} instead of {column.model}")
+    if group.width != group.full_width:
+        said.append(f"width {group.width} instead of {group.full_width}")
+    if row["epochs"] != column.epochs:
+        said.append(f"{row['epochs']} epochs" + (f" instead of {column.epochs}" if column.epochs else ""))
+    return [*said, *_test_words(row, column, whole), *_recipe_words(row, protocol)]
+
+
+def model_distance(group: Group, column: Column) -> int:
+    """How far the network is from the paper's: one for another model, one for another width."""
+    return (column.model is not None and group.first["model"] != column.model) + (
+        group.width != group.full_width)
+
+
+def measured(row: Mapping, column: Column) -> float | None:
+    """The number of a row as the cell prints it; None if it was not measured."""
+    value = value_of(row, column.measure) if column.measure else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return 100 - value if column.accuracy else value
+
+
+def true_share(group: Group, column: Column) -> bool:
+    """Does the group hold the share of the training images that the cell is about?"""
+    return _same(group.share, column.share)
+
+
+def _same(share: float, wanted: float) -> bool:
+    return abs(share / wanted - 1) < 0.02  # classes differ by a few images in some data sets
+
+
+def _share_words(group: Group, whole: Mapping, column: Column) -> str:
+    said = f"{100 * group.share:g} % of the training images" + (
+        f" ({group.per_class:g} of {whole['per_class']} per class)" if group.per_class and "per_class" in whole else "")
+    return said if column.share == 1 else f"{said} for {100 * column.share:g} %"
+
+
+def _test_words(row: Mapping, column: Column, whole: Mapping) -> list[str]:
+    """What is said of the test images, where not all of them were taken."""
+    said = [] if row.get("n_test") == whole.get("n_test") else [
+        f"{row.get('n_test')} instead of {whole.get('n_test')} test images"]
+    field = (column.measure or "").partition(".")[0]
+    for test, how in (row.get("measured_with") or {}).items():
+        if how.get("sample") and field == {"fgsm": "fgsm_error", "pgd": "pgd_error"}.get(test, test):
+            said.append(f"a sample of {how['sample']} test images per class")
+    return said
+
+
+def _recipe_words(row: Mapping, protocol: str) -> list[str]:
+    """What is said of the recipe: of another one, of none, of settings given besides."""
+    options = _options((row.get("training") or {}).get("command") or row.get("command") or "")
+    recipe, scale = (row.get(key) or options.get(key) for key in ("recipe", "scale"))
+    if not protocol:
+        return ["the paper states no protocol"]
+    if recipe != protocol:
+        return [f"recipe {recipe} instead of {protocol}" if recipe else f"no recipe named (the paper's: {protocol})"]
+    changed = sorted(set(options) & {field.name for field in fields(Settings)} - FREE - {"data", "subset"})
+    said = [f"recipe at scale {scale}"] if scale not in (None, "full") else []
+    return said + [f"{name.replace('_', ' ')} not the recipe's" for name in changed]
+
+
+def _options(command: str) -> dict[str, str]:
+    """The options of a command line, without their dashes; "" for one that is not a command line."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return {}
+    found = {}
+    for word, following in zip(words, [*words[1:], ""]):
+        if word.startswith("--"):
+            key, equals, value = word[2:].partition("=")
+            found[key.replace("-", "_")] = value if equals else following
+    return found
+
+
+def _own_settings(method: str, settings: Mapping) -> dict:
+    """The settings of a method that are not its defaults, in one form."""
+    defaults = _defaults(method)
+    ignored = {"seed", *(("prob",) if method == "baseline" else ())}
+    plain = {key: _plain(key, value) for key, value in settings.items() if key not in ignored}
+    return {key: value for key, value in plain.items()
+            if key not in defaults or value != _plain(key, defaults[key])}
+
+
+@cache
+def _defaults(method: str) -> dict:
+    """The settings of a method as it is made without any; empty for one that is not known."""
+    from .mixers import MIXERS
+
+    kind = MIXERS.get(method)
+    return {field.name: getattr(kind(), field.name) for field in fields(kind)} if kind else {}
+
+
+def _plain(key: str, value):
+    if key == "regularisers":
+        return tuple(sorted(str(name).partition(":")[0] for name in value or ()))
+    if isinstance(value, (list, tuple)):
+        return None if key == "layers" and list(value) == [0, 1, 2, 3, 4, 5] else tuple(value)  # all there are
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _name(data: str | None) -> str:
+    return layout()["data"].get(data, {}).get("name", str(data))
+
+
+def _recorded() -> list[tuple[str, dict]]:
+    """The files of data/results that are records."""
+    folders = (Path("data/results"), Path(__file__).resolve().parents[1] / "data" / "results")
+    files = next((found for folder in folders if (found := sorted(folder.glob("*.json")))), [])
+    return [(path.name, held) for path in files if _is_record(held := runs.read_json(path))]
+
+
+def _sources(path: Path) -> Iterable[tuple[str, dict]]:
+    """(name, record) of everything at one place that was named."""
+    if path.is_file():
+        held = runs.read_json(path)
+        if not _is_record(held):
+            raise ValueError(f"{path} holds no evaluation objects: name a results.json of `catchup compare`, a record "
+                             f"of `catchup overhead`, or a run's folder")
+        return [(str(path), held)]
+    if (path / RESULTS).is_file():
+        return _sources(path / RESULTS)
+    if (path / runs.EVALUATION).is_file():
+        return [(str(path.parent), {"rows": [_run(path)]})]
+    inside = sorted(path.glob(f"*/{RESULTS}")) if path.is_dir() else []
+    single = sorted(found.parent for found in path.glob(f"*/{runs.EVALUATION}")) if path.is_dir() else []
+    if not inside and not single:
+        raise ValueError(f"{path} holds no evaluated run ({runs.EVALUATION} or {RESULTS}, in it or one folder below): "
+                         f"run `catchup evaluate` or `catchup compare` first")
+    pooled = [(str(path), {"rows": [_run(folder) for folder in single]})] if single else []
+    return [*(source for file in inside for source in _sources(file)), *pooled]
+
+
+def _run(folder: Path) -> dict:
+    """The evaluation of a run, with the settings of its run.json, by which it is paired."""
+    path = folder / runs.RUN
+    settings = runs.read_json(path).get("settings") or {} if path.is_file() else {}
+    shared = {key: value for key, value in settings.items() if key not in (*APART, *PLACE)}
+    labels = {key: settings[key] for key in ("recipe", "scale") if settings.get(key)}
+    return {**runs.read_json(folder / runs.EVALUATION), **labels, "_run_settings": shared}
+
+
+def _is_record(held) -> bool:
+    rows = held.get("rows") if isinstance(held, dict) else None
+    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and "method" in row for row in rows)
+
+
+def _sort_in(found: Found, source: str, rows: Iterable[Mapping]) -> None:
+    """Adds the groups of one place to what was found."""
+    sorted_rows: dict[str, list[Mapping]] = {}
+    for row in rows:
+        if not row.get("finished", True):
+            found.unused.append(f"{source}: {row['method']}, seed {row.get('seed')}, is not finished")
+            continue
+        key = [row.get(name) for name in ("data", "subset", "model", "width", "epochs", "n_test", "_run_settings")]
+        sorted_rows.setdefault(json.dumps(key, sort_keys=True), []).append(row)
+    for group in sorted_rows.values():
+        facts = _facts(str(group[0].get("data")), group[0].get("subset"))
+        if facts is None:
+            found.unused.append(f"{source}: {group[0].get('data')} is in none of the papers' tables")
+            continue
+        methods = tuple(as_written(row["method"], row.get("method_settings") or {}) for row in group)
+        _check_seeds(source, [(method, row.get("seed")) for method, row in zip(methods, group)])
+        found.groups.append(Group(source, tuple(group), methods, *facts))
+
+
+def _check_seeds(source: str, seen: Sequence[tuple]) -> None:
+    """ValueError if a method has two rows of one seed: which of them pairs up could not be said."""
+    for method, seed in seen:
+        if seen.count((method, seed)) > 1:
+            raise ValueError(f"{source} holds two rows of {method}, seed {seed}, under one setting: name the runs of "
+                             f"one comparison at a time")
+
+
+def _facts(data: str, subset: int | float | None) -> tuple[str, int | None, float | None, float] | None:
+    """(data set, classes, training images per class, their share) of a record; None for data of no table."""
+    name, _, path = data.partition(":")
+    held = layout()["parts"].get(re.split(r"[\\/]", path.rstrip("\\/"))[-1])
+    family = held["data"] if held else name
+    whole = layout()["data"].get(family)
+    if whole is None:
+        return None
+    full, there = whole.get("per_class"), (held or whole).get("per_class")
+    taken = subset if isinstance(subset, int) else there if subset is None else there and subset * there
+    share = taken / full if taken and full else (subset if isinstance(subset, float) else 1.0)
+    return family, (held or {}).get("classes", whole["classes"]), taken, share
+
