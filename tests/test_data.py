@@ -183,11 +183,13 @@ def test_describe_names_every_source_and_touches_nothing(tmp_path):
     rows = data.describe(tmp_path / "none")
     assert tuple(row.name for row in rows) == data.names()
     assert {row.name: row.present for row in rows} == {
-        "digits": True, "shapes": True, "cifar10": False, "cifar100": False, "tiny-imagenet": False, "folder": None}
+        "digits": True, "shapes": True, "cifar10": False, "cifar100": False, "tiny-imagenet": False, "folder": None,
+        "cub200": False, "cars196": False, "aircraft": False, "imagenet": False, "imagenet-o": False,
+        "cifar100-c": False}
     assert not (tmp_path / "none").exists()
     small_tiny(tmp_path / "tiny-imagenet-200")
     (tmp_path / "cifar-100-python").mkdir()
-    assert [row.present for row in data.describe(tmp_path)] == [True, True, False, True, True, None]
+    assert [row.present for row in data.describe(tmp_path)] == [True, True, False, True, True, None, *[False] * 6]
 
 
 # digits
@@ -277,11 +279,12 @@ def test_a_damaged_cifar_folder_is_named(tmp_path, cifar):
     ("tiny-imagenet", "tiny-imagenet-200.zip"),
 ])
 def test_a_failed_download_says_what_to_put_where_and_leaves_nothing(tmp_path, monkeypatch, name, archive):
-    def refuse(url, root, **_):
-        (Path(root) / archive).write_bytes(b"the first half")
+    def refuse(url, file, *_):
+        assert file.name == archive
+        file.write_bytes(b"the first half")
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", refuse)
+    monkeypatch.setattr("catchup.data.archives.fetch", refuse)
     with pytest.raises(FileNotFoundError, match=f"no route to host.* put the file {archive}, .* into .*store"):
         data.load(name, tmp_path / "my/store")
     assert list(tmp_path.iterdir()) == []
@@ -438,7 +441,7 @@ def test_a_tiny_imagenet_that_is_not_as_it_should_be(tmp_path, spoil, error, say
 def decodings(monkeypatch):
     """The files that were decoded, one entry for each time."""
     seen, read = [], decode._read_image
-    monkeypatch.setattr(decode, "_read_image", lambda file, size: seen.append(file) or read(file, size))
+    monkeypatch.setattr(decode, "_read_image", lambda file, *how: seen.append(file) or read(file, *how))
     return seen
 
 

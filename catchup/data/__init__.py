@@ -1,12 +1,14 @@
 """Labelled images by name, whole in memory as uint8, and what training does to them batch by batch.
 
 `load` reads a data set, `subset` keeps a balanced part of it, `augment` crops, flips and normalises on the training
-device. Nothing is downloaded before `load` is called with the name of a set that is not there.
+device; `load_images` reads images from elsewhere. Nothing is downloaded before `load`, `load_images` or `fetch` is
+called with the name of a set that is not there.
 """
 
 from .augment import Augmentation
 from .boxes import Boxes
 from .images import Dataset, Images, subset
-from .sources import SourceRow, describe, load, names
+from .sources import SourceRow, describe, fetch, load, load_images, names
 
-__all__ = ["Augmentation", "Boxes", "Dataset", "Images", "SourceRow", "describe", "load", "names", "subset"]
+__all__ = ["Augmentation", "Boxes", "Dataset", "Images", "SourceRow", "describe", "fetch", "load", "load_images",
+           "names", "subset"]

@@ -1,9 +1,11 @@
-"""Random crop after padding and random horizontal flip, a whole batch at once and on the batch's own device.
+"""What happens to training images: crops, flips and colours, a whole batch at once and on the batch's own device.
 
-The augmentation of the CIFAR protocols: pad every side, cut a window of the old size at a random place, mirror half of
-the images. All the chance is in `draw_crops`; `crops` is arithmetic. Also the way from stored to network values.
+The CIFAR protocols pad every side, cut a window of the old size at a random place and mirror half of the images; others
+cut a smaller window, or resize a random box (`resize.py`), and change colours (`colour.py`). All the chance is in the
+functions called `draw_…`, the rest is arithmetic. Also the way from stored to network values.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..choices import pick
+from .colour import coloured, draw_colours
+from .resize import ResizedCrop, draw_boxes, resized
 
 PAD_MODES = ("zero", "reflect")
 
@@ -25,13 +29,21 @@ class Augmentation:
         pad: pixels added on each side before a window of the old size is cut out, >= 0; 0 leaves the place alone.
         pad_mode: what the border holds: "zero" (black), or "reflect" (the image mirrored, its edge not repeated).
         flip: whether each image is mirrored left to right with probability 1/2.
+        window: side of the square that is cut out, >= 1 and at most the image's sides; None keeps the image's size.
+        resized: cut a random box and bring it to that size, instead of a window at a random place; then `pad` is 0.
+        jitter: brightness, contrast and saturation change by up to this share, in [0, 1]; 0 leaves them alone.
+        lighting: standard deviation of the noise along ImageNet's colour components, >= 0; 0 adds none.
     Raises:
-        ValueError: if `pad` is no integer >= 0, `pad_mode` is unknown or `flip` is no bool.
+        ValueError: if a number is not so, `pad_mode` is unknown, `flip` is no bool, or `pad` goes with `resized`.
     """
 
     pad: int = 0
     pad_mode: str = "zero"
     flip: bool = False
+    window: int | None = None
+    resized: ResizedCrop | None = None
+    jitter: float = 0.0
+    lighting: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.pad, bool) or not isinstance(self.pad, int) or self.pad < 0:
@@ -39,26 +51,53 @@ class Augmentation:
         if not isinstance(self.flip, bool):
             raise ValueError(f"flip must be True or False, got {self.flip!r}")
         pick("pad_mode", self.pad_mode, PAD_MODES)
+        if self.window is not None and (not isinstance(self.window, int) or self.window < 1):
+            raise ValueError(f"window must be an integer of at least 1 pixel, got {self.window!r}")
+        if self.resized and self.pad:
+            raise ValueError(f"a resized crop is cut out of the image itself: pad must be 0 with it, got {self.pad}")
+        if not 0 <= self.jitter <= 1 or not 0 <= self.lighting < math.inf:
+            raise ValueError(f"jitter must lie in [0, 1] and lighting be >= 0, got {self.jitter} and {self.lighting}")
+
+    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of what is cut out of images of `size` (H, W).
+
+        Raises:
+            ValueError: if the window does not fit into them.
+        """
+        if self.window is None:
+            return tuple(size)
+        if self.window > min(size):
+            raise ValueError(f"a window of {self.window} pixels does not fit into images of {size[0]} x {size[1]}; "
+                             f"give a smaller window, or a larger image_size")
+        return self.window, self.window
 
 
 class CropDraw(NamedTuple):
     """The chance of one batch, on the CPU."""
 
-    top: Tensor  # (B,) int64 in [0, 2 pad], first row of the window in the padded image
-    left: Tensor  # (B,) int64 in [0, 2 pad], first column
+    top: Tensor  # (B,) int64, first row of the window in the padded image: in [0, 2 pad] where it is of the old size
+    left: Tensor  # (B,) int64, first column
     flipped: Tensor  # (B,) bool, True where the window is mirrored left to right
 
 
-def draw_crops(batch: int, augmentation: Augmentation, generator: torch.Generator) -> CropDraw:
+def draw_crops(batch: int, augmentation: Augmentation, generator: torch.Generator,
+               size: tuple[int, int] | None = None) -> CropDraw:
     """Where each of `batch` images is cut and whether it is mirrored; both uniform, from a CPU `generator`.
 
+    Args:
+        size: height and width of the images; needed where the augmentation has a window.
     Raises:
-        ValueError: if the generator is not on the CPU.
+        ValueError: if the generator is not on the CPU, or a window has no size to be cut from or does not fit.
     """
-    if generator.device.type != "cpu":
-        raise ValueError(f"the generator must be on the CPU, so that a seed means the same everywhere, "
-                         f"got one on {generator.device}")
-    top, left = torch.randint(0, 2 * augmentation.pad + 1, (2, batch), generator=generator)
+    _check_generator(generator)
+    most = 2 * augmentation.pad
+    if augmentation.window is None:
+        top, left = torch.randint(0, most + 1, (2, batch), generator=generator)
+    elif size is None:
+        raise ValueError(f"a window of {augmentation.window} pixels needs the size of the images it is cut from")
+    else:
+        rooms = [side - inner + most for side, inner in zip(size, augmentation.size_of(size))]
+        top, left = (torch.randint(0, room + 1, (batch,), generator=generator) for room in rooms)
     flipped = torch.rand(batch, generator=generator) < (0.5 if augmentation.flip else 0.0)
     return CropDraw(top, left, flipped)
 
@@ -70,7 +109,7 @@ def crops(pixels: Tensor, augmentation: Augmentation, draw: CropDraw) -> Tensor:
         pixels: (B, C, H, W) uint8.
         draw: as `draw_crops` returns it for B images.
     Returns:
-        (B, C, H, W) uint8 on the device of `pixels`; `pixels` itself is left alone.
+        (B, C, H, W) uint8, or (B, C, window, window), on the device of `pixels`; `pixels` itself is left alone.
     Raises:
         ValueError: if `pixels` has another shape or dtype, `draw` is for another number of images, or the reflected
             border would be as wide as the image.
@@ -78,12 +117,12 @@ def crops(pixels: Tensor, augmentation: Augmentation, draw: CropDraw) -> Tensor:
     _check_pixels(pixels)
     if len(draw.top) != len(pixels):
         raise ValueError(f"the draw is for {len(draw.top)} images, got {len(pixels)}")
-    height, width = pixels.shape[2:]
+    height, width = augmentation.size_of(pixels.shape[2:])
     top, left, flipped = (part.to(pixels.device, non_blocking=True) for part in draw)
-    if augmentation.pad:
+    if augmentation.pad or (height, width) != pixels.shape[2:]:
         windows = _padded(pixels, augmentation).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, top, left, H, W) view
         pixels = windows[torch.arange(len(pixels), device=pixels.device), :, top, left]
-    return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels) if augmentation.flip else pixels
+    return _mirrored_where(flipped, pixels) if augmentation.flip else pixels
 
 
 def crop_and_flip(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -98,7 +137,37 @@ def crop_and_flip(pixels: Tensor, augmentation: Augmentation, generator: torch.G
         ValueError: as `draw_crops` and `crops`.
     """
     _check_pixels(pixels)
-    return crops(pixels, augmentation, draw_crops(len(pixels), augmentation, generator))
+    return crops(pixels, augmentation, draw_crops(len(pixels), augmentation, generator, tuple(pixels.shape[2:])))
+
+
+def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """A batch as training sees it: cut or resized, mirrored, its colours changed.
+
+    Args:
+        pixels: (B, C, H, W) uint8, on any device.
+        generator: the only source of chance, on the CPU. What is switched off draws nothing.
+    Returns:
+        (B, C, *augmentation.size_of((H, W))) uint8 on the device of `pixels`.
+    Raises:
+        ValueError: as `draw_crops` and `crops`; if colours are to change in images without three channels.
+    """
+    if augmentation.resized is None:
+        pixels = crop_and_flip(pixels, augmentation, generator)
+    else:
+        pixels = _resized_and_flipped(pixels, augmentation, generator)
+    if augmentation.jitter or augmentation.lighting:
+        pixels = coloured(pixels, draw_colours(len(pixels), augmentation.jitter, augmentation.lighting, generator))
+    return pixels
+
+
+def centres(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of the images, (…, *size): what evaluation sees where training cuts windows of `size`.
+
+    Args:
+        pixels: (…, H, W). size: at most (H, W); an odd pixel too many is left out below and to the right.
+    """
+    top, left = ((side - inner) // 2 for side, inner in zip(pixels.shape[-2:], size))
+    return pixels[..., top:top + size[0], left:left + size[1]].contiguous()
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -132,6 +201,31 @@ def normalise(images01: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
         raise ValueError(f"every std must be greater than 0, got {tuple(std)}")
     table = torch.tensor([list(mean), list(std)], dtype=images01.dtype).to(images01.device, non_blocking=True)
     return (images01 - table[0, :, None, None]) / table[1, :, None, None]
+
+
+def _resized_and_flipped(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """A random box of each image brought to the size, half of them mirrored."""
+    _check_pixels(pixels)
+    _check_generator(generator)
+    size = tuple(pixels.shape[2:])
+    boxes = draw_boxes(len(pixels), size, augmentation.resized, generator)
+    pixels = resized(pixels, boxes, augmentation.size_of(size), augmentation.resized.interpolation)
+    if not augmentation.flip:
+        return pixels
+    flipped = torch.rand(len(pixels), generator=generator) < 0.5
+    return _mirrored_where(flipped.to(pixels.device, non_blocking=True), pixels)
+
+
+def _mirrored_where(flipped: Tensor, pixels: Tensor) -> Tensor:
+    """The images, those of `flipped` (B,) bool mirrored left to right."""
+    return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
+
+
+def _check_generator(generator: torch.Generator) -> None:
+    """Raise unless the generator is on the CPU."""
+    if generator.device.type != "cpu":
+        raise ValueError(f"the generator must be on the CPU, so that a seed means the same everywhere, "
+                         f"got one on {generator.device}")
 
 
 def _check_pixels(pixels: Tensor) -> None:

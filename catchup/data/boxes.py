@@ -7,9 +7,18 @@ files say: Tiny-ImageNet's corners are inclusive, CUB's are left, top, width and
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Marked(NamedTuple):
+    """A box as the file of a data set gives it, before its image is opened."""
+
+    file: int  # position of the image among the files of its split
+    edges: tuple[float, float, float, float]  # left, top, right, bottom in pixels of the stored image, last exclusive
+    place: str  # where it was read, for messages
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +61,15 @@ class Boxes:
         """The same boxes on `device`."""
         return dataclasses.replace(self, edges=self.edges.to(device), image=self.image.to(device))
 
+    def centred(self, size: tuple[int, int]) -> "Boxes":
+        """The boxes in the middle part of the images, of `size` (H, W); those that lie outside of it are left out."""
+        top, left = ((side - inner) // 2 for side, inner in zip(self.size, size))
+        shift = torch.tensor([left, top, left, top], dtype=torch.float32, device=self.edges.device)
+        most = torch.tensor([size[1], size[0]] * 2, dtype=torch.float32, device=self.edges.device)
+        edges = (self.edges - shift).clamp(min=0).minimum(most)
+        seen = (edges[:, :2] < edges[:, 2:]).all(1)
+        return Boxes(edges[seen], self.image[seen], size)
+
     def take(self, indices: Tensor) -> "Boxes":
         """The boxes of the images at `indices`, in that order: as `Images.take` cuts the images.
 
@@ -59,6 +77,22 @@ class Boxes:
             indices: (N,) int64, positions of images.
         """
         place = indices.to(self.image.device)
-        belongs = place[:, None] == self.image  # (N, K): a few million entries at most for the sets that have boxes
-        position, chosen = belongs.nonzero(as_tuple=True)
-        return Boxes(self.edges[chosen], position, self.size)
+        first, end = (torch.searchsorted(self.image.contiguous(), place, right=right) for right in (False, True))
+        position = torch.arange(len(place), device=place.device).repeat_interleave(end - first)
+        within = torch.arange(len(position), device=place.device) - ((end - first).cumsum(0) - (end - first))[position]
+        return Boxes(self.edges[first[position] + within], position, self.size)
+
+
+def iou_of(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of boxes: the area they share, of the area they cover together.
+
+    Args:
+        first, second: (…, 4), as `Boxes.edges`; broadcast against each other. An empty box shares nothing.
+    Returns:
+        (…) float64 in [0, 1]; so that whole pixels that share three tenths reach 0.3 and not a rounding less.
+    """
+    first, second = first.double(), second.double()
+    low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+    shared = (high - low).clamp_min(0).prod(-1)
+    covered = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(-1) - shared
+    return shared / covered.clamp_min(torch.finfo(torch.float64).tiny)

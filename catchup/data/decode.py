@@ -17,6 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .memory import check_memory
+from .placement import placement
+
 FORMAT = 1  # of the cache; raising it makes every older cache stale
 
 
@@ -25,6 +28,7 @@ def decoded(
     files: Sequence[Path],
     *,
     image_size: int | None = None,
+    banner: int = 0,
     skip_unreadable: bool = False,
     progress: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -34,17 +38,21 @@ def decoded(
         root: the folder that all files lie in.
         image_size: pixels; the shorter side is brought to it (bilinear, antialiased) and the centre square kept. None
             keeps every image as it is, and then all must have one size.
+        banner: rows at the bottom of every file that are no part of the image, cut off before all else.
         skip_unreadable: leave out files that cannot be decoded, with a warning that names them.
         progress: show a bar while decoding, if standard error is a terminal.
     Returns:
         pixels: (K, C, H, W) uint8, C = 1 if every image is greyscale, else 3 (greyscale ones repeated, alpha dropped);
         skipped: (N - K,) int64, ascending, the positions in `files` that were left out.
     Raises:
-        ValueError: if an image cannot be decoded and is not to be skipped, or two differ in size.
+        ValueError: if an image cannot be decoded and is not to be skipped, two differ in size, or they would not fit
+            into memory (see `memory.py`).
     """
-    cache = root / f".catchup-cache-{image_size or 'full'}-{_fingerprint(root, files)}.npz"
+    if image_size is not None:  # asked before a million files are looked at
+        check_memory(len(files), image_size, image_size, root)
+    cache = root / f".catchup-cache-{image_size or 'full'}-{_fingerprint(root, files, banner)}.npz"
     stored = _read_cache(cache, len(files))
-    pixels, skipped = stored or _decode(files, image_size, skip_unreadable, progress)
+    pixels, skipped = stored or _decode(files, image_size, banner, skip_unreadable, progress)
     if len(skipped):
         names = [str(files[i].relative_to(root)) for i in skipped]
         if not skip_unreadable:
@@ -56,20 +64,22 @@ def decoded(
     return pixels, skipped
 
 
-def _decode(files: Sequence[Path], image_size: int | None, skip: bool, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+def _decode(files: Sequence[Path], image_size: int | None, banner: int, skip: bool,
+            progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """`decoded`, without the cache."""
     from tqdm import tqdm
 
     pixels, kept, skipped, grey = None, [], [], True
     for i, file in enumerate(tqdm(files, "decoding", unit=" images", disable=None if progress else True)):
         try:
-            image = _read_image(file, image_size)
+            image = _read_image(file, image_size, banner)
         except Exception as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
             if not skip:
                 raise ValueError(_unreadable(file, error)) from error
             skipped.append(i)
             continue
         if pixels is None:
+            check_memory(len(files), *image.shape[:2], file.parent)
             pixels = np.empty((len(files), 3, *image.shape[:2]), dtype=np.uint8)
         if image.shape[:2] != pixels.shape[2:]:
             raise ValueError(f"images differ in size: {files[kept[0]]} has {_size(pixels[0, 0])} pixels, "
@@ -82,18 +92,20 @@ def _decode(files: Sequence[Path], image_size: int | None, skip: bool, progress:
     return np.ascontiguousarray(pixels[: len(kept), : 1 if grey else 3]), np.array(skipped, dtype=np.int64)
 
 
-def _read_image(file: Path, image_size: int | None) -> np.ndarray:
-    """One image as uint8: (H, W) if greyscale, else (H, W, 3)."""
+def _read_image(file: Path, image_size: int | None, banner: int = 0) -> np.ndarray:
+    """One image as uint8: (H, W) if greyscale, else (H, W, 3); without the `banner` last rows of the file."""
     from PIL import Image
 
     with Image.open(file) as opened:
         if opened.mode.startswith(("I", "F")):
             raise ValueError(f"more than 8 bits a channel (mode {opened.mode})")
         image = opened.convert("L" if opened.mode in ("1", "L", "LA") else "RGB")
+    if banner:
+        if image.height <= banner:
+            raise ValueError(f"{image.height} rows, of which the last {banner} are no part of the image")
+        image = image.crop((0, 0, image.width, image.height - banner))
     if image_size is not None:
-        scale = image_size / min(image.size)
-        width, height = (max(image_size, round(side * scale)) for side in image.size)
-        left, top = (width - image_size) // 2, (height - image_size) // 2
+        width, height, left, top = placement(*image.size, image_size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         image = image.crop((left, top, left + image_size, top + image_size))
     return np.asarray(image)
@@ -107,9 +119,9 @@ def _size(image: np.ndarray) -> str:
     return f"{image.shape[1]} x {image.shape[0]}"
 
 
-def _fingerprint(root: Path, files: Sequence[Path]) -> str:
-    """16 hex digits over the name below `root`, the size and the time of every file, in order."""
-    digest = hashlib.sha256(f"format {FORMAT}\n".encode())
+def _fingerprint(root: Path, files: Sequence[Path], banner: int) -> str:
+    """16 hex digits over the name below `root`, the size and the time of every file, in order, and the banner."""
+    digest = hashlib.sha256((f"format {FORMAT}\n" + (f"banner {banner}\n" if banner else "")).encode())
     for file in files:
         status = file.stat()
         digest.update(f"{file.relative_to(root).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())

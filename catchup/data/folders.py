@@ -2,21 +2,25 @@
 
 Class folders: `train/<class>/…` and `test/<class>/…` or `val/<class>/…`, the layout of torchvision's ImageFolder.
 Tiny-ImageNet, as published by Stanford's CS231n: `wnids.txt`, `train/<wnid>/images/…`, `val/images/…` with the labels
-in `val/val_annotations.txt`.
+and the boxes in `val/val_annotations.txt`.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+
+from .boxes import Marked
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True)
 class Split:
-    """The image files of one split and the class of each."""
+    """The image files of one split, the class of each, and the boxes around their objects where there are any."""
 
     files: tuple[Path, ...]
     labels: tuple[int, ...]
+    boxes: tuple[Marked, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,14 @@ def class_folders(root: Path) -> Listing:
 def tiny_imagenet(root: Path) -> Listing:
     """The official Tiny-ImageNet layout, any number of images and classes; classes in the order of `wnids.txt`.
 
+    The boxes of the test images are read too. The official files hold boxes whose corners coincide, left with right or
+    top with bottom, all of them on the border: what is left of an object that the square picture cut away. These are
+    left out with one warning that counts them.
+
     Raises:
         FileNotFoundError: if a file or folder of the layout is missing.
-        ValueError: if a class has no training images, or an annotation names an absent image or an unknown class.
+        ValueError: if a class has no training images, or an annotation names an absent image or an unknown class, or
+            does not give a box.
     """
     for part in ("wnids.txt", "train", "val/images", "val/val_annotations.txt"):
         if not (root / part).exists():
@@ -104,20 +113,41 @@ def _split(folder: Path, classes: tuple[str, ...]) -> Split:
 
 def _annotated(folder: Path, classes: tuple[str, ...]) -> Split:
     """The images that `val_annotations.txt` lists, in its order; a line is name, wnid and box, parted by tabs."""
+    source = folder / "val_annotations.txt"
     position = {wnid: label for label, wnid in enumerate(classes)}
     present = {path.name for path in (folder / "images").iterdir()}
-    names, labels = [], []
-    text = (folder / "val_annotations.txt").read_text(encoding="utf-8")
-    for number, line in enumerate(text.splitlines(), start=1):
+    names, labels, boxes, cut_away = [], [], [], 0
+    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
         name, wnid = [*line.split("\t"), ""][:2]
         if name not in present:
-            raise ValueError(f"{folder / 'val_annotations.txt'} names {name!r} in line {number}, "
-                             f"which is not in {folder / 'images'}")
+            raise ValueError(f"{source} names {name!r} in line {number}, which is not in {folder / 'images'}")
         if wnid not in position:
-            raise ValueError(f"{folder / 'val_annotations.txt'} gives {name} the class {wnid!r} in line {number}, "
-                             f"which is not in wnids.txt")
+            raise ValueError(f"{source} gives {name} the class {wnid!r} in line {number}, which is not in wnids.txt")
+        left, top, right, bottom = _corners(line, f"line {number} of {source}")
+        if left == right or top == bottom:
+            cut_away += 1
+        else:
+            boxes.append(Marked(len(names), (left, top, right + 1, bottom + 1), f"line {number} of {source}"))
         names.append(name)
         labels.append(position[wnid])
     if not names:
-        raise ValueError(f"{folder / 'val_annotations.txt'} lists no images")
-    return Split(tuple(folder / "images" / name for name in names), tuple(labels))
+        raise ValueError(f"{source} lists no images")
+    if cut_away:
+        warnings.warn(f"{cut_away} of {len(names)} boxes in {source} have corners that coincide: nothing is left of "
+                      f"the object in the picture, and these images have no box", stacklevel=2)
+    return Split(tuple(folder / "images" / name for name in names), tuple(labels), tuple(boxes))
+
+
+def _corners(line: str, place: str) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a line of `val_annotations.txt`, all inclusive, in pixels."""
+    fields = line.split("\t")[2:]
+    try:
+        left, top, right, bottom = map(int, fields)
+    except ValueError:
+        raise ValueError(f"{place} gives no box: after name and class it needs left, top, right and bottom, whole "
+                         f"numbers parted by tabs, got {fields}; mend the line or take the official file (images "
+                         f"without boxes are read as folder:PATH)") from None
+    if not (0 <= left <= right and 0 <= top <= bottom):
+        raise ValueError(f"{place} gives a box that is empty or begins outside the image: left {left}, top {top}, "
+                         f"right {right}, bottom {bottom} (inclusive); mend the line or take the official file")
+    return left, top, right, bottom

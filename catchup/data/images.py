@@ -10,7 +10,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from .augment import Augmentation
+from .augment import Augmentation, centres
 from .boxes import Boxes
 
 
@@ -64,6 +64,11 @@ class Images:
             raise ValueError(f"indices must be (K,) integers, at least one, got {index.dtype} {tuple(index.shape)}")
         return self._with(self.pixels[index], self.labels[index])
 
+    def centred(self, size: Sequence[int]) -> "Images":
+        """The middle of the images, of `size` (H, W): what evaluation sees where training cuts smaller windows."""
+        whole = tuple(self.pixels.shape[2:]) == tuple(size)
+        return self if whole else self._with(centres(self.pixels, tuple(size)), self.labels)
+
     def _with(self, pixels: Tensor, labels: Tensor) -> "Images":
         """The same classes over tensors cut from checked ones; a new check would make every step wait for the GPU."""
         images = copy.copy(self)
@@ -78,7 +83,8 @@ class Dataset:
 
     Args:
         name: as `load` took it.
-        train, test: images of one shape and with the same classes.
+        train, test: images with the same classes and of one shape; where the augmentation cuts a smaller window, the
+            test images have its size already (see `catchup.data.protocol`).
         mean, std: one number per channel, of pixels scaled to [0, 1]; std > 0.
         augmentation: what the training images go through.
         boxes: around the objects of the test images, where the data set has any.
@@ -99,6 +105,7 @@ class Dataset:
             raise ValueError(f"train and test need the same classes, got {len(self.train.classes)} and "
                              f"{len(self.test.classes)} that differ in name or order")
         shape, other = tuple(self.train.pixels.shape[1:]), tuple(self.test.pixels.shape[1:])
+        shape = shape[:1] + self.augmentation.size_of(shape[1:])
         if shape != other:
             raise ValueError(f"train and test images need one shape (C, H, W), got {shape} and {other}")
         if len(self.mean) != shape[0] or len(self.std) != shape[0]:

@@ -1,8 +1,6 @@
-"""From a request to a `Dataset`: one function for each kind of source, and the download they share."""
+"""From a request to a `Dataset`: one function for each kind of source."""
 
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..choices import pick
+from .archives import download
 from .augment import Augmentation
+from .boxes import Boxes
 from .decode import decoded
-from .folders import Listing, class_folders, tiny_imagenet
+from .folders import Listing, Split, class_folders, tiny_imagenet
 from .images import Dataset, Images, subset_indices
+from .placement import placed_boxes
 from .shapes import CUES, draw_scenes, images_of, test_sets
 
 # What AlignMixup's public code takes for CIFAR-100 and Tiny-ImageNet alike; taken for CIFAR-10 too.
@@ -111,7 +112,7 @@ def read_cifar(request: Request) -> Dataset:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.name]
     folder = request.data_dir / kind.base_folder
     if not folder.is_dir():
-        download(kind.url, kind.tgz_md5, kind.filename, kind.base_folder, request.data_dir)
+        download(kind.url, kind.tgz_md5, kind.filename, kind.base_folder, request.data_dir, request.progress)
     try:
         parts = [kind(request.data_dir, train=train, download=False) for train in (True, False)]
     except RuntimeError as error:
@@ -123,23 +124,54 @@ def read_cifar(request: Request) -> Dataset:
 
 
 def read_tiny_imagenet(request: Request) -> Dataset:
-    """Tiny-ImageNet, (3, 64, 64), from its official layout, downloaded if it is absent and no path was given."""
+    """Tiny-ImageNet, (3, 64, 64), from its official layout, downloaded if it is absent and no path was given.
+
+    With the boxes of its test images (see `tiny_imagenet`), which follow the images where these are resized.
+    """
     if request.path is not None:
         root = tiny_root(request.path) or request.path
     else:
         root = tiny_root(request.data_dir) or request.data_dir / TINY_FOLDER
         if not root.is_dir():
-            download(TINY_URL, TINY_MD5, f"{TINY_FOLDER}.zip", TINY_FOLDER, request.data_dir)
-    train, test = _decoded_splits(tiny_imagenet(root), request)
+            download(TINY_URL, TINY_MD5, f"{TINY_FOLDER}.zip", TINY_FOLDER, request.data_dir, request.progress)
+    listing = tiny_imagenet(root)
+    train, test, kept = _decoded_splits(listing, request)
     augmentation = Augmentation(pad=_pad(4, 64, request.image_size), flip=True)
-    return Dataset(request.name, train, test, CIFAR_MEAN, CIFAR_STD, augmentation)
+    boxes = _tiny_boxes(listing.test, kept, request.image_size, tuple(test.pixels.shape[2:]))
+    return Dataset(request.name, train, test, CIFAR_MEAN, CIFAR_STD, augmentation, boxes)
+
+
+def _tiny_boxes(split: Split, kept: np.ndarray, image_size: int | None, size: tuple[int, int]) -> Boxes:
+    """The boxes of the images of `split` at the positions `kept`, which have become `size` (H, W).
+
+    Raises:
+        ValueError: if a box leaves the image as it is stored.
+    """
+    from PIL import Image
+
+    edges, sizes = np.tile((-2.0, 0.0, -1.0, 1.0), (len(kept), 1)), np.tile(size[::-1], (len(kept), 1))
+    position = {file: i for i, file in enumerate(kept.tolist())}
+    marked = [(position[box.file], box) for box in split.boxes if box.file in position]
+    for i, box in marked:
+        if image_size is not None:
+            with Image.open(split.files[box.file]) as opened:  # reads the header alone
+                sizes[i] = opened.size
+        if box.edges[2] > sizes[i][0] or box.edges[3] > sizes[i][1]:
+            raise ValueError(f"{box.place} gives a box that leaves the image of {sizes[i][0]} x {sizes[i][1]} pixels: "
+                             f"{box.edges} (left, top, right, bottom, the last two exclusive); mend the line or take "
+                             f"the official file")
+        edges[i] = box.edges
+    if image_size is not None:
+        return placed_boxes(edges, sizes, image_size)  # what lies left of the image, as nothing does, is left out
+    image = torch.tensor([i for i, _ in marked], dtype=torch.int64)
+    return Boxes(torch.from_numpy(edges)[image].float(), image, size)
 
 
 def read_folder(request: Request) -> Dataset:
     """Any class folders; mean and std are those of the training pixels, the crop moves by an eighth of the height."""
     if request.path is None:
         raise ValueError(f"the data set {request.name!r} needs the folder to read, as in folder:PATH")
-    train, test = _decoded_splits(class_folders(request.path), request)
+    train, test, _ = _decoded_splits(class_folders(request.path), request)
     mean, std = channel_statistics(train.pixels)
     return Dataset(request.name, train, test, mean, std, Augmentation(pad=train.pixels.shape[2] // 8, flip=True))
 
@@ -164,44 +196,17 @@ def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(means), tuple(stds)
 
 
-def download(url: str, md5: str, archive: str, folder: str, data_dir: Path) -> None:
-    """Put `folder` into `data_dir`, whole or not at all, from the archive there or else from `url`.
-
-    Raises:
-        FileNotFoundError: if that fails; the message says what to put where.
-    """
-    from torchvision.datasets.utils import check_integrity, download_and_extract_archive, extract_archive
-
-    made = [path for path in (data_dir, *data_dir.parents) if not path.exists()]
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=data_dir, prefix=".catchup-download-") as work:
-            if check_integrity(data_dir / archive, md5):
-                extract_archive(str(data_dir / archive), work)
-            else:
-                download_and_extract_archive(url, work, filename=archive, md5=md5)
-            os.replace(Path(work) / folder, data_dir / folder)
-    except (OSError, RuntimeError) as error:
-        if (data_dir / folder).is_dir():  # another process was quicker
-            return
-        for path in made:
-            if path.is_dir():
-                path.rmdir()
-        raise FileNotFoundError(f"{url} could not be downloaded ({error}); put the file {archive}, "
-                                f"or the folder {folder} out of it, into {data_dir}") from error
-
-
 def _cifar_images(part, image_size: int | None) -> Images:
     """A torchvision CIFAR part as `Images`; it holds (N, H, W, C)."""
     pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
     return Images(_resized(pixels, image_size), torch.tensor(part.targets), tuple(part.classes))
 
 
-def _decoded_splits(listing: Listing, request: Request) -> tuple[Images, Images]:
-    """Both splits, decoded together: one size, one number of channels, one cache."""
+def _decoded_splits(listing: Listing, request: Request, banner: int = 0) -> tuple[Images, Images, np.ndarray]:
+    """Both splits, decoded together: one size, one number of channels, one cache; and which test images were read."""
     files = listing.train.files + listing.test.files
     pixels, skipped = decoded(
-        listing.root, files, image_size=request.image_size, skip_unreadable=request.skip_unreadable,
+        listing.root, files, image_size=request.image_size, banner=banner, skip_unreadable=request.skip_unreadable,
         progress=request.progress,
     )
     readable = np.delete(np.arange(len(files)), skipped)
@@ -213,7 +218,8 @@ def _decoded_splits(listing: Listing, request: Request) -> tuple[Images, Images]
     if border == len(labels):
         raise ValueError(f"{listing.root} has no readable test image")
     both = torch.from_numpy(pixels)
-    return tuple(Images(both[part], labels[part], listing.classes) for part in (slice(border), slice(border, None)))
+    train, test = (Images(both[part], labels[part], listing.classes) for part in (slice(border), slice(border, None)))
+    return train, test, readable[border:] - len(listing.train.files)
 
 
 def _resized(pixels: Tensor, image_size: int | None) -> Tensor:

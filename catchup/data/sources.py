@@ -1,15 +1,20 @@
 """The data sets by name: what they are, and `load`, which reads one.
 
-A new data set is a reader in `readers.py` and an entry of `SOURCES`.
+A new data set is a reader and an entry of `SOURCES`. `load_images` reads images without a training part, `fetch` gets
+what is published and decodes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ..choices import pick
-from .images import Dataset
+from .archives import AIRCRAFT, CIFAR100_C, CUB200, IMAGENET_O, Archive, obtain
+from .augment import centres
+from .finegrained import CARS_FOLDER, read_aircraft, read_cars196, read_cub200
+from .imagenet import FOLDER, read_imagenet, read_imagenet_o, read_imagenet_val, read_pictures
+from .images import Dataset, Images
 from .readers import Request, read_cifar, read_digits, read_folder, read_shapes, read_tiny_imagenet, tiny_root
 
 
@@ -27,15 +32,18 @@ class SourceRow(NamedTuple):
 @dataclass(frozen=True)
 class Source:
     """A data set: the columns of `SourceRow`, how it is read, whether it lies in a data folder; `takes` is what may
-    stand after the colon of its name, "" for nothing."""
+    stand after the colon of its name, "" for nothing. `read` is None where there are no training images; `images_of`
+    reads images alone, of some classes or of all; `archive` is what `fetch` gets."""
 
     size: str
     classes: int | None
     images: str
     origin: str
-    read: Callable[[Request], Dataset]
+    read: Callable[[Request], Dataset] | None
     present: Callable[[Path], bool | None]
     takes: str = ""
+    images_of: Callable[[Request, Sequence[str] | None], Images] | None = None
+    archive: Archive | None = None
 
 
 SOURCES = {
@@ -60,7 +68,33 @@ SOURCES = {
     ),
     "folder": Source(
         "any", None, "any", "your own, one folder per class: folder:PATH", read_folder, lambda data_dir: None,
-        takes="path",
+        takes="path", images_of=read_pictures,
+    ),
+    "cub200": Source(
+        "256 x 256 x 3", 200, "5994 + 5794", "download, data.caltech.edu, 1.1 GB; or cub200:PATH", read_cub200,
+        lambda data_dir: (data_dir / CUB200.folder).is_dir(), takes="path", archive=CUB200,
+    ),
+    "cars196": Source(
+        "256 x 256 x 3", 196, "8144 + 8041", "by hand: its server is gone; in stanford_cars, or cars196:PATH",
+        read_cars196, lambda data_dir: (data_dir / CARS_FOLDER).is_dir(), takes="path",
+    ),
+    "aircraft": Source(
+        "256 x 256 x 3", 100, "6667 + 3333", "download, robots.ox.ac.uk, 2.75 GB; or aircraft:PATH", read_aircraft,
+        lambda data_dir: (data_dir / AIRCRAFT.folder).is_dir(), takes="path", archive=AIRCRAFT,
+    ),
+    "imagenet": Source(
+        "256 x 256 x 3", 1000, "1281167 + 50000", "by hand: image-net.org wants an account; in imagenet, or "
+        "imagenet:PATH", read_imagenet, lambda data_dir: (data_dir / FOLDER / "val").is_dir(), takes="path",
+        images_of=read_imagenet_val,
+    ),
+    "imagenet-o": Source(
+        "256 x 256 x 3", 200, "0 + 2000", "download, people.eecs.berkeley.edu; or imagenet-o:PATH; out of distribution",
+        None, lambda data_dir: (data_dir / IMAGENET_O.folder).is_dir(), takes="path", images_of=read_imagenet_o,
+        archive=IMAGENET_O,
+    ),
+    "cifar100-c": Source(
+        "32 x 32 x 3", 100, "0 + 19 x 50000", "download, zenodo.org, 2.9 GB; the corrupted test images", None,
+        lambda data_dir: (data_dir / CIFAR100_C.folder).is_dir(), archive=CIFAR100_C,
     ),
 }
 
@@ -80,13 +114,90 @@ def load(
             for "shapes" with the bias, "shapes:0.8" or "shapes:0.8:colour" (without it, 0.95 by texture).
         data_dir: where downloads are looked for and put; made when something is downloaded.
         image_size: pixels; every image is brought to this square (shorter side, then the centre; bilinear,
-            antialiased). None keeps the size.
+            antialiased). None keeps the size; for the fine-grained sets and ImageNet, whose images differ in size, it
+            is 256. These have windows of seven eighths of it, and the test images are the middle of that size.
         skip_unreadable: go on without image files that cannot be decoded, with a warning that names them.
         progress: show a bar while decoding, if standard error is a terminal.
     Raises:
         ValueError: if the name is unknown (the message lists the names), or the images are not as they should be.
         FileNotFoundError: if a folder is missing, or a download fails (the message says what to put where).
     """
+    source, request = _request(name, data_dir, image_size, skip_unreadable, progress)
+    if source.read is None:
+        raise ValueError(f"{name} has no training images: " + (
+            "it is for catchup.data.load_images, and for evaluate --tests ood" if source.images_of else
+            "its folder is for evaluate --tests corruption, and catchup.data.fetch gets it"))
+    return source.read(request)
+
+
+def load_images(
+    name: str,
+    data_dir: str | Path = "data",
+    *,
+    image_size: int | None = None,
+    window: int | None = None,
+    classes: Sequence[str] | None = None,
+    skip_unreadable: bool = False,
+    progress: bool = True,
+) -> Images:
+    """Images without a training part, whole in memory on the CPU: those from elsewhere, or a data set's test images.
+
+    Args:
+        name: as for `load`. "folder:PATH" may also be a folder of folders of images, or a folder of images; "imagenet"
+            needs no training images; "imagenet-o" has classes named as those of "imagenet".
+        data_dir, image_size, skip_unreadable, progress: as for `load`.
+        window: pixels; the middle square of so many is kept, as the test images of a data set with a window are (see
+            `Augmentation`). None keeps all.
+        classes: only images of these are read, while labels and classes stay: for the ImageNet-O protocol, the classes
+            of "imagenet-o" out of "imagenet". None reads all.
+    Raises:
+        ValueError: as `load`; for a class that is not there, a set that cannot be read in part, or a window that is
+            larger than the images.
+        FileNotFoundError: as `load`.
+    """
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
+        raise ValueError(f"window must be an integer of at least 1 pixel, got {window!r}")
+    source, request = _request(name, data_dir, image_size, skip_unreadable, progress)
+    if source.images_of is not None:
+        found = source.images_of(request, classes)
+    elif classes is not None:
+        able = ", ".join(known for known, one in SOURCES.items() if one.images_of)
+        raise ValueError(f"the classes of {name} cannot be chosen; they can for: {able}")
+    else:
+        found = load(name, data_dir, image_size=image_size, skip_unreadable=skip_unreadable, progress=progress).test
+    return found if window is None else middle(found, window)
+
+
+def middle(images: Images, window: int) -> Images:
+    """The middle square of every image, of `window` pixels a side.
+
+    Raises:
+        ValueError: if it is larger than the images.
+    """
+    height, width = images.pixels.shape[2:]
+    if window > min(height, width):
+        raise ValueError(f"a window of {window} pixels does not fit into images of {height} x {width}; give a larger "
+                         f"image_size")
+    return Images(centres(images.pixels, (window, window)), images.labels, images.classes)
+
+
+def fetch(name: str, data_dir: str | Path = "data", *, progress: bool = True) -> Path:
+    """The folder of a data set's published files in `data_dir`, downloaded where it is absent; nothing is decoded.
+
+    Raises:
+        ValueError: if the name is unknown, nothing can be fetched for it, or the archive is bad.
+        FileNotFoundError: if the download fails (the message says what to put where).
+    """
+    source = SOURCES[pick("data set", name, names())]
+    if source.archive is None:
+        able = ", ".join(known for known, one in SOURCES.items() if one.archive)
+        raise ValueError(f"{name} is not fetched alone ({source.origin}); these are: {able}")
+    return obtain(source.archive, Path(data_dir).expanduser(), progress)
+
+
+def _request(name: str, data_dir: str | Path, image_size: int | None, skip_unreadable: bool,
+             progress: bool) -> tuple[Source, Request]:
+    """The source of a name, and what it is asked for, checked."""
     base, colon, argument = name.partition(":")
     source = SOURCES[pick("data set", base, names())]
     if colon and not (argument and source.takes):
@@ -94,12 +205,11 @@ def load(
         raise ValueError(f"the data set {base!r} {wanted} after the colon, got {name!r}")
     if image_size is not None and (isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1):
         raise ValueError(f"image_size must be an integer of at least 1 pixel, got {image_size!r}")
-    return source.read(
-        Request(name, argument or None, Path(data_dir).expanduser(), image_size, skip_unreadable, progress))
+    return source, Request(name, argument or None, Path(data_dir).expanduser(), image_size, skip_unreadable, progress)
 
 
 def names() -> tuple[str, ...]:
-    """The names that `load` knows; "folder" needs a path behind it, "tiny-imagenet" and "shapes" may have more."""
+    """The names that `load` and `load_images` know; "folder" needs a path behind it, others may have more."""
     return tuple(SOURCES)
 
 
