@@ -54,7 +54,7 @@ def evaluate(run_dir: str | Path, tests: Sequence[str] = USUAL, *, options: Opti
     dataset = dataset_of(settings, progress)
     model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
     model.to(place, memory_format=models.memory_format(model, place))
-    outside = loaded(options, settings.data_dir, dataset.test, progress) if "ood" in asked else None
+    outside = loaded(options, settings.data_dir, dataset, progress) if "ood" in asked else None
     row = {**described(run["settings"], state["rows"]),
            **_completed(evaluation_of(model, dataset, asked, options=options, outside=outside, progress=progress),
                         asked, earlier, digest),
@@ -82,7 +82,8 @@ def evaluation_of(model: nn.Module, dataset: Dataset, tests: Sequence[str] = USU
     Raises:
         ValueError: for an unknown test, or a model or data without what a test needs.
     """
-    dataset = dataset.to(next(model.parameters()).device)
+    place = next(model.parameters()).device
+    dataset, outside = dataset.to(place), None if outside is None else outside.to(place)
     subject = Subject(PixelModel.of(model, dataset), dataset, options or Options(), outside, progress)
     return {"n_test": len(dataset.test), **measured(subject, tests)}
 
@@ -134,6 +135,7 @@ def described(settings: dict, rows: list[dict]) -> dict:
         settings: of the run, as `run.json` keeps them. rows: its epochs.
     """
     kept = {key: settings[key] for key in ("method", "method_settings", "seed", "data", "subset", "model", "width")}
+    kept |= {key: settings[key] for key in ("stem_stride", "recipe", "scale") if settings.get(key) is not None}
     summary = Result(None, rows).summary
     errors = {f"{name}_error": summary[f"{name}_error_percent"] for name in ("last", "best", "median10")}
     return {**kept, "epochs": len(rows), "finished": len(rows) == settings["epochs"], **errors}

@@ -32,7 +32,8 @@ class Options:
         sample: fgsm, pgd, corruption and deformation: so many test images of each class, always the same ones, instead
             of all.
         interpolation: deformation: bilinear (ours; the paper does not say) or nearest (Manifold Mixup's code).
-        ood: ood: the images from elsewhere, a data set or folder:PATH, of the size of the test images.
+        ood: ood: the images from elsewhere, a data set or folder:PATH; brought to the size of the test images.
+            imagenet-o has its own protocol, with ImageNet inside.
         corrupted: corruption: folder of the published CIFAR-100-C arrays; without it the corruptions are generated.
         cache: corruption: folder that keeps the generated images; without it they are generated anew for every model.
         bins: calibration: of the confidence.
@@ -177,9 +178,10 @@ def _reliance(subject: Subject) -> dict:
 
 
 def _ood(subject: Subject) -> dict:
-    from .ood import ood
+    from .ood import imagenet_o, ood
 
-    return {"ood": ood(subject.model, subject.images, subject.outside)}
+    measure = imagenet_o if subject.options.ood == "imagenet-o" else ood  # a protocol of its own: see there
+    return {"ood": measure(subject.model, subject.images, subject.outside)}
 
 
 def _check_ood(subject: Subject) -> None:
@@ -200,9 +202,9 @@ def _localization(subject: Subject) -> dict:
 
 
 def _check_boxes(subject: Subject) -> None:
-    if subject.dataset.boxes is None:
+    if not subject.dataset.boxes:
         raise ValueError(f"the test 'localization' needs boxes around the objects, and {subject.dataset.name} has none "
-                         f"(tiny-imagenet, cub200 and cars196 have): leave this test out")
+                         f"(tiny-imagenet, cub200, cars196 and aircraft have): leave this test out")
 
 
 def _deformation(subject: Subject) -> dict:
@@ -293,15 +295,21 @@ def masking(row: Mapping) -> str | None:
     return f"no sign of gradient masking: PGD ({several:.2f} %) errs at least as often as FGSM ({single:.2f} %)"
 
 
-def loaded(options: Options, data_dir: str, like: Images, progress: bool) -> Images | None:
-    """The images from elsewhere that the options name, on the device of `like`.
+def loaded(options: Options, data_dir: str, dataset: Dataset, progress: bool) -> Images | None:
+    """The images from elsewhere that the options name, brought to the size of those that the model knows.
 
+    Args:
+        options: `ood` is read. data_dir: where data sets are kept. dataset: what the model was trained on.
+        progress: bars on standard error.
+    Returns:
+        On the CPU; None if the options name none.
     Raises:
-        ValueError, FileNotFoundError: as the loader does.
+        ValueError, FileNotFoundError: as `catchup.data.load_images`.
     """
     if options.ood is None:
         return None
-    from .data import load
+    from .data import load_images
 
-    found = load(options.ood, data_dir, image_size=like.pixels.shape[2], progress=progress).test
-    return found.to(like.pixels.device)
+    whole, seen = (images.pixels.shape[2] for images in (dataset.train, dataset.test))
+    return load_images(options.ood, data_dir, image_size=whole, window=None if seen == whole else seen,
+                       progress=progress)
