@@ -111,7 +111,7 @@ def _checkpoint_of(run_dir: Path) -> tuple[dict, str]:
 
 def _restored(run_dir: Path, settings: Settings, dataset: Dataset, weights: dict) -> nn.Module:
     """The run's model with the weights of its checkpoint."""
-    model = model_of(settings, dataset)
+    model = model_of(replace(settings, pretrained=False), dataset)  # what it began with is not asked for again
     try:
         model.load_state_dict(weights)
     except RuntimeError:

@@ -17,8 +17,11 @@ from .choices import misfit
 # Class of the block: (module whose output is added, the first that is there; attribute that says whether there is a
 # shortcut at all, None where there always is).
 BRANCHES: dict[str, tuple[str, str | None]] = {
-    "catchup.models.BasicBlock": ("bn2", None),
-    "catchup.models.PreActBlock": ("conv2", None),
+    "catchup.networks.residual.BasicBlock": ("bn2", None),
+    "catchup.networks.residual.Bottleneck": ("bn3", None),
+    "catchup.networks.residual.PreActBlock": ("conv2", None),
+    "catchup.networks.residual.PreActBottleneck": ("conv3", None),
+    "catchup.networks.pyramid.PyramidBottleneck": ("bn4", None),
     "torchvision.models.resnet.BasicBlock": ("bn2", None),
     "torchvision.models.resnet.Bottleneck": ("bn3", None),
     "torchvision.models.regnet.ResBottleneckBlock": ("f", None),

@@ -17,6 +17,10 @@ RELU, SAME = F.relu, lambda maps: maps
 MODELS = {
     "resnet18": (8, RELU),
     "preact_resnet18": (8, SAME),
+    "resnet50": (3 + 4 + 6 + 3, RELU),
+    "preact_resnet50": (3 + 4 + 6 + 3, SAME),
+    "wrn16_8": (2 + 2 + 2, SAME),
+    "pyramidnet200": (22 + 22 + 22, SAME),
     "torchvision.resnet18": (8, RELU),
     "torchvision.resnext50_32x4d": (3 + 4 + 6 + 3, RELU),
     "torchvision.regnet_x_400mf": (1 + 2 + 7 + 12, RELU),
@@ -60,7 +64,7 @@ def built(name):
 
 def shortcut_of(block: nn.Module, maps: torch.Tensor) -> torch.Tensor:
     """The shortcut path of any of the blocks, from the sources of the libraries."""
-    if type(block).__name__ == "PreActBlock":
+    if isinstance(block, models.PreActBlock | models.PreActBottleneck):
         return maps if block.shortcut is None else block.shortcut(F.relu(block.bn1(maps)))
     if type(block).__name__.startswith("PreAct"):
         return maps if block.downsample is None else block.downsample(block.norm1(maps))

@@ -1,0 +1,1 @@
+"""The networks of the papers, a family a file; `catchup.models.create` makes them by name."""

@@ -1,0 +1,92 @@
+"""PyramidNet: channels that grow a little with every block instead of doubling with every stage.
+
+Source: Han, Kim & Kim, CVPR 2017: block k of N has D = 16 + kα/N channels (Eq. 2), rounded where it is used, four times
+as many behind its last 1x1 convolution; no ReLU before the first convolution and a BatchNorm behind the last (Figure
+6d); shortcuts without weights, mean-pooled where the size changes and filled up with channels of zeros. CutMix (Yun et
+al., ICCV 2019), and after it Catch-up Mix, use depth 200 with α = 240.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .stem import check_counts, conv, start_he_normal, stem_of
+
+
+class PyramidBottleneck(nn.Module):
+    """bn-conv1x1-bn-relu-conv3x3-bn-relu-conv1x1-bn, plus the input, pooled and filled up with zeros.
+
+    Args:
+        inputs: channels that come in.
+        width: channels of the 3x3 convolution; four times as many go out, at least `inputs`.
+        stride: 1 or 2.
+    """
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = self.expansion * width
+        self.bn1, self.conv1 = nn.BatchNorm2d(inputs), conv(inputs, width, 1)
+        self.bn2, self.conv2 = nn.BatchNorm2d(width), conv(width, width, 3, stride)
+        self.bn3, self.conv3 = nn.BatchNorm2d(width), conv(width, outputs, 1)
+        self.bn4 = nn.BatchNorm2d(outputs)
+        self.stride, self.zeros = stride, outputs - inputs
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = self.conv2(F.relu(self.bn2(self.conv1(self.bn1(maps)))))
+        inner = self.bn4(self.conv3(F.relu(self.bn3(inner))))
+        return inner + self.shortcut(maps)
+
+    def shortcut(self, maps: Tensor) -> Tensor:
+        """(B, inputs, H, W) as (B, outputs, H / stride, W / stride), sides rounded up."""
+        if self.stride != 1:
+            maps = F.avg_pool2d(maps, self.stride, ceil_mode=True)
+        return F.pad(maps, (0, 0, 0, 0, 0, self.zeros))
+
+
+class PyramidNet(nn.Module):
+    """PyramidNet of bottleneck blocks: stem conv-bn, stages layer1 to layer3, norm, global average pooling, linear.
+
+    Args:
+        depth: layers, 9n + 2.
+        alpha: channels that the widths grow by from the stem to the last block, >= 1.
+        num_classes, in_channels: >= 1.
+        width: channels of the stem, >= 1; 16 in the paper.
+        stem: "small", or "imagenet" (see `stem_of`), which the paper has with four stages.
+        stem_stride: >= 1, of the small stem.
+    Raises:
+        ValueError: if one of the numbers is not a whole number >= 1, the depth is not 9n + 2, or the stem is not so.
+    """
+
+    def __init__(self, depth: int, alpha: int, *, num_classes: int, in_channels: int = 3, width: int = 16,
+                 stem: str = "small", stem_stride: int = 1) -> None:
+        check_counts(alpha=alpha, num_classes=num_classes, in_channels=in_channels, width=width,
+                     stem_stride=stem_stride)
+        if depth < 11 or depth % 9 != 2:
+            raise ValueError(f"the depth of a bottleneck PyramidNet is 9n + 2 (11, 20, …, 164, 200), got {depth}")
+        super().__init__()
+        self.stem = stem_of(stem, in_channels, width, stem_stride, norm=True, relu=stem == "imagenet")
+        per_stage, channels = (depth - 2) // 9, width
+        for stage in range(3):
+            blocks = []
+            for position in range(per_stage):
+                grown = round(width + (stage * per_stage + position + 1) * alpha / (3 * per_stage))
+                blocks.append(PyramidBottleneck(channels, grown, 2 if stage > 0 and position == 0 else 1))
+                channels = grown * PyramidBottleneck.expansion
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
+        self.fc = nn.Linear(channels, num_classes)
+        start_he_normal(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores, (B, num_classes), of images (B, in_channels, H, W)."""
+        maps = self.norm(self.layer3(self.layer2(self.layer1(self.stem(images)))))
+        return self.fc(maps.mean(dim=(2, 3)))
+
+
+def pyramidnet200(*, num_classes: int, in_channels: int = 3, width: int = 16, stem: str = "small",
+                  stem_stride: int = 1) -> PyramidNet:
+    """PyramidNet-200 with α = 240 (15 times `width`, so narrow ones are the same in small); as `PyramidNet`."""
+    check_counts(width=width)
+    return PyramidNet(200, 15 * width, num_classes=num_classes, in_channels=in_channels, width=width, stem=stem,
+                      stem_stride=stem_stride)
