@@ -11,7 +11,7 @@ from torch import nn
 from . import checkpoint, models, runs
 from .checkpoint import CheckpointError
 from .choices import pick
-from .data import Dataset, Images
+from .data import Augmentation, Dataset, Images, load_images
 from .inference import PixelModel
 from .measures import MEASURES, Options, Subject, loaded, measured, picked
 from .settings import Settings
@@ -88,6 +88,55 @@ def evaluation_of(model: nn.Module, dataset: Dataset, tests: Sequence[str] = USU
     return {"n_test": len(dataset.test), **measured(subject, tests)}
 
 
+def evaluate_pretrained(model: str, data: str, out: str | Path, tests: Sequence[str] = ("clean", "feature-drop"), *,
+                        options: Options | None = None, data_dir: str = "data", image_size: int = 256,
+                        window: int = 224, device: str = "auto", progress: bool = True) -> dict:
+    """Evaluates a model with torchvision's ImageNet weights, as in Figure 6 of the paper, and leaves `evaluation.json`.
+
+    Args:
+        model: "torchvision.resnet50", for example; its weights are downloaded once (see `catchup.models.create`).
+        data: the test images: imagenet, imagenet:PATH, or another set of ImageNet's 1000 classes in the order of their
+            WordNet ids. Training images are not read.
+        out: the folder for evaluation.json, new or empty, or one that an earlier call has filled for the same model.
+        tests: some of `TESTS` but landscape, which needs training images. options: of the tests.
+        data_dir: where data sets are kept. image_size, window: pixels; the shorter side, and the middle square of it.
+        device, progress: as for `evaluate`.
+    Returns:
+        What was written: as `evaluate`, with the method "pretrained" and no seed.
+    Raises:
+        ValueError: for an unknown test, model or data set, one that does not fit, or a folder that holds something
+            else; FileNotFoundError if the data are not there. Nothing is written then.
+    """
+    out, asked, options = Path(out), picked(tests), options or Options()
+    pick("device", device, ("auto", "cpu"))
+    if "landscape" in asked:
+        raise ValueError("the test 'landscape' needs training images, which are not read here: leave it out")
+    _check_place(out, model)
+    images = load_images(data, data_dir, image_size=image_size, window=window, progress=progress)
+    mean, std = models.PRETRAINED_NORMALISATION
+    dataset, place = Dataset(data, images, images, mean, std, Augmentation()), _device(device)
+    network = models.create(model, num_classes=len(images.classes), pretrained=True).to(place)
+    outside = loaded(options, data_dir, dataset, progress) if "ood" in asked else None
+    head = {"method": "pretrained", "method_settings": {}, "seed": None, "data": data, "subset": None, "model": model,
+            "width": None, "epochs": None, "finished": True, "image_size": image_size, "window": window}
+    found = evaluation_of(network, dataset, asked, options=options, outside=outside, progress=progress)
+    row = {**head, **found, **runs.surroundings()}
+    out.mkdir(parents=True, exist_ok=True)
+    runs.write_json(out / runs.EVALUATION, row)
+    return runs.plain(row)
+
+
+def _check_place(out: Path, model: str) -> None:
+    """ValueError unless `out` may hold the evaluation of this pretrained model."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; give a folder for the evaluation")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    held = runs.read_json(out / runs.EVALUATION) if (out / runs.EVALUATION).is_file() else {}
+    if (held.get("method"), held.get("model")) != ("pretrained", model):
+        raise ValueError(f"{out} holds something else than the evaluation of {model}; give a new or an empty folder")
+
+
 def _run_of(run_dir: Path) -> tuple[dict, Settings]:
     """The run's record and its settings."""
     path = run_dir / runs.RUN
@@ -95,6 +144,8 @@ def _run_of(run_dir: Path) -> tuple[dict, Settings]:
         raise ValueError(f"{run_dir} is not the folder of a run: it holds no {runs.RUN}")
     run = runs.read_json(path)
     try:
+        for key in ("data", "model", "method"):  # what has no right default, however old the record is
+            run["settings"][key]
         return run, Settings.from_dict(run["settings"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} does not hold the settings of a run: {type(error).__name__}, {error}") from None

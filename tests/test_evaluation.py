@@ -9,8 +9,8 @@ from torch import nn
 
 from catchup import checkpoint, runs
 from catchup.checkpoint import CheckpointError
-from catchup.data import load
-from catchup.evaluation import USUAL, evaluate, evaluation_of
+from catchup.data import Images, load
+from catchup.evaluation import USUAL, evaluate, evaluate_pretrained, evaluation_of
 from catchup.feature_drop import FRACTIONS
 from catchup.hooks import count_hooks
 from catchup.measures import Options, masking
@@ -221,6 +221,52 @@ def test_unknown_tests_and_models_without_a_head_are_refused(trained):
     with pytest.raises(ValueError, match="leave this test out"):
         evaluation_of(nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten()), data, USUAL)
     assert not (trained / "evaluation.json").exists()
+
+
+@pytest.fixture
+def imagenet_like(monkeypatch):
+    """Three tiny classes instead of ImageNet's validation images, and weights that were not downloaded."""
+    from catchup import evaluation, models
+
+    images = Images(torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+                    torch.arange(9) % 3, ("n01", "n02", "n03"))
+    asked = {}
+
+    def load_images(*args, **settings):
+        asked.update(settings, data=args)
+        return images
+
+    def create(name, *, num_classes, pretrained):
+        asked.update(model=name, pretrained=pretrained)
+        torch.manual_seed(0)
+        return models.resnet18(num_classes=num_classes, width=16)
+
+    monkeypatch.setattr(evaluation, "load_images", load_images)
+    monkeypatch.setattr(evaluation.models, "create", create)
+    return asked
+
+
+def test_a_pretrained_model_is_measured_as_a_run_is(imagenet_like, tmp_path):
+    out = tmp_path / "in"
+    row = evaluate_pretrained("torchvision.resnet18", "imagenet:PATH", out, ("clean", "feature-drop", "reliance"),
+                              progress=False)
+    assert imagenet_like == {"data": ("imagenet:PATH", "data"), "image_size": 256, "window": 224, "progress": False,
+                             "model": "torchvision.resnet18", "pretrained": True}
+    assert row == json.loads((out / "evaluation.json").read_text())
+    assert (row["method"], row["model"], row["n_test"]) == ("pretrained", "torchvision.resnet18", 9)
+    assert row["feature_drop"]["strongest"][0][1] == pytest.approx(100 - row["top1_error"])
+    assert -1 <= row["reliance"]["rank_correlation"] <= 1 and len(row["reliance"]["blocks"]) == 5
+    evaluate_pretrained("torchvision.resnet18", "imagenet:PATH", out, ("clean",), progress=False)
+
+
+def test_a_pretrained_model_spares_folders_of_others(imagenet_like, trained, tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    for folder in (trained, tmp_path):
+        with pytest.raises(ValueError, match="holds something else"):
+            evaluate_pretrained("torchvision.resnet18", "imagenet", folder, progress=False)
+    with pytest.raises(ValueError, match="training images"):
+        evaluate_pretrained("torchvision.resnet18", "imagenet", tmp_path / "x", ("landscape",), progress=False)
+    assert not imagenet_like and not (tmp_path / "x").exists()
 
 
 def no_run(folder):

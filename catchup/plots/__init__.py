@@ -14,6 +14,8 @@ from .filters import (
     reliance_over_epochs,
     weak_and_strong,
 )
+from .landscape import landscape_caption, plot_lines, plot_surface
+from .localization import localization_caption, plot_box_accuracy, plot_localization
 from .mixing import lessons, lessons_caption, mixed_maps, rfi_cut
 from .results import (
     CURVES,
@@ -27,15 +29,17 @@ from .results import (
     save,
     training_curves,
 )
+from .robustness import deformation_bars, ood_histograms, plot_reliability
 from .style import COLOURS, LINES, MARKERS, NEUTRAL, style, title
 from .wall import activation_wall
 from .zoo import label_weights, method_zoo, who_decides, zoo_caption
 
 __all__ = [
     "COLOURS", "CURVES", "DROPPED", "LINES", "MARKERS", "MEASURES", "NEUTRAL", "activation_wall", "beta_densities",
-    "beta_density", "bias_caption", "bias_dial", "caption", "error_bars", "feature_drop_curves", "filter_history",
-    "history_caption", "label_weights", "lessons", "lessons_caption", "method_zoo", "mixed_maps", "norm_gradient",
-    "norm_gradient_caption", "norms_over_epochs", "reliance_over_epochs", "rfi_cut", "save", "selectivity",
-    "selectivity_caption", "shares_over_epochs", "style", "title", "training_curves", "weak_and_strong", "who_decides",
-    "zoo_caption",
+    "beta_density", "bias_caption", "bias_dial", "caption", "deformation_bars", "error_bars", "feature_drop_curves",
+    "filter_history", "history_caption", "label_weights", "landscape_caption", "lessons", "lessons_caption",
+    "localization_caption", "method_zoo", "mixed_maps", "norm_gradient", "norm_gradient_caption", "norms_over_epochs",
+    "ood_histograms", "plot_box_accuracy", "plot_lines", "plot_localization", "plot_reliability", "plot_surface",
+    "reliance_over_epochs", "rfi_cut", "save", "selectivity", "selectivity_caption", "shares_over_epochs", "style",
+    "title", "training_curves", "weak_and_strong", "who_decides", "zoo_caption",
 ]
