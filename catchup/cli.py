@@ -4,18 +4,18 @@ import json as json_format
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, Field, fields, make_dataclass
+from dataclasses import MISSING, Field, asdict, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
 from . import __version__
-from .mixers import MIXERS, Mixer, make
+from .mixers import MIXERS, Mixer
+from .options import by_recipe, named_method, options_of, under_recipe
 from .regularisers import REGULARISERS, Regulariser
 from .settings import Settings
 from .tables import as_text
-from .target import CRITERIA
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,9 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         command = tyro.extras.subcommand_cli_from_dict(
-            {"demo": demo, "train": _train_command(_named_method(argv)), "evaluate": _evaluate_command(),
-             "compare": _compare_command(), "overhead": _overhead_command(), "methods": methods, "datasets": datasets,
-             "background": background},
+            {"demo": demo, "train": _train_command(argv), "evaluate": _evaluate_command(),
+             "compare": _compare_command(argv), "overhead": _overhead_command(), "methods": methods,
+             "datasets": datasets, "background": background, "recipes": recipes, "report": report},
             args=argv, prog="catchup", description="Catch-up Mix (AAAI 2024) on any CNN, and what it is compared with.",
             config=(tyro.conf.OmitArgPrefixes,))
     except (ValueError, OSError) as error:
@@ -57,26 +57,36 @@ def _evaluate_command():
     """The `evaluate` command, with the fields of `Options` among its options."""
     from .measures import Options
 
-    test_options = _options("tests", list(fields(Options)), Options)
+    test_options = options_of("tests", list(fields(Options)), Options)
 
     def evaluate(run_dir: tyro.conf.Positional[Path], options: test_options, tests: str = "clean,feature-drop,fgsm,pgd",
-                 data_dir: str | None = None, device: Literal["auto", "cpu"] = "auto", json: bool = False) -> None:
-        """Measure a trained run and leave evaluation.json in its folder.
+                 data_dir: str | None = None, pretrained: str | None = None, data: str = "imagenet",
+                 image_size: int = 256, window: int = 224, device: Literal["auto", "cpu"] = "auto",
+                 json: bool = False) -> None:
+        """Measure a trained run, or a model with ImageNet's weights, and leave evaluation.json in its folder.
 
         Args:
-            run_dir: The folder that `catchup train` filled.
+            run_dir: The folder that `catchup train` filled; with --pretrained, a new one.
             tests: Which measurements, separated by commas: clean, feature-drop, calibration, reliance, ood,
                 localization, deformation, fgsm, pgd, landscape, corruption. Those of an earlier call are kept.
             data_dir: Where the data are now, if not where they were in training.
+            pretrained: Measure this model, such as torchvision.resnet50, with its published ImageNet weights.
+            data: With --pretrained: the test images, imagenet or imagenet:PATH.
+            image_size: With --pretrained: the shorter side of the images, in pixels.
+            window: With --pretrained: the middle square of them that the model sees.
             device: auto takes a GPU if there is one.
             json: Print the evaluation as JSON instead of a table.
         """
-        from .evaluation import evaluate as measure
+        from . import evaluation
         from .measures import columns, masking
         from .tables import value_of
 
-        names = tuple(tests.split(","))
-        row = measure(run_dir, names, options=Options(**vars(options)), data_dir=data_dir, device=device)
+        names, shared = tuple(tests.split(",")), {"options": Options(**vars(options)), "device": device}
+        if pretrained is None:
+            row = evaluation.evaluate(run_dir, names, data_dir=data_dir, **shared)
+        else:
+            row = evaluation.evaluate_pretrained(pretrained, data, run_dir, names, data_dir=data_dir or "data",
+                                                 image_size=image_size, window=window, **shared)
         if json:
             return print(json_format.dumps(row))
         for key, heading in columns(names).items():
@@ -114,6 +124,34 @@ def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "ran
     print(json_format.dumps(rows) if json else report(rows))
 
 
+def report(runs: tyro.conf.Positional[tuple[Path, ...]] = (), table: tuple[int, ...] = (),
+           figure: tuple[int, ...] = (), paper: Literal["both", "catchup", "automix"] = "both",
+           html: Path | None = None, json: bool = False) -> None:
+    """Put our records beside the papers' printed numbers: differences, intervals, and a verdict for every cell.
+
+    Args:
+        runs: Folders of `catchup compare`, run folders, or records; none: data/results.
+        table: Only these tables, with all their cells; else all tables and figures, with the cells that were run.
+        figure: Only these figures.
+        paper: Only this paper: catchup (Tables 1-13, Figures 1-8) or automix (Tables 1-4).
+        html: Also write the report to this file, with every cell; one that is there is replaced.
+        json: Print the report as JSON instead of tables.
+    """
+    from .report import as_values, check_html, run, write_html
+    from .report_text import as_report
+
+    if html is not None:
+        check_html(html)
+    results = run(runs, tables=table, figures=figure, which=paper)
+    if html is not None:
+        write_html(results, html)
+    if json:
+        return print(json_format.dumps(as_values(results)))
+    print(as_report(results, everything=bool(table or figure)))
+    if html is not None:
+        print(f"\nall of it: {html}")
+
+
 def methods(json: bool = False) -> None:
     """List the training methods and the regularisers, with their settings and the passes a step makes.
 
@@ -134,15 +172,33 @@ def methods(json: bool = False) -> None:
         print((" " * 15 + "  ".join(f"{key}={value}" for key, value in row["settings"].items())).rstrip())
 
 
-def datasets(data_dir: str = "data", json: bool = False) -> None:
+def recipes(name: tyro.conf.Positional[str | None] = None, json: bool = False) -> None:
+    """List the papers' training protocols, which `train` and `compare` take as --recipe; or show one whole.
+
+    Args:
+        name: The recipe to show, with its conflicts and the numbers it aims at.
+        json: Print JSON instead of text.
+    """
+    from .recipes import listing, named, page, rows
+
+    if json:
+        return print(json_format.dumps(rows() if name is None else asdict(named(name))))
+    print(listing() if name is None else page(name))
+
+
+def datasets(data_dir: str = "data", fetch: str | None = None, json: bool = False) -> None:
     """List the data sets, where they come from, and which are there already.
 
     Args:
         data_dir: Where data sets are kept.
+        fetch: Download this one first, such as cifar100-c; `train` does so by itself.
         json: Print JSON instead of a table.
     """
     from .data import describe
+    from .data import fetch as fetched
 
+    if fetch is not None:
+        fetched(fetch, data_dir)
     rows = [row._asdict() for row in describe(data_dir)]
     if json:
         return print(json_format.dumps(rows))
@@ -150,11 +206,13 @@ def datasets(data_dir: str = "data", json: bool = False) -> None:
     print(as_text([[name for name in rows[0]], *table]))
 
 
-def _train_command(method: str):
-    """The `train` command, with the settings of `method` among its options."""
-    kind = MIXERS[method]
-    run_options = _options("run", [field for field in fields(Settings) if field.name != "method_settings"], Settings)
-    method_options = _options(f"method {method}", _own(kind), kind)
+def _train_command(argv: Sequence[str]):
+    """The `train` command, with the settings of the named method among its options; a named recipe sets defaults."""
+    method = named_method(argv)
+    kind, usual = MIXERS[method], by_recipe(argv, method)
+    run_options = options_of("run", [field for field in fields(Settings) if field.name != "method_settings"], Settings,
+                             usual)
+    method_options = options_of(f"method {method}", _own(kind), kind, usual.get("method_settings"))
 
     def train(out: Path, run: run_options, method_settings: method_options, resume: bool = False,
               json: bool = False) -> None:
@@ -165,9 +223,12 @@ def _train_command(method: str):
             resume: Go on after the last finished epoch of the run in that folder.
             json: Print the result as JSON.
         """
+        from .recipes import announcement
         from .training import train as train_run
 
         settings = Settings(**vars(run), method_settings=vars(method_settings))
+        if settings.recipe:
+            print(announcement(settings), file=sys.stderr)
         result = train_run(settings, out, resume=resume)
         if int(os.environ.get("RANK", 0)):  # under torchrun one process speaks for all
             return
@@ -181,13 +242,14 @@ def _train_command(method: str):
     return train
 
 
-def _compare_command():
+def _compare_command(argv: Sequence[str]):
     """The `compare` command: what `train` can be told, but for what the runs of a comparison differ in."""
     from .compare import APART
     from .measures import Options
 
-    run_options = _options("run", [field for field in fields(Settings) if field.name not in APART], Settings)
-    test_options = _options("tests", list(fields(Options)), Options)
+    run_options = options_of("run", [field for field in fields(Settings) if field.name not in APART], Settings,
+                             by_recipe(argv, None))
+    test_options = options_of("tests", list(fields(Options)), Options)
 
     def compare(out: Path, run: run_options, options: test_options, methods: tuple[str, ...] = ("baseline", "catchup"),
                 seeds: tuple[int, ...] = (0, 1, 2), tests: str = "clean", json: bool = False) -> int:
@@ -196,7 +258,7 @@ def _compare_command():
         Args:
             out: Folder of the comparison; called again, it goes on and does only what is missing.
             methods: Methods with their settings: cutmix, cutmix:alpha=0.2,prob=0.5. The first is what the others are
-                compared with.
+                compared with. A recipe adds its own settings of each method.
             seeds: Paired over the methods: same subset, initial weights, order of the images.
             tests: What is measured, separated by commas, as for `catchup evaluate`.
             json: Print the results as JSON instead of a table.
@@ -204,7 +266,8 @@ def _compare_command():
         from .compare import report
         from .compare import run as compared
 
-        results = compared(out, methods=methods, seeds=seeds, settings=Settings(**vars(run)),
+        settings = Settings(**vars(run))
+        results = compared(out, methods=under_recipe(methods, settings), seeds=seeds, settings=settings,
                            tests=tuple(tests.split(",")), options=Options(**vars(options)))
         print(json_format.dumps(results) if json else f"{report(results)}\n\nall of it: {out / 'results.json'}")
         return 1 if results["failed"] else 0
@@ -216,7 +279,7 @@ def _overhead_command():
     """The `overhead` command, with the fields of `Bench` among its options."""
     from .cost import Bench
 
-    bench_options = _options("bench", list(fields(Bench)), Bench)
+    bench_options = options_of("bench", list(fields(Bench)), Bench)
 
     def overhead(bench: bench_options, methods: tuple[str, ...] = tuple(MIXERS), out: Path | None = None,
                  json: bool = False) -> None:
@@ -241,16 +304,6 @@ def _overhead_command():
     return overhead
 
 
-def _named_method(argv: Sequence[str]) -> str:
-    """The method that the arguments of `train` name, so that its settings can be offered; unknown names are refused."""
-    for here, following in zip(argv, [*argv[1:], ""]):
-        name = following if here == "--method" else here.removeprefix("--method=")
-        if here == "--method" or here != name:
-            make(name)
-            return name
-    return next(field.default for field in fields(Settings) if field.name == "method")
-
-
 def _listed(what: str, name: str, kind: type[Mixer] | type[Regulariser]) -> dict:
     """A line of `catchup methods`."""
     settings = {field.name: _default(field) for field in _own(kind)}
@@ -260,20 +313,6 @@ def _listed(what: str, name: str, kind: type[Mixer] | type[Regulariser]) -> dict
 def _own(kind: type[Mixer] | type[Regulariser]) -> list[Field]:
     """The settings of a method that the command line offers; its seed is the run's."""
     return [field for field in fields(kind) if field.name != "seed"]
-
-
-def _options(title: str, chosen: list[Field], documented: type) -> type:
-    """A dataclass of these fields for tyro, with the help from the docstrings of the class and its bases."""
-    from docstring_parser import parse
-
-    helps = {param.arg_name: param.description for base in reversed(documented.__mro__) if base.__doc__
-             for param in parse(base.__doc__).params}
-    types = {"criterion": Literal[CRITERIA]}
-
-    def documented_type(field: Field):
-        return Annotated[types.get(field.name, field.type), tyro.conf.arg(help=helps.get(field.name))]
-
-    return make_dataclass(title, [(field.name, documented_type(field), field) for field in chosen], kw_only=True)
 
 
 def _default(field: Field):

@@ -6,9 +6,10 @@ generator; nothing depends on how often the run was stopped and taken up again.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoint, models, runs
-from .data.augment import crop_and_flip, normalise, to_float
+from .data.augment import augmented, normalise, to_float
 from .hooks import average_gradients
 from .inference import PixelModel, predict, top_k_error
 from .mixers import Mixer
-from .settings import Settings
+from .settings import LABELS, Settings
 
 PROBE = 1000  # training images on which the clean error is measured
 
@@ -75,7 +76,8 @@ class Run:
         self.stopped, self.should_stop = False, should_stop or (lambda: False)
         self.main = self.accelerator.is_main_process
         self.dataset = dataset.to(device)
-        self.probe = self.dataset.train.take(torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE])
+        probe = self.dataset.train.take(torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE])
+        self.probe = probe.centred(dataset.test.pixels.shape[2:])
         mixer.check(model)
         mixer.begin_data(self.dataset.mean, self.dataset.std)
         self.memory_format = models.memory_format(model, device)
@@ -172,7 +174,7 @@ class Run:
         batch = self.dataset.train.take(indices.to(self.accelerator.device, non_blocking=True))
         pixels = batch.pixels
         if self.settings.augment:
-            pixels = crop_and_flip(pixels, self.dataset.augmentation, augment)
+            pixels = augmented(pixels, self.dataset.augmentation, augment)
         images = normalise(to_float(pixels), self.dataset.mean, self.dataset.std)
         return images.contiguous(memory_format=self.memory_format), batch.labels
 
@@ -253,21 +255,39 @@ def batches(n: int, batch_size: int, seed: int, epoch: int, smallest: int = 2) -
 
 
 def schedule(optimizer: torch.optim.Optimizer, settings: Settings, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """PyTorch's scheduler of that name over `steps` optimiser steps; a group's own `min_lr` comes before the run's."""
+    """PyTorch's scheduler of that name over `steps` optimiser steps; a group's own `min_lr` comes before the run's.
+
+    With a warm-up every rate of its steps is that of the schedule times a line from 1 / n to 1, n being their number.
+    """
     from torch.optim import lr_scheduler as kinds
 
+    if settings.warmup_epochs:
+        rises = max(1, round(settings.warmup_epochs * steps / settings.epochs))
+        shares = _shares(optimizer, settings, steps)
+        return kinds.LambdaLR(optimizer, [lambda step, share=share: share(step) * min(1.0, (step + 1) / rises)
+                                          for share in shares])
     if settings.schedule == "cosine":
         floors = [group.get("min_lr", settings.min_lr) for group in optimizer.param_groups]
         if len(set(floors)) == 1:
             return kinds.CosineAnnealingLR(optimizer, T_max=steps, eta_min=floors[0])
-        ends = [floor / group["lr"] for floor, group in zip(floors, optimizer.param_groups)]
-        return kinds.LambdaLR(optimizer, [lambda step, end=end: end + (1 - end) * (1 + math.cos(math.pi * step / steps))
-                                          / 2 for end in ends])
+        return kinds.LambdaLR(optimizer, _shares(optimizer, settings, steps))
     if settings.schedule == "step":
         return kinds.MultiStepLR(optimizer, [round(share * steps) for share in settings.milestones], gamma=0.1)
     if settings.schedule == "onecycle":
         return kinds.OneCycleLR(optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps + 1)
     return kinds.ConstantLR(optimizer, factor=1.0)
+
+
+def _shares(optimizer: torch.optim.Optimizer, settings: Settings, steps: int) -> list[Callable[[int], float]]:
+    """For each group its rate in step 0, 1, … of `steps`, as a share of its highest."""
+    def cosine(step: int, end: float) -> float:
+        return end + (1 - end) * (1 + math.cos(math.pi * step / steps)) / 2
+
+    if settings.schedule == "cosine":
+        ends = [group.get("min_lr", settings.min_lr) / group["lr"] for group in optimizer.param_groups]
+        return [partial(cosine, end=end) for end in ends]
+    passed = [round(share * steps) for share in settings.milestones] if settings.schedule == "step" else []
+    return [lambda step: 0.1 ** sum(step >= mark for mark in passed)] * len(optimizer.param_groups)
 
 
 @contextmanager
@@ -287,7 +307,8 @@ def _identity(settings: Settings, mixer: Mixer) -> dict:
     """What makes two runs the same run; own functions count by their name."""
     chosen = {field.name: getattr(mixer, field.name) for field in fields(mixer)}
     named = {key: getattr(value, "__qualname__", value) for key, value in chosen.items()}
-    return runs.plain({**settings.as_dict(), "mixer": {"class": type(mixer).__name__, **named}})
+    deciding = {key: value for key, value in settings.as_dict().items() if key not in LABELS}
+    return runs.plain({**deciding, "mixer": {"class": type(mixer).__name__, **named}})
 
 
 def accelerator(settings: Settings):

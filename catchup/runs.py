@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .checkpoint import write_atomically
+from .settings import LABELS
 
 RUN, METRICS, CHECKPOINT, EVALUATION = "run.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json"
 PACKAGES = ("catchup-mix", "torch", "torchvision", "numpy", "accelerate", "timm")
@@ -49,7 +50,8 @@ def claim(out: Path, settings: Mapping, resume: bool) -> None:
     if not isinstance(before, dict):
         raise ValueError(f"{found} does not hold the settings of a run; give another folder")
     changed = [f"{key} was {before.get(key)!r}, now {settings.get(key)!r}"
-               for key in sorted({*before, *settings}) if before.get(key) != settings.get(key)]
+               for key in sorted({*before, *settings}.difference(LABELS))
+               if before.get(key) != settings.get(key)]
     if changed:
         raise ValueError(f"{out} holds a run with other settings ({'; '.join(changed)}); give another folder")
 

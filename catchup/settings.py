@@ -1,13 +1,18 @@
 """Everything that decides a training run, as one value: what the command line fills in and `run.json` records."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Literal
 
 from .choices import pick
 
 SCHEDULES = ("cosine", "step", "onecycle", "constant")
 PRECISIONS = ("fp32", "bf16", "fp16")
+LABELS = ("recipe", "scale")  # say where the other settings come from, and decide nothing
+# Settings that records made before them lack. A record leaves them out where they are off, so that it says the same
+# as an older one of the same run.
+LATER = (*LABELS, "stem", "pretrained", "warmup_epochs", "pad", "pad_mode", "window", "resized_scale", "resized_ratio",
+         "resized_interpolation", "jitter", "lighting", "normalisation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,9 @@ class Settings:
         model: resnet18, preact_resnet18, torchvision.NAME or timm.NAME.
         width: Channels of the stem of our own models (64 is the full size).
         stem_stride: Stride of the stem of our own models; 1 in the CIFAR protocols.
+        stem: Beginning of our own models: small (3x3, for small images) or imagenet (7x7, stride 2, then pooled);
+            None: what is usual for the model.
+        pretrained: Begin with ImageNet's weights instead of random ones.
         final_norm: preact_resnet18 only: batch norm and ReLU before the pooling.
         method: The training method (see `catchup methods`).
         method_settings: The method's own settings.
@@ -35,11 +43,26 @@ class Settings:
         weight_decay: L2 penalty, on all parameters.
         schedule: How the learning rate changes, step by step.
         milestones: Schedule step: shares of the run after which the rate is divided by ten.
-        augment: Random crops and flips, as the data set defines them.
+        warmup_epochs: Epochs over which the rate rises linearly to the schedule's own; parts of an epoch count.
+        augment: Random crops and flips, as the data set or the settings below define them.
+        pad: Pixels around an image before it is cut; None: the data set's, or 0 with a window or a resized crop.
+        pad_mode: What the border holds; None: the data set's (zero).
+        window: Side of the square that is cut out, at a random place in training and of the middle in evaluation: image
+            size 256 and window 224, for example. None: the image's size.
+        resized_scale: Instead, cut a random box with a share of the area between these two (0.08 1.0 is usual) and
+            bring it to that size.
+        resized_ratio: Width / height of the box lies between these two.
+        resized_interpolation: Of the resized box; antialiased.
+        jitter: Brightness, contrast and saturation change by up to this share, in random order; 0.4 is usual.
+        lighting: Standard deviation of the noise along ImageNet's colour components; 0.1 is usual.
+        normalisation: Mean and standard deviation: the data set's own, or those of CIFAR-100, ImageNet or 0.5.
         precision: Mixed precision of forward and backward passes.
         device: auto takes a GPU if there is one.
         seed: Of the subset, the initial weights, the order, the augmentation and the mixing.
         validate_every: Epochs between two validations; the last ten epochs are always validated.
+        recipe: A published protocol to take the settings from (see `catchup recipes`); what is given besides goes
+            before it. It is looked up by the command line and by `catchup.recipes.settings_of`; here it is a label.
+        scale: Of the recipe: full, small, tiny, or a share of its epochs and images; a label too.
     """
 
     data: str = "digits"
@@ -50,6 +73,8 @@ class Settings:
     model: str = "resnet18"
     width: int | None = None
     stem_stride: int = 1
+    stem: Literal["small", "imagenet"] | None = None
+    pretrained: bool = False
     final_norm: bool = False
     method: str = "catchup"
     method_settings: dict = field(default_factory=dict)
@@ -62,11 +87,23 @@ class Settings:
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "step", "onecycle", "constant"] = "cosine"
     milestones: tuple[float, ...] = (0.5, 0.75)
+    warmup_epochs: float = 0.0
     augment: bool = True
+    pad: int | None = None
+    pad_mode: Literal["zero", "reflect"] | None = None
+    window: int | None = None
+    resized_scale: tuple[float, float] | None = None
+    resized_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    resized_interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    jitter: float = 0.0
+    lighting: float = 0.0
+    normalisation: Literal["data", "cifar", "imagenet", "half"] = "data"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
     seed: int = 0
     validate_every: int = 1
+    recipe: str | None = None
+    scale: str | None = None
 
     def __post_init__(self):
         for name, least in (("epochs", 1), ("validate_every", 1), ("batch_size", 2), ("seed", 0)):
@@ -81,15 +118,26 @@ class Settings:
                              f"got {self.weight_decay} and {self.momentum}")
         if self.schedule == "step" and not all(0 < share < 1 for share in self.milestones):
             raise ValueError(f"milestones are shares of the run between 0 and 1, got {self.milestones}")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ValueError(f"warmup_epochs must lie in [0, epochs = {self.epochs}), got {self.warmup_epochs}")
+        if self.warmup_epochs and self.schedule == "onecycle":
+            raise ValueError("the schedule onecycle begins with a rise of its own; set warmup_epochs to 0")
+        if self.scale is not None and self.recipe is None:
+            raise ValueError(f"a scale is that of a recipe, and none is named; got {self.scale!r}")
+        if self.stem is not None:
+            pick("stem", self.stem, ("small", "imagenet"))
         pick("schedule", self.schedule, SCHEDULES)
         pick("precision", self.precision, PRECISIONS)
         pick("device", self.device, ("auto", "cpu"))
 
     def as_dict(self) -> dict:
-        """Plain values, ready for JSON; `Settings(**d)` gives the settings back."""
-        return asdict(self)
+        """Plain values, ready for JSON, those of `LATER` only where they are not off; `from_dict` gives them back."""
+        off = {field.name: field.default for field in fields(self) if field.name in LATER}
+        return {key: value for key, value in asdict(self).items() if key not in off or value != off[key]}
 
     @classmethod
     def from_dict(cls, values: dict) -> "Settings":
-        """The settings that a `run.json` records."""
-        return cls(**{**values, "milestones": tuple(values["milestones"])})
+        """The settings that a `run.json` records; what an older record lacks has its default."""
+        pairs = ("milestones", "resized_scale", "resized_ratio")  # JSON has made lists of them
+        return cls(**{key: tuple(value) if key in pairs and value is not None else value
+                      for key, value in values.items()})

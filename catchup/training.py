@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from . import models, runs
-from .data import Dataset, load, subset
+from .data import Augmentation, Dataset, load, subset
 from .data.augment import normalise, to_float
+from .data.protocol import under_protocol, without_augmentation
+from .data.resize import ResizedCrop
 from .loop import Progress, Run, accelerator, progress_bar, seeded
 from .mixers import Mixer, make
 from .settings import Settings
@@ -63,18 +65,34 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
 
 
 def dataset_of(settings: Settings, progress: bool = True) -> Dataset:
-    """The data set of a run, its training images cut to the subset."""
+    """The data set of a run, its training images cut to the subset, as the settings have it (see `under_protocol`)."""
     dataset = load(settings.data, settings.data_dir, image_size=settings.image_size,
                    skip_unreadable=settings.skip_unreadable, progress=progress)
-    if settings.subset is None:
-        return dataset
-    return dataset.with_train(subset(dataset.train, settings.subset, settings.seed))
+    if settings.subset is not None:
+        dataset = dataset.with_train(subset(dataset.train, settings.subset, settings.seed))
+    dataset = under_protocol(dataset, augmentation_of(settings, dataset.augmentation), settings.normalisation)
+    return dataset if settings.augment else without_augmentation(dataset)
+
+
+def augmentation_of(settings: Settings, own: Augmentation) -> Augmentation:
+    """What the training images go through: what the settings say, and where they are silent the data set's `own`.
+
+    Raises:
+        ValueError: if the settings do not fit together, or are out of range.
+    """
+    resized = settings.resized_scale and ResizedCrop(settings.resized_scale, settings.resized_ratio,
+                                                     settings.resized_interpolation)
+    pad, window = settings.pad, settings.window or own.window
+    if pad is None:
+        pad = 0 if settings.window or resized else own.pad
+    return Augmentation(pad, settings.pad_mode or own.pad_mode, own.flip, window, resized, settings.jitter,
+                        settings.lighting)
 
 
 def model_of(settings: Settings, dataset: Dataset) -> nn.Module:
     """The model of a run, its weights drawn from the run's seed; the global generator is left as it was."""
-    options = {key: getattr(settings, key) for key, default in (("stem_stride", 1), ("final_norm", False))
-               if getattr(settings, key) != default}
+    off = {"stem_stride": 1, "final_norm": False, "stem": None, "pretrained": False}
+    options = {key: getattr(settings, key) for key, default in off.items() if getattr(settings, key) != default}
     with seeded(settings.seed):
         return models.create(settings.model, num_classes=len(dataset.train.classes), width=settings.width,
                              in_channels=dataset.train.pixels.shape[1], **options)
@@ -82,7 +100,7 @@ def model_of(settings: Settings, dataset: Dataset) -> nn.Module:
 
 def try_out(model: nn.Module, dataset: Dataset) -> None:
     """Raises ValueError unless a copy of `model`, in training mode, turns two images into two rows of logits."""
-    images = normalise(to_float(dataset.train.pixels[:1].expand(2, -1, -1, -1)), dataset.mean, dataset.std)
+    images = normalise(to_float(dataset.test.pixels[:1].expand(2, -1, -1, -1)), dataset.mean, dataset.std)
     classes = len(dataset.train.classes)
     try:
         with torch.random.fork_rng(), torch.no_grad():
