@@ -29,8 +29,8 @@ class Options:
         eps_255: FGSM and PGD: radius of the ball in 1/255 of the pixel range.
         pgd_steps: PGD: gradient steps.
         pgd_step_255: PGD: length of one step, in 1/255.
-        sample: fgsm, pgd, corruption and deformation: so many test images of each class, always the same ones, instead
-            of all.
+        sample: fgsm, pgd, deformation and generated corruptions: so many test images of each class, always the same
+            ones, instead of all.
         interpolation: deformation: bilinear (ours; the paper does not say) or nearest (Manifold Mixup's code).
         ood: ood: the images from elsewhere, a data set or folder:PATH; brought to the size of the test images.
             imagenet-o has its own protocol, with ImageNet inside.
@@ -247,7 +247,8 @@ def _corruption(subject: Subject) -> dict:
     from .corruption import corruption_errors
 
     options = subject.options
-    return {"corruption": corruption_errors(subject.model, subject.sample, cache=options.cache,
+    images = subject.images if options.corrupted else subject.sample  # the published arrays are of all test images
+    return {"corruption": corruption_errors(subject.model, images, cache=options.cache,
                                             published=options.corrupted, progress=subject.progress)}
 
 

@@ -39,7 +39,7 @@ def plot_corruption_grid(tiles: Mapping[str, Tensor], ax: "Axes | None" = None) 
     ax.set_yticks((height + 1) * (np.arange(len(tiles)) + 0.5) - 0.5, [name.replace("_", " ") for name in tiles])
     ax.set_xticks((width + 1) * (np.arange(count) + 0.5) - 0.5, [str(severity + 1) for severity in range(count)])
     ax.tick_params(length=0)
-    ax.set(title="From left to right: harder", xlabel="severity")
+    ax.set(title="One image under each corruption", xlabel="severity")
     return ax
 
 
