@@ -238,7 +238,8 @@ def _landscape(subject: Subject) -> dict:
     from .landscape import landscape
 
     options = subject.options
-    return {"landscape": landscape(subject.model, subject.dataset.train, n_images=options.landscape_images,
+    images = subject.dataset.train.centred(subject.images.pixels.shape[2:])  # as the model sees test images
+    return {"landscape": landscape(subject.model, images, n_images=options.landscape_images,
                                    points=options.landscape_points, n_probes=options.hessian_probes,
                                    grid_points=options.landscape_grid, progress=subject.progress)}
 

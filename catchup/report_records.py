@@ -82,7 +82,7 @@ def read(paths: Sequence[Path] | None = None) -> Found:
 
     Args:
         paths: files like those in data/results, folders of `catchup compare`, run folders with evaluation.json, or
-            folders of such; None: data/results/*.json, of the working directory or else of the checkout, where files
+            folders of such; None: data/results/**/*.json, of the working directory or else of the checkout, where files
             of other kinds are passed over.
     Raises:
         ValueError: for a path that is not there or holds no record, a file that is not JSON, or a group with two rows
@@ -263,9 +263,9 @@ def _name(data: str | None) -> str:
 
 
 def _recorded() -> list[tuple[str, dict]]:
-    """The files of data/results that are records."""
+    """The files of data/results, and of the folders in it, that are records."""
     folders = (Path("data/results"), Path(__file__).resolve().parents[1] / "data" / "results")
-    files = next((found for folder in folders if (found := sorted(folder.glob("*.json")))), [])
+    files = next((found for folder in folders if (found := sorted(folder.rglob("*.json")))), [])
     return [(path.name, held) for path in files if _is_record(held := runs.read_json(path))]
 
 

@@ -198,7 +198,7 @@ def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["methods"], ["datasets"], ["background"],
-                                     ["compare"], ["overhead"]])
+                                     ["compare"], ["overhead"], ["recipes"], ["report"]])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([*command, "--help"])

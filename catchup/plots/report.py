@@ -16,7 +16,7 @@ from ..paper import PAPERS, table_of
 from ..report import Cell
 from ..verdict import NOT_COMPARED, NOT_RUN, OPPOSITE, REFERENCE, REPRODUCED, SAME, SCALED, excludes_zero
 from .quick import GRID, _ticks, canvas, place
-from .style import FAINT, INK, NEUTRAL, STRONG, WEAK, _axes, _with_legend, style, title
+from .style import FAINT, INK, STRONG, WEAK, _axes, _with_legend, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,15 +49,15 @@ def printed_against_ours(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Ax
     (left, right), (low, high) = (_limits(values) for values in points.T)
     _quadrants(ax, left, right, low, high)
     for (x, y), cell in zip(points, shown):
-        colour, marker, _ = style(cell.ours.method)
+        method = _drawn_as(cell).partition(":")[0]
+        colour, marker, _ = style(method)
         bounds = _gain_bounds(cell)
         if bounds:
             ax.plot([x, x], np.clip(bounds, low, high), color=colour, alpha=0.45, linewidth=1.2)
-        name = title(cell.ours.method.partition(":")[0])
         ax.plot([x], [y], marker, color=colour, markersize=7, markeredgewidth=1.5, linestyle="none",
                 markerfacecolor=colour if excludes_zero(cell.ours.difference) else "white",
-                label=f"_{name}" if name in named else name)
-        named.add(name)
+                label=f"_{method}" if method in named else title(method))
+        named.add(method)
     ax.set(title="Blue quarters: the printed sign; a filled marker's interval excludes 0", xlim=(left, right),
            ylim=(low, high), xlabel=f"gain over the reference as printed ({unit})", ylabel=f"our gain ({unit})")
     return _with_legend(ax)
@@ -82,7 +82,7 @@ def by_column(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
 
 
 def table_card(cells: Sequence[Cell], head: str = "") -> "Figure":
-    """One line per cell: the printed difference (diamond), ours with its interval, both as numbers, the verdict.
+    """One line per cell: the printed difference (grey bar), ours with its interval, both as numbers, the verdict.
 
     Args:
         cells: of one quantity of one table, as `by_column` returns them. head: above the figure.
@@ -94,12 +94,12 @@ def table_card(cells: Sequence[Cell], head: str = "") -> "Figure":
     """
     if not cells:
         raise ValueError("there are no cells to draw, got an empty sequence")
-    figure = canvas(980, 100 + ROW * len(cells))
-    ax = place(figure, (170, 55, 360, ROW * len(cells)))
+    figure = canvas(1010, 95 + ROW * len(cells))
+    ax = place(figure, (170, 45, 360, ROW * len(cells)))
     edge = 1.15 * max([abs(value) for cell in cells for value in _values(cell)] or [1.0])
     for row, cell in enumerate(reversed(cells)):
         _draw_cell(ax, row, cell, edge)
-        _write_cell(figure, 55 + ROW * (row + 0.5), cell)
+        _write_cell(figure, 45 + ROW * (row + 0.5), cell)
     _draw_scale(ax, len(cells), edge, _difference_label(cells[0]))
     _write_head(figure, head)
     return figure
@@ -145,6 +145,11 @@ def _is_time(cell: Cell) -> bool:
     return table_of(cell.printed).column(cell.printed).step_cost
 
 
+def _drawn_as(cell: Cell) -> str:
+    """The method whose colour and marker the cell has: CutMix for Catch-up Mix that only ever draws the input."""
+    return "cutmix" if cell.ours.method == "catchup:layers=[0]" else cell.ours.method
+
+
 def _better(cell: Cell) -> int:
     return cell.printed.better or 1
 
@@ -184,11 +189,11 @@ def _values(cell: Cell) -> list[float]:
 def _draw_cell(ax: "Axes", row: int, cell: Cell, edge: float) -> None:
     """The line of a cell."""
     if cell.printed_difference is not None:
-        ax.plot([cell.printed_difference], [row], "D", color=FAINT, markeredgecolor=INK, markersize=7, zorder=4)
+        ax.plot([cell.printed_difference], [row], "|", color=FAINT, markersize=19, markeredgewidth=5)
     if not cell.ours or not cell.ours.difference:
         return
     mean, low, high, *_ = cell.ours.difference
-    colour, marker, _ = style(cell.ours.method) if cell.ours.method else NEUTRAL
+    colour, marker, _ = style(_drawn_as(cell))
     if low is not None:
         ax.plot(np.clip([low, high], -edge, edge), [row, row], color=colour, linewidth=1.8)
         for end, arrow in ((low, "<"), (high, ">")):
@@ -232,4 +237,4 @@ def _difference_label(cell: Cell) -> str:
     """What the axis shows, and where better is."""
     unit = "%" if _is_time(cell) else "points"
     side = {1: "; more is better", -1: "; less is better", 0: ""}[cell.printed.better]
-    return f"difference from {cell.reference} ({unit}{side}); diamond: printed"
+    return f"difference from {cell.reference} ({unit}{side}); grey bar: printed"
