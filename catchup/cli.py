@@ -137,8 +137,9 @@ def report(runs: tyro.conf.Positional[tuple[Path, ...]] = (), table: tuple[int, 
         html: Also write the report to this file, with every cell; one that is there is replaced.
         json: Print the report as JSON instead of tables.
     """
-    from .report import as_values, check_html, run, write_html
-    from .report_text import as_report
+    from .report import run
+    from .report_html import check_html, write_html
+    from .report_text import as_report, as_values
 
     if html is not None:
         check_html(html)

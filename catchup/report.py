@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import paper
-from .checkpoint import write_atomically
 from .paper import Column, Printed, Table
 from .report_records import (
     Found,
@@ -32,7 +31,7 @@ from .report_records import (
     true_share,
     under_recipe,
 )
-from .verdict import NOT_COMPARED, NOT_RUN, REFERENCE, RULE, WORDS, Difference, Verdict, paired, verdict
+from .verdict import NOT_COMPARED, NOT_RUN, REFERENCE, WORDS, Difference, Verdict, paired, verdict
 
 
 class Ours(NamedTuple):
@@ -115,36 +114,6 @@ def printed_difference(printed: Printed, table: Table, column: Column) -> float 
 def counted(results: Mapping) -> str:
     """The verdicts, counted, in one sentence."""
     return f"{len(results['cells'])} cells: " + "; ".join(f"{n} {word}" for word, n in results["counts"].items())
-
-
-def as_values(results: Mapping) -> dict:
-    """The report ready for JSON: "cells", "records", "unused", "counts", "rule"."""
-    from .report_text import described
-
-    letters = {id(record): letter for letter, record in results["records"].items()}
-    return {"cells": [_cell_values(cell, letters) for cell in results["cells"]],
-            "records": {letter: {"source": record.source, "described": described(record), **surroundings(record)}
-                        for letter, record in results["records"].items()},
-            "unused": results["unused"], "counts": results["counts"], "rule": RULE}
-
-
-def write_html(results: Mapping, path: Path) -> None:
-    """The report as one file that needs no network, written whole or not at all.
-
-    Raises:
-        ValueError: as `check_html`.
-    """
-    from .report_html import page
-
-    check_html(path)
-    write_atomically(Path(path), page(results).encode())
-
-
-def check_html(path: Path) -> None:
-    """ValueError if no file can be written there: it is a folder, or its folder is not there."""
-    path = Path(path)
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise ValueError(f"--html needs the name of a file in a folder that is there, got {path}")
 
 
 def surroundings(record: Group | StepCost) -> dict[str, str]:
@@ -238,18 +207,6 @@ def _costs(costs: Sequence[StepCost], specs: Sequence[str]) -> list[Ours]:
         difference = Difference(middle, low, high, bench.get("rounds", 1), "quartile range")
         found.append(Ours(cost, name, (rows[name]["ratio"],), None if name == "baseline" else difference, scale))
     return found
-
-
-def _cell_values(cell: Cell, letters: Mapping[int, str]) -> dict:
-    """A cell for JSON."""
-    ours = cell.ours
-    mine = None if ours is None else {
-        "record": letters[id(ours.record)], "method": ours.method, "values": list(ours.values),
-        "difference": ours.difference._asdict() if ours.difference else None, "scale": list(ours.scale),
-        "hardware": surroundings(ours.record)["hardware"]}
-    return {**cell.printed._asdict(), "reference": cell.reference, "printed_difference": cell.printed_difference,
-            "ours": mine, "other_records": [letters[id(one.record)] for one in cell.others],
-            **cell.verdict._asdict()}
 
 
 def _counts(cells: Sequence[Cell]) -> dict[str, int]:

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 from . import __version__
+from .checkpoint import write_atomically
 from .report import Cell, counted, surroundings
 from .report_text import HEAD, by_table, described, heading, line_of, notes_of, printed_notes
 from .verdict import RULE
@@ -19,6 +21,23 @@ tr.not-run { color: #666; } .notes { font-size: .85rem; } code { overflow-wrap: 
 nav a { margin-right: .8rem; white-space: nowrap; } .wide { overflow-x: auto; }
 """
 CLASSES = {"reproduced": "reproduced", "same": "same", "not reproduced": "opposite", "not run": "not-run"}
+
+
+def write_html(results: Mapping, path: Path) -> None:
+    """The report as one file that needs no network, written whole or not at all.
+
+    Raises:
+        ValueError: as `check_html`.
+    """
+    check_html(path)
+    write_atomically(Path(path), page(results).encode())
+
+
+def check_html(path: Path) -> None:
+    """ValueError if no file can be written there: it is a folder, or its folder is not there."""
+    path = Path(path)
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise ValueError(f"--html needs the name of a file in a folder that is there, got {path}")
 
 
 def page(results: Mapping) -> str:

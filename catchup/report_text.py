@@ -137,3 +137,24 @@ def _few(places: Sequence[str]) -> str:
 
 def _words(values) -> str:
     return ", ".join(dict.fromkeys(value for value in values if value))
+
+
+def as_values(results: Mapping) -> dict:
+    """The report ready for JSON: "cells", "records", "unused", "counts", "rule"."""
+    letters = {id(record): letter for letter, record in results["records"].items()}
+    return {"cells": [_cell_values(cell, letters) for cell in results["cells"]],
+            "records": {letter: {"source": record.source, "described": described(record), **surroundings(record)}
+                        for letter, record in results["records"].items()},
+            "unused": results["unused"], "counts": results["counts"], "rule": RULE}
+
+
+def _cell_values(cell: Cell, letters: Mapping[int, str]) -> dict:
+    """A cell for JSON."""
+    ours = cell.ours
+    mine = None if ours is None else {
+        "record": letters[id(ours.record)], "method": ours.method, "values": list(ours.values),
+        "difference": ours.difference._asdict() if ours.difference else None, "scale": list(ours.scale),
+        "hardware": surroundings(ours.record)["hardware"]}
+    return {**cell.printed._asdict(), "reference": cell.reference, "printed_difference": cell.printed_difference,
+            "ours": mine, "other_records": [letters[id(one.record)] for one in cell.others],
+            **cell.verdict._asdict()}

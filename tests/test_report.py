@@ -10,7 +10,7 @@ from scipy import stats
 from catchup import paper, report, report_records
 from catchup.cli import main
 from catchup.report_html import page
-from catchup.report_text import HEAD, as_report
+from catchup.report_text import HEAD, as_report, as_values
 from catchup.verdict import RULE, WORDS
 
 FIFTY = "folder:data/cifar100-50"
@@ -351,7 +351,7 @@ def test_the_text_has_a_table_for_every_table(tmp_path):
 
 def test_values_for_json(tmp_path):
     results = report.run([written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))], tables=(1,))
-    values = json.loads(json.dumps(report.as_values(results)))
+    values = json.loads(json.dumps(as_values(results)))
     found = next(one for one in values["cells"] if (one["row"], one["column"]) == ("Catch-up Mix", "Top-1 Err"))
     assert (found["text"], found["ours"]["difference"]["n"], found["word"]) == ("17.76", 3, "same sign (scaled)")
     assert found["ours"]["hardware"] == "P, threads: 1" and found["ours"]["record"] in values["records"]
