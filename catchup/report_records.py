@@ -160,6 +160,8 @@ def differences(group: Group, column: Column, protocol: str) -> list[str]:
         said.append(f"{row['model']} instead of {column.model}")
     if group.width != group.full_width:
         said.append(f"width {group.width} instead of {group.full_width}")
+    if row.get("stem_stride") and not row.get("recipe"):
+        said.append(f"stem stride {row['stem_stride']}")
     if row["epochs"] != column.epochs:
         said.append(f"{row['epochs']} epochs" + (f" instead of {column.epochs}" if column.epochs else ""))
     return [*said, *_test_words(row, column, whole), *_recipe_words(row, protocol)]
@@ -207,7 +209,7 @@ def _test_words(row: Mapping, column: Column, whole: Mapping) -> list[str]:
 
 def _recipe_words(row: Mapping, protocol: str) -> list[str]:
     """What is said of the recipe: of another one, of none, of settings given besides."""
-    options = _options((row.get("training") or {}).get("command") or row.get("command") or "")
+    options = _options(row)
     recipe, scale = (row.get(key) or options.get(key) for key in ("recipe", "scale"))
     if not protocol:
         return ["the paper states no protocol"]
@@ -218,10 +220,10 @@ def _recipe_words(row: Mapping, protocol: str) -> list[str]:
     return said + [f"{name.replace('_', ' ')} not the recipe's" for name in changed]
 
 
-def _options(command: str) -> dict[str, str]:
-    """The options of a command line, without their dashes; "" for one that is not a command line."""
+def _options(row: Mapping) -> dict[str, str]:
+    """The options of the command that trained a run, without their dashes; none if it is not a command line."""
     try:
-        words = shlex.split(command)
+        words = shlex.split((row.get("training") or {}).get("command") or row.get("command") or "")
     except ValueError:
         return {}
     found = {}
