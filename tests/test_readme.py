@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from catchup import background
-from catchup.tables import as_markdown, comparison
+from catchup.tables import as_markdown, comparison, differences
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -79,3 +79,23 @@ def test_the_table_of_costs_is_the_recorded_one():
                  f"{row['forward']:g}/{row['backward']:g}"]
         assert f"| {' | '.join(shown)} |" in README
     assert results["command"].startswith("catchup overhead") and results["bench"]["width"] == 16
+
+
+def test_the_table_of_the_scaled_runs_is_the_recorded_one_and_says_what_the_prose_says():
+    rows = json.loads((ROOT / "data" / "results" / "scaled" / "table1-c100-50.json").read_text())["rows"]
+    columns = {"top1_error": "top-1 error", "fgsm_error": "FGSM error", "pgd_error": "PGD error",
+               "corruption.mce": "mCE", "without_strongest": "accuracy without the strongest 20 %",
+               "ood.auroc": "AUROC against textures"}
+    assert f"{as_markdown(comparison(rows, columns, intervals=True))}\n" in README
+    found = {(one["method"], one["measure"]): one["mean"] for one in differences(rows, [
+        *columns, *(f"deformation.{name}" for name in ("rotate 20", "shear 28.6", "zoom 80", "zoom 120"))])}
+    assert {row["seed"] for row in rows} == {0, 1}
+    for (_, measure), mean in found.items():
+        if measure in ("top1_error", "corruption.mce"):
+            assert mean > 0  # "errs more on clean, corrupted …"
+        elif measure.startswith("deformation"):
+            assert mean < 0  # "… and deformed images"
+        elif measure in ("fgsm_error", "pgd_error"):
+            assert mean < 0  # "less under FGSM and PGD"
+    kept = {method: mean for (method, measure), mean in found.items() if measure == "without_strongest"}
+    assert kept.pop("catchup") > 3 and max(kept.values()) < 1  # "Catch-up Mix alone keeps accuracy"
