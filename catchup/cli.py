@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def demo(out: Path = Path("runs/demo"), json: bool = False) -> None:
-    """Train the baseline and Catch-up Mix on few digits, three paired seeds, and compare them. Under a minute.
+    """Train the baseline and Catch-up Mix on few digits, three paired seeds, and compare them. About a minute.
 
     Args:
         out: Folder for the figures and results.json; files of an earlier demo there are replaced.
@@ -192,7 +192,7 @@ def datasets(data_dir: str = "data", fetch: str | None = None, json: bool = Fals
 
     Args:
         data_dir: Where data sets are kept.
-        fetch: Download this one first, such as cifar100-c; `train` does so by itself.
+        fetch: Download this one first, such as cifar100-c; what `train` needs it fetches by itself.
         json: Print JSON instead of a table.
     """
     from .data import describe

@@ -12,6 +12,7 @@ from . import checkpoint, models, runs
 from .checkpoint import CheckpointError
 from .choices import pick
 from .data import Augmentation, Dataset, Images, load_images
+from .data.protocol import NORMALISATIONS
 from .inference import PixelModel
 from .measures import MEASURES, Options, Subject, loaded, measured, picked
 from .settings import Settings
@@ -48,18 +49,17 @@ def evaluate(run_dir: str | Path, tests: Sequence[str] = USUAL, *, options: Opti
     run_dir, asked, options = Path(run_dir), picked(tests), options or Options()
     pick("device", device, ("auto", "cpu"))
     run, settings = _run_of(run_dir)
-    state, digest = _checkpoint_of(run_dir)
-    earlier = runs.read_json(run_dir / runs.EVALUATION) if (run_dir / runs.EVALUATION).exists() else {}
+    (state, digest), earlier = _checkpoint_of(run_dir), _earlier(run_dir)
     settings = replace(settings, data_dir=data_dir or settings.data_dir)
     dataset = dataset_of(settings, progress)
     model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
     model.to(place, memory_format=models.memory_format(model, place))
     outside = loaded(options, settings.data_dir, dataset, progress) if "ood" in asked else None
+    found = {**evaluation_of(model, dataset, asked, options=options, outside=outside, progress=progress),
+             "checkpoint_sha256": digest}
     row = {**described(run["settings"], state["rows"]),
-           **_completed(evaluation_of(model, dataset, asked, options=options, outside=outside, progress=progress),
-                        asked, earlier, digest),
-           "checkpoint_sha256": digest, "training": {key: run.get(key) for key in ("command", "commit")},
-           **runs.surroundings()}
+           **_completed(found, asked, earlier, ("checkpoint_sha256", "n_test")),
+           "training": {key: run.get(key) for key in ("command", "commit")}, **runs.surroundings()}
     runs.write_json(run_dir / runs.EVALUATION, row)
     return runs.plain(row)
 
@@ -113,14 +113,14 @@ def evaluate_pretrained(model: str, data: str, out: str | Path, tests: Sequence[
         raise ValueError("the test 'landscape' needs training images, which are not read here: leave it out")
     _check_place(out, model)
     images = load_images(data, data_dir, image_size=image_size, window=window, progress=progress)
-    mean, std = models.PRETRAINED_NORMALISATION
+    mean, std = NORMALISATIONS["imagenet"]
     dataset, place = Dataset(data, images, images, mean, std, Augmentation()), _device(device)
     network = models.create(model, num_classes=len(images.classes), pretrained=True).to(place)
     outside = loaded(options, data_dir, dataset, progress) if "ood" in asked else None
     head = {"method": "pretrained", "method_settings": {}, "seed": None, "data": data, "subset": None, "model": model,
             "width": None, "epochs": None, "finished": True, "image_size": image_size, "window": window}
     found = evaluation_of(network, dataset, asked, options=options, outside=outside, progress=progress)
-    row = {**head, **found, **runs.surroundings()}
+    row = {**_completed({**head, **found}, asked, _earlier(out), (*head, "n_test")), **runs.surroundings()}
     out.mkdir(parents=True, exist_ok=True)
     runs.write_json(out / runs.EVALUATION, row)
     return runs.plain(row)
@@ -132,7 +132,7 @@ def _check_place(out: Path, model: str) -> None:
         raise ValueError(f"{out} is a file; give a folder for the evaluation")
     if not out.is_dir() or not any(out.iterdir()):
         return
-    held = runs.read_json(out / runs.EVALUATION) if (out / runs.EVALUATION).is_file() else {}
+    held = _earlier(out)
     if (held.get("method"), held.get("model")) != ("pretrained", model):
         raise ValueError(f"{out} holds something else than the evaluation of {model}; give a new or an empty folder")
 
@@ -192,9 +192,15 @@ def described(settings: dict, rows: list[dict]) -> dict:
     return {**kept, "epochs": len(rows), "finished": len(rows) == settings["epochs"], **errors}
 
 
-def _completed(row: dict, asked: Sequence[str], earlier: dict, digest: str) -> dict:
-    """What was measured now, and for tests not asked what an earlier evaluation of the same checkpoint found."""
-    if earlier.get("checkpoint_sha256") != digest or earlier.get("n_test") != row["n_test"]:
+def _earlier(folder: Path) -> dict:
+    """What an earlier evaluation left in the folder; nothing if there was none."""
+    path = folder / runs.EVALUATION
+    return runs.read_json(path) if path.is_file() else {}
+
+
+def _completed(row: dict, asked: Sequence[str], earlier: dict, same: Sequence[str]) -> dict:
+    """What was measured now, and for tests not asked what an earlier evaluation found with the `same` values."""
+    if any(key not in earlier or earlier[key] != row[key] for key in same):
         return row
     kept = {test: how for test, how in (earlier.get("measured_with") or {}).items()
             if test in MEASURES and test not in asked}

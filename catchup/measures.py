@@ -5,7 +5,7 @@ comparison, the command line and the report all read this table.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -111,7 +111,7 @@ class Measure:
     fields: tuple[str, ...]
     run: Callable[[Subject], Mapping]
     how: tuple[str, ...] = ()
-    columns: Mapping[str, str] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
     sampled: bool = False
     check: Callable[[Subject], None] = lambda subject: None
 
@@ -139,7 +139,7 @@ def columns(tests: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: as `picked`.
     """
-    return {key: heading for test in picked(tests) for key, heading in dict(MEASURES[test].columns).items()}
+    return {key: heading for test in picked(tests) for key, heading in MEASURES[test].columns.items()}
 
 
 def measured(subject: Subject, tests: Sequence[str]) -> dict:
@@ -151,7 +151,7 @@ def measured(subject: Subject, tests: Sequence[str]) -> dict:
     asked = picked(tests)
     for test in asked:
         MEASURES[test].check(subject)
-    row: dict = dict.fromkeys(field for measure in MEASURES.values() for field in measure.fields)
+    row: dict = dict.fromkeys(name for measure in MEASURES.values() for name in measure.fields)
     for test in asked:
         row |= MEASURES[test].run(subject)
     return row | {"measured_with": {test: MEASURES[test].settings(subject.options) for test in asked}}
@@ -190,8 +190,8 @@ def _check_ood(subject: Subject) -> None:
                          "leave this test out")
     ours, theirs = (tuple(images.pixels.shape[1:]) for images in (subject.images, subject.outside))
     if ours != theirs:
-        raise ValueError(f"the test images are {ours} and those from elsewhere {theirs} (C, H, W), and a model that "
-                         f"tells sizes apart needs no more: bring them to one size (image_size)")
+        raise ValueError(f"the test images are {ours} and those from elsewhere {theirs} (C, H, W), so that their size "
+                         f"alone would tell them apart: bring them to one (image_size)")
 
 
 def _localization(subject: Subject) -> dict:

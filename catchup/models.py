@@ -5,7 +5,7 @@ The networks themselves are in `catchup.networks`, with their sources. Each has 
 
 Weights learned on ImageNet are torchvision's first set (IMAGENET1K_V1, plain training). The second sets were trained
 with mixup and CutMix, so they would answer for the very methods that are compared here. They expect RGB images in
-[0, 1], normalised with the mean and standard deviation in `PRETRAINED_NORMALISATION`.
+[0, 1], normalised with `catchup.data.protocol.NORMALISATIONS["imagenet"]`.
 """
 
 import inspect
@@ -36,7 +36,7 @@ from .networks.stem import STEMS, check_counts
 from .networks.wide import WideResNet, wrn16_8, wrn28_10
 
 __all__ = [
-    "OWN", "PRETRAINED", "PRETRAINED_NORMALISATION", "STEMS", "VGG", "BasicBlock", "Bottleneck", "GroupedBottleneck",
+    "OWN", "PRETRAINED", "STEMS", "VGG", "BasicBlock", "Bottleneck", "GroupedBottleneck",
     "PreActBlock", "PreActBottleneck", "PreActResNet", "PyramidBottleneck", "PyramidNet", "ResNet", "WideResNet",
     "create", "densenet121", "memory_format", "mobilenet_v2", "names", "preact_resnet18", "preact_resnet50",
     "pyramidnet200", "resnet18", "resnet50", "resnext50_32x4d", "vgg11", "vgg11_bn", "wrn16_8", "wrn28_10",
@@ -46,7 +46,6 @@ OWN = {build.__name__: build for build in (
     resnet18, preact_resnet18, resnet50, preact_resnet50, resnext50_32x4d, wrn16_8, wrn28_10, densenet121,
     pyramidnet200, vgg11, vgg11_bn, mobilenet_v2)}
 PRETRAINED = ("resnet18", "resnet50", "resnext50_32x4d", "densenet121", "vgg11", "vgg11_bn", "mobilenet_v2")
-PRETRAINED_NORMALISATION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard deviation; torchvision's
 _WEIGHTS, _CLASSES = "IMAGENET1K_V1", 1000
 
 

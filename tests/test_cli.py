@@ -8,6 +8,7 @@ import pytest
 
 from catchup import MIXERS, __version__
 from catchup.cli import main
+from catchup.measures import MEASURES
 from catchup.regularisers import REGULARISERS
 
 TINY = ["--subset", "3", "--width", "4", "--epochs", "2", "--batch-size", "15", "--lr", "0.05"]
@@ -195,6 +196,13 @@ def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
         row["name"].split(":")[0] for row in rows}
     assert main(["datasets", "--data-dir", str(tmp_path)]) == 0
     assert "digits" in out_of(capsys)
+
+
+def test_the_help_of_evaluate_names_every_test(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    said = " ".join(out_of(capsys).replace("│", " ").split())
+    assert all(f" {test}" in said for test in MEASURES)
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["methods"], ["datasets"], ["background"],

@@ -256,7 +256,10 @@ def test_a_pretrained_model_is_measured_as_a_run_is(imagenet_like, tmp_path):
     assert (row["method"], row["model"], row["n_test"]) == ("pretrained", "torchvision.resnet18", 9)
     assert row["feature_drop"]["strongest"][0][1] == pytest.approx(100 - row["top1_error"])
     assert -1 <= row["reliance"]["rank_correlation"] <= 1 and len(row["reliance"]["blocks"]) == 5
-    evaluate_pretrained("torchvision.resnet18", "imagenet:PATH", out, ("clean",), progress=False)
+    again = evaluate_pretrained("torchvision.resnet18", "imagenet:PATH", out, ("calibration",), progress=False)
+    assert again["feature_drop"] == row["feature_drop"] and again["calibration"] is not None
+    other = evaluate_pretrained("torchvision.resnet18", "imagenet:OTHER", out, ("clean",), progress=False)
+    assert other["feature_drop"] is None
 
 
 def test_a_pretrained_model_spares_folders_of_others(imagenet_like, trained, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from catchup import background
+from catchup.measures import MEASURES
 from catchup.tables import as_markdown, comparison, differences
 
 ROOT = Path(__file__).parents[1]
@@ -92,15 +93,29 @@ def test_the_table_of_the_scaled_runs_is_the_recorded_one_and_says_what_the_pros
                "corruption.mce": "mCE", "without_strongest": "accuracy without the strongest 20 %",
                "ood.auroc": "AUROC against textures"}
     assert f"{as_markdown(comparison(rows, columns, intervals=True))}\n" in README
-    found = {(one["method"], one["measure"]): one["mean"] for one in differences(rows, [
-        *columns, *(f"deformation.{name}" for name in ("rotate 20", "shear 28.6", "zoom 80", "zoom 120"))])}
+    deformed = list(MEASURES["deformation"].columns)
+    found = {(one["method"], one["measure"]): one["mean"] for one in differences(rows, [*columns, *deformed])}
     assert {row["seed"] for row in rows} == {0, 1}
     for (_, measure), mean in found.items():
         if measure in ("top1_error", "corruption.mce"):
-            assert mean > 0  # "errs more on clean, corrupted …"
-        elif measure.startswith("deformation"):
-            assert mean < 0  # "… and deformed images"
+            assert mean > 0  # "errs more on clean and on corrupted images"
         elif measure in ("fgsm_error", "pgd_error"):
             assert mean < 0  # "less under FGSM and PGD"
+    better = [mean > 0 for (_, measure), mean in found.items() if measure in deformed]
+    assert (sum(better), len(better)) == (1, 32)  # accuracies: "all but one of 32"
+    assert min(row[key] for row in rows for key in ("fgsm_error", "pgd_error")) > 93
     kept = {method: mean for (method, measure), mean in found.items() if measure == "without_strongest"}
     assert kept.pop("catchup") > 3 and max(kept.values()) < 1  # "Catch-up Mix alone keeps accuracy"
+
+
+def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
+    rows = json.loads((ROOT / "data" / "results" / "scaled" / "tiny-50.json").read_text())["rows"]
+    deformed = list(MEASURES["deformation"].columns)
+    found = {(one["method"], one["measure"]): one["mean"] for one in differences(
+        rows, ["top1_error", "fgsm_error", "pgd_error", "without_strongest", *deformed])}
+    assert all(mean > 0 for (_, measure), mean in found.items() if measure == "top1_error")
+    assert all(mean < 0 for (_, measure), mean in found.items() if measure in ("fgsm_error", "pgd_error"))
+    better = [mean > 0 for (_, measure), mean in found.items() if measure in deformed]
+    assert (sum(better), len(better)) == (21, 32)
+    assert f"{found['catchup:alpha=10', 'without_strongest']:.1f}" == "0.8"
+    assert f"{found['manifoldmixup', 'without_strongest']:.1f}" == "2.3"

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from ..choices import pick
+from ..data.colour import LUMA
 from .constants import CONSTANTS
 
 SMALLEST = 8  # pixels; below, the shrunken image of `pixelate` and the border of `glass_blur` leave nothing
 NEARLY = 2e-4  # of a level: float32 arithmetic on whole levels comes out just below them
-GREY = (0.299, 0.587, 0.114)  # of red, green and blue
 
 
 def constant_of(name: str, images: Tensor, severity: int, generator: torch.Generator | None):
@@ -85,11 +85,11 @@ def grey(images: Tensor) -> Tensor:
     """(B, 1, H, W): the brightness of colour images as televisions weigh it; grey ones as they are."""
     if images.shape[1] == 1:
         return images
-    weights = torch.tensor(GREY, device=images.device)
+    weights = torch.tensor(LUMA, device=images.device)
     return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def coloured(colour: tuple[float, ...], images: Tensor) -> Tensor:
     """(C, 1, 1): a colour for images of C channels; its brightness, where they are grey."""
-    values = colour if images.shape[1] == 3 else (float(np.dot(colour, GREY)),)
+    values = colour if images.shape[1] == 3 else (float(np.dot(colour, LUMA)),)
     return torch.tensor(values, device=images.device)[:, None, None]

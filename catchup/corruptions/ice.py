@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from .base import GREY
+from ..data.colour import LUMA
 
 COLOUR = (0.565, 0.648, 0.694)  # mean red, green, blue
 BETWEEN = 0.151  # standard deviation of the mean brightness of a cut
@@ -38,7 +38,7 @@ def frost_texture(shape: tuple[int, int, int, int], generator: torch.Generator) 
     level = BETWEEN * torch.randn(batch, 1, 1, generator=generator)
     colour = torch.tensor(COLOUR)[:, None, None]
     if channels == 1:
-        colour = (colour * torch.tensor(GREY)[:, None, None]).sum(dim=0, keepdim=True)
+        colour = (colour * torch.tensor(LUMA)[:, None, None]).sum(dim=0, keepdim=True)
     return (colour + (level + contrast * field)[:, None]).clamp_(0, 1)
 
 

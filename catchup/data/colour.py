@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue in torchvision's grey
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
+GREY = (0.2989, 0.587, 0.114)  # the same in torchvision, which the jitter follows to its last digit
 # ImageNet's colours in [0, 1]: square roots of the covariance's eigenvalues, and its eigenvectors, one a column.
 PCA_STD = (0.2175, 0.0188, 0.0045)
 PCA_AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))

@@ -18,10 +18,11 @@ from .decode import decoded
 from .folders import Listing, Split, class_folders, tiny_imagenet
 from .images import Dataset, Images, subset_indices
 from .placement import placed_boxes
+from .protocol import NORMALISATIONS
 from .shapes import CUES, draw_scenes, images_of, test_sets
 
 # What AlignMixup's public code takes for CIFAR-100 and Tiny-ImageNet alike; taken for CIFAR-10 too.
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+CIFAR_MEAN, CIFAR_STD = NORMALISATIONS["cifar"]
 TINY_FOLDER = "tiny-imagenet-200"
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"

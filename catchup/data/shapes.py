@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..choices import pick
+from .colour import LUMA
 from .images import Images
 
 SHAPES = ("disc", "square", "triangle", "star", "plus", "bar", "crescent", "ring")  # each beside the most alike
@@ -29,8 +30,6 @@ BLOCK = 1024  # images drawn from one generator
 TEST_START = 2**40  # where in the stream the test images begin
 CONTRAST = 0.12  # smallest difference of luma between a shape and either tone of its background
 WAVES = 6  # plane waves in the blobs
-
-_LUMA = (0.299, 0.587, 0.114)  # of R, G, B (ITU-R BT.601)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +214,7 @@ def _each(drawings: Sequence[Callable[[Scene], Tensor]], ids: Tensor, scene: Sce
 def _colour(hue: Tensor, luma: Tensor, strength: Tensor) -> Tensor:
     """(N, 3, 1, 1) in [0, 1]: the colour of that hue and exactly that luma, of a share of the possible saturation."""
     pure = ((hue[:, None] * 6 + torch.tensor([0.0, 4.0, 2.0])) % 6 - 3).abs().sub(1).clamp(0, 1)  # (N, 3)
-    away = pure - (pure @ torch.tensor(_LUMA))[:, None]  # no luma of its own
+    away = pure - (pure @ torch.tensor(LUMA))[:, None]  # no luma of its own
     room = torch.where(away > 0, 1 - luma[:, None], luma[:, None]) / away.abs().clamp(min=1e-6)
     return (luma[:, None] + away * room.amin(1, keepdim=True) * strength[:, None]).clamp(0, 1)[:, :, None, None]
 

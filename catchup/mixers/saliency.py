@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import unwrap
+from ..data.colour import LUMA
 from ..hooks import evaluating
 from ..target import Target
 from .checks import check_logits
@@ -32,7 +33,6 @@ def gradient_saliency(model: nn.Module, images: Tensor, labels: Tensor, criterio
     return torch.linalg.vector_norm(gradient.float(), dim=1)
 
 
-GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 SURROUNDS = (12, 24, 48, 28, 56, 112)  # half the sides of the six surrounds, in pixels: OpenCV's
 
 
@@ -68,7 +68,7 @@ def fine_grained_saliency(images: Tensor) -> Tensor:
 
 def _grey_levels(images: Tensor) -> Tensor:
     """Brightness (B, H, W), each image's stretched to whole numbers 0 … 255; 0 for a constant one."""
-    colours = GREY if images.shape[1] == 3 else [1 / images.shape[1]] * images.shape[1]
+    colours = LUMA if images.shape[1] == 3 else [1 / images.shape[1]] * images.shape[1]
     grey = sum(weight * images[:, channel].float() for channel, weight in enumerate(colours))
     low, high = grey.amin(dim=(1, 2), keepdim=True), grey.amax(dim=(1, 2), keepdim=True)
     return torch.where(high == low, 0, ((grey - low) * (255 / (high - low)) + 0.5).floor())
@@ -115,7 +115,7 @@ def spectral_residual(images: Tensor, side: int = 128) -> Tensor:
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"images must be (B, C, H, W) floating, got {tuple(images.shape)} {images.dtype}")
     inputs = images.detach().to(torch.promote_types(images.dtype, torch.float32))
-    weights = inputs.new_tensor(GREY) if images.shape[1] == 3 else inputs.new_ones(images.shape[1]) / images.shape[1]
+    weights = inputs.new_tensor(LUMA) if images.shape[1] == 3 else inputs.new_ones(images.shape[1]) / images.shape[1]
     with torch.autocast(images.device.type, enabled=False):
         grey = (inputs * weights[:, None, None]).sum(dim=1, keepdim=True)
         size = tuple(min(length, side) for length in images.shape[2:])
