@@ -36,9 +36,11 @@ def filter_influence(maps: Tensor) -> Tensor:
     if maps.ndim < 3 or not maps.is_floating_point():
         raise ValueError(f"maps must be (B, C, H, W) floating, got {tuple(maps.shape)} {maps.dtype}")
     dtype = torch.promote_types(maps.dtype, torch.float32)
-    # On a CPU the norm of half floats copies them to float32; a quarter of the batch at a time keeps the copy small.
-    parts = maps.detach().flatten(2).split(-(-len(maps) // 4) if maps.dtype != dtype else len(maps))
-    return torch.cat([torch.linalg.vector_norm(part, dim=2, dtype=dtype) for part in parts])
+    last = maps.ndim > 2 and maps.device.type == "cpu" and maps.stride(1) == 1  # the channels, in memory
+    norm = _norm_of_squares if last else torch.linalg.vector_norm
+    # Squares, and half floats made float32, are copies; a quarter of the batch at a time keeps them small.
+    parts = maps.detach().split(-(-len(maps) // 4) if last or maps.dtype != dtype else len(maps))
+    return torch.cat([norm(part, dim=tuple(range(2, maps.ndim)), dtype=dtype) for part in parts])
 
 
 def relative_filter_influence(fi_source: Tensor, fi_target: Tensor) -> Tensor:
@@ -156,6 +158,11 @@ def _sum_to_one(fi: Tensor) -> Tensor:
     return fi / fi.sum(dim=1, keepdim=True).clamp_min(torch.finfo(fi.dtype).tiny)
 
 
+def _norm_of_squares(maps: Tensor, dim: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """`torch.linalg.vector_norm`, several times faster on a CPU where the channels lie innermost in memory."""
+    return maps.to(dtype).square().sum(dim).sqrt()
+
+
 def _spread(keep: Tensor, maps: Tensor) -> Tensor:
     """(B, C) seen as (B, C, 1, …), broadcastable to the maps."""
     return keep.reshape(*keep.shape, *[1] * (maps.ndim - 2))
@@ -168,11 +175,12 @@ class _MixChannels(torch.autograd.Function):
     def forward(ctx, maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
         ctx.save_for_backward(partner, keep)
         mixed = maps[partner]
-        return torch.where(keep, maps, mixed, out=mixed)
+        # With weights of 0 and 1 `lerp_` selects, exactly, and on a CPU about three times as fast as `where`.
+        return mixed.lerp_(maps, keep.to(maps.dtype)) if maps.is_floating_point() else mixed.where(~keep, maps)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         partner, keep = ctx.saved_tensors
         inverse = partner.argsort()  # image i lent its maps to image inverse[i]
-        back = grad[inverse].masked_fill_(keep[inverse], 0)  # what the borrower did not use sends nothing back
+        back = grad[inverse].mul_((~keep[inverse]).to(grad.dtype))  # what the borrower did not use sends nothing back
         return back.addcmul_(grad, keep.to(grad.dtype)), None, None
