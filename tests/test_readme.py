@@ -110,6 +110,7 @@ def test_the_table_of_the_scaled_runs_is_the_recorded_one_and_says_what_the_pros
 
 def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
     rows = json.loads((ROOT / "data" / "results" / "scaled" / "tiny-50.json").read_text())["rows"]
+    rows = [row for row in rows if row["fgsm_error"] is not None]  # the ablations have fewer measurements
     deformed = list(MEASURES["deformation"].columns)
     found = {(one["method"], one["measure"]): one["mean"] for one in differences(
         rows, ["top1_error", "fgsm_error", "pgd_error", "without_strongest", *deformed])}
