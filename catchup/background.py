@@ -30,7 +30,7 @@ from .tables import as_text, comparison
 from .training import dataset_of, fit, model_of
 
 SETTINGS = Settings(data="shapes", subset=256, model="resnet18", width=16, stem_stride=2, epochs=20, batch_size=64,
-                    lr=0.05, device="cpu", validate_every=100)
+                    lr=0.05, precision="fp32", device="cpu", validate_every=100)
 METHODS = ("baseline", "cutmix", "randomchannel", "catchup")
 RHOS = (1 / KINDS, 0.8, 0.95, 1.0)
 SEEDS = (0, 1, 2)
@@ -146,10 +146,7 @@ def report(rows: Sequence[dict]) -> str:
 
 def read(path: Path) -> list[dict]:
     """The rows that `run` left in a file. ValueError naming the file if it is missing or holds something else."""
-    try:
-        return [json.loads(line) for line in Path(path).read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from None
+    return runs.read_lines(path)
 
 
 def _trained(missing: dict[tuple, Settings], cue: str, follow_filters: bool) -> Iterator[dict]:

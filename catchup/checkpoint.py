@@ -7,12 +7,15 @@ It is an ordinary `torch.save` archive of plain tensors, numbers, strings, lists
 import hashlib
 import io
 import os
-import pickle
+import shutil
+import warnings
+import zipfile
 from pathlib import Path
 
 import torch
 
 MARK = b"catchup1"
+FORMAT = 1  # of the state; a version that changes what it means raises it, and older versions refuse it
 
 
 class CheckpointError(ValueError):
@@ -20,22 +23,44 @@ class CheckpointError(ValueError):
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """`content` in the file `path`: the old content or the new, never a part, also if the machine stops meanwhile."""
+    """`content` in the file `path`: the old content or the new, never a part, also if the machine stops meanwhile.
+
+    Raises:
+        OSError: of the system's own kind and number, naming the path, the bytes needed and those that are free; an
+            older file is then untouched.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)  # the new name itself has to reach the disk
+    except OSError as error:
+        raise _unwritable(path, len(content), error) from error
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name itself has to reach the disk
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
+
+
+def _unwritable(path: Path, needed: int, error: OSError) -> OSError:
+    """The error with what a reader needs to mend it."""
+    try:
+        free = f"{shutil.disk_usage(path.parent).free} are free"
+    except OSError:
+        free = "how many are free is unknown"
+    return OSError(error.errno, f"{error.strerror or error}: {path} needs {needed} bytes, {free}; make room, or see to "
+                                "the permissions of the folder; a file that was there is as it was")
 
 
 def save(path: Path, state: dict) -> None:
@@ -54,18 +79,57 @@ def load(path: Path) -> dict:
     """The state in `path`, on the CPU. No code in the file is ever run.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, or no checkpoint of this package.
+        CheckpointError: if the file is missing, damaged, no checkpoint of this package, or of a newer version of it.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}: train first, or name the folder of a run")
-    content = path.read_bytes()
+        what = "is a folder, not a checkpoint" if path.is_dir() else "is not there"
+        raise CheckpointError(f"no checkpoint at {path}, which {what}: train first, or name the folder of a run")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): see to its permissions") from None
     body, mark, digest = content[:-72], content[-72:-64], content[-64:]
     if mark != MARK:
-        raise CheckpointError(f"{path} ({len(content)} bytes) is cut off or was not written by catchup: train it again")
+        raise CheckpointError(f"{path} ({len(content)} bytes) is cut off or was not written by catchup"
+                              f"{_kind(content)}: train it again, or restore a copy")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise CheckpointError(f"{path} is damaged (its SHA-256 does not match): restore a copy, or train it again")
+    return _checked(_opened(body, path), path)
+
+
+def _kind(content: bytes) -> str:
+    """What a file without our mark looks like, to be put behind the sentence that says so."""
+    start = content[:512].lstrip().lower()
+    if not content:
+        return "; it is empty"
+    if start.startswith((b"<!doctype", b"<html")):
+        return "; it is an HTML page, as a failed download leaves it"
+    if start.startswith(b"version https://git-lfs"):
+        return "; it is a Git LFS pointer: `git lfs pull` fetches the file itself"
+    return "; it is a zip or torch file of something else" if start.startswith(b"pk\x03\x04") else ""
+
+
+def _opened(body: bytes, path: Path):
+    """What the archive holds; a right checksum does not make it friendly, so nothing about it is taken for granted."""
     try:
-        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} holds more than plain tensors and numbers and was not opened") from error
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:  # torch.save never compresses: what does may be a bomb
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("a compressed member")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TorchScript archives, which are refused a moment later
+            return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except Exception:  # PyTorch has no one error for it; its text would advise to let the file run code
+        raise CheckpointError(f"{path} holds something else or more than plain tensors and numbers and was not opened: "
+                              f"train it again; keep NumPy values and modules out of what is saved") from None
+
+
+def _checked(state, path: Path) -> dict:
+    """The state, if it is a dictionary of a format that this version knows."""
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds a {type(state).__name__}, not the state of a run: train it again")
+    found = state.get("format", FORMAT)
+    if not isinstance(found, int) or found > FORMAT:
+        raise CheckpointError(f"{path} has the format {str(found)[:20]}, this version of catchup reads up to {FORMAT}: "
+                              f"install the version that wrote it, or train it again")
+    return state

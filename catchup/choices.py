@@ -9,6 +9,7 @@ from typing import TypeVar
 Made = TypeVar("Made")
 
 _WORD = re.compile(r"[A-Za-z_][^\s,()\[\]{}'\"]*")  # needs no quotes: ap, layer1.0, dropblock:block=5
+LONGEST, DEEPEST = 10_000, 20  # signs of a text, and brackets in brackets: what is more is no method
 _SWITCHES = {"true": True, "false": False}
 
 
@@ -32,9 +33,15 @@ def pick(kind: str, name: str, choices: Iterable[str]) -> str:
 
 def misfit(kind: str, name: str, choices: list[str]) -> str:
     """The sentence itself: what was received, the nearest choice, all choices."""
-    near = get_close_matches(str(name).lower(), choices, n=1, cutoff=0.5)
+    near = get_close_matches(str(name)[:100].lower(), choices, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r}.{hint} Choose one of: {', '.join(choices)}"
+    return f"unknown {kind} {_short(name)}.{hint} Choose one of: {', '.join(choices)}"
+
+
+def _short(value) -> str:
+    """A value as it is written in Python, cut where it is too long for a sentence."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:90]} … ({len(text)} characters)"
 
 
 def spec(text: str, kind: str = "method") -> tuple[str, dict]:
@@ -49,8 +56,9 @@ def spec(text: str, kind: str = "method") -> tuple[str, dict]:
     Raises:
         ValueError: if the text is not written so, or sets something twice.
     """
-    form = f"a {kind} is written name or name:setting=value,… (a number, a word, or a list in brackets), got {text!r}"
-    name, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+    form = f"{_a(kind)} is written name or name:setting=value,… (a number, a word, or a list in brackets), got " \
+           f"{_short(text)}"
+    name, colon, rest = text.partition(":") if isinstance(text, str) and len(text) <= LONGEST else ("", "", "")
     try:
         pairs = [(_name(key), _value(value)) for key, _, value in
                  (part.partition("=") for part in _parts(rest))] if colon else []
@@ -59,7 +67,7 @@ def spec(text: str, kind: str = "method") -> tuple[str, dict]:
         raise ValueError(form) from None
     settings = dict(pairs)
     if len(settings) < len(pairs):
-        raise ValueError(f"a setting stands twice in {text!r}")
+        raise ValueError(f"a setting stands twice in {_short(text)}")
     return name, settings
 
 
@@ -73,11 +81,15 @@ def built(make: Callable[..., Made], text: str, kind: str = "method", **more) ->
     name, settings = spec(text, kind)
     for key in settings:
         if key in more:
-            raise ValueError(f"{key} cannot be set in {text!r}: it is given apart")
+            raise ValueError(f"{key} cannot be set in {_short(text)}: it is given apart")
     try:
         return make(name, **settings, **more)
     except TypeError as error:
-        raise ValueError(f"a value in {text!r} does not fit its setting: {error}") from error
+        raise ValueError(f"a value in {_short(text)} does not fit its setting: {error}") from error
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
 def _parts(text: str) -> list[str]:
@@ -90,7 +102,7 @@ def _parts(text: str) -> list[str]:
             quote = sign
         else:
             depth += (sign in "([") - (sign in ")]")
-        if depth < 0:
+        if not 0 <= depth <= DEEPEST:
             raise SyntaxError(text)
         if sign == "," and not depth and not quote:
             parts.append("")
@@ -118,7 +130,7 @@ def _value(text: str):
         return _SWITCHES.get(text, text)
     try:
         value = literal_eval(text)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError, MemoryError):  # no literal; a key that is a list; thousands of signs
         raise SyntaxError(text) from None
     if not isinstance(value, (bool, int, float, str, type(None))):
         raise SyntaxError(text)

@@ -10,12 +10,14 @@ from typing import Literal
 
 import tyro
 
-from . import __version__
+from . import __version__, cli_compare
 from .mixers import MIXERS, Mixer
-from .options import by_recipe, named_method, options_of, under_recipe
+from .options import by_recipe, named_method, options_of
 from .regularisers import REGULARISERS, Regulariser
 from .settings import Settings
 from .tables import as_text
+
+OUT_OF_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")  # PyTorch's words, off the GPU
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,19 +27,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
-        command = tyro.extras.subcommand_cli_from_dict(
-            {"demo": demo, "train": _train_command(argv), "evaluate": _evaluate_command(),
-             "compare": _compare_command(argv), "overhead": _overhead_command(), "methods": methods,
-             "datasets": datasets, "background": background, "recipes": recipes, "report": report},
-            args=argv, prog="catchup", description="Catch-up Mix (AAAI 2024) on any CNN, and what it is compared with.",
-            config=(tyro.conf.OmitArgPrefixes,))
-    except (ValueError, OSError) as error:
+        said = {name: _called(one) for name, one in cli_compare.each(argv).items()}
+        code = cli_compare.compared(said) if argv[:1] == ["compare"] else said[""]
+    except (ValueError, OSError, ImportError) as error:
         return _failed(error, 2)
-    except FloatingPointError as error:
+    except (FloatingPointError, MemoryError) as error:
         return _failed(error, 1)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        return _failed("there is not enough memory for this: take a smaller width, image size, pad or batch size", 1)
     except KeyboardInterrupt:
         return _failed("stopped; what was finished is kept: give the command again, `train` with --resume", 130)
-    return command or 0
+    return code or 0
+
+
+def _called(argv: list[str]):
+    """Calls the command that the arguments name; what it returned."""
+    return tyro.extras.subcommand_cli_from_dict(
+        {"demo": demo, "train": _train_command(argv), "evaluate": _evaluate_command(),
+         "compare": cli_compare.command(argv), "overhead": _overhead_command(),
+         "bench": _bench_command(), "methods": methods,
+         "datasets": datasets, "background": background, "recipes": recipes, "report": report},
+        args=argv, prog="catchup", description="Catch-up Mix (AAAI 2024) on any CNN, and what it is compared with.",
+        config=(tyro.conf.OmitArgPrefixes,))
 
 
 def demo(out: Path = Path("runs/demo"), json: bool = False) -> None:
@@ -243,39 +256,6 @@ def _train_command(argv: Sequence[str]):
     return train
 
 
-def _compare_command(argv: Sequence[str]):
-    """The `compare` command: what `train` can be told, but for what the runs of a comparison differ in."""
-    from .compare import APART
-    from .measures import Options
-
-    run_options = options_of("run", [field for field in fields(Settings) if field.name not in APART], Settings,
-                             by_recipe(argv, None))
-    test_options = options_of("tests", list(fields(Options)), Options)
-
-    def compare(out: Path, run: run_options, options: test_options, methods: tuple[str, ...] = ("baseline", "catchup"),
-                seeds: tuple[int, ...] = (0, 1, 2), tests: str = "clean", json: bool = False) -> int:
-        """Train every method with every seed under one budget, and compare them in pairs with 95 % intervals.
-
-        Args:
-            out: Folder of the comparison; called again, it goes on and does only what is missing.
-            methods: Methods with their settings: cutmix, cutmix:alpha=0.2,prob=0.5. The first is what the others are
-                compared with. A recipe adds its own settings of each method.
-            seeds: Paired over the methods: same subset, initial weights, order of the images.
-            tests: What is measured, separated by commas, as for `catchup evaluate`.
-            json: Print the results as JSON instead of a table.
-        """
-        from .compare import report
-        from .compare import run as compared
-
-        settings = Settings(**vars(run))
-        results = compared(out, methods=under_recipe(methods, settings), seeds=seeds, settings=settings,
-                           tests=tuple(tests.split(",")), options=Options(**vars(options)))
-        print(json_format.dumps(results) if json else f"{report(results)}\n\nall of it: {out / 'results.json'}")
-        return 1 if results["failed"] else 0
-
-    return compare
-
-
 def _overhead_command():
     """The `overhead` command, with the fields of `Bench` among its options."""
     from .cost import Bench
@@ -296,13 +276,39 @@ def _overhead_command():
         """
         from .cost import report
         from .cost import run as measured
-        from .demo import single_threaded
+        from .overhead import single_threaded
 
         with single_threaded():  # the clock of a CPU adds up its threads
             results = measured(methods, Bench(**vars(bench)), out=out)
         print(json_format.dumps(results) if json else report(results))
 
     return overhead
+
+
+def _bench_command():
+    """The `bench` command, with the fields of `Load` among its options."""
+    from .throughput import Load
+
+    load_options = options_of("load", list(fields(Load)), Load)
+
+    def bench(load: load_options, parts: tuple[str, ...] = ("throughput", "mix"), out: Path | None = None,
+              folder: Path | None = None, json: bool = False) -> None:
+        """Measure how fast training is here: beside the loop most people write, and beside what the model itself takes.
+
+        Args:
+            parts: throughput, mix (the pieces of Catch-up Mix), scaling (growth with images, classes, width), streaming
+                (images out of files), precision (the error with bf16). Minutes for all of them on a CPU.
+            out: JSON file for the results, written after every part; results of an earlier call are replaced.
+            folder: Class folders of images to stream; pictures are made up, if none is named.
+            json: Print the results as JSON instead of text.
+        """
+        from .bench import report
+        from .bench import run as measured
+
+        results = measured(Load(**vars(load)), parts, out=out, folder=folder)
+        print(json_format.dumps(results) if json else report(results))
+
+    return bench
 
 
 def _listed(what: str, name: str, kind: type[Mixer] | type[Regulariser]) -> dict:

@@ -7,47 +7,101 @@ itself: of twenty differences that are zero in truth, one is expected to have an
 DIR/METHOD-SEED/    a run as `catchup train` leaves it (see `catchup.runs`), and its evaluation.json
 DIR/results.json    the evaluation objects, each with the `label` of its method, and the differences as numbers
 DIR/table.md        the table
+
+What is to be done is worked out in `catchup.planning`; where it is done is an engine's matter (`catchup.engines`). The
+process that calls `run` or `sweep` only hands out runs, and it alone writes results.json and table.md.
 """
 
-import hashlib
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from . import runs
+from . import engines, runs
 from .checkpoint import write_atomically
-from .choices import built, spec
 from .evaluation import evaluate
+from .lock import locked
 from .loop import accelerator
-from .measures import MEASURES, Options, columns
+from .measures import Options, columns
 from .mixers import make
+from .planning import APART, RESULTS, TABLE, Comparison, Planned, check_folder, evaluated, planned
 from .settings import Settings
 from .tables import as_markdown, as_text, comparison, differences
 from .training import dataset_of, model_of, train, try_out
 
-RESULTS, TABLE = "results.json", "table.md"
+__all__ = ["APART", "RESULTS", "TABLE", "Comparison", "report", "run", "sweep"]
+
 BEST = " The best epoch is chosen on the test images: too good by that choice."
-APART = ("method", "method_settings", "seed")  # all in which the runs of a comparison may differ
 
 
-class Planned(NamedTuple):
-    """One run of a comparison. `label`: the method as it was named, with its settings."""
+class Job(NamedTuple):
+    """One run to be trained as far as it is not yet, and evaluated; bars are for the process of the caller."""
 
-    label: str
-    settings: Settings
-    folder: Path
+    planned: Planned
+    tests: Sequence[str]
+    options: Options
+    progress: bool
+
+
+class Outcome(NamedTuple):
+    """What became of a job: its evaluation object, or the reason why there is none."""
+
+    row: dict | None = None
+    error: str = ""
+
+
+@dataclass
+class _Sheet:
+    """A comparison as far as it is done."""
+
+    of: Comparison
+    planned: list[Planned]
+    shown: Mapping[str, str]
+    found: dict[Path, dict]
+    failed: dict[Path, str] = field(default_factory=dict)
+
+    @classmethod
+    def begun(cls, of: Comparison) -> "_Sheet":
+        """What there is already; ValueError for names, numbers or a folder that do not fit."""
+        all_runs, shown = planned(of), columns(of.tests)
+        check_folder(Path(of.out), all_runs)
+        rows = {one.folder: evaluated(one.folder, of.tests, of.options) for one in all_runs}
+        return cls(of, all_runs, shown, {folder: row for folder, row in rows.items() if row})
+
+    @property
+    def missing(self) -> list[Planned]:
+        return [one for one in self.planned if one.folder not in self.found]
+
+    def add(self, folder: Path, outcome: "Outcome | engines.Lost") -> str:
+        """Takes up what became of a run; the reason if it failed."""
+        if isinstance(outcome, engines.Lost):
+            outcome = Outcome(error=f"given up after {engines.ATTEMPTS} attempts: {outcome}")
+        if outcome.row is None:
+            self.failed[folder] = outcome.error
+        else:
+            self.found[folder] = outcome.row
+        return outcome.error
+
+    def write(self) -> dict:
+        """Writes both files and returns what results.json holds."""
+        asked = {"methods": list(self.of.methods), "seeds": list(self.of.seeds), "tests": list(self.of.tests)}
+        failed = [{"label": one.label, "seed": one.settings.seed, "error": self.failed[one.folder]}
+                  for one in self.planned if one.folder in self.failed]
+        return _write(Path(self.of.out), {**asked, **_compared(self.planned, self.found, self.shown), "failed": failed})
 
 
 def run(out: Path, *, methods: Sequence[str], seeds: Sequence[int], settings: Settings | None = None,
-        tests: Sequence[str] = ("clean",), options: Options | None = None, progress: bool = True) -> dict:
+        tests: Sequence[str] = ("clean",), options: Options | None = None, engine: str | engines.Engine = "local",
+        progress: bool = True) -> dict:
     """Trains and evaluates every method with every seed, seed by seed; what is finished in `out` is not done again.
 
     Called again after an interruption it goes on, inside a run after its last finished epoch. Called with more methods,
     seeds or tests it does what is missing. results.json and table.md are written anew after every run, of the runs
     asked for that are finished; those of a seed count once the first method has it. Other runs stay in their folders.
+    A run that fails is reported and left out, and the others go on.
 
     Args:
         out: a folder; made, or continued if its runs are of the same settings.
@@ -55,30 +109,49 @@ def run(out: Path, *, methods: Sequence[str], seeds: Sequence[int], settings: Se
             compared with. seeds: each ≥ 0.
         settings: of every run; None takes the defaults. Method, its settings and the seed are filled in.
         tests: what to measure (see `catchup.measures`). options: of the tests.
+        engine: where the runs are done (see `catchup.engines`): "local" one after the other in this process,
+            "pool:jobs=4", "slurm:partition=gpu,hours=2,gpus=1", "ray:address=auto".
         progress: bars on standard error.
     Returns:
         What results.json holds: "methods", "seeds", "tests" as asked for; "rows", the evaluation objects, seed by seed;
-        "differences" (see `catchup.tables.differences`); "failed", [{"label", "seed", "error"}], the runs that became
-        NaN or infinite, which are left out; and versions, hardware, command, commit.
+        "differences" (see `catchup.tables.differences`); "failed", [{"label", "seed", "error"}], the runs that are left
+        out, because they became NaN or infinite, or for another error; and versions, hardware, command, commit.
     Raises:
         ValueError: before anything is trained or written: for a name, setting or number that does not fit, a method or
-            seed named twice, a model that the data or a method cannot train, a folder with other runs or other files.
+            seed named twice, a model that the data or a method cannot train, a folder with other runs or other files,
+            or one in which another process is at work.
+        ImportError: likewise, for an engine whose package is not installed.
     """
-    out, settings = Path(out), settings or Settings()
-    planned, shown, options = _planned(out, methods, seeds, settings), columns(tests), options or Options()
-    _check_folder(out, planned, settings)
-    found = {one.folder: row for one in planned if (row := _evaluated(one.folder, tests, options))}
-    missing = [one for one in planned if one.folder not in found]
-    if missing:
-        _check_runnable(missing, progress)
-    asked, failed = {"methods": list(methods), "seeds": list(seeds), "tests": list(tests)}, []
-    for one in _bar(missing, progress):
-        try:
-            found[one.folder] = _done(one, tests, options, progress)
-        except FloatingPointError as error:
-            failed.append({"label": one.label, "seed": one.settings.seed, "error": str(error)})
-        _write(out, {**asked, **_compared(planned, found, shown), "failed": failed})
-    return _write(out, {**asked, **_compared(planned, found, shown), "failed": failed})
+    one = Comparison(out=Path(out), methods=methods, seeds=seeds, settings=settings or Settings(), tests=tests,
+                     options=options or Options())
+    return sweep([one], engine=engine, progress=progress)[0]
+
+
+def sweep(comparisons: Sequence[Comparison], *, engine: str | engines.Engine = "local",
+          progress: bool = True) -> list[dict]:
+    """Several comparisons, over data sets or recipes for example, their runs handed to one engine together.
+
+    Args:
+        comparisons: each in a folder of its own. engine, progress: as for `run`.
+    Returns:
+        What `run` returns, for each.
+    Raises:
+        ValueError, ImportError: as `run`; nothing is trained or written unless all of the comparisons can be.
+    """
+    engine = engines.named(engine) if isinstance(engine, str) else engine
+    folders = [Path(one.out).resolve() for one in comparisons]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"every comparison needs a folder of its own, got {', '.join(map(str, folders))}")
+    sheets = [_Sheet.begun(one) for one in comparisons]
+    engine.check()
+    for sheet in sheets:
+        if sheet.missing:
+            _check_runnable(sheet.missing, progress, engine)
+    with ExitStack() as stack:
+        for sheet in sheets:
+            stack.enter_context(locked(Path(sheet.of.out)))
+        _fill(sheets, engine, progress)
+        return [sheet.write() for sheet in sheets]
 
 
 def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = as_text) -> str:
@@ -97,87 +170,49 @@ def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = 
     return "\n".join([*said, *([""] if said and left_out else []), *left_out])
 
 
-def _planned(out: Path, methods: Sequence[str], seeds: Sequence[int], settings: Settings) -> list[Planned]:
-    """All runs, whole seeds first; ValueError for what does not fit."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ValueError("a comparison runs in one process, not under torchrun")
-    for name, values in (("methods", methods), ("seeds", seeds)):
-        if isinstance(values, str) or not values:
-            raise ValueError(f"{name} must name at least one, got {values!r}")
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"a seed may be named once, got {', '.join(map(str, seeds))}")
-    resolved = {label: _resolved(label) for label in methods}
-    for index, label in enumerate(methods):
-        for earlier in methods[:index]:
-            if resolved[earlier] == resolved[label]:
-                raise ValueError(f"{earlier!r} and {label!r} are one method with the same settings; name it once")
-    return [Planned(label, replace(settings, method=resolved[label][0], method_settings=resolved[label][1], seed=seed),
-                    out / f"{_folder(label)}-{seed}") for seed in seeds for label in methods]
+def done(job: Job) -> Outcome:
+    """Does a job where it is called; whatever stops it is its outcome, but for what ends the process."""
+    try:
+        return Outcome(_done(job.planned, job.tests, job.options, job.progress))
+    except FloatingPointError as error:
+        return Outcome(error=str(error))
+    except (ValueError, OSError, MemoryError) as error:  # sentences of our own, or the system's
+        return Outcome(error=f"{type(error).__name__}: {error}")
+    except Exception as error:
+        traceback.print_exc()
+        return Outcome(error=f"{type(error).__name__}: {error}")
 
 
-def _resolved(label: str) -> tuple[str, dict]:
-    """The method that `label` names, with all its settings, defaults too: as `catchup train` records them."""
-    mixer = built(make, label, seed=0)
-    return spec(label)[0], {field.name: getattr(mixer, field.name) for field in fields(mixer) if field.name != "seed"}
+def _fill(sheets: Sequence[_Sheet], engine: engines.Engine, progress: bool) -> None:
+    """Does what is missing, and writes the files of a comparison after each of its runs."""
+    missing = [(sheet, one) for sheet in sheets for one in sheet.missing]
+    bars = progress and isinstance(engine, engines.Local)  # those of several processes would be over each other
+    jobs = [Job(one, sheet.of.tests, sheet.of.options, bars) for sheet, one in missing]
+    with _bar(len(jobs), progress) as bar, closing(_outcomes(sheets, engine, jobs)) as outcomes:
+        for number, outcome in outcomes:
+            sheet, one = missing[number]
+            if error := sheet.add(one.folder, outcome):
+                bar.write(f"left out: {one.folder}: {error}", file=sys.stderr)
+            sheet.write()
+            bar.update()
 
 
-def _folder(label: str) -> str:
-    """A name for files, the same however the settings are ordered or written."""
-    name, settings = spec(label)
-    parts = [name, *(f"{key}={value}" for key, value in sorted(settings.items()))]
-    return re.sub(r"[^\w.=-]+", "_", "_".join(parts)).strip("_")
+def _outcomes(sheets: Sequence[_Sheet], engine: engines.Engine, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+    """What becomes of the jobs, as they finish; no engine is started for none."""
+    if jobs:
+        yield from engines.outcomes(engine, done, jobs, Path(sheets[0].of.out))
 
 
-def _check_folder(out: Path, planned: Sequence[Planned], settings: Settings) -> None:
-    """ValueError if `out` holds anything but a comparison with these settings; nothing is written."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder for the comparison")
-    shared = {key: value for key, value in runs.plain(settings.as_dict()).items() if key not in APART}
-    chosen = {one.folder: runs.plain(one.settings.as_dict()) for one in planned}
-    ours = (RESULTS, TABLE) if _is_ours(out / RESULTS) else ()
-    for path in sorted(out.iterdir()) if out.is_dir() else ():
-        if path.name in ours or path.name.startswith(".") or path.is_dir() and not any(path.iterdir()):
-            continue
-        if not (path / runs.RUN).is_file():
-            raise ValueError(f"{out} holds {path.name}, which is no part of a comparison; give a new folder")
-        now = chosen.get(path) or {**_settings_of(path), **shared}
-        runs.claim(path, now, resume=True)  # where there is a run already: checks, and no more
-
-
-def _settings_of(folder: Path) -> dict:
-    """The settings that a run's record holds; empty where it holds none."""
-    record = runs.read_json(folder / runs.RUN)
-    settings = record.get("settings") if isinstance(record, dict) else None
-    return settings if isinstance(settings, dict) else {}
-
-
-def _is_ours(path: Path) -> bool:
-    """Is this the results.json of a comparison?"""
-    held = runs.read_json(path) if path.is_file() else None
-    return isinstance(held, dict) and {"rows", "differences"} <= held.keys()
-
-
-def _check_runnable(planned: Sequence[Planned], progress: bool) -> None:
+def _check_runnable(missing: Sequence[Planned], progress: bool, engine: engines.Engine) -> None:
     """ValueError if the data, the model, the precision or a method's layers do not fit together."""
-    first = planned[0].settings
-    accelerator(first)
+    first = missing[0].settings
+    if not engine.elsewhere:  # where other machines compute, they know what they can
+        accelerator(first)
     dataset = dataset_of(first, progress)
     model = model_of(first, dataset)
     try_out(model, dataset)
-    for one in {one.label: one.settings for one in planned}.values():
+    for one in {one.label: one.settings for one in missing}.values():
         make(one.method, seed=0, **one.method_settings).check(model)
-
-
-def _evaluated(folder: Path, tests: Sequence[str], options: Options) -> dict | None:
-    """The evaluation of the finished run in `folder`, if it is of its checkpoint and covers these tests."""
-    path, state = folder / runs.EVALUATION, folder / runs.CHECKPOINT
-    row = runs.read_json(path) if path.is_file() else {}
-    with_what = row.get("measured_with") or {}
-    if not row.get("finished") or any(with_what.get(test) != MEASURES[test].settings(options) for test in tests):
-        return None
-    if state.is_file() and hashlib.sha256(state.read_bytes()).hexdigest() != row.get("checkpoint_sha256"):
-        return None
-    return row
 
 
 def _done(one: Planned, tests: Sequence[str], options: Options, progress: bool) -> dict:
@@ -213,7 +248,7 @@ def _budget(row: Mapping) -> str:
             f"{row['epochs']} epochs; {row['n_test']} test images")
 
 
-def _bar(rows: Sequence, shown: bool) -> Iterable:
+def _bar(total: int, shown: bool):
     from tqdm.auto import tqdm
 
-    return tqdm(rows, desc="compare", unit="run", disable=not shown)
+    return tqdm(total=total, desc="compare", unit="run", disable=not shown)

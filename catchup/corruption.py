@@ -11,8 +11,6 @@ printed ones; give `published` for those. The mean over some of the corruptions 
 
 import hashlib
 import io
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from .choices import pick
 from .corruptions import CORRUPTIONS, SEVERITIES, quantised
 from .data import Images
 from .data.augment import to_float
+from .data.npz import read_npz
 from .inference import PixelModel, predict, top_k_error
 
 VERSION = 1  # of what the corruptions generate; a change of any of them raises it, and old caches are made again
@@ -158,11 +157,10 @@ class _Cache:
 
     def read(self, name: str, severity: int, shape: tuple[int, ...]) -> Tensor | None:
         """(N, C, H, W) uint8 on the CPU; None if there are none, or what is there is damaged. Nothing is executed."""
-        try:
-            with np.load(self.path(name, severity), allow_pickle=False) as file:
-                pixels, told = file["pixels"], str(file["fingerprint"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError):
+        held = read_npz(self.path(name, severity), ("pixels", "fingerprint"))
+        if held is None:
             return None
+        pixels, told = held[0], str(held[1])
         whole = pixels.dtype == np.uint8 and pixels.shape == shape and told == f"{name} {severity} {self.fingerprint}"
         return torch.from_numpy(pixels) if whole else None
 

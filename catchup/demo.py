@@ -5,19 +5,19 @@ attacks, the feature-drop curve. The settings were chosen for the time they take
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from . import runs
 from .evaluation import USUAL, described, evaluation_of
 from .mixers import make
+from .overhead import single_threaded
 from .settings import Settings
 from .tables import as_text, comparison
 from .training import dataset_of, fit, model_of
 
 SETTINGS = Settings(data="digits", subset=20, model="resnet18", width=16, epochs=20, batch_size=50, lr=0.05,
-                    validate_every=20)
+                    precision="fp32", validate_every=20)
 METHODS, SEEDS = ("baseline", "catchup"), (0, 1, 2)
 
 
@@ -72,19 +72,6 @@ def report(results: dict, out: Path) -> str:
     return "\n".join([said, "", as_text(comparison(rows)), "", f"results: {out / 'results.json'}",
                       f"figures: {out / 'feature_drop.png'}, {out / 'errors.png'}",
                       "next:    uv run jupyter lab notebooks/00_quickstart.ipynb"])
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Inside the block torch computes on one thread: on 8×8 images the others mostly wait."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _folder(out: Path) -> Path:

@@ -142,22 +142,31 @@ def _run_of(run_dir: Path) -> tuple[dict, Settings]:
     path = run_dir / runs.RUN
     if not path.is_file():
         raise ValueError(f"{run_dir} is not the folder of a run: it holds no {runs.RUN}")
-    run = runs.read_json(path)
+    run = runs.read_object(path)
     try:
         for key in ("data", "model", "method"):  # what has no right default, however old the record is
             run["settings"][key]
         return run, Settings.from_dict(run["settings"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not hold the settings of a run: {type(error).__name__}, {error}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} does not hold the settings of a run ({type(error).__name__}, {str(error)[:150]}): "
+                         f"restore a copy, or train it again") from None
 
 
 def _checkpoint_of(run_dir: Path) -> tuple[dict, str]:
     """The checkpoint's state and the SHA-256 of its file."""
     path = run_dir / runs.CHECKPOINT
     state = checkpoint.load(path)
-    if not {"model", "rows"} <= state.keys():
-        raise CheckpointError(f"{path} is no checkpoint of a training run: it holds {', '.join(state) or 'nothing'}")
+    rows = state.get("rows")
+    if "model" not in state or not isinstance(rows, list) or not all(map(_is_epoch, rows)):
+        held = ", ".join(map(str, state))[:150] or "nothing"
+        raise CheckpointError(f"{path} is no checkpoint of a training run, or not a whole one: it holds {held}; train "
+                              f"it again")
     return state, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _is_epoch(row) -> bool:
+    """Is this what training wrote of an epoch?"""
+    return isinstance(row, dict) and {"val_error_percent", "time_s"} <= row.keys()
 
 
 def _restored(run_dir: Path, settings: Settings, dataset: Dataset, weights: dict) -> nn.Module:
@@ -165,7 +174,7 @@ def _restored(run_dir: Path, settings: Settings, dataset: Dataset, weights: dict
     model = model_of(replace(settings, pretrained=False), dataset)  # what it began with is not asked for again
     try:
         model.load_state_dict(weights)
-    except RuntimeError:
+    except (RuntimeError, TypeError, AttributeError):
         raise CheckpointError(
             f"{run_dir / runs.CHECKPOINT} holds the weights of another model than {runs.RUN} names beside it "
             f"({settings.model}, width {settings.width}, {len(dataset.test.classes)} classes of {settings.data}): "
@@ -195,14 +204,15 @@ def described(settings: dict, rows: list[dict]) -> dict:
 def _earlier(folder: Path) -> dict:
     """What an earlier evaluation left in the folder; nothing if there was none."""
     path = folder / runs.EVALUATION
-    return runs.read_json(path) if path.is_file() else {}
+    return runs.read_object(path) if path.is_file() else {}
 
 
 def _completed(row: dict, asked: Sequence[str], earlier: dict, same: Sequence[str]) -> dict:
     """What was measured now, and for tests not asked what an earlier evaluation found with the `same` values."""
     if any(key not in earlier or earlier[key] != row[key] for key in same):
         return row
-    kept = {test: how for test, how in (earlier.get("measured_with") or {}).items()
+    how_before = earlier.get("measured_with")
+    kept = {test: how for test, how in (how_before if isinstance(how_before, dict) else {}).items()
             if test in MEASURES and test not in asked}
     fields = {field: earlier.get(field) for test in kept for field in MEASURES[test].fields}
     return {**row, **fields, "measured_with": {**kept, **row["measured_with"]}}

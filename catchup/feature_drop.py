@@ -86,7 +86,7 @@ def pooled_features(model: PixelModel, images: Images, batch_size: int = 500) ->
             model does anything with its output.
     """
     with evaluating(model):
-        return torch.cat([_head_input(model, to_float(pixels)) for pixels in images.pixels.split(batch_size)])
+        return torch.cat([_head_input(model, to_float(chunk.pixels)) for chunk in images.chunks(batch_size)])
 
 
 def classifier_head(model: nn.Module) -> tuple[str, nn.Linear]:

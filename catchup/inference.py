@@ -1,11 +1,12 @@
-"""What a model says of resident images: logits and errors, in evaluation mode, batch by batch."""
+"""What a model says of images, resident or streamed: logits and errors, in evaluation mode, batch by batch."""
 
 from collections.abc import Callable
+from contextlib import closing
 
 import torch
 from torch import Tensor, nn
 
-from .data import Dataset, Images
+from .data import Dataset, Images, Streamed
 from .data.augment import normalise, to_float
 from .hooks import evaluating
 
@@ -35,7 +36,7 @@ class PixelModel(nn.Module):
 
 
 @torch.no_grad()
-def predict(model: PixelModel, images: Images, batch_size: int = 500,
+def predict(model: PixelModel, images: Images | Streamed, batch_size: int = 500,
             before_batch: Callable[[], None] | None = None) -> Tensor:
     """Logits (N, classes) float32 of all images, in evaluation mode; modes are restored afterwards.
 
@@ -47,11 +48,11 @@ def predict(model: PixelModel, images: Images, batch_size: int = 500,
         FloatingPointError: if the model answers with NaN or infinity.
     """
     found = []
-    with evaluating(model):
-        for pixels in images.pixels.split(batch_size):
+    with evaluating(model), closing(images.chunks(batch_size)) as chunks:
+        for chunk in chunks:
             if before_batch:
                 before_batch()
-            found.append(model(to_float(pixels)).float())
+            found.append(model(to_float(chunk.pixels)).float())
     logits = torch.cat(found)
     if not logits.isfinite().all():
         raise FloatingPointError("the model answers with NaN or infinity: its weights are of no use, train it again")
@@ -63,7 +64,12 @@ def top_k_error(logits: Tensor, labels: Tensor, k: int = 1) -> float:
 
     Args:
         logits: (N, classes). labels: (N,) int64. k: ≥ 1.
+    Raises:
+        ValueError: if shapes or `k` are not so.
     """
+    if k < 1 or logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
+        raise ValueError(f"logits must be (N, classes) and labels (N,), N and k at least 1, got {tuple(logits.shape)}, "
+                         f"{tuple(labels.shape)} and k {k}")
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices
     missed = len(labels) - (best == labels[:, None]).sum().item()
     return 100 * missed / len(labels)

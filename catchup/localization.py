@@ -283,7 +283,7 @@ def _check(images: Images, boxes: Boxes, threshold: float, iou: float, deltas: S
 
 
 def _check_boxes(images: Images, boxes: Boxes) -> None:
-    size = tuple(images.pixels.shape[2:])
+    size = images.shape[1:]
     if boxes.size != size or len(boxes) and int(boxes.image[-1]) >= len(images):
         raise ValueError(f"the boxes are not those of the images: they are for {boxes.size} (H, W) and image "
                          f"{int(boxes.image.max()) if len(boxes) else 0}, the {len(images)} images are {size}")

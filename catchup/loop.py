@@ -6,10 +6,8 @@ generator; nothing depends on how often the run was stopped and taken up again.
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from functools import partial
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoint, models, runs
+from .data import Images
 from .data.augment import augmented, normalise, to_float
-from .hooks import average_gradients
+from .diagnosis import first_broken, memory_needed, out_of_memory
+from .hooks import average_gradients, compile_blocks
 from .inference import PixelModel, predict, top_k_error
-from .mixers import Mixer
-from .settings import LABELS, Settings
+from .precision import with_precision
+from .processes import largest
+from .schedule import schedule
+from .settings import Settings
+from .state import Epoch, stored, take_up
 
 PROBE = 1000  # training images on which the clean error is measured
 
@@ -40,28 +43,6 @@ class _Stopped(Exception):
     """Leaves a validation that was not to be finished."""
 
 
-@dataclass
-class _Epoch:
-    """The epoch under way: what it has summed up, and the generator of its augmentation."""
-
-    number: int
-    augment: torch.Generator
-    batches: int = 0
-    images: int = 0
-    totals: Tensor | float = 0.0
-    time_s: float = 0.0
-    lr: float = 0.0
-
-    def state(self) -> dict:
-        return {**vars(self), "augment": self.augment.get_state()}
-
-    @classmethod
-    def of(cls, state: dict, device: torch.device) -> "_Epoch":
-        augment = torch.Generator()
-        augment.set_state(state["augment"])
-        return cls(**{**state, "augment": augment, "totals": state["totals"].to(device)})
-
-
 class Run:
     """One run in progress: the prepared model, optimiser, schedule and data, and the epochs done so far."""
 
@@ -69,19 +50,23 @@ class Run:
         found = out is not None and (Path(out) / runs.CHECKPOINT).exists()
         if found and not resume:
             raise ValueError(f"{out} holds a checkpoint already; resume it, or give another folder")
+        settings = with_precision(settings)
         self.accelerator = accelerator(settings)
         device = self.accelerator.device
         self.settings, self.mixer, self.out, self.on_step, self.rows = settings, mixer, out, on_step, []
-        self.under_way: _Epoch | None = None
+        self.under_way: Epoch | None = None
         self.stopped, self.should_stop = False, should_stop or (lambda: False)
+        self.step, self.saved_step, self.saved_at = 0, 0, time.monotonic()
         self.main = self.accelerator.is_main_process
         self.dataset = dataset.to(device)
         probe = self.dataset.train.take(torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE])
-        self.probe = probe.centred(dataset.test.pixels.shape[2:])
+        self.probe = probe.centred(dataset.test.shape[1:])
         mixer.check(model)
         mixer.begin_data(self.dataset.mean, self.dataset.std)
         self.memory_format = models.memory_format(model, device)
         model = model.to(device, memory_format=self.memory_format)
+        if settings.compile:
+            compile_blocks(model)
         groups = mixer.begin_run(model, len(dataset.train.classes))
         if self.accelerator.num_processes > 1:  # these parameters are not in the model that DDP wraps
             average_gradients(parameter for group in groups for parameter in group["params"])
@@ -92,7 +77,9 @@ class Run:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.schedule = schedule(optimizer, settings, self.steps * settings.epochs)
         if found:
-            self._take_up(checkpoint.load(Path(out) / runs.CHECKPOINT))
+            take_up(self, checkpoint.load(Path(out) / runs.CHECKPOINT))
+            begun = self.under_way.batches if self.under_way else 0
+            self.step = self.saved_step = len(self.rows) * self.steps + begun
         if out is not None and self.main:
             Path(out).mkdir(parents=True, exist_ok=True)
             runs.write_metrics(out, self.rows)  # a crash may have left a line of an epoch that no checkpoint knows
@@ -102,13 +89,11 @@ class Run:
         s = self.settings
         if self.under_way is None:
             self.mixer.begin_epoch(epoch, s.epochs)
-            self.under_way = _Epoch(epoch, _generator(s.seed, epoch, self.accelerator.process_index))
+            self.under_way = Epoch(epoch, _generator(s.seed, epoch, self.accelerator.process_index))
         self._train(self.under_way)
         if self.under_way.batches < self.steps:
             return None
-        states = [part.state_dict() for part in (self.model, *self.mixer.modules.values())]
-        if not all(value.isfinite().all() for state in states for value in state.values() if value.is_floating_point()):
-            raise self._broken("weights are", (epoch + 1) * self.steps)
+        self._check_weights()
         done, measuring = self.under_way, time.perf_counter()
         try:
             measured = self._measured(epoch)
@@ -125,53 +110,96 @@ class Run:
         """Adds the epoch's row, on disk too; then the checkpoint that contains it."""
         self.rows.append(row)
         if self.out is not None and self.main:
-            runs.append_metrics(self.out, row)
-            self.save()
+            runs.write_metrics(self.out, self.rows)
+        self.save()
 
     def save(self) -> None:
-        """Stores the run as it stands, in the middle of an epoch too."""
-        if self.out is not None and self.main:
-            checkpoint.save(Path(self.out) / runs.CHECKPOINT, self._state())
+        """Stores the run as it stands, in the middle of an epoch too; every process has to call it."""
+        if self.out is None:
+            return
+        if self.under_way is not None:  # at the end of an epoch it was done before the validation
+            self._check_weights()
+        state = stored(self)
+        if self.main:
+            checkpoint.save(Path(self.out) / runs.CHECKPOINT, state)
+        self.saved_step, self.saved_at = self.step, time.monotonic()
 
-    def _train(self, now: _Epoch) -> None:
+    def where(self) -> str:
+        """How far the run is, and how it goes on, in words."""
+        done = f"stopped after step {self.step} of {self.steps * self.settings.epochs}"
+        return f"{done}; it is kept in {self.out}: go on with resume" if self.out else f"{done}; no folder keeps it"
+
+    def _train(self, now: Epoch) -> None:
         """The steps of an epoch that are still to be done, or as many as `on_step` lets it do."""
         acc = self.accelerator
         first_bad = torch.full((), math.inf, device=acc.device)
         self.model.train()
-        started = time.perf_counter()
-        for indices in self._order(now.number)[now.batches:]:
-            images, labels = self._batch(indices[acc.process_index::acc.num_processes], now.augment)
-            loss = self._step(images, labels)
-            now.batches, now.images = now.batches + 1, now.images + len(indices)
-            now.totals = now.totals + len(images) * self._meters(loss)
-            self.step = now.number * self.steps + now.batches
-            first_bad = first_bad.minimum(torch.where(loss.isfinite(), math.inf, float(self.step)))
-            if acc.device.type == "cpu" or self.step % 50 == 0:  # reading a number back stalls a GPU
-                self._stop_if_bad(first_bad)
-            progress = Progress(now.number + 1, self.step, self.steps * self.settings.epochs, loss)
-            if (self.on_step is not None and self.on_step(progress)) or self.should_stop():
-                self.stopped = True
-                break
-        self._stop_if_bad(first_bad)
-        now.time_s += time.perf_counter() - started
+        started = time.perf_counter() - now.time_s
+        todo = self._order(now.number)[now.batches:]
+        shares = [indices[acc.process_index::acc.num_processes] for indices in todo]
+        with closing(self.dataset.train.batches(shares)) as coming:  # a stop ends the processes that decode ahead
+            for indices, batch in zip(todo, coming):
+                images, labels = self._batch(batch, now.augment)
+                loss = self._step(images, labels, len(images) * acc.num_processes / len(indices))
+                now.batches, now.images = now.batches + 1, now.images + len(indices)
+                now.totals = now.totals + len(images) * self._meters(loss)
+                now.time_s = time.perf_counter() - started
+                self.step = now.number * self.steps + now.batches
+                first_bad = first_bad.minimum(torch.where(loss.isfinite(), math.inf, float(self.step)))
+                at = Progress(now.number + 1, self.step, self.steps * self.settings.epochs, loss)
+                if self._stops_here(at, first_bad):
+                    break
 
-    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One step of the optimiser; the loss, detached."""
-        loss = self.mixer.loss(self.model, images, labels)
-        self.accelerator.backward(loss)
-        self.optimizer.step()
+    def _stops_here(self, at: Progress, first_bad: Tensor) -> bool:
+        """What is looked up between two steps, and is the same in every process: bad numbers, a stop, a save due."""
+        stop = bool(self.on_step is not None and self.on_step(at)) or bool(self.should_stop())
+        last, every = at.step % self.steps == 0, self.settings.save_every_s
+        reads = stop or last or at.step % 50 == 0 or self.accelerator.device.type == "cpu"  # it makes a GPU wait
+        bad = -first_bad.item() if reads else -math.inf
+        due = self.main and self.out is not None and every is not None and time.monotonic() - self.saved_at >= every
+        bad, stop, due = largest(bad, stop, due)
+        if bad > -math.inf:
+            raise self._broken("loss is", int(-bad))
+        self.stopped = bool(stop)
+        if due and not stop and not last:
+            self.save()
+        return self.stopped
+
+    def _step(self, images: Tensor, labels: Tensor, weight: float) -> Tensor:
+        """One step of the optimiser; the loss, detached. `weight`: of this process's share of the batch, 1 if even."""
+        try:
+            loss = self._updated(images, labels, weight)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise self._too_large(error, len(images)) from error
         self.under_way.lr = self.optimizer.param_groups[0]["lr"]
         self.schedule.step()
         self.optimizer.zero_grad()
         self.mixer.end_step(self.model)
         return loss.detach()
 
+    def _updated(self, images: Tensor, labels: Tensor, weight: float) -> Tensor:
+        """Forward, backward, the weights' step. On a CPU the loss is read first: what spoilt it can still be found."""
+        loss = self.mixer.loss(self.model, images, labels)
+        if self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1 and not loss.isfinite():
+            raise self._broken("loss is", self.step + 1, images)
+        self.accelerator.backward(loss if weight == 1 else loss * weight)  # DDP takes the plain mean of the processes
+        self.optimizer.step()
+        return loss
+
+    def _too_large(self, error: Exception, n: int) -> MemoryError:
+        """No smaller batch is taken instead: its batch norm and its pairs would make another method of it."""
+        return MemoryError(f"step {self.step + 1} (epoch {len(self.rows) + 1}) does not fit into memory with {n} "
+                           f"images: {memory_needed(error, self.accelerator.device)}; {self._kept()}. Take a "
+                           f"batch_size below {self.settings.batch_size} (in a new folder, with an lr to match), "
+                           "precision bf16, or more devices")
+
     def _order(self, epoch: int) -> list[Tensor]:
         smallest = 2 * self.accelerator.num_processes  # batch norm needs two images in every process
         return batches(len(self.dataset.train), self.settings.batch_size, self.settings.seed, epoch, smallest)
 
-    def _batch(self, indices: Tensor, augment: torch.Generator) -> tuple[Tensor, Tensor]:
-        batch = self.dataset.train.take(indices.to(self.accelerator.device, non_blocking=True))
+    def _batch(self, batch: Images, augment: torch.Generator) -> tuple[Tensor, Tensor]:
         pixels = batch.pixels
         if self.settings.augment:
             pixels = augmented(pixels, self.dataset.augmentation, augment)
@@ -182,14 +210,23 @@ class Run:
         last = self.mixer.last
         return torch.stack([loss.float(), last.target.accuracy(last.logits)])
 
-    def _stop_if_bad(self, first_bad: Tensor) -> None:
-        if (step := first_bad.item()) < math.inf:
-            raise self._broken("loss is", int(step))
+    def _check_weights(self) -> None:
+        """Weights that are no numbers must neither be stored nor measured."""
+        states = [part.state_dict() for part in (self.model, *self.mixer.modules.values())]
+        bad = not all(value.isfinite().all() for state in states for value in state.values()
+                      if value.is_floating_point())
+        if largest(bad)[0]:
+            raise self._broken("weights are", self.step)
 
-    def _broken(self, what: str, step: int) -> FloatingPointError:
-        kept = f"the checkpoint of epoch {len(self.rows)} is kept" if self.rows else "no epoch was finished"
-        return FloatingPointError(f"the {what} not finite at step {step} (epoch {len(self.rows) + 1}): "
-                                  f"{kept}; try a lower lr than {self.settings.lr}")
+    def _broken(self, what: str, step: int, images: Tensor | None = None) -> FloatingPointError:
+        where = first_broken(self.accelerator.unwrap_model(self.model), images, self.mixer.modules)
+        return FloatingPointError(f"the {what} not finite at step {step} (epoch {len(self.rows) + 1}): {self._kept()}; "
+                                  f"not finite first: {where}; try a lower lr than {self.settings.lr}")
+
+    def _kept(self) -> str:
+        if self.saved_step % self.steps:
+            return f"the checkpoint of step {self.saved_step} is kept"
+        return f"the checkpoint of epoch {len(self.rows)} is kept" if self.rows else "no epoch was finished"
 
     def _measured(self, epoch: int) -> dict:
         """Errors on the validation images and on clean training images; None in epochs that are not validated."""
@@ -207,41 +244,9 @@ class Run:
 
     def _look_up(self) -> None:
         """Between two batches of a validation: has a stop been asked for?"""
-        if self.should_stop():
+        if largest(bool(self.should_stop()))[0]:
             self.stopped = True
             raise _Stopped
-
-    def _state(self) -> dict:
-        bare = self.accelerator.unwrap_model(self.model)
-        return {"format": 1, "epoch": len(self.rows), "rows": self.rows, "model": bare.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
-                "mixer": self.mixer.state_dict(),
-                "under_way": self.under_way and self.under_way.state(), "torch_rng": torch.get_rng_state(),
-                "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
-                "run": _identity(self.settings, self.mixer)}
-
-    def _take_up(self, state: dict) -> None:
-        now, before = _identity(self.settings, self.mixer), state.get("run")
-        if before != now:
-            raise ValueError(f"{self.out} holds a checkpoint of another run: {before}, this one is {now}")
-        try:
-            self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
-        except RuntimeError:
-            message = f"the checkpoint in {self.out} holds the weights of another model"
-            raise checkpoint.CheckpointError(message) from None
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        if under_way := state.get("under_way"):
-            self.under_way = _Epoch.of(under_way, self.accelerator.device)
-            self.mixer.begin_epoch(self.under_way.number, self.settings.epochs)  # its own process never saw it begin
-        self.mixer.load_state_dict(state["mixer"])
-        torch.set_rng_state(state["torch_rng"])
-        if self.accelerator.scaler and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        if torch.cuda.is_available() and len(state["cuda_rng"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
-        self.rows = state["rows"]
 
 
 def batches(n: int, batch_size: int, seed: int, epoch: int, smallest: int = 2) -> list[Tensor]:
@@ -252,42 +257,6 @@ def batches(n: int, batch_size: int, seed: int, epoch: int, smallest: int = 2) -
     """
     order = torch.randperm(n, generator=_generator(seed, epoch)).split(batch_size)
     return list(order[:-1] if len(order) > 1 and len(order[-1]) < smallest else order)
-
-
-def schedule(optimizer: torch.optim.Optimizer, settings: Settings, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """PyTorch's scheduler of that name over `steps` optimiser steps; a group's own `min_lr` comes before the run's.
-
-    With a warm-up every rate of its steps is that of the schedule times a line from 1 / n to 1, n being their number.
-    """
-    from torch.optim import lr_scheduler as kinds
-
-    if settings.warmup_epochs:
-        rises = max(1, round(settings.warmup_epochs * steps / settings.epochs))
-        shares = _shares(optimizer, settings, steps)
-        return kinds.LambdaLR(optimizer, [lambda step, share=share: share(step) * min(1.0, (step + 1) / rises)
-                                          for share in shares])
-    if settings.schedule == "cosine":
-        floors = [group.get("min_lr", settings.min_lr) for group in optimizer.param_groups]
-        if len(set(floors)) == 1:
-            return kinds.CosineAnnealingLR(optimizer, T_max=steps, eta_min=floors[0])
-        return kinds.LambdaLR(optimizer, _shares(optimizer, settings, steps))
-    if settings.schedule == "step":
-        return kinds.MultiStepLR(optimizer, [round(share * steps) for share in settings.milestones], gamma=0.1)
-    if settings.schedule == "onecycle":
-        return kinds.OneCycleLR(optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps + 1)
-    return kinds.ConstantLR(optimizer, factor=1.0)
-
-
-def _shares(optimizer: torch.optim.Optimizer, settings: Settings, steps: int) -> list[Callable[[int], float]]:
-    """For each group its rate in step 0, 1, … of `steps`, as a share of its highest."""
-    def cosine(step: int, end: float) -> float:
-        return end + (1 - end) * (1 + math.cos(math.pi * step / steps)) / 2
-
-    if settings.schedule == "cosine":
-        ends = [group.get("min_lr", settings.min_lr) / group["lr"] for group in optimizer.param_groups]
-        return [partial(cosine, end=end) for end in ends]
-    passed = [round(share * steps) for share in settings.milestones] if settings.schedule == "step" else []
-    return [lambda step: 0.1 ** sum(step >= mark for mark in passed)] * len(optimizer.param_groups)
 
 
 @contextmanager
@@ -303,19 +272,12 @@ def _generator(*keys: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1))
 
 
-def _identity(settings: Settings, mixer: Mixer) -> dict:
-    """What makes two runs the same run; own functions count by their name."""
-    chosen = {field.name: getattr(mixer, field.name) for field in fields(mixer)}
-    named = {key: getattr(value, "__qualname__", value) for key, value in chosen.items()}
-    deciding = {key: value for key, value in settings.as_dict().items() if key not in LABELS}
-    return runs.plain({**deciding, "mixer": {"class": type(mixer).__name__, **named}})
-
-
 def accelerator(settings: Settings):
     """The engine: device, precision and processes. One of another device or precision is replaced."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
 
+    settings = with_precision(settings)
     precision, on_cpu = {"fp32": "no"}.get(settings.precision, settings.precision), settings.device == "cpu"
     if PartialState._shared_state and PartialState().num_processes == 1:
         wanted = "cpu" if on_cpu or not torch.cuda.is_available() else "cuda"

@@ -188,7 +188,7 @@ def _check_ood(subject: Subject) -> None:
     if subject.outside is None:
         raise ValueError("the test 'ood' needs images from elsewhere: name a data set or folder:PATH with --ood, or "
                          "leave this test out")
-    ours, theirs = (tuple(images.pixels.shape[1:]) for images in (subject.images, subject.outside))
+    ours, theirs = (images.shape for images in (subject.images, subject.outside))
     if ours != theirs:
         raise ValueError(f"the test images are {ours} and those from elsewhere {theirs} (C, H, W), so that their size "
                          f"alone would tell them apart: bring them to one (image_size)")
@@ -238,7 +238,7 @@ def _landscape(subject: Subject) -> dict:
     from .landscape import landscape
 
     options = subject.options
-    images = subject.dataset.train.centred(subject.images.pixels.shape[2:])  # as the model sees test images
+    images = subject.dataset.train.centred(subject.images.shape[1:])  # as the model sees test images
     return {"landscape": landscape(subject.model, images, n_images=options.landscape_images,
                                    points=options.landscape_points, n_probes=options.hessian_probes,
                                    grid_points=options.landscape_grid, progress=subject.progress)}
@@ -312,6 +312,6 @@ def loaded(options: Options, data_dir: str, dataset: Dataset, progress: bool) ->
         return None
     from .data import load_images
 
-    whole, seen = (images.pixels.shape[2] for images in (dataset.train, dataset.test))
+    whole, seen = (images.shape[1] for images in (dataset.train, dataset.test))
     return load_images(options.ood, data_dir, image_size=whole, window=None if seen == whole else seen,
                        progress=progress)

@@ -104,7 +104,7 @@ def ood_scores(model: PixelModel, inside: Images, outside: Images, *, keep_class
 
     Args and errors: as `ood`.
     """
-    shapes = [tuple(images.pixels.shape[1:]) for images in (inside, outside)]
+    shapes = [images.shape for images in (inside, outside)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"inside and outside images need one shape (C, H, W), got {shapes[0]} and {shapes[1]}; "
                          f"load both with the same image_size, for example image_size={shapes[0][1]}")

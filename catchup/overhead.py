@@ -155,6 +155,17 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         yield found
 
 
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Inside the block torch computes on one thread: on 8×8 images the others mostly wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def recording_cost(width: int = 16, batch: int = 100, method: str = "catchup", rounds: int = 15) -> dict:
     """`ratios` of ten training steps of ResNet-18 on 32×32 images: plain, recorded at every tenth and at every step."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")

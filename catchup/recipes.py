@@ -118,7 +118,7 @@ def settings_of(name: str, method: str | None = None, scale: str | float | None 
     recipe, known = named(name), [field.name for field in fields(Settings)]
     for key in given:
         pick("setting", key, known)
-    values = {**recipe.settings, **given}
+    values = {"precision": "fp32", **recipe.settings, **given}  # which the papers mean where they say nothing
     if method is not None:
         pick("method", method, MIXERS)
         own = {**recipe.methods.get("all", {}), **recipe.methods.get(method, {}), **given.get("method_settings", {})}

@@ -163,8 +163,12 @@ def norm_gradient(model: nn.Module, images: Tensor, labels: Tensor, blocks: Sequ
         One row per block: {"block", "norm": C means of ‖a‖₂, "gradient": C means of ‖∂ℓ/∂a‖₂, "rank_correlation":
         Spearman's ρ of the two over the filters, in [-1, 1], NaN where one is constant}.
     Raises:
-        ValueError: for an unknown block. RuntimeError: if a block does not run exactly once (see `catchup.edited`).
+        ValueError: for an unknown block, or images and labels that do not fit.
+        RuntimeError: if a block does not run exactly once (see `catchup.edited`).
     """
+    if images.ndim != 4 or len(images) == 0 or labels.shape != images.shape[:1]:
+        raise ValueError(f"images must be (N, C, H, W), N at least 1, and labels (N,), got {tuple(images.shape)} and "
+                         f"{tuple(labels.shape)}")
     names, found = list(find_blocks(model) if blocks is None else blocks), {}
     with evaluating(model), torch.enable_grad():
         for batch, truth in zip(images.split(batch_size), labels.split(batch_size)):

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from .choices import spec
 from .compare import APART, RESULTS
 from .models import OWN
 from .paper import Column, layout
+from .report_check import check_record, evaluation_in, settings_in
 from .settings import Settings
 from .tables import value_of
 
@@ -90,6 +92,7 @@ def read(paths: Sequence[Path] | None = None) -> Found:
     """
     found, rows = Found([], [], []), {}
     for name, held in [source for path in paths for source in _sources(Path(path))] if paths else _recorded():
+        check_record(name, held)
         if isinstance(held.get("bench"), dict):
             found.costs.append(StepCost(name, held))
         else:
@@ -176,7 +179,7 @@ def model_distance(group: Group, column: Column) -> int:
 def measured(row: Mapping, column: Column) -> float | None:
     """The number of a row as the cell prints it; None if it was not measured."""
     value = value_of(row, column.measure) if column.measure else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
         return None
     return 100 - value if column.accuracy else value
 
@@ -294,11 +297,10 @@ def _sources(path: Path) -> Iterable[tuple[str, dict]]:
 
 def _run(folder: Path) -> dict:
     """The evaluation of a run, with the settings of its run.json, by which it is paired."""
-    path = folder / runs.RUN
-    settings = runs.read_json(path).get("settings") or {} if path.is_file() else {}
+    settings = settings_in(folder / runs.RUN)
     shared = {key: value for key, value in settings.items() if key not in (*APART, *PLACE)}
     labels = {key: settings[key] for key in ("recipe", "scale") if settings.get(key)}
-    return {**runs.read_json(folder / runs.EVALUATION), **labels, "_run_settings": shared}
+    return {**evaluation_in(folder / runs.EVALUATION), **labels, "_run_settings": shared}
 
 
 def _is_record(held) -> bool:

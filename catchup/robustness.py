@@ -139,6 +139,8 @@ def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or images.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"images must be float32 or float64 (B, C, H, W) in [0, 1], got {images.dtype} "
                          f"{tuple(images.shape)}; catchup.data.augment.to_float makes them from stored pixels")
+    if images.numel() == 0:
+        raise ValueError(f"images must hold at least one, got {tuple(images.shape)}")
     low, high = images.aminmax()
     if not (low >= 0 and high <= 1):
         raise ValueError(f"images must lie in [0, 1], before normalisation, got values from {low:g} to {high:g}")

@@ -3,6 +3,7 @@
 DIR/run.json        all settings, seed, versions, hardware, commit; at the end the result
 DIR/metrics.jsonl   one line per epoch
 DIR/checkpoint.pt   everything needed to go on (see `catchup.checkpoint`)
+DIR/.lock           while a process works there (see `catchup.lock`)
 """
 
 import json
@@ -16,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .checkpoint import write_atomically
+from .lock import vacant
 from .settings import LABELS
 
 RUN, METRICS, CHECKPOINT, EVALUATION = "run.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json"
@@ -32,6 +34,13 @@ def claim(out: Path, settings: Mapping, resume: bool) -> None:
     Raises:
         ValueError: if the folder holds another run or something else, or if there is nothing to resume.
     """
+    if check_claim(out, settings, resume):
+        Path(out).mkdir(parents=True, exist_ok=True)
+        write_json(Path(out) / RUN, {"settings": dict(settings), **surroundings()})
+
+
+def check_claim(out: Path, settings: Mapping, resume: bool) -> bool:
+    """What `claim` refuses, and nothing is written: True for a new run, False for one to be continued."""
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the run")
@@ -39,10 +48,9 @@ def claim(out: Path, settings: Mapping, resume: bool) -> None:
     if not found.is_file():
         if resume:
             raise ValueError(f"nothing to resume: {out} holds no {RUN}")
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and not vacant(out):
             raise ValueError(f"{out} is not empty and holds no run; give a new or an empty folder")
-        out.mkdir(parents=True, exist_ok=True)
-        return write_json(found, {"settings": dict(settings), **surroundings()})
+        return True
     if not resume:
         raise ValueError(f"{out} already holds a run; continue it with --resume, or give another folder")
     before = read_json(found)
@@ -53,7 +61,10 @@ def claim(out: Path, settings: Mapping, resume: bool) -> None:
                for key in sorted({*before, *settings}.difference(LABELS))
                if before.get(key) != settings.get(key)]
     if changed:
-        raise ValueError(f"{out} holds a run with other settings ({'; '.join(changed)}); give another folder")
+        more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
+        said = "; ".join(one[:90] for one in changed[:3]) + more
+        raise ValueError(f"{out} holds a run with other settings ({said}); give another folder")
+    return False
 
 
 def surroundings() -> dict:
@@ -88,50 +99,77 @@ def write_json(path: Path, value) -> None:
     write_atomically(Path(path), (json.dumps(plain(value), indent=1) + "\n").encode())
 
 
-def read_json(path: Path) -> dict:
-    """The object in the JSON file `path`; ValueError naming the file if it is missing or not JSON."""
+def read_json(path: Path):
+    """What the JSON file `path` holds; ValueError naming the file if it is missing or not JSON."""
     try:
-        return json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from None
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # the last from brackets thousands deep
+        raise ValueError(_unreadable(path, error)) from None
+
+
+def read_object(path: Path) -> dict:
+    """The object in the JSON file `path`; ValueError naming the file also if it holds something else."""
+    held = read_json(path)
+    if not isinstance(held, dict):
+        raise ValueError(f"{path} holds a {type(held).__name__}, not a JSON object: restore a copy, or make it again")
+    return held
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The objects of a file with one JSON object a line; ValueError naming file and line if it is something else."""
+    place, rows = path, []
+    try:
+        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+            place = f"line {number} of {path}"
+            rows.append(json.loads(line))
+            if not isinstance(rows[-1], dict):
+                raise ValueError(f"it holds something else ({type(rows[-1]).__name__}) than a JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(_unreadable(place, error)) from None
+    return rows
+
+
+def _unreadable(place: object, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else str(error)[:150]
+    return f"cannot read {place}: {reason}; restore a copy, or make it again"
 
 
 def write_metrics(out: Path, rows: list[dict]) -> None:
-    """All rows so far, one per line: after a crash the file again holds exactly what the checkpoint knows."""
+    """All rows so far, one per line; anew after every epoch, as a line cut in half by a kill would spoil the file."""
     write_atomically(Path(out) / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def append_metrics(out: Path, row: dict) -> None:
-    """One more line, flushed to disk."""
-    with open(Path(out) / METRICS, "a") as file:
-        file.write(json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def read_metrics(out: Path) -> list[dict]:
-    """The rows of a run, one per epoch."""
-    return [json.loads(line) for line in (Path(out) / METRICS).read_text().splitlines()]
+    """The rows of a run, one per epoch. Raises ValueError as `read_lines`."""
+    return read_lines(Path(out) / METRICS)
 
 
 def evaluations(folder: Path) -> list[dict]:
     """The evaluation objects of all runs directly below `folder`, baseline first, then by method and seed.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or one is no evaluation object.
     """
-    rows = [read_json(path) for path in Path(folder).glob(f"*/{EVALUATION}")]
+    found = {path: read_object(path) for path in sorted(Path(folder).glob(f"*/{EVALUATION}"))}
+    for path, row in found.items():
+        kinds = {"method": str, "method_settings": dict, "seed": int | None}
+        if not all(isinstance(row.get(key), kind) for key, kind in kinds.items()):
+            raise ValueError(f"{path} is no evaluation object: it names no method, settings and seed; evaluate the run "
+                             f"again")
+    rows = list(found.values())
     if not rows:
         raise ValueError(f"{folder} holds no evaluated runs (RUN/{EVALUATION}); run `catchup evaluate` on them first")
     return sorted(rows, key=lambda row: (row["method"] != "baseline", row["method"],
-                                         str(row["method_settings"].get("layers")), row["seed"]))
+                                         str(row["method_settings"].get("layers")), row.get("seed") or 0))
 
 
 def write_metrics_of(folder: Path, path: Path) -> None:
     """The epochs of all runs directly below `folder`, one line each with method and seed, into one file."""
     lines = []
     for run in sorted(found.parent for found in Path(folder).glob(f"*/{METRICS}")):
-        settings = read_json(run / RUN)["settings"]
+        settings = read_object(run / RUN).get("settings")
+        if not isinstance(settings, dict) or not {"method", "seed"} <= settings.keys():
+            raise ValueError(f"{run / RUN} does not hold the settings of a run: restore a copy, or train it again")
         head = {"run": run.name, "method": settings["method"], "seed": settings["seed"]}
         lines += [json.dumps({**head, **row}) for row in read_metrics(run)]
     write_atomically(Path(path), "".join(line + "\n" for line in lines).encode())

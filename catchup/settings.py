@@ -2,17 +2,18 @@
 
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import Literal
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 from .choices import pick
 
 SCHEDULES = ("cosine", "step", "onecycle", "constant")
-PRECISIONS = ("fp32", "bf16", "fp16")
-LABELS = ("recipe", "scale")  # say where the other settings come from, and decide nothing
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+LABELS = ("recipe", "scale", "save_every_s", "loader", "workers")  # decide nothing about the result
 # Settings that records made before them lack. A record leaves them out where they are off, so that it says the same
 # as an older one of the same run.
 LATER = (*LABELS, "stem", "pretrained", "warmup_epochs", "pad", "pad_mode", "window", "resized_scale", "resized_ratio",
-         "resized_interpolation", "jitter", "lighting", "normalisation")
+         "resized_interpolation", "jitter", "lighting", "normalisation", "compile")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,10 @@ class Settings:
         data_dir: Where data sets are kept, and downloaded to.
         image_size: Resize images read from folders to this many pixels a side.
         skip_unreadable: Leave out images that cannot be read, with a warning, instead of stopping at the first.
+        loader: resident: all images in memory, decoded once. stream: decoded from their files, a few batches ahead.
+            auto: resident if they fit into memory. The result is the same, to the last bit.
+        workers: Loader stream: processes that decode; 0 decodes in the process that trains. None: one less than there
+            are processors.
         subset: Train on a balanced part: a share of each class (0.1), or a number of images per class (50).
         model: resnet18, preact_resnet18, torchvision.NAME or timm.NAME.
         width: Channels of the stem of our own models (64 is the full size).
@@ -56,10 +61,14 @@ class Settings:
         jitter: Brightness, contrast and saturation change by up to this share, in random order; 0.4 is usual.
         lighting: Standard deviation of the noise along ImageNet's colour components; 0.1 is usual.
         normalisation: Mean and standard deviation: the data set's own, or those of CIFAR-100, ImageNet or 0.5.
-        precision: Mixed precision of forward and backward passes.
+        precision: Of forward and backward passes; auto is bf16 where the processor has it in hardware, else fp32. The
+            record of a run says which it was.
+        compile: Compile the blocks (torch.compile): minutes at the start, a gain on GPUs.
         device: auto takes a GPU if there is one.
         seed: Of the subset, the initial weights, the order, the augmentation and the mixing.
         validate_every: Epochs between two validations; the last ten epochs are always validated.
+        save_every_s: Seconds between two checkpoints inside an epoch; 0 saves after every step, None at the end of
+            epochs alone. The result does not depend on it.
         recipe: A published protocol to take the settings from (see `catchup recipes`); what is given besides goes
             before it. It is looked up by the command line and by `catchup.recipes.settings_of`; here it is a label.
         scale: Of the recipe: full, small, tiny, or a share of its epochs and images; a label too.
@@ -69,6 +78,8 @@ class Settings:
     data_dir: str = "data"
     image_size: int | None = None
     skip_unreadable: bool = False
+    loader: Literal["auto", "resident", "stream"] = "auto"
+    workers: int | None = None
     subset: int | float | None = None
     model: str = "resnet18"
     width: int | None = None
@@ -98,10 +109,12 @@ class Settings:
     jitter: float = 0.0
     lighting: float = 0.0
     normalisation: Literal["data", "cifar", "imagenet", "half"] = "data"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
     device: Literal["auto", "cpu"] = "auto"
     seed: int = 0
     validate_every: int = 1
+    save_every_s: float | None = 600.0
     recipe: str | None = None
     scale: str | None = None
 
@@ -109,6 +122,8 @@ class Settings:
         for name, least in (("epochs", 1), ("validate_every", 1), ("batch_size", 2), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            if getattr(self, name) >= 2**31:  # PyTorch would say so far away from here
+                raise ValueError(f"{name} must be less than 2**31, got {getattr(self, name)}")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be a positive number, got {self.lr}")
         if not 0 <= self.min_lr <= self.lr:
@@ -124,11 +139,16 @@ class Settings:
             raise ValueError("the schedule onecycle begins with a rise of its own; set warmup_epochs to 0")
         if self.scale is not None and self.recipe is None:
             raise ValueError(f"a scale is that of a recipe, and none is named; got {self.scale!r}")
+        if self.save_every_s is not None and not self.save_every_s >= 0:
+            raise ValueError(f"save_every_s must be at least 0, or None, got {self.save_every_s}")
         if self.stem is not None:
             pick("stem", self.stem, ("small", "imagenet"))
         pick("schedule", self.schedule, SCHEDULES)
         pick("precision", self.precision, PRECISIONS)
         pick("device", self.device, ("auto", "cpu"))
+        pick("loader", self.loader, ("auto", "resident", "stream"))
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"workers must be at least 0, or None for as many as are usual, got {self.workers}")
 
     def as_dict(self) -> dict:
         """Plain values, ready for JSON, those of `LATER` only where they are not off; `from_dict` gives them back."""
@@ -137,7 +157,31 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Settings":
-        """The settings that a `run.json` records; what an older record lacks has its default."""
+        """The settings that a `run.json` records; what an older record lacks has its default.
+
+        Raises:
+            TypeError: for a name that is no setting, or a value of another type than its setting has.
+            ValueError: for a value out of range.
+        """
         pairs = ("milestones", "resized_scale", "resized_ratio")  # JSON has made lists of them
-        return cls(**{key: tuple(value) if key in pairs and value is not None else value
+        made = cls(**{key: tuple(value) if key in pairs and value is not None else value
                       for key, value in values.items()})
+        for name, kind in get_type_hints(cls).items():
+            if not _is_a(getattr(made, name), kind):
+                raise TypeError(f"{name} cannot be {str(getattr(made, name))[:50]!r}")
+        return made
+
+
+def _is_a(value, kind) -> bool:
+    """Is `value` of the annotated type, where an integer may stand for a float?"""
+    of, parts = get_origin(kind), get_args(kind)
+    if of in (Union, UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if of is Literal:
+        return value in parts
+    if of is tuple:
+        kinds = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_a, value, kinds))
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)

@@ -166,6 +166,7 @@ def settled(model: nn.Module, dataset: Dataset) -> nn.Module:
     for module in copied.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
+    first = dataset.train.take(range(min(512, len(dataset.train))))
     with torch.no_grad():
-        copied(normalise(to_float(dataset.train.pixels[:512]), dataset.mean, dataset.std))
+        copied(normalise(to_float(first.pixels), dataset.mean, dataset.std))
     return copied

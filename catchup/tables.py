@@ -1,6 +1,7 @@
 """Tables of evaluation objects: mean ± standard deviation over seeds, and the differences pair by pair."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isfinite, nan
 from statistics import mean, stdev
 
 COLUMNS = {"top1_error": "top-1 error", "fgsm_error": "FGSM 4/255 error", "pgd_error": "PGD-10 4/255 error",
@@ -52,7 +53,7 @@ def differences(rows: Sequence[Mapping], columns: Iterable[str] = COLUMNS) -> li
             low, high = interval(values) or (None, None)
             found.append({"method": method, "minus": first, "measure": key, "n": len(values),
                           "seeds": [a["seed"] for a, _ in pairs], "mean": mean(values),
-                          "sd": stdev(values) if len(values) > 1 else None, "low": low, "high": high})
+                          "sd": _sd(values) if len(values) > 1 else None, "low": low, "high": high})
     return found
 
 
@@ -74,7 +75,7 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
         return None
     from scipy.special import stdtrit
 
-    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * stdev(values) / len(values) ** 0.5
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * _sd(values) / len(values) ** 0.5
     return mean(values) - half, mean(values) + half
 
 
@@ -168,7 +169,7 @@ def value_of(row: Mapping, column: str) -> float | None:
 
 def spread(values: Sequence[float], sign: str = "") -> str:
     """Mean ± sample standard deviation with two decimals; a single value stands alone."""
-    return f"{mean(values):{sign}.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+    return f"{mean(values):{sign}.2f}" + (f" ± {_sd(values):.2f}" if len(values) > 1 else "")
 
 
 def between(values: Sequence[float]) -> str:
@@ -192,3 +193,8 @@ def as_markdown(table: Sequence[Sequence[str]]) -> str:
 def span(values) -> str:
     """The different values, as words: "3", "500 or 1000"."""
     return " or ".join(dict.fromkeys(str(value) for value in values))
+
+
+def _sd(values: Sequence[float]) -> float:
+    """Sample standard deviation; NaN where a value is not finite, on which `statistics.stdev` fails."""
+    return stdev(values) if all(map(isfinite, values)) else nan

@@ -1,7 +1,9 @@
 """Training: one run from its settings, or on a model and data of your own; the loop is in `loop.py`."""
 
 import copy
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,8 +16,11 @@ from .data import Augmentation, Dataset, load, subset
 from .data.augment import normalise, to_float
 from .data.protocol import under_protocol, without_augmentation
 from .data.resize import ResizedCrop
+from .interrupts import Asked, deferred
+from .lock import locked
 from .loop import Progress, Run, accelerator, progress_bar, seeded
 from .mixers import Mixer, make
+from .precision import with_precision
 from .settings import Settings
 
 
@@ -42,32 +47,39 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
     Args:
         settings: everything that decides the run.
         out: the run's folder, new or empty; with `resume`, one that holds a run of the same settings.
-        resume: go on after the last epoch that was finished.
+        resume: go on where the checkpoint of the run stands, also inside an epoch.
         progress: a bar on standard error.
     Raises:
-        ValueError: for settings that name nothing, a folder that holds another run, a damaged checkpoint.
-        FloatingPointError: if the loss is no longer finite; the last good checkpoint is kept.
+        ValueError: for settings that name nothing, a folder that holds another run or is another process's at the
+            moment, a damaged checkpoint.
+        FloatingPointError, MemoryError, OSError, KeyboardInterrupt, SystemExit: as `fit`.
     """
     out = Path(out)
+    settings = with_precision(settings)
     mixer, engine = make(settings.method, seed=settings.seed, **settings.method_settings), accelerator(settings)
     with engine.main_process_first():  # one process downloads and decodes, the others find it done
         dataset = dataset_of(settings, progress and engine.is_main_process)
     model = model_of(settings, dataset)
     mixer.check(model)
     try_out(model, dataset)
+    chosen = runs.plain(settings.as_dict())
     if engine.is_main_process:
-        runs.claim(out, runs.plain(settings.as_dict()), resume)
-    engine.wait_for_everyone()
-    result = fit(model, mixer, dataset, settings, out=out, resume=resume, progress=progress)
-    if engine.is_main_process:
-        runs.write_json(out / runs.RUN, {**runs.read_json(out / runs.RUN), "result": result.summary})
+        runs.check_claim(out, chosen, resume)  # first of all, so that what is refused leaves no trace
+    with _deferred() as asked, _locked(out, engine):
+        if engine.is_main_process:
+            runs.claim(out, chosen, resume)
+        engine.wait_for_everyone()
+        result = _fitted(asked, model, mixer, dataset, settings, out, resume, progress)
+        if engine.is_main_process and result.finished:
+            runs.write_json(out / runs.RUN, {**runs.read_json(out / runs.RUN), "result": result.summary})
     return result
 
 
 def dataset_of(settings: Settings, progress: bool = True) -> Dataset:
     """The data set of a run, its training images cut to the subset, as the settings have it (see `under_protocol`)."""
     dataset = load(settings.data, settings.data_dir, image_size=settings.image_size,
-                   skip_unreadable=settings.skip_unreadable, progress=progress)
+                   skip_unreadable=settings.skip_unreadable, progress=progress, loader=settings.loader,
+                   workers=settings.workers)
     if settings.subset is not None:
         dataset = dataset.with_train(subset(dataset.train, settings.subset, settings.seed))
     dataset = under_protocol(dataset, augmentation_of(settings, dataset.augmentation), settings.normalisation)
@@ -95,12 +107,12 @@ def model_of(settings: Settings, dataset: Dataset) -> nn.Module:
     options = {key: getattr(settings, key) for key, default in off.items() if getattr(settings, key) != default}
     with seeded(settings.seed):
         return models.create(settings.model, num_classes=len(dataset.train.classes), width=settings.width,
-                             in_channels=dataset.train.pixels.shape[1], **options)
+                             in_channels=dataset.train.shape[0], **options)
 
 
 def try_out(model: nn.Module, dataset: Dataset) -> None:
     """Raises ValueError unless a copy of `model`, in training mode, turns two images into two rows of logits."""
-    images = normalise(to_float(dataset.test.pixels[:1].expand(2, -1, -1, -1)), dataset.mean, dataset.std)
+    images = normalise(to_float(dataset.test.take([0, 0]).pixels), dataset.mean, dataset.std)
     classes = len(dataset.train.classes)
     try:
         with torch.random.fork_rng(), torch.no_grad():
@@ -128,25 +140,57 @@ def fit(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *,
         resume: take up the checkpoint in `out`, if there is one.
         progress: a bar on standard error.
         on_epoch: called with each epoch's row.
-        on_step: called after each step; a true answer stops the run there (in one process). What was trained is kept:
+        on_step: called after each step; a true answer, of any process, stops the run there. What was trained is kept:
             in `out` as a checkpoint from which `resume` goes on at the next step, to the same weights.
         should_stop: asked after each step and before each batch of a validation, to the same effect.
+
+    Ctrl-C, the kernel's stop button and SIGTERM never break into a step (in the main thread, where Python lets signals
+    be put off; a second Ctrl-C does). The step is finished, the run stored in `out`, no hook left; the model stays in
+    training mode, as after a run that ended. Called again with `resume`, the run goes on to the weights that it would
+    have had. Without `out` only the model keeps what was learnt: called again, a new run begins with its weights.
+
     Raises:
-        ValueError: if `out` holds a checkpoint and `resume` is not set, or the checkpoint is of another run.
+        ValueError: if `out` holds a checkpoint and `resume` is not set, if the checkpoint is of another run or of
+            another number of processes, or another run is at work in `out`.
         CheckpointError: if the checkpoint is damaged or of another model.
-        FloatingPointError: if the loss or the weights are no longer finite; the last good checkpoint is kept.
+        FloatingPointError: if the loss or the weights are no longer finite: after the step on a CPU, within 50 on a
+            GPU. MemoryError: if a step does not fit. OSError: if a checkpoint cannot be written. In all three cases
+            the last good checkpoint is kept.
+        KeyboardInterrupt: after an interrupt. SystemExit: 143, after SIGTERM, which clusters send before they kill.
     """
+    engine = accelerator(with_precision(settings))
+    with _deferred() as asked, _locked(out, engine):  # in this order: an interrupt must not leave the folder locked
+        return _fitted(asked, model, mixer, dataset, settings, out, resume, progress, on_epoch, on_step, should_stop)
+
+
+def _deferred() -> AbstractContextManager[Asked]:
+    """Signals put off; under torchrun, which repeats a Ctrl-C to its processes, the second one too."""
+    return deferred(patient=int(os.environ.get("WORLD_SIZE", 1)) > 1)
+
+
+def _locked(out: Path | None, engine) -> AbstractContextManager:
+    """The lock of the folder, for the process that writes there."""
+    return nullcontext() if out is None or not engine.is_main_process else locked(out)
+
+
+def _fitted(asked, model, mixer, dataset, settings, out, resume, progress, on_epoch=None, on_step=None,
+            should_stop=None) -> Result:
+    """`fit`, the signals being noted in `asked` and the folder ours."""
     with seeded(settings.seed):
-        run = Run(model, mixer, dataset, settings, out, resume, on_step, should_stop)
-        for epoch in progress_bar(range(len(run.rows), settings.epochs), progress and run.main):
-            row = run.epoch(epoch)
-            if row is None:
-                run.save()
-                break
-            run.keep(row)
-            if on_epoch:
-                on_epoch(row)
-            if run.stopped:
-                break
-        bare = run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
-        return Result(bare, run.rows, finished=len(run.rows) == settings.epochs)
+        run = Run(model, mixer, dataset, settings, out, resume, on_step,
+                  lambda: bool(asked) or (should_stop is not None and should_stop()))
+        try:
+            for epoch in progress_bar(range(len(run.rows), settings.epochs), progress and run.main):
+                row = run.epoch(epoch)
+                if row is None:
+                    run.save()
+                    break
+                run.keep(row)
+                if on_epoch:
+                    on_epoch(row)
+                if run.stopped:
+                    break
+            asked.agree(run.where())
+        finally:  # also after an error, or precision would be wrapped twice when the model is trained again
+            bare = run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
+    return Result(bare, run.rows, finished=len(run.rows) == settings.epochs)

@@ -9,6 +9,7 @@ import pytest
 from catchup import MIXERS, __version__
 from catchup.cli import main
 from catchup.measures import MEASURES
+from catchup.recipes import label_of, settings_of
 from catchup.regularisers import REGULARISERS
 
 TINY = ["--subset", "3", "--width", "4", "--epochs", "2", "--batch-size", "15", "--lr", "0.05"]
@@ -90,6 +91,46 @@ def test_compare_prints_a_table_with_intervals_and_does_nothing_twice(tmp_path, 
                        (["--methods", "catchpu"], "Did you mean 'catchup'?"), (["--tests", "clean,x"], "unknown test")):
         assert main([*command, *bad]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_compare_over_several_data_sets_and_its_plan(tmp_path, capsys):
+    out, data = tmp_path / "out", ["--data", "digits", "shapes:0.5"]
+    command = ["compare", "--methods", "baseline", "--seeds", "0", *TINY, "--epochs", "1", "--out", str(out)]
+    assert main([*command, *data, "--plan"]) == 0
+    said = out_of(capsys)
+    assert "2 runs: 0 finished, 2 to do" in said and "catchup bench" in said and not out.exists()
+    assert main([*command, *data]) == 0
+    said = out_of(capsys)
+    assert "== digits\n" in said and "== shapes_0.5\n" in said and f"all of it: {out / 'shapes_0.5'}" in said
+    record = json.loads((out / "shapes_0.5" / "baseline-0" / "run.json").read_text())
+    assert record["settings"]["data"] == "shapes:0.5" and record["settings"]["subset"] == 3
+    assert main([*command, *data, "--plan", "--json", "--epochs", "1"]) == 0
+    plan = json.loads(out_of(capsys))
+    assert [(name, *(row["state"] for row in rows)) for name, rows in plan.items()] == [
+        ("digits", "finished"), ("shapes_0.5", "finished")]
+    assert main([*command, *data, "--json"]) == 0
+    assert list(json.loads(out_of(capsys))) == ["digits", "shapes_0.5"]
+    for bad, words in ((["--data", "digits", "digits"], "may be named once, got 'digits' twice"),
+                       ([*data, "--engine", "pol"], "unknown engine 'pol'. Did you mean 'pool'?"),
+                       (["--data", "digits", "digitz"], "unknown data set 'digitz'")):
+        assert main([*command[:-1], str(tmp_path / "bad"), *bad]) == 2
+        assert words in capsys.readouterr().err and not (tmp_path / "bad").exists()
+
+
+def test_several_recipes_have_each_their_own_settings(tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("catchup.compare.sweep", lambda comparisons, engine: asked.extend([*comparisons, engine]) or [
+        {"rows": [], "tests": ["clean"], "failed": []} for _ in comparisons])
+    assert main(["compare", "--recipe", "c100-400", "tiny-400", "--scale", "small", "--lr", "0.3", "--out",
+                 str(tmp_path), "--engine", "pool:jobs=2", "--methods", "baseline", "cutmix"]) == 0
+    first, second, engine = asked
+    for name, one in (("c100-400", first), ("tiny-400", second)):
+        expected = settings_of(name, None, "small", lr=0.3)
+        assert one.settings.as_dict() == expected.as_dict() and one.out == tmp_path / name
+        assert one.methods == tuple(label_of(name, label) for label in ("baseline", "cutmix"))
+    assert first.settings.as_dict() != second.settings.as_dict() and engine == "pool:jobs=2"
+    said = capsys.readouterr().err
+    assert "recipe c100-400:" in said and "recipe tiny-400:" in said
 
 
 def test_compare_ends_with_1_where_a_run_diverged(tmp_path, capsys):

@@ -1,15 +1,22 @@
 """Comparisons on a few digits: what they write, that they go on where they stopped, and what they refuse."""
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import ttest_rel
 
-from catchup import Settings, checkpoint, compare, loop, runs
+from catchup import Settings, checkpoint, compare, loop, planning, runs
+from catchup.engines import here
 from catchup.evaluation import evaluate
+from catchup.lock import locked
 from catchup.training import train
 
 SETTINGS = Settings(subset=2, width=4, epochs=2, batch_size=10, lr=0.05, device="cpu")
@@ -35,9 +42,17 @@ def copied(whole, tmp_path):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    """Whoever trains or evaluates now fails."""
-    monkeypatch.setattr(compare, "train", None)
-    monkeypatch.setattr(compare, "evaluate", None)
+    """Whoever trains or evaluates now fails, and so does the test."""
+    called = []
+
+    def refused(*_, **__):
+        called.append(True)
+        raise AssertionError("nothing is to be trained or evaluated here")
+
+    monkeypatch.setattr(compare, "train", refused)
+    monkeypatch.setattr(compare, "evaluate", refused)
+    yield
+    assert not called
 
 
 def test_every_method_and_seed_is_a_run_with_its_evaluation(whole):
@@ -250,3 +265,171 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="one process, not under torchrun"):
         compared(tmp_path)
+
+
+# Engines: the same runs, by other processes
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes that start from one which has imported everything: the same, without the seconds of every import."""
+    monkeypatch.setattr(here, "START", "forkserver")
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["catchup.compare", "accelerate"])
+
+
+def same(ours, theirs):
+    """Equal but for what cannot be: times, hashes of files that hold times, and how the process was called."""
+    apart = {"checkpoint_sha256", "command", "training", "commit"}
+    return [{key: value for key, value in row.items() if key not in apart} for row in ours["rows"]] == [
+        {key: value for key, value in row.items() if key not in apart} for row in theirs["rows"]]
+
+
+def test_a_pool_whose_processes_are_killed_gives_the_rows_of_one_process(whole, tmp_path, forked, monkeypatch):
+    """Two processes, one killed in the middle of each of two runs: what the undisturbed one has, each run once."""
+    out, stop, killed = tmp_path / "out", threading.Event(), []
+
+    def kill():
+        while not stop.wait(0.01):
+            for folder in {path.parent for path in out.glob("*/metrics.jsonl")} - {one for one, _ in killed}:
+                lock = folder / ".lock"
+                begun = len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+                if len(killed) < 2 and begun and lock.exists() and (said := lock.read_text().split()):
+                    os.kill(int(said[1]), signal.SIGKILL)
+                    killed.append((folder, int(said[1])))
+
+    hunter = threading.Thread(target=kill)
+    hunter.start()
+    results = compared(out, METHODS[:2], SEEDS[:2], tests=("clean", "feature-drop"), engine="pool:jobs=2")
+    stop.set()
+    hunter.join()
+    expected = {"rows": [row for row in whole[1]["rows"] if row["label"] in METHODS[:2] and row["seed"] < 2]}
+    assert len(killed) == 2 and results["failed"] == [] and same(results, expected)
+    for row in results["rows"]:
+        folder = out / f"{row['label']}-{row['seed']}"
+        assert [line["epoch"] for line in runs.read_metrics(folder)] == [1, 2]
+        ours, theirs = (checkpoint.load(path / folder.name / "checkpoint.pt")["model"] for path in (out, whole[0]))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert json.loads((out / "results.json").read_text()) == results
+    assert {path.name for path in out.iterdir()} == {"results.json", "table.md", *(
+        f"{label}-{seed}" for label in METHODS[:2] for seed in SEEDS[:2])}
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(whole, tmp_path, forked, monkeypatch):
+    written, write = [], compare._write
+
+    def interrupted(out, results):
+        written.append(write(out, results))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compared(tmp_path, METHODS[:1], engine="pool:jobs=1")
+    assert multiprocessing.active_children() == [] and len(written[0]["rows"]) == 1
+    monkeypatch.setattr(compare, "_write", write)
+    before = (tmp_path / "baseline-0" / "evaluation.json").read_bytes()
+    results = compared(tmp_path, METHODS[:1], tests=("clean",))
+    assert (tmp_path / "baseline-0" / "evaluation.json").read_bytes() == before
+    errors = {row["seed"]: row["top1_error"] for row in whole[1]["rows"] if row["label"] == "baseline"}
+    assert {row["seed"]: row["top1_error"] for row in results["rows"]} == errors
+
+
+@pytest.mark.parametrize("cluster", ["debug", "local"])
+def test_submitit_does_the_runs(whole, tmp_path, cluster):
+    pytest.importorskip("submitit")
+    results = compared(tmp_path, METHODS[:1], (0,), tests=("clean", "feature-drop"), engine=f"slurm:cluster={cluster}")
+    assert same(results, {"rows": [whole[1]["rows"][0]]}) and results["failed"] == []
+    assert compared(tmp_path, METHODS[:1], (0,), engine="slurm:cluster=debug")["rows"] == results["rows"]
+
+
+def test_a_run_that_fails_is_reported_and_the_others_go_on(copied, monkeypatch, capsys):
+    def failing(settings, out, **more):
+        if settings.seed == 3:
+            raise OSError(28, "No space left on device")
+        if settings.seed == 4:
+            raise KeyError("a defect")
+        return train(settings, out, **more)
+
+    monkeypatch.setattr(compare, "train", failing)
+    results = compared(copied, METHODS[:1], (0, 3, 4, 5))
+    assert [(one["seed"], one["error"]) for one in results["failed"]] == [
+        (3, "OSError: [Errno 28] No space left on device"), (4, "KeyError: 'a defect'")]
+    assert [row["seed"] for row in results["rows"]] == [0, 5]
+    assert "Traceback" in capsys.readouterr().err  # of the defect
+
+
+def test_a_run_whose_process_dies_again_and_again_is_reported(copied, monkeypatch):
+    def outcomes(engine, work, jobs, folder):
+        yield 1, compare.engines.Lost("its process ended")
+        yield 0, work(jobs[0])
+
+    monkeypatch.setattr(compare.engines, "outcomes", outcomes)
+    results = compared(copied, METHODS[:1], (0, 6, 7))
+    assert results["failed"] == [{"label": "baseline", "seed": 7,
+                                  "error": "given up after 3 attempts: its process ended"}]
+    assert [row["seed"] for row in results["rows"]] == [0, 6]
+
+
+def test_one_call_at_a_time_in_a_folder(whole, copied, no_training):
+    with locked(copied), pytest.raises(ValueError, match="in use"):
+        compared(copied, METHODS[:1])
+    assert compared(copied, METHODS[:1])["rows"] and not (copied / ".lock").exists()
+
+
+@pytest.mark.parametrize(("engine", "words"), [
+    ("pol", "Did you mean 'pool'?"), ("pool:jobs=0", "jobs must be a whole number of at least 1, got 0"),
+    ("slurm", "needs the command sbatch")])
+def test_an_engine_that_cannot_be_is_refused_before_anything_is_written(engine, words, tmp_path, monkeypatch):
+    if engine == "slurm":
+        pytest.importorskip("submitit")
+        monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match=words):
+        compared(tmp_path / "out", engine=engine)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Several comparisons, and what is still to be done
+
+def test_a_sweep_is_several_comparisons_with_one_engine(tmp_path, monkeypatch):
+    asked, outcomes = [], compare.engines.outcomes
+    monkeypatch.setattr(compare.engines, "outcomes", lambda engine, work, jobs, folder: (
+        asked.append([job.planned.folder for job in jobs]), outcomes(engine, work, jobs, folder))[1])
+    parts = [compare.Comparison(out=tmp_path / name, methods=METHODS[:1], seeds=(0, 1), settings=settings)
+             for name, settings in (("a", SETTINGS), ("b", replace(SETTINGS, lr=0.02)))]
+    both = compare.sweep(parts, progress=False)
+    assert asked == [[tmp_path / name / f"baseline-{seed}" for name in "ab" for seed in (0, 1)]]
+    alone = compared(tmp_path / "alone", METHODS[:1], (0, 1), settings=replace(SETTINGS, lr=0.02))
+    assert same(both[1], alone) and not same(both[0], alone)
+    assert json.loads((tmp_path / "b" / "results.json").read_text()) == both[1]
+    with pytest.raises(ValueError, match="a folder of its own"):
+        compare.sweep([parts[0], parts[0]])
+    (tmp_path / "new").mkdir()
+    bad = replace(parts[1], out=tmp_path / "new" / "c", methods=["catchpu"])
+    with pytest.raises(ValueError, match="Did you mean 'catchup'"):
+        compare.sweep([replace(parts[0], out=tmp_path / "new" / "d"), bad], progress=False)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_is_still_to_be_done_and_how_long_it_takes(copied, no_training):
+    rows = [{"epoch": epoch, "time_s": time} for epoch, time in ((1, 10.0), (2, 20.0))]
+    for seed in SEEDS:
+        runs.write_metrics(copied / f"baseline-{seed}", rows)
+        runs.write_metrics(copied / f"catchup-{seed}", [{**row, "time_s": 2 * row["time_s"]} for row in rows])
+    runs.write_metrics(copied / "catchup-2", rows[:1])
+    (copied / "catchup-2" / "evaluation.json").unlink()
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    names = ("baseline", "catchup", "cutmix")
+    asked = compare.Comparison(out=copied, methods=names, seeds=(1, 2, 3), settings=SETTINGS)
+    stands = planning.prospects(asked)
+    assert [(one.label, one.seed, one.state, one.epochs) for one in stands] == [
+        ("baseline", 1, "finished", 2), ("catchup", 1, "finished", 2), ("cutmix", 1, "missing", 0),
+        ("baseline", 2, "finished", 2), ("catchup", 2, "begun", 1), ("cutmix", 2, "missing", 0),
+        ("baseline", 3, "missing", 0), ("catchup", 3, "missing", 0), ("cutmix", 3, "missing", 0)]
+    catchup, every = (20 + 40 + 10) / 3, (10 + 20 + 10 + 20 + 20 + 40 + 10) / 7  # an epoch's seconds
+    assert [one.time_s for one in stands] == pytest.approx(
+        [0, 0, 2 * every, 0, catchup, 2 * every, 2 * 15, 2 * catchup, 2 * every])
+    said = planning.outlook(stands, 4)
+    hours = sum(one.time_s for one in stands) / 3600
+    assert "9 runs: 3 finished, 6 to do" in said and f"about {hours:.2f} h" in said and "with 4 at once" in said
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+    fresh = planning.prospects(replace(asked, out=copied / "new"))
+    assert {(one.state, one.time_s) for one in fresh} == {("missing", None)}
+    assert "their time is not known" in planning.outlook(fresh) and not (copied / "new").exists()

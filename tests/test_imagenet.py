@@ -150,7 +150,7 @@ def test_a_training_set_that_does_not_fit_is_refused_before_a_file_is_opened(tmp
     for name, text in (("memory.max", "1000000"), ("memory.current", "0")):
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=r"12 images of 256 x 256 out of .* need 0.0 GiB .*image_size of at most 144"):
-        data.load(f"imagenet:{tmp_path}", progress=False)
+        data.load(f"imagenet:{tmp_path}", progress=False, loader="resident")
 
 
 # ImageNet-O

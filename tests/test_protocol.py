@@ -13,8 +13,8 @@ from catchup.data.augment import augmented, centres, crops, draw_crops
 from catchup.data.colour import PCA_AXES, PCA_STD, coloured, draw_colours, jittered, lit
 from catchup.data.protocol import NORMALISATIONS, under_protocol
 from catchup.data.resize import BoxDraw, ResizedCrop, draw_boxes, resized
-from catchup.loop import schedule
 from catchup.mixers import make
+from catchup.schedule import schedule
 from catchup.training import augmentation_of, dataset_of, model_of, train, try_out
 
 

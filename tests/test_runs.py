@@ -1,10 +1,16 @@
 """The run folder: who may write to it, and what it says of where a result comes from."""
 
 import json
+import os
+import signal
+import threading
+import time
 
 import pytest
+from kill_and_resume import ended, forked
 
 from catchup import runs
+from catchup.lock import LOCK, InUse, locked, vacant
 
 
 def test_a_new_folder_is_made_and_described(tmp_path):
@@ -65,9 +71,137 @@ def test_evaluations_are_gathered_baseline_first(tmp_path):
 
 
 def test_metrics_are_one_line_an_epoch(tmp_path):
-    runs.append_metrics(tmp_path, {"epoch": 1, "loss": 0.5})
-    runs.append_metrics(tmp_path, {"epoch": 2, "loss": None})
+    runs.write_metrics(tmp_path, [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": None}])
     assert runs.read_metrics(tmp_path) == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": None}]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
     runs.write_metrics(tmp_path, [{"epoch": 1}])
     assert runs.read_metrics(tmp_path) == [{"epoch": 1}]
+
+
+# -- one process at a time -----------------------------------------------------------------------------------------
+
+
+def holding(folder, release):
+    """A child process that has the folder; it lets go when the file `release` appears."""
+    def hold():
+        with locked(folder):
+            (folder / "ready").touch()
+            while not release.exists():
+                time.sleep(0.005)
+
+    pid = forked(hold)
+    while not (folder / "ready").exists():
+        time.sleep(0.005)
+    return pid
+
+
+def test_the_second_process_in_a_folder_is_refused_by_the_name_of_the_first(tmp_path):
+    folder = tmp_path / "run"
+    pid = holding(folder, tmp_path / "release")
+    with pytest.raises(InUse, match=f"run is in use: process {pid} on .* works there; wait for it, stop it, or give"):
+        with locked(folder):
+            pytest.fail("two at once")
+    (tmp_path / "release").touch()
+    assert ended(pid) == 0
+    with locked(folder):
+        assert (folder / LOCK).exists()
+    assert not (folder / LOCK).exists()
+
+
+def test_a_lock_does_not_outlive_a_kill(tmp_path):
+    folder = tmp_path / "run"
+    pid = holding(folder, tmp_path / "never")
+    os.kill(pid, signal.SIGKILL)
+    assert ended(pid) == -signal.SIGKILL and (folder / LOCK).exists()
+    with locked(folder):
+        pass
+    assert sorted(path.name for path in folder.iterdir()) == ["ready"]
+
+
+def test_a_child_of_the_killed_process_does_not_hold_the_lock_on(tmp_path):
+    """As a loader's worker may for a moment."""
+    def parent():
+        with locked(tmp_path / "run"):
+            child = forked(lambda: time.sleep(20))
+            (tmp_path / "child").write_text(str(child))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(forked(parent)) == -signal.SIGKILL
+    with locked(tmp_path / "run"):
+        pass
+    os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+
+
+def test_the_same_process_is_refused_too_and_may_come_again(tmp_path):
+    seen = []
+
+    def other():
+        try:
+            with locked(tmp_path):
+                seen.append("two at once")
+        except InUse as error:
+            seen.append(str(error))
+
+    with locked(tmp_path):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert len(seen) == 1 and "another run of this very process" in seen[0]
+    with locked(tmp_path), locked(tmp_path / "inner"):
+        assert (tmp_path / LOCK).exists()
+    assert list(tmp_path.iterdir()) == []  # a folder made for nothing goes, too
+
+
+def test_many_at_once_are_let_in_one_at_a_time(tmp_path):
+    def work():
+        for _ in range(10):
+            while True:
+                try:
+                    with locked(tmp_path / "run"):
+                        number = int((tmp_path / "count").read_text())
+                        time.sleep(0.0005)
+                        (tmp_path / "count").write_text(str(number + 1))
+                        break
+                except InUse:
+                    time.sleep(0.001)
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "count").write_text("0")
+    assert [ended(pid) for pid in [forked(work) for _ in range(4)]] == [0] * 4
+    assert (tmp_path / "count").read_text() == "40"
+
+
+def test_files_of_dead_writers_are_removed_those_of_a_living_one_stay(tmp_path):
+    dead = forked(lambda: None)
+    ended(dead)
+    stale = [f".{name}.{dead}.tmp" for name in (runs.RUN, runs.METRICS, runs.CHECKPOINT)]
+    kept = [f".{runs.CHECKPOINT}.{os.getppid()}.tmp", f".{runs.EVALUATION}.{dead}.tmp", "notes.tmp"]
+    for name in (*stale, *kept):
+        (tmp_path / name).touch()
+    with locked(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_folder_killed_before_its_first_file_can_be_claimed(tmp_path):
+    for name in (LOCK, ".run.json.12345.tmp"):
+        (tmp_path / name).touch()
+    assert vacant(tmp_path)
+    runs.claim(tmp_path, {"seed": 1}, resume=False)
+    assert json.loads((tmp_path / "run.json").read_text())["settings"] == {"seed": 1}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".run.json.tmp").touch()
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
+        runs.claim(tmp_path / "other", {"seed": 1}, resume=False)
+
+
+def test_without_locks_in_the_file_system_it_goes_on_with_a_warning(tmp_path, monkeypatch):
+    import errno
+    import fcntl
+
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", none)
+    with pytest.warns(UserWarning, match="cannot be locked .*No locks available"), locked(tmp_path):
+        pass

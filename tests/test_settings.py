@@ -30,9 +30,11 @@ def test_a_record_from_before_a_setting_lacks_it():
         Settings.from_dict({**OLD, "colour": 1})
 
 
-NEW = {"recipe": "c100-400", "scale": "small", "stem": "imagenet", "pretrained": True, "warmup_epochs": 0.5, "pad": 0,
+NEW = {"compile": True, "recipe": "c100-400", "scale": "small", "stem": "imagenet", "pretrained": True, "warmup_epochs": 0.5, "pad": 0,
        "pad_mode": "reflect", "window": 6, "resized_scale": (0.2, 0.9), "resized_ratio": (0.5, 2.0),
-       "resized_interpolation": "bicubic", "jitter": 0.4, "lighting": 0.1, "normalisation": "half"}
+       "resized_interpolation": "bicubic", "jitter": 0.4, "lighting": 0.1, "normalisation": "half",
+       "save_every_s": 5.0,
+       "loader": "stream", "workers": 2}
 
 
 def test_what_is_set_is_recorded_and_comes_back():
@@ -44,7 +46,8 @@ def test_what_is_set_is_recorded_and_comes_back():
 
 def test_a_recipes_name_decides_nothing_a_setting_does(tmp_path):
     runs.claim(tmp_path / "run", OLD, resume=False)
-    labelled = runs.plain(replace(Settings.from_dict(OLD), recipe="c100-400", scale="small").as_dict())
+    labelled = runs.plain(replace(Settings.from_dict(OLD), recipe="c100-400", scale="small", loader="stream",
+                                  workers=3).as_dict())
     runs.claim(tmp_path / "run", labelled, resume=True)
     with pytest.raises(ValueError, match="pad was None, now 2"):
         runs.claim(tmp_path / "run", {**labelled, "pad": 2}, resume=True)
@@ -53,6 +56,7 @@ def test_a_recipes_name_decides_nothing_a_setting_does(tmp_path):
 @pytest.mark.parametrize(("change", "words"), [
     ({"warmup_epochs": -1}, "warmup_epochs must lie in"), ({"warmup_epochs": 30}, "epochs = 30.*got 30"),
     ({"warmup_epochs": 1, "schedule": "onecycle"}, "begins with a rise of its own"),
+    ({"loader": "disk"}, "unknown loader 'disk'"), ({"workers": -1}, "workers must be at least 0"),
     ({"stem": "smal"}, "unknown stem 'smal'. Did you mean 'small'?"), ({"scale": "small"}, "that of a recipe"),
 ])
 def test_what_does_not_fit_is_refused(change, words):

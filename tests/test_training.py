@@ -15,8 +15,9 @@ import torch.nn.functional as F
 import catchup
 from catchup import MIXERS, Settings, checkpoint, count_hooks, data, fit, models, runs, train
 from catchup.data.augment import crop_and_flip, normalise, to_float
-from catchup.loop import batches, schedule
+from catchup.loop import batches
 from catchup.mixers import make
+from catchup.schedule import schedule
 from catchup.training import Result, dataset_of, model_of
 
 SMALL = Settings(subset=5, width=4, epochs=4, batch_size=16, lr=0.05)

@@ -1,4 +1,4 @@
-"""Labelled images by name, whole in memory as uint8, and what training does to them batch by batch.
+"""Labelled images by name, in memory or streamed from the disk, as uint8, and what training does to them by batches.
 
 `load` reads a data set, `subset` keeps a balanced part of it, `augment` crops, flips and normalises on the training
 device; `load_images` reads images from elsewhere. Nothing is downloaded before `load`, `load_images` or `fetch` is
@@ -9,6 +9,7 @@ from .augment import Augmentation
 from .boxes import Boxes
 from .images import Dataset, Images, subset
 from .sources import SourceRow, describe, fetch, load, load_images, names
+from .stream import Streamed
 
-__all__ = ["Augmentation", "Boxes", "Dataset", "Images", "SourceRow", "describe", "fetch", "load", "load_images",
-           "names", "subset"]
+__all__ = ["Augmentation", "Boxes", "Dataset", "Images", "SourceRow", "Streamed", "describe", "fetch", "load",
+           "load_images", "names", "subset"]

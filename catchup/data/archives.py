@@ -26,6 +26,7 @@ from posixpath import dirname, join, normpath
 
 BROKEN = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, RuntimeError, ValueError)
 EXPANSION, FLOOR_BYTES = 4, 1 << 26  # images barely compress: more than this, and more than 64 MiB, is a bomb
+BLOCK = 512  # bytes that a member takes at least, in a tar archive and on most disks
 WORK = ".catchup-download-"  # how the hidden folders begin; those of killed processes go after a day
 DAY_S = 86400
 
@@ -223,7 +224,7 @@ def members(found: Iterable[tuple[str, int, str]], archive: Path, limit: int) ->
             there is no file.
     """
     total, files = 0, set()
-    for name, size, kind in found:
+    for count, (name, size, kind) in enumerate(found, start=1):
         parts = PurePosixPath(name).parts
         if kind not in ("file", "folder", "link"):
             raise _refused(archive, f"the member {name!r} is {kind}, not a file or a folder")
@@ -234,7 +235,9 @@ def members(found: Iterable[tuple[str, int, str]], archive: Path, limit: int) ->
                 raise _refused(archive, f"the member {name!r} stands in it twice")
             files.add(parts)
             total += size
-        if total > limit:
+        if size < 0:
+            raise _refused(archive, f"the member {name!r} claims {size} bytes")
+        if max(total, BLOCK * count) > limit:  # a million empty files fill a disk too
             raise _refused(archive, f"its files would fill more than {_amount(limit)}, {EXPANSION} times its own size")
     if not files:
         raise _refused(archive, "it holds no files")

@@ -10,17 +10,18 @@ import hashlib
 import os
 import secrets
 import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .memory import check_memory
+from .npz import read_npz
 from .placement import placement
 
 FORMAT = 1  # of the cache; raising it makes every older cache stale
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow would hand others to programs (Ghostscript)
+MAX_PIXELS = 2**30 // 12  # of a file, which may claim any size, and of what it becomes; Pillow only warns above it
 
 
 def decoded(
@@ -53,15 +54,21 @@ def decoded(
     cache = root / f".catchup-cache-{image_size or 'full'}-{_fingerprint(root, files, banner)}.npz"
     stored = _read_cache(cache, len(files))
     pixels, skipped = stored or _decode(files, image_size, banner, skip_unreadable, progress)
-    if len(skipped):
-        names = [str(files[i].relative_to(root)) for i in skipped]
-        if not skip_unreadable:
-            raise ValueError(_unreadable(files[skipped[0]], "as when it was decoded first"))
-        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-        warnings.warn(f"skipped {len(names)} unreadable images in {root}: {', '.join(names[:10])}{more}", stacklevel=2)
+    report_skipped(root, files, skipped, skip_unreadable)
     if not stored:
-        _write_cache(cache, pixels, skipped)
+        _write_cache(cache, pixels=pixels, skipped=skipped)
     return pixels, skipped
+
+
+def report_skipped(root: Path, files: Sequence[Path], skipped: np.ndarray, skip_unreadable: bool) -> None:
+    """Warns of the `skipped` ones among the files, by name; ValueError if none was to be skipped."""
+    if not len(skipped):
+        return
+    if not skip_unreadable:
+        raise ValueError(_unreadable(files[skipped[0]], "as when it was decoded first"))
+    names = [str(files[i].relative_to(root)) for i in skipped]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    warnings.warn(f"skipped {len(names)} unreadable images in {root}: {', '.join(names[:10])}{more}", stacklevel=3)
 
 
 def _decode(files: Sequence[Path], image_size: int | None, banner: int, skip: bool,
@@ -96,9 +103,13 @@ def _read_image(file: Path, image_size: int | None, banner: int = 0) -> np.ndarr
     """One image as uint8: (H, W) if greyscale, else (H, W, 3); without the `banner` last rows of the file."""
     from PIL import Image
 
-    with Image.open(file) as opened:
+    if not file.is_file():  # a pipe would never answer
+        raise ValueError("it is no file")
+    with Image.open(file, formats=FORMATS) as opened:
         if opened.mode.startswith(("I", "F")):
             raise ValueError(f"more than 8 bits a channel (mode {opened.mode})")
+        if opened.width * opened.height > MAX_PIXELS:
+            raise ValueError(f"{opened.width} x {opened.height} pixels, more than {MAX_PIXELS // 10**6} million")
         image = opened.convert("L" if opened.mode in ("1", "L", "LA") else "RGB")
     if banner:
         if image.height <= banner:
@@ -106,13 +117,15 @@ def _read_image(file: Path, image_size: int | None, banner: int = 0) -> np.ndarr
         image = image.crop((0, 0, image.width, image.height - banner))
     if image_size is not None:
         width, height, left, top = placement(*image.size, image_size)
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels, too long and narrow for {image_size} pixels")
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         image = image.crop((left, top, left + image_size, top + image_size))
     return np.asarray(image)
 
 
 def _unreadable(file: Path, reason: object) -> str:
-    return f"{file} cannot be read as an image ({reason}); mend or remove it, or skip unreadable images"
+    return f"{file} cannot be read as an image ({str(reason)[:150]}); mend or remove it, or skip unreadable images"
 
 
 def _size(image: np.ndarray) -> str:
@@ -123,28 +136,30 @@ def _fingerprint(root: Path, files: Sequence[Path], banner: int) -> str:
     """16 hex digits over the name below `root`, the size and the time of every file, in order, and the banner."""
     digest = hashlib.sha256((f"format {FORMAT}\n" + (f"banner {banner}\n" if banner else "")).encode())
     for file in files:
-        status = file.stat()
-        digest.update(f"{file.relative_to(root).as_posix()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        try:
+            status = file.stat()
+        except OSError as error:  # a link to nowhere, or a file that went meanwhile
+            raise ValueError(_unreadable(file, error.strerror)) from None
+        name = file.relative_to(root).as_posix()
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 
 def _read_cache(cache: Path, n_files: int) -> tuple[np.ndarray, np.ndarray] | None:
     """What `_write_cache` wrote for as many files, or None where it is absent or damaged."""
-    try:
-        with np.load(cache, allow_pickle=False) as archive:  # checks the sum of every array
-            pixels, skipped = archive["pixels"], archive["skipped"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
-        return None
-    fits = pixels.dtype == np.uint8 and pixels.ndim == 4 and skipped.ndim == 1 and len(pixels) + len(skipped) == n_files
+    pixels, skipped = read_npz(cache, ("pixels", "skipped")) or (np.empty(0), np.empty(0))
+    fits = (pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.size > 0 and pixels.shape[1] in (1, 3)
+            and skipped.dtype == np.int64 and skipped.ndim == 1 and len(pixels) + len(skipped) == n_files
+            and bool((np.diff(skipped, prepend=-1, append=n_files) > 0).all()))
     return (pixels, skipped) if fits else None
 
 
-def _write_cache(cache: Path, pixels: np.ndarray, skipped: np.ndarray) -> None:
+def _write_cache(cache: Path, **arrays: np.ndarray) -> None:
     """Put the cache in place whole, in place of older ones of the same image size; do without where that fails."""
     unfinished = cache.with_name(f"{cache.stem}-{secrets.token_hex(4)}.tmp")
     try:
         with open(unfinished, "xb") as file:
-            np.savez(file, pixels=pixels, skipped=skipped)
+            np.savez(file, **arrays)
         os.replace(unfinished, cache)
         for stale in cache.parent.glob(f"{cache.name.rsplit('-', 1)[0]}-*.npz"):
             if stale != cache:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .archives import AIRCRAFT, CUB200, Archive, obtain
-from .folders import Listing, Split
+from .folders import Listing, Split, text_of
 from .images import Dataset
 from .listed import decoded_parts, imagenet_protocol, size_of
 from .placement import placed_boxes
@@ -127,7 +127,8 @@ def cub200(root: Path) -> Annotated:
     source = root / "bounding_boxes.txt"
     x, y, width, height = _floats(source, [box[row[2]] for row in test], 4).T
     edges = np.stack([x, y, x + width, y + height], axis=1)
-    return Annotated(_listing(root, tuple(classes.values()), train, test), edges, source)
+    names = _distinct(root / "classes.txt", tuple(classes.values()))
+    return Annotated(_listing(root, names, train, test), edges, source)
 
 
 # Stanford Cars
@@ -152,7 +153,7 @@ def stanford_cars(root: Path) -> Annotated:
             f"folders cars_train/ and cars_test/ (the images themselves, no folder of the same name in between), "
             f"devkit/ (cars_meta.mat, cars_train_annos.mat) and the file {CARS_LABELS} into {root}")
     names = _matlab(root / "devkit/cars_meta.mat", "class_names", ())
-    classes = tuple(str(name) for name in names.tolist())
+    classes = _distinct(root / "devkit/cars_meta.mat", [str(name) for name in names.tolist()])
     rows = {source: _cars(source, folder, len(classes)) for source, folder in (
         (train, root / "cars_train"), (labels, root / "cars_test"))}
     edges = np.array([row[2] for row in rows[labels]], dtype=np.float64).reshape(-1, 4)
@@ -167,8 +168,12 @@ def _cars(source: Path, folder: Path, n_classes: int) -> list[tuple[Path, int, t
     position = {number: number - 1 for number in range(1, n_classes + 1)}
     rows = []
     for row in table:
-        left, top, right, bottom = (float(row[corner]) for corner in corners)
-        rows.append((folder / str(row["fname"]), _position(source, int(row["class"]), position),
+        try:
+            left, top, right, bottom, number = (float(row[field]) for field in (*corners, "class"))
+        except (TypeError, ValueError):
+            raise ValueError(f"{source} must give {row['fname']} a box and a class, one number each; get it again"
+                             ) from None
+        rows.append((folder / str(row["fname"]), _position(source, number, position),
                      (left - 1, top - 1, right, bottom)))
     return rows
 
@@ -184,8 +189,8 @@ def _matlab(file: Path, variable: str, fields: Sequence[str]) -> np.ndarray:
                          f"get it again") from error
     missing = [field for field in fields if field not in (stored.dtype.names or ())]
     if missing:
-        raise ValueError(f"{file} does not tell the {missing[0]!r} of its images (the labels of the test images are in "
-                         f"{CARS_LABELS}, not in cars_test_annos.mat)")
+        raise ValueError(f"{file} does not tell the {missing[0]!r} of its images; get it again (the labels of the test "
+                         f"images are in {CARS_LABELS}, not in cars_test_annos.mat)")
     return stored
 
 
@@ -201,7 +206,7 @@ def aircraft(root: Path) -> Annotated:
     """
     lists = tuple(f"data/images_variant_{part}.txt" for part in ("trainval", "test"))
     _check_layout(root, "FGVC-Aircraft", ("data/variants.txt", *lists, "data/images_box.txt", "data/images"))
-    classes = tuple(line.strip() for line in _lines(root / "data/variants.txt"))
+    classes = _distinct(root / "data/variants.txt", [line.strip() for line in _lines(root / "data/variants.txt")])
     position = {name: label for label, name in enumerate(classes)}
     present, parts = _present(root / "data/images"), []
     for file in lists:
@@ -231,10 +236,7 @@ def _check_layout(root: Path, name: str, needed: Iterable[str]) -> None:
 
 def _lines(file: Path) -> list[str]:
     """The lines of a text file that are not blank."""
-    try:
-        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no text file ({error}); get it again") from error
+    return [line for line in text_of(file).splitlines() if line.strip()]
 
 
 def _table(file: Path) -> dict[str, str]:
@@ -273,6 +275,14 @@ def _floats(file: Path, values: Sequence[str], count: int) -> np.ndarray:
     return np.array(rows, dtype=np.float64).reshape(-1, count)
 
 
+def _distinct(file: Path, classes: Sequence[str]) -> tuple[str, ...]:
+    """The names of the classes, all different."""
+    repeated = [name for place, name in enumerate(classes) if name in classes[:place]]
+    if repeated:
+        raise ValueError(f"{file} names the class {repeated[0]!r} more than once; get it again")
+    return tuple(classes)
+
+
 def _number(file: Path, text: str) -> int:
     """The number that a class goes by."""
     if not text.isdecimal():
@@ -283,7 +293,8 @@ def _number(file: Path, text: str) -> int:
 def _position(file: Path, name: str | int, position: Mapping) -> int:
     """The label of a class by its name or number."""
     if name not in position:
-        raise ValueError(f"{file} names the class {name!r}, which is not among the {len(position)} known ones")
+        raise ValueError(f"{file} names the class {name!r}, which is not among the {len(position)} known ones; get it "
+                         f"again")
     return position[name]
 
 

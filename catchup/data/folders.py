@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .boxes import Marked
 
+MEND = "mend the line or take the official file"
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -77,9 +78,13 @@ def tiny_imagenet(root: Path) -> Listing:
         if not (root / part).exists():
             raise FileNotFoundError(f"{root} is not the official Tiny-ImageNet layout: it has no {part} "
                                     f"(class folders are read as folder:{root})")
-    classes = tuple((root / "wnids.txt").read_text(encoding="utf-8").split())
+    classes = tuple(text_of(root / "wnids.txt").split())
     if len(classes) < 2:
         raise ValueError(f"{root / 'wnids.txt'} must name at least 2 classes, got {len(classes)}")
+    path = next((wnid for wnid in classes if Path(wnid).name != wnid), None)
+    if path is not None:
+        raise ValueError(f"{root / 'wnids.txt'} names {path[:80]!r}, which is no name of a folder in train/: "
+                         f"{MEND}")
     repeated = [wnid for place, wnid in enumerate(classes) if wnid in classes[:place]]
     if repeated:
         raise ValueError(f"{root / 'wnids.txt'} names {repeated[0]!r} more than once")
@@ -87,6 +92,14 @@ def tiny_imagenet(root: Path) -> Listing:
     if missing:
         raise FileNotFoundError(f"{root / 'train'} has no folder for the class {missing[0]!r} of wnids.txt")
     return Listing(root, classes, _split(root / "train", classes), _annotated(root / "val", classes))
+
+
+def text_of(file: Path) -> str:
+    """What a text file says; ValueError naming it if it is none, OSError if it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text file ({error}); get it again") from None
 
 
 def _folder_names(folder: Path) -> tuple[str, ...]:
@@ -117,12 +130,14 @@ def _annotated(folder: Path, classes: tuple[str, ...]) -> Split:
     position = {wnid: label for label, wnid in enumerate(classes)}
     present = {path.name for path in (folder / "images").iterdir()}
     names, labels, boxes, cut_away = [], [], [], 0
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text_of(source).splitlines(), start=1):
         name, wnid = [*line.split("\t"), ""][:2]
         if name not in present:
-            raise ValueError(f"{source} names {name!r} in line {number}, which is not in {folder / 'images'}")
+            raise ValueError(f"{source} names {name[:80]!r} in line {number}, which is not in {folder / 'images'}: "
+                             f"{MEND}")
         if wnid not in position:
-            raise ValueError(f"{source} gives {name} the class {wnid!r} in line {number}, which is not in wnids.txt")
+            raise ValueError(f"{source} gives {name} the class {wnid[:80]!r} in line {number}, which is not in "
+                             f"wnids.txt: {MEND}")
         left, top, right, bottom = _corners(line, f"line {number} of {source}")
         if left == right or top == bottom:
             cut_away += 1
@@ -145,9 +160,9 @@ def _corners(line: str, place: str) -> tuple[int, int, int, int]:
         left, top, right, bottom = map(int, fields)
     except ValueError:
         raise ValueError(f"{place} gives no box: after name and class it needs left, top, right and bottom, whole "
-                         f"numbers parted by tabs, got {fields}; mend the line or take the official file (images "
-                         f"without boxes are read as folder:PATH)") from None
+                         f"numbers parted by tabs, got {str(fields)[:80]}; {MEND} (images without boxes are read as "
+                         f"folder:PATH)") from None
     if not (0 <= left <= right and 0 <= top <= bottom):
         raise ValueError(f"{place} gives a box that is empty or begins outside the image: left {left}, top {top}, "
-                         f"right {right}, bottom {bottom} (inclusive); mend the line or take the official file")
+                         f"right {right}, bottom {bottom} (inclusive); {MEND}")
     return left, top, right, bottom

@@ -3,9 +3,9 @@
 Sources: Russakovsky et al., 2015 (the layout of the devkit); Hendrycks et al., CVPR 2021 (ImageNet-O: folders named
 after 200 of ImageNet's classes, whose images show none of the 1 000).
 
-Where it misleads: everything lies in memory, so all of ImageNet's training images fit at small sizes only (`memory.py`
-says which); the validation images alone are read by `load_images`. The labels of ImageNet-O are the classes that its
-images were mistaken for, good for choosing logits and for nothing else.
+Where it misleads: all of ImageNet's training images fit into memory at small sizes only (`memory.py` says which), and
+are streamed at others; the validation images alone are read by `load_images`. The labels of ImageNet-O are the classes
+that its images were mistaken for, good for choosing logits and for nothing else.
 """
 
 import os
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .archives import IMAGENET_O, obtain
-from .folders import SUFFIXES, Listing, Split, class_folders
+from .folders import SUFFIXES, Listing, Split, class_folders, text_of
 from .images import Dataset, Images
 from .listed import decoded_parts, decoded_split, imagenet_protocol
 from .readers import Request
@@ -117,7 +117,7 @@ def _flat_val(root: Path, classes: tuple[str, ...] | None) -> Listing:
             f"{root / 'val'} holds {'no images' if not files else 'images, but no folder for each class'}: sort them "
             f"into folders val/<wnid>/, or leave them flat and unpack ILSVRC2012_devkit_t12.tar.gz into {root}, for "
             f"{root / DEVKIT / TRUTH} to tell their classes")
-    wnids, truth = _wnids(root / DEVKIT / "meta.mat"), (root / DEVKIT / TRUTH).read_text(encoding="utf-8").split()
+    wnids, truth = _wnids(root / DEVKIT / "meta.mat"), text_of(root / DEVKIT / TRUTH).split()
     named = [_true_wnid(file, truth, wnids, root / DEVKIT / TRUTH) for file in files]
     classes = classes or tuple(sorted(wnids.values()))
     position = {wnid: label for label, wnid in enumerate(classes)}

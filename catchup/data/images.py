@@ -1,17 +1,24 @@
-"""Labelled images resident in memory, the data set made of two such sets, and balanced subsets of one."""
+"""Labelled images resident in memory, the data set made of two such sets, and balanced subsets of one.
 
-import copy
+`Streamed` (see `stream.py`) is the same for images that stay on the disk: whoever keeps to `len`, `labels`, `classes`,
+`shape`, `take`, `part`, `batches`, `chunks`, `centred` and `to` needs not know which of the two it has.
+"""
+
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .augment import Augmentation, centres
 from .boxes import Boxes
+
+if TYPE_CHECKING:
+    from .stream import Streamed
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,18 +41,17 @@ class Images:
         pixels, labels = self.pixels, self.labels
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.numel() == 0:
             raise ValueError(f"pixels must be uint8 (N, C, H, W), not empty, got {pixels.dtype} {tuple(pixels.shape)}")
-        if labels.dtype != torch.int64 or labels.shape != pixels.shape[:1]:
-            raise ValueError(f"labels must be int64 ({len(pixels)},), got {labels.dtype} {tuple(labels.shape)}")
         if labels.device != pixels.device:
             raise ValueError(f"pixels and labels must be on one device, got {pixels.device} and {labels.device}")
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes must be different names, at least one, got {self.classes}")
-        low, high = (int(bound) for bound in labels.aminmax())
-        if low < 0 or high >= len(self.classes):
-            raise ValueError(f"labels must lie in [0, {len(self.classes) - 1}], got {low} to {high}")
+        check_labels(labels, len(pixels), self.classes)
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return tuple(self.pixels.shape[1:])
 
     def to(self, device: torch.device | str) -> "Images":
         """The same images on `device`."""
@@ -59,10 +65,22 @@ class Images:
         Raises:
             ValueError: if `indices` is empty or holds no integers. IndexError: if an index is out of range.
         """
-        index = torch.as_tensor(indices, device=self.pixels.device)
-        if index.ndim != 1 or len(index) == 0 or index.dtype in (torch.bool, torch.uint8) or index.is_floating_point():
-            raise ValueError(f"indices must be (K,) integers, at least one, got {index.dtype} {tuple(index.shape)}")
+        index = as_index(indices, self.pixels.device)
         return self._with(self.pixels[index], self.labels[index])
+
+    def part(self, indices: Tensor | Sequence[int]) -> "Images":
+        """`take`, for a part that is kept for the whole run: streamed images stay on the disk then."""
+        return self.take(indices)
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator["Images"]:
+        """`take` of each of `order` in turn, indices on any device: what a training goes through in one epoch."""
+        for indices in order:
+            yield self.take(indices.to(self.pixels.device, non_blocking=True))
+
+    def chunks(self, size: int) -> Iterator["Images"]:
+        """All images in their order, `size` at a time, the last ones fewer; nothing is copied."""
+        for pixels, labels in zip(self.pixels.split(size), self.labels.split(size)):
+            yield self._with(pixels, labels)
 
     def centred(self, size: Sequence[int]) -> "Images":
         """The middle of the images, of `size` (H, W): what evaluation sees where training cuts smaller windows."""
@@ -71,10 +89,38 @@ class Images:
 
     def _with(self, pixels: Tensor, labels: Tensor) -> "Images":
         """The same classes over tensors cut from checked ones; a new check would make every step wait for the GPU."""
-        images = copy.copy(self)
-        object.__setattr__(images, "pixels", pixels)
-        object.__setattr__(images, "labels", labels)
-        return images
+        return unchecked(pixels, labels, self.classes)
+
+
+def check_labels(labels: Tensor, count: int, classes: tuple[str, ...]) -> None:
+    """Raise ValueError unless `labels` are (count,) int64 positions in `classes`, which differ."""
+    if labels.dtype != torch.int64 or labels.shape != (count,):
+        raise ValueError(f"labels must be int64 ({count},), got {labels.dtype} {tuple(labels.shape)}")
+    if not classes or len(set(classes)) != len(classes):
+        raise ValueError(f"classes must be different names, at least one, got {classes}")
+    low, high = (int(bound) for bound in labels.aminmax())
+    if low < 0 or high >= len(classes):
+        raise ValueError(f"labels must lie in [0, {len(classes) - 1}], got {low} to {high}")
+
+
+def unchecked(pixels: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Images:
+    """`Images` of which its maker knows that they are as they should be."""
+    images = object.__new__(Images)
+    for name, value in (("pixels", pixels), ("labels", labels), ("classes", classes)):
+        object.__setattr__(images, name, value)
+    return images
+
+
+def as_index(indices: Tensor | Sequence[int], device: torch.device) -> Tensor:
+    """`indices` as a tensor on `device`.
+
+    Raises:
+        ValueError: if it is not (K,) integers, K >= 1.
+    """
+    index = torch.as_tensor(indices, device=device)
+    if index.ndim != 1 or len(index) == 0 or index.dtype in (torch.bool, torch.uint8) or index.is_floating_point():
+        raise ValueError(f"indices must be (K,) integers, at least one, got {index.dtype} {tuple(index.shape)}")
+    return index
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +129,8 @@ class Dataset:
 
     Args:
         name: as `load` took it.
-        train, test: images with the same classes and of one shape; where the augmentation cuts a smaller window, the
-            test images have its size already (see `catchup.data.protocol`).
+        train, test: images, resident or streamed, with the same classes and of one shape; where the augmentation cuts a
+            smaller window, the test images have its size already (see `catchup.data.protocol`).
         mean, std: one number per channel, of pixels scaled to [0, 1]; std > 0.
         augmentation: what the training images go through.
         boxes: around the objects of the test images, where the data set has any.
@@ -93,8 +139,8 @@ class Dataset:
     """
 
     name: str
-    train: Images
-    test: Images
+    train: "Images | Streamed"
+    test: "Images | Streamed"
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
@@ -104,7 +150,7 @@ class Dataset:
         if self.train.classes != self.test.classes:
             raise ValueError(f"train and test need the same classes, got {len(self.train.classes)} and "
                              f"{len(self.test.classes)} that differ in name or order")
-        shape, other = tuple(self.train.pixels.shape[1:]), tuple(self.test.pixels.shape[1:])
+        shape, other = self.train.shape, self.test.shape
         shape = shape[:1] + self.augmentation.size_of(shape[1:])
         if shape != other:
             raise ValueError(f"train and test images need one shape (C, H, W), got {shape} and {other}")
@@ -119,7 +165,7 @@ class Dataset:
             raise ValueError(f"the boxes are for images of {self.boxes.size} (H, W), of which there are more than "
                              f"{len(self.test)} or which are not of {shape[1:]}")
 
-    def with_train(self, train: Images) -> "Dataset":
+    def with_train(self, train: "Images | Streamed") -> "Dataset":
         """The same data set with other training images of the same classes and shape."""
         return dataclasses.replace(self, train=train)
 
@@ -129,16 +175,16 @@ class Dataset:
         return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device), boxes=boxes)
 
 
-def subset(images: Images, amount: float | int, seed: int) -> Images:
-    """A balanced, seeded part of `images`, in their order: `images.take(subset_indices(…))`.
+def subset(images: "Images | Streamed", amount: float | int, seed: int) -> "Images | Streamed":
+    """A balanced, seeded part of `images`, in their order: `images.part(subset_indices(…))`.
 
     Raises:
         ValueError: as `subset_indices`.
     """
-    return images.take(subset_indices(images, amount, seed))
+    return images.part(subset_indices(images, amount, seed))
 
 
-def subset_indices(images: Images, amount: float | int, seed: int) -> Tensor:
+def subset_indices(images: "Images | Streamed", amount: float | int, seed: int) -> Tensor:
     """Which images a balanced subset keeps.
 
     One shuffle by `seed` ranks the images of every class and the first ones are kept: a smaller subset lies inside a

@@ -7,15 +7,14 @@ Source: He et al., 2016 (ImageNet); SnapMix's code, which the paper names for th
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from .augment import Augmentation
 from .boxes import Boxes
-from .decode import decoded
 from .folders import Listing
 from .images import Dataset, Images
 from .protocol import NORMALISATIONS, under_protocol
-from .readers import Request, _decoded_splits
+from .splits import Request, split_images, test_images
+from .stream import Streamed
 
 IMAGE_SIZE = 256  # pixels of the shorter side where the request names no other size
 
@@ -30,22 +29,26 @@ def window_of(image_size: int) -> int:
     return max(1, image_size * 7 // 8)
 
 
-def imagenet_protocol(name: str, train: Images, test: Images, boxes: Boxes | None = None) -> Dataset:
+def imagenet_protocol(name: str, train: Images | Streamed, test: Images | Streamed,
+                      boxes: Boxes | None = None) -> Dataset:
     """The data set with random windows and flips in training, the middle of the test images and of their `boxes`."""
     mean, std = NORMALISATIONS["imagenet"]
     whole = Dataset(name, *(_coloured(part) for part in (train, test)), mean, std, Augmentation(), boxes)
-    return under_protocol(whole, Augmentation(window=window_of(train.pixels.shape[2]), flip=True))
+    return under_protocol(whole, Augmentation(window=window_of(train.shape[1]), flip=True))
 
 
-def _coloured(images: Images) -> Images:
+def _coloured(images: Images | Streamed) -> Images | Streamed:
     """The images with three channels, as the protocol's mean and standard deviation have."""
-    if images.pixels.shape[1] == 3:
+    if images.shape[0] == 3:
         return images
+    if isinstance(images, Streamed):
+        return images.coloured()
     return Images(images.pixels.repeat(1, 3, 1, 1), images.labels, images.classes)
 
 
-def decoded_parts(listing: Listing, request: Request, *, banner: int = 0) -> tuple[Images, Images, np.ndarray]:
-    """The images of both splits, of size_of(request) pixels, decoded together.
+def decoded_parts(listing: Listing, request: Request, *, banner: int = 0
+                  ) -> tuple[Images | Streamed, Images | Streamed, np.ndarray]:
+    """The images of both splits, of size_of(request) pixels, read together.
 
     Args:
         banner: rows at the bottom of every stored image that are left out.
@@ -54,11 +57,11 @@ def decoded_parts(listing: Listing, request: Request, *, banner: int = 0) -> tup
     Raises:
         ValueError: if an image cannot be read, a class keeps no training image, or nothing is left to test on.
     """
-    return _decoded_splits(listing, replace(request, image_size=size_of(request)), banner)
+    return split_images(listing, replace(request, image_size=size_of(request)), banner)[:3]
 
 
 def decoded_split(listing: Listing, request: Request, *, banner: int = 0,
-                  keep_size: bool = False) -> tuple[Images, np.ndarray]:
+                  keep_size: bool = False) -> tuple[Images | Streamed, np.ndarray]:
     """The images of `listing.test` alone, and the positions of those that could be read.
 
     Args:
@@ -67,8 +70,4 @@ def decoded_split(listing: Listing, request: Request, *, banner: int = 0,
     if not listing.test.files:
         raise ValueError(f"{listing.root} lists no images")
     image_size = request.image_size if keep_size else size_of(request)
-    pixels, skipped = decoded(listing.root, listing.test.files, image_size=image_size, banner=banner,
-                              skip_unreadable=request.skip_unreadable, progress=request.progress)
-    readable = np.delete(np.arange(len(listing.test.files)), skipped)
-    labels = torch.tensor(listing.test.labels)[torch.from_numpy(readable)]
-    return Images(torch.from_numpy(pixels), labels, listing.classes), readable
+    return test_images(listing, replace(request, image_size=image_size), banner)

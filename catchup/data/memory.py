@@ -1,4 +1,4 @@
-"""Whether images fit into memory, asked before they are decoded: every data set lies there whole, as uint8.
+"""Whether images fit into memory, asked before they are decoded: what is resident lies there whole, as uint8.
 
 The limit is `SHARE` of what the operating system says is available now, and of what is left of the limit of a container
 (cgroup). The rest is for the model, for copies of a subset and for everything else that runs.
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SHARE = 0.75
+REMEDY = "stream them (loader stream), or read a folder with fewer images of each class (links to the files will do)"
 CONTAINER = Path("/sys/fs/cgroup")
 
 
@@ -46,23 +47,29 @@ def _idle_cache(stat: Path) -> int:
         return 0
 
 
-def check_memory(count: int, height: int, width: int, what: object, *, channels: int = 3,
+def fits(count: int, height: int, width: int, *, channels: int = 3,
+         available: Callable[[], int | None] = available_bytes) -> bool:
+    """Whether so many images may lie in memory; the arguments are those of `check_memory`."""
+    free = available()
+    return free is None or count * channels * height * width <= SHARE * free
+
+
+def check_memory(count: int, height: int, width: int, what: object, *, channels: int = 3, remedy: str = REMEDY,
                  available: Callable[[], int | None] = available_bytes) -> None:
     """Raise unless so many images fit.
 
     Args:
         count: of images. height, width: of each, in pixels. channels: of each, one byte a pixel.
-        what: where they come from, for the message.
+        what: where they come from, for the message. remedy: what else to do, for the message.
         available: how much memory there is, in bytes.
     Raises:
         ValueError: if they need more than `SHARE` of it; the message names both amounts and a size that would fit.
     """
     needed, free = count * channels * height * width, available()
-    if free is None or needed <= SHARE * free:
+    if fits(count, height, width, channels=channels, available=lambda: free):
         return
-    fits = int((SHARE * free / (count * channels)) ** 0.5)
-    smaller = f"give an image_size of at most {fits}, or " if fits >= 8 else ""
+    side = int((SHARE * free / (count * channels)) ** 0.5)
+    smaller = f"give an image_size of at most {side}, or " if side >= 8 else ""
     raise ValueError(
         f"{count} images of {height} x {width} out of {what} need {needed / 2**30:.1f} GiB of memory, and "
-        f"{SHARE * free / 2**30:.1f} GiB may be used ({SHARE:.0%} of what is free): {smaller}read a folder with fewer "
-        f"images of each class (links to the files will do)")
+        f"{SHARE * free / 2**30:.1f} GiB may be used ({SHARE:.0%} of what is free): {smaller}{remedy}")

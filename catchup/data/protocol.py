@@ -28,11 +28,11 @@ def under_protocol(dataset: Dataset, augmentation: Augmentation, normalisation: 
     """
     known = NORMALISATIONS[pick("normalisation", normalisation, NORMALISATIONS)]
     mean, std = known or (dataset.mean, dataset.std)
-    channels = dataset.train.pixels.shape[1]
+    channels = dataset.train.shape[0]
     if len(mean) != channels:
         raise ValueError(f"the normalisation {normalisation!r} is for {len(mean)} channels, the images of "
                          f"{dataset.name} have {channels}; take the normalisation 'data'")
-    size = augmentation.size_of(tuple(dataset.test.pixels.shape[2:]))
+    size = augmentation.size_of(dataset.test.shape[1:])
     boxes = dataset.boxes if dataset.boxes is None else dataset.boxes.centred(size)
     return replace(dataset, test=dataset.test.centred(size), boxes=boxes, mean=mean, std=std,
                    augmentation=augmentation)
@@ -40,4 +40,4 @@ def under_protocol(dataset: Dataset, augmentation: Augmentation, normalisation: 
 
 def without_augmentation(dataset: Dataset) -> Dataset:
     """The same data set with training images that are always seen alike: whole, or their middle."""
-    return replace(dataset, train=dataset.train.centred(dataset.test.pixels.shape[2:]), augmentation=Augmentation())
+    return replace(dataset, train=dataset.train.centred(dataset.test.shape[1:]), augmentation=Augmentation())

@@ -1,7 +1,6 @@
 """From a request to a `Dataset`: one function for each kind of source."""
 
 import math
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from ..choices import pick
 from .archives import download
 from .augment import Augmentation
 from .boxes import Boxes
-from .decode import decoded
-from .folders import Listing, Split, class_folders, tiny_imagenet
+from .channels import channel_statistics, statistics_of
+from .folders import Split, class_folders, tiny_imagenet
 from .images import Dataset, Images, subset_indices
 from .placement import placed_boxes
 from .protocol import NORMALISATIONS
 from .shapes import CUES, draw_scenes, images_of, test_sets
+from .splits import Request, split_images
 
 # What AlignMixup's public code takes for CIFAR-100 and Tiny-ImageNet alike; taken for CIFAR-10 too.
 CIFAR_MEAN, CIFAR_STD = NORMALISATIONS["cifar"]
@@ -27,23 +27,6 @@ TINY_FOLDER = "tiny-imagenet-200"
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 SHAPES_RHO, SHAPES_TRAIN, SHAPES_TEST = 0.95, 10240, 2048
-
-
-@dataclass(frozen=True)
-class Request:
-    """What `load` was asked for; `argument` is what follows the colon of the name, None without a colon."""
-
-    name: str
-    argument: str | None
-    data_dir: Path
-    image_size: int | None
-    skip_unreadable: bool
-    progress: bool
-
-    @property
-    def path(self) -> Path | None:
-        """The argument as the path that it names."""
-        return None if self.argument is None else Path(self.argument).expanduser()
 
 
 def read_digits(request: Request) -> Dataset:
@@ -136,9 +119,9 @@ def read_tiny_imagenet(request: Request) -> Dataset:
         if not root.is_dir():
             download(TINY_URL, TINY_MD5, f"{TINY_FOLDER}.zip", TINY_FOLDER, request.data_dir, request.progress)
     listing = tiny_imagenet(root)
-    train, test, kept = _decoded_splits(listing, request)
+    train, test, kept, _ = split_images(listing, request)
     augmentation = Augmentation(pad=_pad(4, 64, request.image_size), flip=True)
-    boxes = _tiny_boxes(listing.test, kept, request.image_size, tuple(test.pixels.shape[2:]))
+    boxes = _tiny_boxes(listing.test, kept, request.image_size, test.shape[1:])
     return Dataset(request.name, train, test, CIFAR_MEAN, CIFAR_STD, augmentation, boxes)
 
 
@@ -172,9 +155,9 @@ def read_folder(request: Request) -> Dataset:
     """Any class folders; mean and std are those of the training pixels, the crop moves by an eighth of the height."""
     if request.path is None:
         raise ValueError(f"the data set {request.name!r} needs the folder to read, as in folder:PATH")
-    train, test, _ = _decoded_splits(class_folders(request.path), request)
-    mean, std = channel_statistics(train.pixels)
-    return Dataset(request.name, train, test, mean, std, Augmentation(pad=train.pixels.shape[2] // 8, flip=True))
+    train, test, _, counts = split_images(class_folders(request.path), request, counted=True)
+    mean, std = statistics_of(counts)
+    return Dataset(request.name, train, test, mean, std, Augmentation(pad=train.shape[1] // 8, flip=True))
 
 
 def tiny_root(folder: Path) -> Path | None:
@@ -182,45 +165,10 @@ def tiny_root(folder: Path) -> Path | None:
     return next((root for root in (folder, folder / TINY_FOLDER) if (root / "wnids.txt").is_file()), None)
 
 
-def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of every channel of (N, C, H, W) uint8, of values in [0, 1], over all pixels.
-
-    Exact: counted in integers over the 256 values, 1 024 images at a time.
-    """
-    values = torch.arange(256, dtype=torch.float64) / 255
-    means, stds = [], []
-    for channel in pixels.unbind(1):
-        counts = sum(part.flatten().bincount(minlength=256) for part in channel.split(1024)).double()
-        mean = (counts * values).sum() / counts.sum()
-        means.append(float(mean))
-        stds.append(float(((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt()))
-    return tuple(means), tuple(stds)
-
-
 def _cifar_images(part, image_size: int | None) -> Images:
     """A torchvision CIFAR part as `Images`; it holds (N, H, W, C)."""
     pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
     return Images(_resized(pixels, image_size), torch.tensor(part.targets), tuple(part.classes))
-
-
-def _decoded_splits(listing: Listing, request: Request, banner: int = 0) -> tuple[Images, Images, np.ndarray]:
-    """Both splits, decoded together: one size, one number of channels, one cache; and which test images were read."""
-    files = listing.train.files + listing.test.files
-    pixels, skipped = decoded(
-        listing.root, files, image_size=request.image_size, banner=banner, skip_unreadable=request.skip_unreadable,
-        progress=request.progress,
-    )
-    readable = np.delete(np.arange(len(files)), skipped)
-    labels = torch.tensor(listing.train.labels + listing.test.labels)[torch.from_numpy(readable)]
-    border = int((readable < len(listing.train.files)).sum())
-    empty = set(range(len(listing.classes))) - set(labels[:border].tolist())
-    if empty:
-        raise ValueError(f"the class {listing.classes[min(empty)]!r} has no readable training image in {listing.root}")
-    if border == len(labels):
-        raise ValueError(f"{listing.root} has no readable test image")
-    both = torch.from_numpy(pixels)
-    train, test = (Images(both[part], labels[part], listing.classes) for part in (slice(border), slice(border, None)))
-    return train, test, readable[border:] - len(listing.train.files)
 
 
 def _resized(pixels: Tensor, image_size: int | None) -> Tensor:

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from ..choices import pick
 from .archives import AIRCRAFT, CIFAR100_C, CUB200, IMAGENET_O, Archive, obtain
-from .augment import centres
 from .finegrained import CARS_FOLDER, read_aircraft, read_cars196, read_cub200
 from .imagenet import FOLDER, read_imagenet, read_imagenet_o, read_imagenet_val, read_pictures
 from .images import Dataset, Images
-from .readers import Request, read_cifar, read_digits, read_folder, read_shapes, read_tiny_imagenet, tiny_root
+from .readers import read_cifar, read_digits, read_folder, read_shapes, read_tiny_imagenet, tiny_root
+from .splits import Request
+from .stream import Streamed
 
 
 class SourceRow(NamedTuple):
@@ -33,7 +34,8 @@ class SourceRow(NamedTuple):
 class Source:
     """A data set: the columns of `SourceRow`, how it is read, whether it lies in a data folder; `takes` is what may
     stand after the colon of its name, "" for nothing. `read` is None where there are no training images; `images_of`
-    reads images alone, of some classes or of all; `archive` is what `fetch` gets."""
+    reads images alone, of some classes or of all; `archive` is what `fetch` gets; `files` says that its images are
+    files, which can be streamed."""
 
     size: str
     classes: int | None
@@ -44,6 +46,7 @@ class Source:
     takes: str = ""
     images_of: Callable[[Request, Sequence[str] | None], Images] | None = None
     archive: Archive | None = None
+    files: bool = False
 
 
 SOURCES = {
@@ -64,33 +67,33 @@ SOURCES = {
     ),
     "tiny-imagenet": Source(
         "64 x 64 x 3", 200, "100000 + 10000", "download, cs231n.stanford.edu, 248 MB; or tiny-imagenet:PATH",
-        read_tiny_imagenet, lambda data_dir: tiny_root(data_dir) is not None, takes="path",
+        read_tiny_imagenet, lambda data_dir: tiny_root(data_dir) is not None, takes="path", files=True,
     ),
     "folder": Source(
         "any", None, "any", "your own, one folder per class: folder:PATH", read_folder, lambda data_dir: None,
-        takes="path", images_of=read_pictures,
+        takes="path", images_of=read_pictures, files=True,
     ),
     "cub200": Source(
         "256 x 256 x 3", 200, "5994 + 5794", "download, data.caltech.edu, 1.1 GB; or cub200:PATH", read_cub200,
-        lambda data_dir: (data_dir / CUB200.folder).is_dir(), takes="path", archive=CUB200,
+        lambda data_dir: (data_dir / CUB200.folder).is_dir(), takes="path", archive=CUB200, files=True,
     ),
     "cars196": Source(
         "256 x 256 x 3", 196, "8144 + 8041", "by hand: its server is gone; in stanford_cars, or cars196:PATH",
-        read_cars196, lambda data_dir: (data_dir / CARS_FOLDER).is_dir(), takes="path",
+        read_cars196, lambda data_dir: (data_dir / CARS_FOLDER).is_dir(), takes="path", files=True,
     ),
     "aircraft": Source(
         "256 x 256 x 3", 100, "6667 + 3333", "download, robots.ox.ac.uk, 2.75 GB; or aircraft:PATH", read_aircraft,
-        lambda data_dir: (data_dir / AIRCRAFT.folder).is_dir(), takes="path", archive=AIRCRAFT,
+        lambda data_dir: (data_dir / AIRCRAFT.folder).is_dir(), takes="path", archive=AIRCRAFT, files=True,
     ),
     "imagenet": Source(
         "256 x 256 x 3", 1000, "1281167 + 50000", "by hand: image-net.org wants an account; in imagenet, or "
         "imagenet:PATH", read_imagenet, lambda data_dir: (data_dir / FOLDER / "val").is_dir(), takes="path",
-        images_of=read_imagenet_val,
+        images_of=read_imagenet_val, files=True,
     ),
     "imagenet-o": Source(
         "256 x 256 x 3", 200, "0 + 2000", "download, people.eecs.berkeley.edu; or imagenet-o:PATH; out of distribution",
         None, lambda data_dir: (data_dir / IMAGENET_O.folder).is_dir(), takes="path", images_of=read_imagenet_o,
-        archive=IMAGENET_O,
+        archive=IMAGENET_O, files=True,
     ),
     "cifar100-c": Source(
         "32 x 32 x 3", 100, "0 + 19 x 50000", "download, zenodo.org, 2.9 GB; the corrupted test images", None,
@@ -106,8 +109,10 @@ def load(
     image_size: int | None = None,
     skip_unreadable: bool = False,
     progress: bool = True,
+    loader: str = "auto",
+    workers: int | None = None,
 ) -> Dataset:
-    """The data set called `name`, whole in memory on the CPU.
+    """The data set called `name`: whole in memory on the CPU, or streamed from the disk.
 
     Args:
         name: one of `names()`; for "folder" and "tiny-imagenet" with the folder to read after a colon, "folder:photos";
@@ -118,11 +123,14 @@ def load(
             is 256. These have windows of seven eighths of it, and the test images are the middle of that size.
         skip_unreadable: go on without image files that cannot be decoded, with a warning that names them.
         progress: show a bar while decoding, if standard error is a terminal.
+        loader: "resident", in memory; "stream", decoded when they are asked for (see `catchup.data.stream`), where the
+            data set is one of image files; "auto", resident if they fit into memory, else streamed where possible.
+        workers: processes that decode streamed images; 0 decodes in this one, None takes as many as are usual here.
     Raises:
         ValueError: if the name is unknown (the message lists the names), or the images are not as they should be.
         FileNotFoundError: if a folder is missing, or a download fails (the message says what to put where).
     """
-    source, request = _request(name, data_dir, image_size, skip_unreadable, progress)
+    source, request = _request(name, data_dir, image_size, skip_unreadable, progress, loader, workers)
     if source.read is None:
         raise ValueError(f"{name} has no training images: " + (
             "it is for catchup.data.load_images, and for evaluate --tests ood" if source.images_of else
@@ -139,13 +147,15 @@ def load_images(
     classes: Sequence[str] | None = None,
     skip_unreadable: bool = False,
     progress: bool = True,
-) -> Images:
-    """Images without a training part, whole in memory on the CPU: those from elsewhere, or a data set's test images.
+    loader: str = "auto",
+    workers: int | None = None,
+) -> Images | Streamed:
+    """Images without a training part, on the CPU or the disk: those from elsewhere, or a data set's test images.
 
     Args:
         name: as for `load`. "folder:PATH" may also be a folder of folders of images, or a folder of images; "imagenet"
             needs no training images; "imagenet-o" has classes named as those of "imagenet".
-        data_dir, image_size, skip_unreadable, progress: as for `load`.
+        data_dir, image_size, skip_unreadable, progress, loader, workers: as for `load`.
         window: pixels; the middle square of so many is kept, as the test images of a data set with a window are (see
             `Augmentation`). None keeps all.
         classes: only images of these are read, while labels and classes stay: for the ImageNet-O protocol, the classes
@@ -157,28 +167,29 @@ def load_images(
     """
     if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
         raise ValueError(f"window must be an integer of at least 1 pixel, got {window!r}")
-    source, request = _request(name, data_dir, image_size, skip_unreadable, progress)
+    source, request = _request(name, data_dir, image_size, skip_unreadable, progress, loader, workers)
     if source.images_of is not None:
         found = source.images_of(request, classes)
     elif classes is not None:
         able = ", ".join(known for known, one in SOURCES.items() if one.images_of)
         raise ValueError(f"the classes of {name} cannot be chosen; they can for: {able}")
     else:
-        found = load(name, data_dir, image_size=image_size, skip_unreadable=skip_unreadable, progress=progress).test
+        found = load(name, data_dir, image_size=image_size, skip_unreadable=skip_unreadable, progress=progress,
+                     loader=loader, workers=workers).test
     return found if window is None else middle(found, window)
 
 
-def middle(images: Images, window: int) -> Images:
+def middle(images: Images | Streamed, window: int) -> Images | Streamed:
     """The middle square of every image, of `window` pixels a side.
 
     Raises:
         ValueError: if it is larger than the images.
     """
-    height, width = images.pixels.shape[2:]
+    height, width = images.shape[1:]
     if window > min(height, width):
         raise ValueError(f"a window of {window} pixels does not fit into images of {height} x {width}; give a larger "
                          f"image_size")
-    return Images(centres(images.pixels, (window, window)), images.labels, images.classes)
+    return images.centred((window, window))
 
 
 def fetch(name: str, data_dir: str | Path = "data", *, progress: bool = True) -> Path:
@@ -196,7 +207,7 @@ def fetch(name: str, data_dir: str | Path = "data", *, progress: bool = True) ->
 
 
 def _request(name: str, data_dir: str | Path, image_size: int | None, skip_unreadable: bool,
-             progress: bool) -> tuple[Source, Request]:
+             progress: bool, loader: str, workers: int | None) -> tuple[Source, Request]:
     """The source of a name, and what it is asked for, checked."""
     base, colon, argument = name.partition(":")
     source = SOURCES[pick("data set", base, names())]
@@ -205,7 +216,12 @@ def _request(name: str, data_dir: str | Path, image_size: int | None, skip_unrea
         raise ValueError(f"the data set {base!r} {wanted} after the colon, got {name!r}")
     if image_size is not None and (isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1):
         raise ValueError(f"image_size must be an integer of at least 1 pixel, got {image_size!r}")
-    return source, Request(name, argument or None, Path(data_dir).expanduser(), image_size, skip_unreadable, progress)
+    if loader == "stream" and not source.files:
+        able = ", ".join(known for known, one in SOURCES.items() if one.files)
+        raise ValueError(f"the images of {base} are no files, and cannot be streamed; those of {able} can: take the "
+                         f"loader auto or resident")
+    return source, Request(name, argument or None, Path(data_dir).expanduser(), image_size, skip_unreadable, progress,
+                           loader, workers)
 
 
 def names() -> tuple[str, ...]:

@@ -33,8 +33,9 @@ def filter_influence(maps: Tensor) -> Tensor:
     Raises:
         ValueError: if `maps` are not (B, C, …) floating.
     """
-    if maps.ndim < 3 or not maps.is_floating_point():
-        raise ValueError(f"maps must be (B, C, H, W) floating, got {tuple(maps.shape)} {maps.dtype}")
+    if not isinstance(maps, Tensor) or maps.ndim < 3 or not maps.is_floating_point():
+        got = f"{tuple(maps.shape)} {maps.dtype}" if isinstance(maps, Tensor) else type(maps).__name__
+        raise ValueError(f"maps must be (B, C, H, W) floating, got {got}")
     dtype = torch.promote_types(maps.dtype, torch.float32)
     last = maps.ndim > 2 and maps.device.type == "cpu" and maps.stride(1) == 1  # the channels, in memory
     norm = _norm_of_squares if last else torch.linalg.vector_norm
@@ -95,6 +96,9 @@ def mix_channels(maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
         ValueError: if the shapes do not fit or `partner` is no permutation (looked at on the CPU only: elsewhere it
             would cost a synchronisation, and a `Draw` has made sure already).
     """
+    if not isinstance(partner, Tensor) or partner.dtype != torch.int64 or partner.device != maps.device:
+        got = f"{partner.dtype} on {partner.device}" if isinstance(partner, Tensor) else type(partner).__name__
+        raise ValueError(f"partner must be an int64 tensor on the maps' device {maps.device}, got {got}")
     if keep.shape != maps.shape[:2] or keep.dtype != torch.bool or partner.shape != maps.shape[:1]:
         raise ValueError(f"for maps {tuple(maps.shape)} partner must be (B,) and keep bool (B, C), got "
                          f"{tuple(partner.shape)} and {keep.dtype} {tuple(keep.shape)}")

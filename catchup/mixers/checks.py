@@ -17,6 +17,10 @@ def check_positive(name: str, value: float) -> None:
 
 def check_batch(images: Tensor, labels: Tensor) -> Tensor:
     """The labels, (B,) int64 or (B, N) floating; ValueError unless they and the images (B, C, …) fit together."""
+    if not isinstance(images, Tensor) or not isinstance(labels, Tensor) or images.device != labels.device:
+        got = " and ".join(f"a tensor on {one.device}" if isinstance(one, Tensor) else type(one).__name__
+                           for one in (images, labels))
+        raise ValueError(f"images and labels must be tensors on one device, got {got}")
     if images.ndim < 3 or not images.is_floating_point():
         raise ValueError(f"images must be (B, C, H, W) floating, got {tuple(images.shape)} {images.dtype}")
     hard = labels.ndim == 1 and not labels.is_floating_point() and labels.dtype != torch.bool

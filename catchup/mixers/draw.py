@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -29,7 +30,12 @@ class Draw:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
-        object.__setattr__(self, "partner", torch.as_tensor(self.partner, dtype=torch.int64, device="cpu"))
+        given = torch.as_tensor(self.partner, device="cpu")
+        if len(given) and (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool):
+            raise ValueError(f"partner must be integers, a permutation of 0 … B-1, got {given.dtype}")
+        if self.layer is not None and not isinstance(self.layer, Integral):
+            raise ValueError(f"layer must be an integer or None, got {self.layer!r}")
+        object.__setattr__(self, "partner", given.to(torch.int64))
         if self.partner.ndim != 1 or not torch.equal(self.partner.sort().values, torch.arange(len(self.partner))):
             raise ValueError(f"partner must be a permutation of 0 … B-1, got {self.partner.tolist()}")
         if not 0 <= self.lam <= 1:

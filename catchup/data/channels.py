@@ -1,0 +1,29 @@
+"""How often each channel of many images has each of its 256 values; mean and standard deviation follow from that.
+
+Counted in integers, so that they are the same however the images come: at once, or piece by piece in any order.
+"""
+
+import torch
+from torch import Tensor
+
+
+def value_counts(pixels: Tensor) -> Tensor:
+    """(C, 256) int64 of (N, C, H, W) uint8: the pixels of each value, 1 024 images at a time."""
+    return torch.stack([sum(part.flatten().bincount(minlength=256) for part in channel.split(1024))
+                        for channel in pixels.unbind(1)])
+
+
+def statistics_of(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel, of values in [0, 1], from (C, 256) int64 `value_counts`."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for row in counts.double():
+        mean = (row * values).sum() / row.sum()
+        means.append(float(mean))
+        stds.append(float(((row * (values - mean) ** 2).sum() / row.sum()).sqrt()))
+    return tuple(means), tuple(stds)
+
+
+def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel of (N, C, H, W) uint8, of values in [0, 1], over all pixels."""
+    return statistics_of(value_counts(pixels))

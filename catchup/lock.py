@@ -1,0 +1,122 @@
+"""One process at a time in a run's folder.
+
+A POSIX record lock on DIR/.lock: the system lets go of it when its process ends, however it ends, so nothing that a
+kill leaves behind has to be judged stale; and child processes (a loader's workers) do not hold it on. The file names
+its holder, and goes away with it; after a kill it stays, and the next run takes it over.
+
+Where it misleads: on a network file system without locks (an old NFS) nothing is locked, with a warning; on Windows
+nothing is.
+"""
+
+import errno
+import os
+import platform
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+LOCK = ".lock"
+TEMPORARY = re.compile(r"\.(run\.json|metrics\.jsonl|checkpoint\.pt)\.(\d+)\.tmp")  # what `write_atomically` calls it
+
+_held: dict[Path, int] = {}  # in this process, of which the system's locks know nothing: folder to process id
+_guard = threading.Lock()
+
+
+class InUse(ValueError):
+    """The folder is another run's at the moment."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Inside the block no other run works in `folder`; what dead runs left half-written there is removed first.
+
+    Args:
+        folder: made if it does not exist.
+    Raises:
+        InUse: a ValueError that names the process at work there, or says that it is this one.
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder.resolve()
+    with _guard:
+        if _held.get(place) == os.getpid():
+            raise InUse(f"{folder} is in use: another run of this very process works there; wait for it, or stop it")
+        _held[place] = os.getpid()
+    try:
+        handle = _taken(folder)
+        try:
+            clean(folder)
+            yield
+        finally:
+            if handle is not None:
+                (folder / LOCK).unlink(missing_ok=True)  # before it is let go: a later name is another's
+                os.close(handle)
+    finally:
+        with _guard:
+            _held.pop(place, None)
+        if made:
+            with suppress(OSError):  # it is not empty: the run has written
+                folder.rmdir()
+
+
+def clean(folder: Path) -> None:
+    """Removes the temporary files of processes that are dead; call it with the folder locked."""
+    for path in Path(folder).iterdir():
+        if (found := TEMPORARY.fullmatch(path.name)) and not _alive(int(found[2])):
+            path.unlink(missing_ok=True)
+
+
+def vacant(folder: Path) -> bool:
+    """Is there nothing in the folder, but for what a run killed at its very start may have left?"""
+    return all(path.name == LOCK or TEMPORARY.fullmatch(path.name) for path in Path(folder).iterdir())
+
+
+def _taken(folder: Path) -> int | None:
+    """The open, locked file; None where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    while True:
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(handle, 200).decode(errors="replace").strip()
+            os.close(handle)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                warnings.warn(f"{folder} cannot be locked ({error.strerror}): see that no other run works there",
+                              stacklevel=4)
+                return None
+            raise InUse(f"{folder} is in use: {holder or 'another process'} works there; wait for it, stop it, or give "
+                        "another folder") from None
+        if _still_there(handle, folder / LOCK):
+            with suppress(OSError):  # a full disk: the lock holds without a name, too
+                os.ftruncate(handle, 0)
+                os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
+            return handle
+        os.close(handle)  # its holder removed it between our opening and our locking
+
+
+def _still_there(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _alive(pid: int) -> bool:
+    """Does another process of that number live on this machine? Our own number was a dead one's, in a container."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True

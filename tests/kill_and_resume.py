@@ -1,0 +1,325 @@
+"""Kills runs with SIGKILL at random moments, takes them up again, and compares their last weights with a whole run's.
+
+    python tests/kill_and_resume.py --trials 50 --out data/results/kills.json
+
+A warm parent imports torch once and forks every attempt. A trial is one run, killed again and again until it has used
+up its kills or is through. Half of the kills come at any time, the others while a checkpoint (or another file of the
+run) is being written, which the attempt tells by a byte of shared memory. After each kill the checkpoint must load.
+
+The negative control forgets the generators' states on resuming: its weights have to differ, or the comparison could
+not fail.
+
+Where it misleads: SIGKILL ends a process, not the machine. That a file outlives a loss of power rests on fsync, which
+no process can test.
+"""
+
+import argparse
+import hashlib
+import json
+import mmap
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from catchup import Settings, checkpoint, runs, train
+
+# Four steps an epoch. float32 also where a processor has bfloat16: the same numbers are asked of every machine.
+SMALL = Settings(subset=5, width=2, epochs=3, batch_size=13, lr=0.05, device="cpu", precision="fp32")
+CASES = {"automix": ("automix", {}), "recursivemix": ("recursivemix", {}), "catchup": ("catchup", {}),
+         "catchup-layer0": ("catchup", {"layers": (0,)}),
+         "catchup-regularised": ("catchup", {"regularisers": ("augmix", "dropblock", "shakedrop")})}
+MOST_KILLS = 6  # in a trial; then it is let through
+SAVES = (0.0, 0.0, 0.02, None)  # seconds between two checkpoints, drawn anew for each attempt
+
+
+def digest(out: Path) -> str:
+    """SHA-256 of the weights in the checkpoint of a finished run."""
+    state = checkpoint.load(Path(out) / runs.CHECKPOINT)["model"]
+    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in state.values())).hexdigest()
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Starts `work` in a child process; its id. It ends with 0, or with 1 and a traceback on standard error."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        work()
+        code = 0
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def ended(pid: int, timeout_s: float = 120.0) -> int:
+    """Waits for a child; its exit code, negative for a signal. One that hangs is killed, and an error."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise TimeoutError(f"a run did not end within {timeout_s} s")
+
+
+def pictures(folder: Path) -> Path:
+    """A few digits as PNG files in class folders, train/ and test/, for the loader that streams."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    for label in range(10):
+        images = bunch.images[bunch.target == label][:10]
+        for part, chosen in (("train", images[:5]), ("test", images[5:])):
+            (folder / part / str(label)).mkdir(parents=True, exist_ok=True)
+            for number, image in enumerate(chosen):
+                pixels = Image.fromarray((image * 15).astype(np.uint8))
+                pixels.save(folder / part / str(label) / f"{number}.png")
+    return folder
+
+
+def settings_of(case: str, loader: str, folder: Path) -> Settings:
+    """The settings of a case, its images resident, or streamed from `folder` by two workers."""
+    method, chosen = CASES[case]
+    settings = replace(SMALL, method=method, method_settings=chosen)
+    if loader == "resident":
+        return settings
+    return replace(settings, data=f"folder:{folder}", subset=None, loader="stream", workers=2)
+
+
+class Attempt:
+    """One child that trains in `out`, going on where the one before was killed."""
+
+    def __init__(self, settings: Settings, out: Path, forget: bool = False):
+        self.writing = mmap.mmap(-1, 1)  # 1 while a file of the run is written
+
+        def work() -> None:
+            self._tell()
+            if forget:
+                _forget_generators()
+            warnings.simplefilter("ignore")
+            train(settings, out, resume=(out / runs.RUN).is_file(), progress=False)
+
+        self.pid = forked(work)
+
+    def _tell(self) -> None:
+        for module in (checkpoint, runs):
+            write = module.write_atomically
+
+            def told(path, content, write=write):
+                self.writing[0] = 1
+                write(path, content)
+                self.writing[0] = 0
+
+            module.write_atomically = told
+
+    def killed(self, rng: random.Random, longest_s: float) -> tuple[bool, bool]:
+        """(Was it killed, or through before? in the middle of a write?) after a random while."""
+        at, in_write = time.monotonic() + rng.uniform(0, longest_s), rng.random() < 0.5
+        code = None
+        while code is None and (time.monotonic() < at or (in_write and not self.writing[0])):
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            code = os.waitstatus_to_exitcode(status) if found else None
+            time.sleep(0.0003)
+        if code is None:
+            if in_write:
+                time.sleep(rng.uniform(0, 0.002))
+            os.kill(self.pid, signal.SIGKILL)
+            _, status = os.waitpid(self.pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+        if code not in (0, -signal.SIGKILL):
+            raise RuntimeError(f"an attempt ended with {code}; its traceback is on standard error")
+        return code != 0, code != 0 and bool(self.writing[0])
+
+
+def _forget_generators() -> None:
+    """From now on a checkpoint of this process gives back weights and place, but the generators of a new run."""
+    load = checkpoint.load
+
+    def forgetful(path: Path) -> dict:
+        state = load(path)
+        state["mixer"]["rng"] = np.random.default_rng(0).bit_generator.state
+        state["torch_rng"] = torch.Generator().manual_seed(0).get_state()
+        if state["under_way"]:
+            state["under_way"]["augment"] = torch.Generator().manual_seed(0).get_state()
+        return state
+
+    checkpoint.load = forgetful
+
+
+def strays(out: Path) -> int:
+    """Temporary files in a run's folder."""
+    return sum(path.suffix == ".tmp" for path in out.iterdir()) if out.is_dir() else 0
+
+
+def trial(settings: Settings, out: Path, seed: int, whole_s: float, forget: bool = False) -> dict:
+    """One run, killed up to `MOST_KILLS` times: the kills, those in a write, those after which a checkpoint was there,
+    what was unloadable or left over, and the digest of the end."""
+    rng, found = random.Random(seed), {"kills": 0, "in_write": 0, "resumed": 0, "unloadable": 0, "lost": 0, "strays": 0}
+    there = False
+    while True:
+        one = replace(settings, save_every_s=rng.choice(SAVES))
+        attempt = Attempt(one, out, forget)
+        if found["kills"] == MOST_KILLS:
+            if (code := ended(attempt.pid)) != 0:
+                raise RuntimeError(f"the last attempt ended with {code}; its traceback is on standard error")
+            break
+        killed, in_write = attempt.killed(rng, 0.35 * whole_s)
+        if not killed:
+            break
+        found["kills"] += 1
+        found["in_write"] += in_write
+        found["strays"] = max(found["strays"], strays(out))
+        found["lost"] += there and not (out / runs.CHECKPOINT).exists()
+        there = (out / runs.CHECKPOINT).exists()
+        found["resumed"] += there
+        if there:
+            try:
+                checkpoint.load(out / runs.CHECKPOINT)
+            except checkpoint.CheckpointError:
+                found["unloadable"] += 1
+    return {**found, "left": sorted(path.name for path in out.iterdir()), "digest": digest(out)}
+
+
+def warm(folder: Path) -> None:
+    """One run in this process, so that the children find everything imported."""
+    train(replace(SMALL, epochs=1), folder / "warm", progress=False)
+
+
+def whole(settings: Settings, out: Path) -> tuple[str, float]:
+    """(digest, seconds) of the run that nobody kills; it saves at the end of epochs alone."""
+    started = time.monotonic()
+    if ended(forked(lambda: train(replace(settings, save_every_s=None), out, progress=False))) != 0:
+        raise RuntimeError("the run without kills failed; its traceback is on standard error")
+    return digest(out), time.monotonic() - started
+
+
+def measured(case: str, loader: str, trials: int, controls: int, folder: Path, seed: int = 0) -> dict:
+    """All trials of a case: how many ended with the weights of the whole run, and the control's."""
+    settings = settings_of(case, loader, folder / "pictures")
+    reference, whole_s = whole(settings, folder / f"{case}-{loader}")
+    rows = [trial(settings, folder / f"{case}-{loader}-{number}", seed + number, whole_s) for number in range(trials)]
+    control = [trial(settings, folder / f"{case}-{loader}-control-{number}", seed + number, whole_s, forget=True)
+               for number in range(controls)]
+    control = [row for row in control if row["resumed"]]  # one that was never resumed forgot nothing
+    usual = ["checkpoint.pt", "metrics.jsonl", "run.json"]
+    return {"case": case, "loader": loader, "trials": trials,
+            "identical": sum(row["digest"] == reference for row in rows),
+            **{key: sum(row[key] for row in rows) for key in ("kills", "in_write", "resumed", "unloadable", "lost")},
+            "most_strays": max((row["strays"] for row in rows), default=0),
+            "left_over": sum(row["left"] != usual for row in rows),
+            "controls": len(control), "controls_different": sum(row["digest"] != reference for row in control)}
+
+
+def writes(kills: int, folder: Path, seed: int = 0) -> dict:
+    """A process that does nothing but save, killed again and again: every time a whole checkpoint must be there."""
+    folder.mkdir()
+    path, rng = folder / runs.CHECKPOINT, random.Random(seed)
+    checkpoint.save(path, {"weights": torch.zeros(200_000), "number": -1})
+
+    def save_for_ever() -> None:
+        for number in range(10**9):
+            checkpoint.save(path, {"weights": torch.full((200_000,), float(number)), "number": number})
+
+    found = {"kills": kills, "unloadable": 0, "torn": 0, "most_strays": 0}
+    from catchup.lock import clean
+
+    for _ in range(kills):
+        pid = forked(save_for_ever)
+        time.sleep(rng.uniform(0.002, 0.05))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        found["most_strays"] = max(found["most_strays"], strays(folder))
+        try:
+            state = checkpoint.load(path)
+            found["torn"] += not bool((state["weights"] == max(state["number"], 0)).all())
+        except checkpoint.CheckpointError:
+            found["unloadable"] += 1
+        clean(folder)
+    return {**found, "strays_after_clean": strays(folder)}
+
+
+def soak(seconds: float, folder: Path) -> dict:
+    """Small runs one after the other in this process: resident memory and open files, early and late."""
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def opened() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    seen, end, names = [], time.monotonic() + seconds, list(CASES)
+    while time.monotonic() < end or len(seen) < 4 * len(names):
+        case = names[len(seen) % len(names)]
+        train(settings_of(case, "resident", folder), folder / f"soak-{len(seen)}", progress=False)
+        seen.append((resident(), opened()))
+    early = seen[len(names):len(seen) // 2]  # after every case has run once
+    late = seen[len(seen) // 2:]
+    mean = {name: sum(row[0] for row in part) / len(part) for name, part in (("early", early), ("late", late))}
+    return {"runs": len(seen), "seconds": seconds, "resident_early_mib": mean["early"] / 2**20,
+            "resident_late_mib": mean["late"] / 2**20, "growth_percent": 100 * (mean["late"] / mean["early"] - 1),
+            "open_files_early": max(row[1] for row in early), "open_files_late": max(row[1] for row in late)}
+
+
+def main() -> int:
+    """Runs what was asked for, prints it and writes it to --out; 1 if anything was lost or differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=50, help="in all, shared by the cases and loaders")
+    parser.add_argument("--controls", type=int, default=10, help="trials of the negative control, shared likewise")
+    parser.add_argument("--writes", type=int, default=50, help="kills of a process that does nothing but save")
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--loaders", nargs="+", default=["resident", "stream"], choices=["resident", "stream"])
+    parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="also run small runs for so long")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures(folder / "pictures")
+        warm(folder)
+        rows, pairs = [], [(case, loader) for loader in chosen.loaders for case in chosen.cases]
+        for number, (case, loader) in enumerate(pairs):
+            shares = [total // len(pairs) + (number < total % len(pairs)) for total in (chosen.trials, chosen.controls)]
+            rows.append(measured(case, loader, *shares, folder, chosen.seed))
+            print(json.dumps(rows[-1]), flush=True)
+        keys = ("trials", "identical", "kills", "in_write", "resumed", "unloadable", "lost", "left_over", "controls",
+                "controls_different")
+        results = {"total": {key: sum(row[key] for row in rows) for key in keys}, "rows": rows,
+                   "writes": writes(chosen.writes, folder / "writes")}
+        if chosen.soak:
+            results["soak"] = soak(chosen.soak, folder)
+    results |= {"time_s": time.monotonic() - started, **runs.surroundings()}
+    print(json.dumps({key: results[key] for key in ("total", "writes", "soak", "time_s") if key in results}, indent=1))
+    if chosen.out:
+        runs.write_json(chosen.out, results)
+    total = results["total"]
+    return int(total["identical"] < total["trials"] or bool(total["unloadable"] or total["lost"] or total["left_over"]
+                                                            or results["writes"]["unloadable"]
+                                                            or results["writes"]["torn"]))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

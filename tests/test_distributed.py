@@ -1,0 +1,137 @@
+"""One run on two processes (gloo, as torchrun starts them) against the same run on one.
+
+Batch norm's statistics and the partners of a mix are of each process's share, so the two can only be equal, up to the
+rounding of another order of summation, for a network without batch norm that mixes nothing. That is what is compared.
+"""
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from catchup import Settings, fit, runs
+from catchup.data import Augmentation, Dataset, Images
+from catchup.mixers import make
+from conftest import TinyNet
+
+# 53 images in batches of 16: three whole batches and one of five, of which one process gets three and the other two.
+N, BATCH, EPOCHS = 53, 16, 3
+SETTINGS = Settings(epochs=EPOCHS, batch_size=BATCH, lr=0.2, augment=False, precision="fp32", device="cpu")
+
+SCRIPT = """
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from test_distributed import one_run
+rank = int(os.environ["RANK"])
+for method in ("baseline", "catchup"):
+    found = one_run(method, Path({out!r}, method))
+    Path({out!r}, f"{{method}}-{{rank}}.json").write_text(json.dumps(found))
+torch.distributed.destroy_process_group()
+"""
+
+
+def made() -> Dataset:
+    """Five classes of noise around a mean of their own: easy, so that the loss falls."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.arange(N) % 5
+    means = torch.randint(40, 216, (5, 3, 1, 1), generator=generator)
+    pixels = (means[labels] + torch.randint(-30, 31, (N, 3, 8, 8), generator=generator)).clamp(0, 255).to(torch.uint8)
+    classes = tuple("abcde")
+    return Dataset("made", Images(pixels, labels, classes), Images(pixels[:20], labels[:20], classes), (0.5,) * 3,
+                   (0.25,) * 3, Augmentation())
+
+
+def one_run(method: str, out: Path | None) -> dict:
+    """What a process sees of a run: its rows, the images of its shares, layer and λ of every step, its weights."""
+    torch.manual_seed(0)
+    mixer, draws, taken, batches = make(method, seed=0), [], [], Images.batches
+
+    def noted(images, shares):
+        taken.extend(share.tolist() for share in shares)
+        return batches(images, shares)
+
+    with patch.object(Images, "batches", noted):
+        result = fit(TinyNet(), mixer, made(), SETTINGS, out=out, progress=False,
+                     on_step=lambda _: draws.append([mixer.last.draw.layer, mixer.last.draw.lam]))
+    weights = torch.cat([value.flatten() for value in result.model.state_dict().values()]).tolist()
+    return {"rows": result.rows, "taken": taken, "draws": draws, "weights": weights}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """{method: what the two processes saw}, and the folder of their runs."""
+    out = tmp_path_factory.mktemp("two")
+    (out / "two.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent), out=str(out)))
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+              "MASTER_PORT": str(free_port())}
+    pair = [subprocess.Popen([sys.executable, out / "two.py"], stderr=subprocess.PIPE, text=True,
+                             env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
+    said = [process.communicate(timeout=300)[1] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], said[0][-2000:] + said[1][-2000:]
+    return {method: [json.loads((out / f"{method}-{rank}.json").read_text()) for rank in range(2)]
+            for method in ("baseline", "catchup")}, out
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return one_run("baseline", None)
+
+
+def test_two_processes_have_the_loss_curve_of_one(both, alone):
+    """The last batch, of five images in shares of three and two, too: the gradient is that of the whole batch."""
+    for found in both[0]["baseline"]:
+        assert len(found["rows"]) == EPOCHS
+        for ours, expected in zip(found["rows"], alone["rows"]):
+            assert ours["step"] == expected["step"] and ours["lr"] == expected["lr"]
+            for key in ("train_loss", "val_loss"):
+                assert ours[key] == pytest.approx(expected[key], rel=2e-5)
+            for key in ("train_accuracy_mixed_percent", "val_error_percent", "clean_train_error_percent"):
+                assert ours[key] == pytest.approx(expected[key], abs=1e-4)
+        torch.testing.assert_close(torch.tensor(found["weights"]), torch.tensor(alone["weights"]), rtol=1e-4, atol=1e-6)
+    losses = [row["train_loss"] for row in alone["rows"]]
+    assert losses[-1] < losses[0] - 0.05  # a curve, and no straight line
+
+
+@pytest.mark.parametrize("method", ["baseline", "catchup"])
+def test_every_image_is_taken_once_an_epoch_by_one_of_them(both, alone, method):
+    first, second = (found["taken"] for found in both[0][method])
+    assert [len(share) for share in first] == [8, 8, 8, 3] * EPOCHS
+    assert [len(share) for share in second] == [8, 8, 8, 2] * EPOCHS
+    for epoch in range(EPOCHS):
+        steps = slice(4 * epoch, 4 * epoch + 4)
+        assert sorted(sum(first[steps] + second[steps], [])) == list(range(N))
+    for ours, theirs, whole in zip(first, second, alone["taken"]):
+        assert sorted(ours + theirs) == sorted(whole)  # the same batches as one process has
+
+
+def test_measurements_are_of_all_processes_and_one_of_them_writes(both):
+    for method, (first, second) in both[0].items():
+        for ours, theirs in zip(first["rows"], second["rows"]):
+            for key in ("train_loss", "train_accuracy_mixed_percent", "val_loss", "val_error_percent"):
+                assert ours[key] == theirs[key] and math.isfinite(ours[key])
+        assert first["weights"] == second["weights"]
+        folder = both[1] / method
+        assert runs.read_metrics(folder) == first["rows"]  # its times, not the other's
+        assert {path.name for path in folder.iterdir()} == {"metrics.jsonl", "checkpoint.pt"}
+
+
+def test_processes_mix_by_the_same_layer_and_share_each_its_own_images(both):
+    """So λ and the layer are of the whole batch, as with one process; the partners are of the process's share."""
+    first, second = (found["draws"] for found in both[0]["catchup"])
+    assert first == second and len({layer for layer, _ in first}) > 1 and len({lam for _, lam in first}) > 1

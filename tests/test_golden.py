@@ -1,0 +1,58 @@
+"""Checkpoints of earlier formats, committed as they were written, still load, go on and are evaluated.
+
+tests/golden/formatN/NAME: stopped after 6 of 12 steps, in the middle of epoch 2. A new format gets a folder of its own.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from catchup import Settings, checkpoint, fit, runs, train
+from catchup.evaluation import evaluate
+from catchup.mixers import make
+from catchup.training import dataset_of
+from conftest import TinyNet
+
+GOLDEN = Path(__file__).parent / "golden"
+RUNS = [folder for folder in sorted(GOLDEN.glob("*/*")) if (folder / runs.RUN).exists()]
+
+
+def close(one, other) -> bool:
+    """Equal up to what another processor may round otherwise; a generator forgotten is far beyond that."""
+    first, second = (state["model"] for state in (one, other))
+    return first.keys() == second.keys() and all(
+        torch.allclose(first[key].double(), second[key].double(), rtol=1e-3, atol=1e-4) for key in first)
+
+
+def test_the_files_are_there_and_small():
+    assert len(RUNS) >= 2
+    assert all(path.stat().st_size <= 102_400 for path in GOLDEN.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("folder", RUNS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_a_run_of_an_earlier_format_goes_on_to_the_weights_of_a_whole_one(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "old")
+    state = checkpoint.load(tmp_path / "old" / runs.CHECKPOINT)
+    assert state["epoch"] == 1 and state["under_way"]["batches"] == 2
+    settings = Settings.from_dict(runs.read_json(folder / runs.RUN)["settings"])
+    train(settings, tmp_path / "old", resume=True, progress=False)
+    train(settings, tmp_path / "new", progress=False)
+    one, other = (checkpoint.load(tmp_path / name / runs.CHECKPOINT) for name in ("old", "new"))
+    assert close(one, other) and not close(one, state)
+    row = evaluate(tmp_path / "old", ("clean",), device="cpu", progress=False)
+    assert row["finished"] and row["epochs"] == 3
+
+
+def test_a_methods_own_networks_of_an_earlier_format_are_taken_up(tmp_path):
+    shutil.copytree(GOLDEN / "format1" / "automix-own-model", tmp_path / "old")
+    settings = Settings(subset=5, epochs=3, batch_size=16, lr=0.05, method="automix", device="cpu", precision="fp32")
+    for name in ("old", "new"):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = TinyNet(10, 1)
+        fit(model, make("automix", seed=0, block="layer2"), dataset_of(settings), settings, out=tmp_path / name,
+            resume=True, progress=False)
+    one, other = (checkpoint.load(tmp_path / name / runs.CHECKPOINT) for name in ("old", "new"))
+    assert close(one, other) and set(one["mixer"]["modules"]) == {"momentum", "mix_block"}

@@ -1,0 +1,308 @@
+"""Ctrl-C and SIGTERM put off to the end of a step: nothing is lost, nothing is left behind, handlers come back."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+
+import pytest
+import torch
+
+from catchup import Settings, checkpoint, count_hooks, fit, runs, train
+from catchup.interrupts import TERMINATED, deferred
+from catchup.loop import seeded
+from catchup.mixers import make
+from catchup.training import dataset_of
+from conftest import TinyNet
+
+TINY = Settings(subset=5, epochs=4, batch_size=5, lr=0.05, device="cpu", precision="fp32", validate_every=100)
+ITSELF = os.getpid
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = dataset_of(TINY)
+    return data.with_train(data.train)
+
+
+def network() -> TinyNet:
+    with seeded(0):
+        return TinyNet(10, 1)
+
+
+def weights(model) -> torch.Tensor:
+    return torch.cat([value.flatten().double() for value in model.state_dict().values()])
+
+
+def handlers():
+    return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+
+def interrupted(after_s: float, work, signum=signal.SIGINT):
+    """`work()`, while a thread sends this process a signal after so many seconds; its result, or what the signal
+    raised."""
+    timer = threading.Timer(after_s, os.kill, (os.getpid(), signum))
+    try:
+        timer.start()
+        try:
+            return work()
+        finally:
+            timer.cancel()
+            timer.join()
+    except KeyboardInterrupt as error:
+        return error
+
+
+def test_sixty_interrupts_at_random_moments_change_nothing_and_leave_nothing(digits, tmp_path):
+    def method():  # with a history, a layer of its own, and hooks
+        return make("recursivemix", seed=0, block="layer2")
+
+    fit(network(), method(), digits, TINY, progress=False)  # imports what is imported late
+    started = time.perf_counter()
+    reference = weights(fit(network(), method(), digits, TINY, progress=False, out=tmp_path / "whole").model)
+    took, rng, found, number = time.perf_counter() - started, random.Random(0), 0, 0
+    before = handlers()
+    while found < 60:
+        model, mixer, out = network(), method(), tmp_path / str(number)
+        number += 1
+        result = KeyboardInterrupt()
+        work = partial(fit, model, mixer, digits, TINY, out=out, resume=True, progress=False)
+        while isinstance(result, KeyboardInterrupt):
+            result = interrupted(rng.uniform(0, 0.15 * took), work)
+            found += isinstance(result, KeyboardInterrupt)
+            assert count_hooks(model) == 0 and handlers() == before
+            assert not list(out.glob(".*"))  # neither a lock nor half a file
+        assert result.finished and model.training and torch.equal(weights(model), reference)
+        assert [row["epoch"] for row in runs.read_metrics(out)] == list(range(1, 5))
+
+
+def test_an_interrupt_says_where_the_run_is_and_how_it_goes_on(digits, tmp_path):
+    def kill(at):
+        if at.step == 7:
+            os.kill(ITSELF(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after step 7 of 40; it is kept in .*: go on with resume"):
+        fit(network(), make("catchup", seed=0, layers=(0,)), digits, TINY, progress=False, on_step=kill, out=tmp_path)
+    seen = []
+    fit(network(), make("catchup", seed=0, layers=(0,)), digits, TINY, progress=False, out=tmp_path, resume=True,
+        on_step=lambda at: seen.append(at.step) or at.step == 9)
+    assert seen == [8, 9]
+    with pytest.raises(KeyboardInterrupt, match="stopped after step 7 of 40; no folder keeps it"):
+        fit(network(), make("baseline", seed=0), digits, TINY, progress=False, on_step=kill)
+
+
+def test_an_interrupt_during_a_validation_is_heard_there(digits, tmp_path, monkeypatch):
+    """The training of the epoch is kept; its measurement is made again."""
+    from catchup import loop
+
+    predict = loop.predict
+
+    def slow(*arguments, **options):
+        os.kill(ITSELF(), signal.SIGINT)
+        return predict(*arguments, **options)
+
+    short = Settings(**{**vars(TINY), "epochs": 2})
+    whole = fit(network(), make("catchup", seed=0, layers=(0,)), digits, short, progress=False)
+    model = network()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "predict", slow)
+        fit(model, make("catchup", seed=0, layers=(0,)), digits, short, progress=False, out=tmp_path)
+    assert runs.read_metrics(tmp_path) == [] and model.training
+    again = fit(model, make("catchup", seed=0, layers=(0,)), digits, short, progress=False, out=tmp_path, resume=True)
+    assert torch.equal(weights(again.model), weights(whole.model))
+
+
+def test_sigterm_saves_and_leaves_with_143(digits, tmp_path):
+    before = handlers()
+
+    def kill(at):
+        if at.step == 3:
+            os.kill(ITSELF(), signal.SIGTERM)
+            os.kill(ITSELF(), signal.SIGTERM)  # launchers repeat it
+
+    with pytest.raises(SystemExit) as left:
+        fit(network(), make("baseline", seed=0), digits, TINY, progress=False, on_step=kill, out=tmp_path)
+    assert left.value.code == 143 and handlers() == before
+    seen = []
+    fit(network(), make("baseline", seed=0), digits, TINY, progress=False, out=tmp_path, resume=True,
+        on_step=lambda at: seen.append(at.step) or True)
+    assert seen == [4]
+
+
+def test_train_keeps_no_result_of_a_run_that_was_stopped(tmp_path, monkeypatch):
+    from catchup import loop
+
+    settings = Settings(subset=5, width=2, epochs=1, batch_size=25, device="cpu", precision="fp32")
+    step = loop.Run._step
+
+    def killed(*arguments):
+        os.kill(ITSELF(), signal.SIGTERM)
+        return step(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(loop.Run, "_step", killed)
+        train(settings, tmp_path / "run", progress=False)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "metrics.jsonl", "run.json"]
+    assert "result" not in runs.read_json(tmp_path / "run" / "run.json")
+    train(settings, tmp_path / "run", resume=True, progress=False)
+    assert "result" in runs.read_json(tmp_path / "run" / "run.json")
+
+
+def test_the_command_line_ends_with_143_and_its_run_goes_on(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "catchup.cli", "train", "--out", str(out), "--device", "cpu", "--subset", "5",
+               "--width", "2", "--epochs", "2000", "--batch-size", "10"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 240
+    while not (out / "metrics.jsonl").exists() or not runs.read_metrics(out):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    state, kept = checkpoint.load(out / "checkpoint.pt"), runs.read_metrics(out)
+    assert state["epoch"] == len(kept) >= 1 and sorted(path.name for path in out.iterdir()) == [
+        "checkpoint.pt", "metrics.jsonl", "run.json"]
+
+
+def test_errors_at_200_places_of_a_hooked_step_leave_the_model_as_it_was():
+    """Raised between two lines of the package's Python, in the mixing as well as around it."""
+    images, labels = torch.randn(6, 1, 8, 8), torch.arange(6)
+    model, rng, raised = network(), random.Random(0), 0
+    plain = model(images)
+    while raised < 200:
+        mixer = make("catchup", seed=rng.randrange(99), layers=(1, 2), blocks=("layer1", "layer2"),
+                     regularisers=("dropblock:block=2",))
+        try:
+            _lines(lambda mixer=mixer: mixer.loss(model, images, labels), stop_at=rng.randrange(1, 250))
+        except InterruptedError:
+            raised += 1
+        assert count_hooks(model) == 0
+    assert torch.equal(model(images), plain)
+
+
+def _lines(work, stop_at=None) -> int:
+    """Number of lines of the package's Python that `work` runs; an InterruptedError is raised in one of them."""
+    seen = 0
+
+    def trace(frame, event, _argument):
+        nonlocal seen
+        if os.sep + "catchup" + os.sep not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            seen += 1
+            if stop_at is not None and seen >= max(1, stop_at):
+                sys.settrace(None)
+                raise InterruptedError
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return seen
+
+
+# -- the block itself ----------------------------------------------------------------------------------------------
+
+
+def test_the_earlier_handlers_are_back_and_the_signal_takes_effect_on_leaving():
+    before, reached = handlers(), []
+    with pytest.raises(KeyboardInterrupt):
+        with deferred() as asked:
+            assert handlers() != before and not asked
+            os.kill(ITSELF(), signal.SIGINT)
+            reached.append(bool(asked))
+    assert reached == [True] and handlers() == before
+    with deferred():
+        pass
+    assert handlers() == before
+
+
+def test_a_second_ctrl_c_breaks_through_unless_a_launcher_repeats_it():
+    before = handlers()
+    with pytest.raises(KeyboardInterrupt, match="second Ctrl-C"):
+        with deferred():
+            os.kill(ITSELF(), signal.SIGINT)
+            os.kill(ITSELF(), signal.SIGINT)
+            pytest.fail("not reached")
+    assert handlers() == before
+    reached = []
+    with pytest.raises(KeyboardInterrupt):
+        with deferred(patient=True):
+            os.kill(ITSELF(), signal.SIGINT)
+            os.kill(ITSELF(), signal.SIGINT)
+            reached.append(True)
+    assert reached
+
+
+@pytest.mark.parametrize(("signum", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_outweighs_an_error_which_stays_visible(signum, raised):
+    with pytest.raises(raised) as found:
+        with deferred():
+            os.kill(ITSELF(), signum)
+            raise FloatingPointError("also")
+    assert isinstance(found.value.__context__, FloatingPointError)
+    with pytest.raises(FloatingPointError):
+        with deferred():
+            raise FloatingPointError("alone")
+
+
+def test_sigterm_outweighs_ctrl_c_in_either_order():
+    for order in ((signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)):
+        with pytest.raises(SystemExit) as left, deferred():
+            for signum in order:
+                os.kill(ITSELF(), signum)
+        assert left.value.code == TERMINATED == 143
+
+
+def test_nested_blocks_share_what_was_asked_and_raise_once():
+    before, reached = handlers(), []
+    with deferred() as outer:
+        own = handlers()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(ITSELF(), signal.SIGINT)
+            with deferred() as inner:
+                assert inner is outer and inner and handlers() == own
+        reached.append(bool(outer))  # it was raised once, and somebody has dealt with it
+        assert handlers() == own
+    assert reached == [False] and handlers() == before
+
+
+def test_what_is_ignored_or_anothers_stays_so(monkeypatch):
+    others = lambda *_: None  # noqa: E731
+    before = handlers()
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, others)
+        with deferred() as asked:
+            assert handlers() == (signal.SIG_IGN, others)
+            os.kill(ITSELF(), signal.SIGINT)
+            os.kill(ITSELF(), signal.SIGTERM)
+            assert not asked
+        assert handlers() == (signal.SIG_IGN, others)
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)  # a handler set by C code
+    with deferred():
+        monkeypatch.undo()
+        assert handlers() == before
+
+
+def test_in_another_thread_nothing_is_put_off():
+    before, seen = handlers(), []
+
+    def work():
+        with deferred() as asked:
+            seen.append((handlers(), bool(asked)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(before, False)]

@@ -1,0 +1,51 @@
+"""Five runs killed with SIGKILL at random moments and taken up again; `kill_and_resume.py` does more of them."""
+
+import kill_and_resume as kills
+import pytest
+
+PAIRS = [("automix", "resident"), ("recursivemix", "stream"), ("catchup", "stream"), ("catchup-layer0", "resident"),
+         ("catchup-regularised", "resident")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("kills")
+    kills.SMALL = kills.replace(kills.SMALL, epochs=2, width=1)
+    kills.pictures(place / "pictures")
+    kills.warm(place)
+    return place
+
+
+@pytest.mark.parametrize(("case", "loader"), PAIRS)
+def test_a_run_killed_at_random_moments_ends_with_the_weights_of_the_whole_one(folder, monkeypatch, case, loader):
+    monkeypatch.setattr(kills, "MOST_KILLS", 2)
+    row = kills.measured(case, loader, trials=1, controls=0, folder=folder)
+    assert row["identical"] == 1 and row["kills"] > 0
+    assert row["unloadable"] == row["lost"] == row["left_over"] == 0 and row["most_strays"] <= 1
+
+
+def test_without_the_generators_states_the_weights_differ(folder, monkeypatch):
+    """The comparison can fail."""
+    monkeypatch.setattr(kills, "SAVES", (0.0,))
+    monkeypatch.setattr(kills, "MOST_KILLS", 2)
+    settings = kills.settings_of("catchup", "resident", folder)
+    reference, whole_s = kills.whole(settings, folder / "reference")
+    for seed in range(8):
+        found = kills.trial(settings, folder / f"control-{seed}", seed, whole_s, forget=True)
+        if found["resumed"]:
+            assert found["digest"] != reference
+            return
+    pytest.fail("no attempt was killed after its first checkpoint")
+
+
+def test_killed_while_it_does_nothing_but_save_a_whole_checkpoint_is_there(folder):
+    assert kills.writes(8, folder / "writes") == {"kills": 8, "unloadable": 0, "torn": 0, "most_strays": 1,
+                                                  "strays_after_clean": 0}
+
+
+def test_many_small_runs_leave_memory_and_open_files_as_they_were(folder, monkeypatch):
+    monkeypatch.setattr(kills, "CASES", {name: kills.CASES[name] for name in ("recursivemix", "catchup")})
+    monkeypatch.setattr(kills, "SMALL", kills.replace(kills.SMALL, epochs=1))
+    found = kills.soak(0.0, folder)
+    assert found["open_files_late"] <= found["open_files_early"]
+    assert found["growth_percent"] < 10 and found["runs"] == 8
