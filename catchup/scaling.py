@@ -3,7 +3,7 @@
 Times are the process's own (on a GPU the wall clock's, after waiting for it), medians over rounds in which the variants
 take turns. An exponent is the slope of the least-squares line through the logarithms; 1 is linear growth.
 
-Where it misleads: while fixed costs are large beside the growing ones an exponent lies below 1, and rises with the size.
+Where it misleads: while fixed costs are large beside the growing ones an exponent is below 1, and rises with the size.
 """
 
 import math

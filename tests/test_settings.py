@@ -30,7 +30,8 @@ def test_a_record_from_before_a_setting_lacks_it():
         Settings.from_dict({**OLD, "colour": 1})
 
 
-NEW = {"compile": True, "recipe": "c100-400", "scale": "small", "stem": "imagenet", "pretrained": True, "warmup_epochs": 0.5, "pad": 0,
+NEW = {"compile": True, "recipe": "c100-400", "scale": "small", "stem": "imagenet", "pretrained": True,
+       "warmup_epochs": 0.5, "pad": 0,
        "pad_mode": "reflect", "window": 6, "resized_scale": (0.2, 0.9), "resized_ratio": (0.5, 2.0),
        "resized_interpolation": "bicubic", "jitter": 0.4, "lighting": 0.1, "normalisation": "half",
        "save_every_s": 5.0,

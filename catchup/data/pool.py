@@ -51,7 +51,8 @@ def can_share(workers: int) -> bool:
 
 
 def shared_memory(shape: tuple[int, ...]) -> np.ndarray:
-    """An array of uint8 that workers made later can write to; it has no name, and ends with the last of them.
+    """An array of uint8 on pages of its own, zeros, that workers made later can write to; it has no name and leaves
+    no trace: the pages go back to the system with the last who has the array.
 
     What a pipe would take instead is copied four times on its way, which costs a good part of the decoding again.
     """

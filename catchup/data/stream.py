@@ -172,7 +172,8 @@ class Streamed:
         tasks = ((i, self.names[piece.numpy()]) for i, piece in enumerate(chain.from_iterable(pieces)))
         with closing(in_order(partial(_decoded, self.decoder, slots), tasks, workers)) as decoded:
             for index, batch in zip(order, pieces):
-                pixels, done = torch.empty((len(index), *self.shape), dtype=torch.uint8), 0
+                # Pages of its own: between images of this size the allocator would leave holes, and memory would grow.
+                pixels, done = torch.from_numpy(shared_memory((len(index), *self.shape))), 0
                 for i, count, sent in islice(decoded, len(batch)):
                     piece = sent if slots is None else slots[i % len(slots), :count]
                     pixels[done:done + count] = torch.from_numpy(piece)
