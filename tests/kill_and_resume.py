@@ -3,8 +3,9 @@
     python tests/kill_and_resume.py --trials 50 --out data/results/kills.json
 
 A warm parent imports torch once and forks every attempt. A trial is one run, killed again and again until it has used
-up its kills or is through. Half of the kills come at any time, the others while a checkpoint (or another file of the
-run) is being written, which the attempt tells by a byte of shared memory. After each kill the checkpoint must load.
+up its kills or is through. A kill comes a random while after a random number of the run's files were written, which the
+attempt tells in shared memory: a clock alone would kill slow machines' runs before they have begun. Half of the kills
+wait for a file that is being written. After each kill the checkpoint must load.
 
 The negative control forgets the generators' states on resuming: its weights have to differ, or the comparison could
 not fail.
@@ -113,7 +114,7 @@ class Attempt:
     """One child that trains in `out`, going on where the one before was killed."""
 
     def __init__(self, settings: Settings, out: Path, forget: bool = False):
-        self.writing = mmap.mmap(-1, 1)  # 1 while a file of the run is written
+        self.writing = mmap.mmap(-1, 2)  # 1 while a file of the run is written; how many were (up to 255)
 
         def work() -> None:
             self._tell()
@@ -131,17 +132,18 @@ class Attempt:
             def told(path, content, write=write):
                 self.writing[0] = 1
                 write(path, content)
-                self.writing[0] = 0
+                self.writing[0], self.writing[1] = 0, min(255, self.writing[1] + 1)
 
             module.write_atomically = told
 
-    def killed(self, rng: random.Random, longest_s: float) -> tuple[bool, bool]:
-        """(Was it killed, or through before? in the middle of a write?) after a random while."""
-        at, in_write = time.monotonic() + rng.uniform(0, longest_s), rng.random() < 0.5
-        code = None
-        while code is None and (time.monotonic() < at or (in_write and not self.writing[0])):
+    def killed(self, rng: random.Random, after: int, longest_s: float) -> tuple[bool, bool]:
+        """(Was it killed, or through before? in the middle of a write?) a random while after so many writes."""
+        in_write, code, at = rng.random() < 0.5, None, None
+        while code is None and (at is None or time.monotonic() < at or (in_write and not self.writing[0])):
             found, status = os.waitpid(self.pid, os.WNOHANG)
             code = os.waitstatus_to_exitcode(status) if found else None
+            if at is None and self.writing[1] >= after:
+                at = time.monotonic() + rng.uniform(0, longest_s)
             time.sleep(0.0003)
         if code is None:
             if in_write:
@@ -186,7 +188,8 @@ def trial(settings: Settings, out: Path, seed: int, whole_s: float, forget: bool
             if (code := ended(attempt.pid)) != 0:
                 raise RuntimeError(f"the last attempt ended with {code}; its traceback is on standard error")
             break
-        killed, in_write = attempt.killed(rng, 0.35 * whole_s)
+        after = rng.randrange(4, 7) if found["kills"] == 0 else rng.randrange(6)  # the first kill finds a checkpoint
+        killed, in_write = attempt.killed(rng, after, 0.03 * whole_s)
         if not killed:
             break
         found["kills"] += 1
@@ -311,14 +314,16 @@ def main() -> int:
                    "writes": writes(chosen.writes, folder / "writes")}
         if chosen.soak:
             results["soak"] = soak(chosen.soak, folder)
-    results |= {"time_s": time.monotonic() - started, **runs.surroundings()}
+    results |= {"threads": torch.get_num_threads(), "time_s": time.monotonic() - started, **runs.surroundings()}
     print(json.dumps({key: results[key] for key in ("total", "writes", "soak", "time_s") if key in results}, indent=1))
     if chosen.out:
         runs.write_json(chosen.out, results)
     total = results["total"]
-    return int(total["identical"] < total["trials"] or bool(total["unloadable"] or total["lost"] or total["left_over"]
-                                                            or results["writes"]["unloadable"]
-                                                            or results["writes"]["torn"]))
+    empty = any(row["trials"] and not row["resumed"] for row in rows) or (total["controls"] and not
+                                                                          total["controls_different"])
+    return int(total["identical"] < total["trials"] or empty or bool(
+        total["unloadable"] or total["lost"] or total["left_over"] or results["writes"]["unloadable"]
+        or results["writes"]["torn"]))
 
 
 if __name__ == "__main__":

@@ -307,7 +307,7 @@ def test_image_files_that_cannot_be_read_are_named_or_skipped(name, pictures, tm
     assert torch.equal(read.train.pixels, pictures[1].train.pixels)
 
 
-@pytest.mark.parametrize("name", PLACES.keys() - {"nothing there"})
+@pytest.mark.parametrize("name", [name for name in PLACES if name != "nothing there"])
 def test_image_files_that_are_no_files(name, pictures, tmp_path):
     root = Path(shutil.copytree(pictures[0], tmp_path / "set"))
     PLACES[name](root / "train/cat/z.png")

@@ -20,22 +20,18 @@ def folder(tmp_path_factory):
 def test_a_run_killed_at_random_moments_ends_with_the_weights_of_the_whole_one(folder, monkeypatch, case, loader):
     monkeypatch.setattr(kills, "MOST_KILLS", 2)
     row = kills.measured(case, loader, trials=1, controls=0, folder=folder)
-    assert row["identical"] == 1 and row["kills"] > 0
+    assert row["identical"] == 1 and row["kills"] > 0 and row["resumed"] > 0
     assert row["unloadable"] == row["lost"] == row["left_over"] == 0 and row["most_strays"] <= 1
 
 
 def test_without_the_generators_states_the_weights_differ(folder, monkeypatch):
     """The comparison can fail."""
     monkeypatch.setattr(kills, "SAVES", (0.0,))
-    monkeypatch.setattr(kills, "MOST_KILLS", 2)
+    monkeypatch.setattr(kills, "MOST_KILLS", 1)
     settings = kills.settings_of("catchup", "resident", folder)
     reference, whole_s = kills.whole(settings, folder / "reference")
-    for seed in range(8):
-        found = kills.trial(settings, folder / f"control-{seed}", seed, whole_s, forget=True)
-        if found["resumed"]:
-            assert found["digest"] != reference
-            return
-    pytest.fail("no attempt was killed after its first checkpoint")
+    found = kills.trial(settings, folder / "control", 0, whole_s, forget=True)
+    assert found["resumed"] == 1 and found["digest"] != reference
 
 
 def test_killed_while_it_does_nothing_but_save_a_whole_checkpoint_is_there(folder):

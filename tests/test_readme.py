@@ -5,6 +5,7 @@ import io
 import json
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -106,6 +107,14 @@ def test_the_table_of_the_scaled_runs_is_the_recorded_one_and_says_what_the_pros
     assert min(row[key] for row in rows for key in ("fgsm_error", "pgd_error")) > 93
     kept = {method: mean for (method, measure), mean in found.items() if measure == "without_strongest"}
     assert kept.pop("catchup") > 3 and max(kept.values()) < 1  # "Catch-up Mix alone keeps accuracy"
+
+
+def test_the_worked_example_of_500_runs_is_computed_from_the_record():
+    lines = (ROOT / "data" / "results" / "c100-50-metrics.jsonl").read_text().splitlines()
+    speed = median(row["images_per_s"] for row in map(json.loads, lines) if row["method"] == "baseline")
+    hours = 500 * 40 * 5000 / speed / 3600
+    assert f"median {speed:.0f} images/s" in README
+    assert f"come to {hours:.0f} hours, or {hours / 20:.1f} on twenty such cores" in README
 
 
 def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
