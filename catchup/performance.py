@@ -107,8 +107,8 @@ def _kills(found: Mapping) -> str:
     text = (f"`python tests/kill_and_resume.py`: {total['trials']} runs ({of}) killed with SIGKILL "
             f"{total['kills']} times at random moments, {total['in_write']} of them while a file "
             f"was being written, and taken up again: {total['identical']} of {total['trials']} end with the weights of "
-            f"a run left alone, {total['unloadable']} checkpoints could not be loaded, {total['lost']} epochs were lost. Of "
-            f"{total['controls']} runs whose generators were forgotten on purpose {total['controls_different']} end "
+            f"a run left alone, {total['unloadable']} checkpoints could not be loaded, {total['lost']} epochs lost. "
+            f"Of {total['controls']} runs whose generators were forgotten on purpose {total['controls_different']} end "
             f"with others. A process that does nothing but save, killed {writes['kills']} times, left "
             f"{writes['unloadable']} unreadable files.")
     if "soak" in found:

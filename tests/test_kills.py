@@ -19,6 +19,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(("case", "loader"), PAIRS)
 def test_a_run_killed_at_random_moments_ends_with_the_weights_of_the_whole_one(folder, monkeypatch, case, loader):
     monkeypatch.setattr(kills, "MOST_KILLS", 2)
+    monkeypatch.setattr(kills, "SAVES", (0.0,))
     row = kills.measured(case, loader, trials=1, controls=0, folder=folder)
     assert row["identical"] == 1 and row["kills"] > 0 and row["resumed"] > 0
     assert row["unloadable"] == row["lost"] == row["left_over"] == 0 and row["most_strays"] <= 1

@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
@@ -33,6 +34,7 @@ import numpy as np
 
 AHEAD = 2  # tasks for each worker that are under way, or done and not yet asked for
 MOST = 16  # workers, where nobody says how many
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that a worker leaves to the run
 WATCH_S = 0.2  # seconds between two looks of a worker at its parent
 
 
@@ -75,6 +77,8 @@ def in_order(work: Callable[[Any], Any], tasks: Iterable, workers: int) -> Itera
     if workers and not multiprocessing.current_process().daemon:
         pool = ProcessPoolExecutor(workers, _context(), _begin, (work, os.getpid()))
         try:
+            with _held():  # a worker is not to be met by a signal before it has begun
+                pool.submit(os.getpid)  # starts them all
             yield from _results(pool, tasks, waiting, AHEAD * workers)
         except BrokenProcessPool:
             broken = True
@@ -108,6 +112,19 @@ def _end(pool: ProcessPoolExecutor, broken: bool) -> None:
     pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _held() -> Iterator[None]:
+    """Inside the block signals wait, in this thread and in the processes that it starts."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _context() -> multiprocessing.context.BaseContext:
     """Forked on Linux, where that starts at once and needs no guard in the user's script."""
     return multiprocessing.get_context("fork" if sys.platform == "linux" else None)
@@ -121,8 +138,10 @@ def _begin(work: Callable[[Any], Any], parent: int) -> None:
     global _work
     _work = work
     gc.freeze()  # a collection would write to every object of the run, and so make a copy of all its memory
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
