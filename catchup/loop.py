@@ -6,7 +6,7 @@ generator; nothing depends on how often the run was stopped and taken up again.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -291,8 +291,14 @@ def accelerator(settings: Settings):
     return engine
 
 
-def progress_bar(epochs: range, shown: bool) -> Iterator[int]:
-    """The epochs, with a bar on standard error."""
+def progress_bar(epochs: range, shown: bool) -> Iterable[int]:
+    """The epochs, with a bar on standard error.
+
+    Where none is shown there is no tqdm at all: it has a lock that forked processes share, and one that is killed while
+    it holds the lock would stop all the others for ever.
+    """
+    if not shown:
+        return epochs
     from tqdm.auto import tqdm
 
-    return tqdm(epochs, initial=epochs.start, total=epochs.stop, unit="epoch", disable=not shown, leave=False)
+    return tqdm(epochs, initial=epochs.start, total=epochs.stop, unit="epoch", leave=False)
