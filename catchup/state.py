@@ -60,9 +60,18 @@ def take_up(run, state: dict) -> None:
     """Puts a `catchup.loop.Run` where the stored one was; warns if the numbers will differ in their last digits.
 
     Raises:
-        ValueError: if it is of another run, or of another number of processes. CheckpointError: of another model.
+        ValueError: if it is of another run, or of another number of processes. CheckpointError: of another model, or if
+            a part of it is missing or of another kind.
     """
     _check(run, state)
+    try:
+        _put(run, state)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise checkpoint.CheckpointError(f"the checkpoint in {run.out} lacks a part, or holds something else there "
+                                         f"({type(error).__name__}: {error}): restore a copy, or train it again") from error
+
+
+def _put(run, state: dict) -> None:
     bare = run.accelerator.unwrap_model(run.model)
     try:
         bare.load_state_dict(state["model"])
@@ -82,7 +91,7 @@ def take_up(run, state: dict) -> None:
     torch.set_rng_state(own["torch_rng"])
     if torch.cuda.is_available() and len(own["cuda_rng"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(own["cuda_rng"])
-    run.rows = state["rows"]
+    run.rows = list(state["rows"])
 
 
 def identity(settings: Settings, mixer: Mixer) -> dict:

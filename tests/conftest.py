@@ -2,10 +2,15 @@
 
 import os
 import socket
+import sys
 
-import pytest
-import torch
-from torch import nn
+# Tests start a hundred processes that import torch: where bytecode may not be kept, each of them compiles it anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,17 @@ TINY = Settings(subset=5, epochs=4, batch_size=5, lr=0.05, device="cpu", precisi
 ITSELF = os.getpid
 
 
+@pytest.fixture(autouse=True)
+def _usual_handlers():
+    """Another test of this process may have left handlers of its own (Ray sets one), which `deferred` would respect."""
+    earlier = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for signum, handler in earlier.items():
+        signal.signal(signum, handler)
+
+
 @pytest.fixture(scope="module")
 def digits():
     data = dataset_of(TINY)
