@@ -59,7 +59,7 @@ def _aims(bench: Mapping) -> str:
     for name, goal in goals.items():
         sign, limit = ("≥", goal["at_least"]) if "at_least" in goal else ("≤", goal["at_most"])
         met = goal["reached"] >= limit if sign == "≥" else goal["reached"] <= limit
-        said.append(f"{name} {goal['reached']:.2f} (goal {sign} {limit:g}, {'met' if met else 'missed'})")
+        said.append(f"{name} {goal['reached']:.3f} (goal {sign} {limit:g}, {'met' if met else 'missed'})")
     rates = bench["throughput"]["tflops_per_s"]
     return (f"Width {bench['load']['width']}: {'; '.join(said)}; {1e3 * rates['ours']:.1f} GFLOP/s of the "
             f"{1e3 * rates['matrix product']:.1f} that a large matrix product reaches.")
