@@ -68,7 +68,8 @@ def take_up(run, state: dict) -> None:
         _put(run, state)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise checkpoint.CheckpointError(f"the checkpoint in {run.out} lacks a part, or holds something else there "
-                                         f"({type(error).__name__}: {error}): restore a copy, or train it again") from error
+                                         f"({type(error).__name__}: {error}): restore a copy, or train "
+                                         "it again") from error
 
 
 def _put(run, state: dict) -> None:

@@ -1,13 +1,13 @@
 """A run's state: a checkpoint whole on the outside and wrong inside is refused in words."""
 
 import pytest
-from conftest import TinyNet
 
 from catchup import Settings, checkpoint, fit, runs
 from catchup.checkpoint import CheckpointError
 from catchup.loop import seeded
 from catchup.mixers import make
 from catchup.training import dataset_of
+from conftest import TinyNet
 
 TINY = Settings(subset=3, epochs=1, batch_size=10, lr=0.05, device="cpu", precision="fp32")
 
