@@ -103,7 +103,7 @@ def _parts(bench: Mapping) -> list[str]:
 def _kills(found: Mapping) -> str:
     """What became of runs that were killed."""
     total, writes = found["total"], found["writes"]
-    of = "; ".join(", ".join(sorted({row[key] for row in found["rows"]})) for key in ("case", "loader"))
+    of = "; ".join(", ".join(sorted({row[key] for row in found["cases"]})) for key in ("case", "loader"))
     text = (f"`python tests/kill_and_resume.py`: {total['trials']} runs ({of}) killed with SIGKILL "
             f"{total['kills']} times at random moments, {total['in_write']} of them while a file "
             f"was being written, and taken up again: {total['identical']} of {total['trials']} end with the weights of "

@@ -310,7 +310,7 @@ def main() -> int:
             print(json.dumps(rows[-1]), flush=True)
         keys = ("trials", "identical", "kills", "in_write", "resumed", "unloadable", "lost", "left_over", "controls",
                 "controls_different")
-        results = {"total": {key: sum(row[key] for row in rows) for key in keys}, "rows": rows,
+        results = {"total": {key: sum(row[key] for row in rows) for key in keys}, "cases": rows,
                    "writes": writes(chosen.writes, folder / "writes")}
         if chosen.soak:
             results["soak"] = soak(chosen.soak, folder)
