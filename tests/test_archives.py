@@ -1,6 +1,6 @@
 """Archives and downloads: what is refused, what is left behind, over a real server on this machine; and the memory.
 
-Bad archives of every kind are in `hostile.py`, and run in `test_hostile.py`.
+Bad archives of every kind are in `hostile_archives.py`, and run in `test_hostile.py`.
 """
 
 import functools
@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hostile import GOOD, special, tar, zipped
+from hostile_archives import GOOD, special, tar, zipped
 
 from catchup.data import archives, decode, fetch, memory
 from catchup.data.archives import Archive, members, obtain, unpack

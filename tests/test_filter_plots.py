@@ -17,12 +17,6 @@ from catchup.plots import tiles
 matplotlib.use("Agg")
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
-
-
 @pytest.fixture
 def rows():
     """Rows of `recording`, two blocks of eight filters, three epochs: the norm of filter f at epoch e is (f + 1) e."""

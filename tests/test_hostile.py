@@ -16,6 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import hostile
+import hostile_archives
 import numpy as np
 import pytest
 import torch
@@ -86,10 +87,11 @@ def refused(call, kind=ValueError, *named: Path) -> str:
 
 def every_kind() -> list[tuple[str, str]]:
     """(group, name) of every kind, those below that are made in a test of their own among them."""
-    groups = ("BODIES", "FILES", "STATES", "CACHES", "UNREADABLE", "READABLE", "JSON", "ARCHIVES", "COMMANDS",
+    groups = ("BODIES", "FILES", "STATES", "CACHES", "UNREADABLE", "READABLE", "JSON", "COMMANDS",
               "SETTINGS", "SPECS")
     return [(group, name) for group in groups for name in getattr(hostile, group)] + [
-        (group, name) for group, names in (("PLACES", PLACES), ("LISTS", LISTS), ("KILLED", KILLED)) for name in names]
+        (group, name) for group, names in (("PLACES", PLACES), ("LISTS", LISTS), ("KILLED", KILLED),
+                                           ("ARCHIVES", hostile_archives.ARCHIVES)) for name in names]
 
 
 def test_the_corpus_has_more_than_60_kinds():
@@ -404,9 +406,9 @@ def test_json_of_every_kind_for_every_reader(reader, whole, tmp_path):
 # Archives
 
 
-@pytest.mark.parametrize("name", hostile.ARCHIVES)
+@pytest.mark.parametrize("name", hostile_archives.ARCHIVES)
 def test_a_bad_archive_is_named_and_leaves_nothing(name, tmp_path, monkeypatch):
-    make, says = hostile.ARCHIVES[name]
+    make, says = hostile_archives.ARCHIVES[name]
     monkeypatch.setattr(archives, "FLOOR_BYTES", 50_000)  # beside an archive of this size
     (tmp_path / "inner").mkdir()
     archive = make(tmp_path / "inner/archive.bin")
@@ -417,7 +419,7 @@ def test_a_bad_archive_is_named_and_leaves_nothing(name, tmp_path, monkeypatch):
 
 def big_archive(folder: Path) -> Archive:
     folder.mkdir(parents=True, exist_ok=True)
-    file = hostile.tar(folder / "set.tgz", *((f"set/{i}.bin", hostile.noise(2000, i)) for i in range(12)))
+    file = hostile_archives.tar(folder / "set.tgz", *((f"set/{i}.bin", hostile.noise(2000, i)) for i in range(12)))
     return Archive("http://127.0.0.1:1/set.tgz", hashlib.md5(file.read_bytes()).hexdigest(), "set.tgz", "set")
 
 

@@ -25,12 +25,6 @@ from catchup.plots.landscape import landscape_caption, plot_lines, plot_surface
 matplotlib.use("Agg")
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
-
-
 @pytest.fixture(scope="module")
 def images():
     rng = torch.Generator().manual_seed(0)

@@ -33,12 +33,6 @@ def runs():
             ("catchup", 1): [{"epoch": 1, "val_error_percent": 60.0}, {"epoch": 2, "val_error_percent": 25.0}]}
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
-
-
 def drawn(ax):
     """The lines with data, as (x, y) lists."""
     return [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines if len(line.get_xdata())]

@@ -3,19 +3,12 @@
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib import pyplot
 from scipy import stats
 
 from catchup.plots.ablations import lam_card, power_curves, setting_differences, smaller_share
 
 matplotlib.use("Agg")
 ERRORS = {"catchup": (10.0, 12.0, 11.0), "catchup:alpha=10": (11.0, 12.5, 13.5), "randomchannel": (9.0, 9.5, 11.5)}
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
 
 
 def rows(errors=ERRORS):

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import matplotlib
 import pytest
-from matplotlib import pyplot
 
 from catchup import report
 from catchup.plots.report import by_column, printed_against_ours, table_card, verdict_bars
@@ -27,12 +26,6 @@ def cells(tmp_path_factory):
     rows = [row(method, seed, error) for method, errors in ERRORS.items() for seed, error in enumerate(errors)]
     path.write_text(json.dumps({"rows": rows}))
     return report.run([path], tables=(1, 4), figures=(4,), which="catchup")["cells"]
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
 
 
 def points(ax):

@@ -329,7 +329,6 @@ def test_the_table_of_deciders_prints_its_numbers():
     assert [text.get_text() for text in ax.texts] == ["0.20", "0.50", "0.00", "0.00", "0.00", "0.10", "0.30", "?"]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["CutMix  (1 + 1)", "new  (4 + 3)"]
     assert plots.who_decides(rows, ax=pyplot.figure().subplots()).figure is not ax.figure
-    pyplot.close("all")
 
 
 def test_the_weights_of_the_labels_are_means_with_their_range():
@@ -340,7 +339,6 @@ def test_the_weights_of_the_labels_are_means_with_their_range():
     assert np.allclose(np.concatenate(lines), [0.3, 0.3, 0.4, 0.6, 0.5, 0.7, 0.7, 0.7, 0.8, 0.75])
     assert ax.get_xlabel() == "weight of the image's own label (0 to 1)" and len(ax.get_legend().texts) == 2
     assert plots.zoo_caption(rows).startswith("one network; 1 pairs of images, 2 seeds and 2 λ")
-    pyplot.close("all")
 
 
 def test_the_card_is_the_figure_of_all_methods(animals, everyone):
