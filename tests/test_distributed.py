@@ -1,4 +1,4 @@
-"""One run on two processes (gloo, as torchrun starts them) against the same run on one.
+"""One run on two processes (gloo) against the same run on one.
 
 Batch norm's statistics and the partners of a mix are of each process's share, so the two can only be equal, up to the
 rounding of another order of summation, for a network without batch norm that mixes nothing. That is what is compared.
@@ -6,15 +6,12 @@ rounding of another order of summation, for a network without batch norm that mi
 
 import json
 import math
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 import torch
+from joined import together
 
 from catchup import Settings, fit, runs
 from catchup.data import Augmentation, Dataset, Images
@@ -24,21 +21,6 @@ from conftest import TinyNet
 # 53 images in batches of 16: three whole batches and one of five, of which one process gets three and the other two.
 N, BATCH, EPOCHS = 53, 16, 3
 SETTINGS = Settings(epochs=EPOCHS, batch_size=BATCH, lr=0.2, augment=False, precision="fp32", device="cpu")
-
-SCRIPT = """
-import json, os, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import torch
-torch.set_num_threads(1)
-from test_distributed import one_run
-rank = int(os.environ["RANK"])
-for method in ("baseline", "catchup"):
-    found = one_run(method, Path({out!r}, method))
-    Path({out!r}, f"{{method}}-{{rank}}.json").write_text(json.dumps(found))
-torch.distributed.destroy_process_group()
-"""
-
 
 def made() -> Dataset:
     """Five classes of noise around a mean of their own: easy, so that the loss falls."""
@@ -67,23 +49,17 @@ def one_run(method: str, out: Path | None) -> dict:
     return {"rows": result.rows, "taken": taken, "draws": draws, "weights": weights}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """{method: what the two processes saw}, and the folder of their runs."""
     out = tmp_path_factory.mktemp("two")
-    (out / "two.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent), out=str(out)))
-    shared = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-              "MASTER_PORT": str(free_port())}
-    pair = [subprocess.Popen([sys.executable, out / "two.py"], stderr=subprocess.PIPE, text=True,
-                             env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
-    said = [process.communicate(timeout=300)[1] for process in pair]
-    assert [process.returncode for process in pair] == [0, 0], said[0][-2000:] + said[1][-2000:]
+
+    def work(rank):
+        for method in ("baseline", "catchup"):
+            (out / f"{method}-{rank}.json").write_text(json.dumps(one_run(method, out / method)))
+        torch.distributed.destroy_process_group()
+
+    assert together(work) == [0, 0]
     return {method: [json.loads((out / f"{method}-{rank}.json").read_text()) for rank in range(2)]
             for method in ("baseline", "catchup")}, out
 

@@ -1,14 +1,12 @@
 """Hooks live inside the call and nowhere else; a step that would not mix is an error, never silence."""
 
 import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
+import json
 
 import pytest
 import torch
 import torch.nn.functional as F
+from joined import together
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -261,55 +259,46 @@ def test_dataparallel_is_refused(tiny, batch):
         CatchUpMix(seed=0).loss(nn.DataParallel(tiny), *batch, draw=DRAW)
 
 
-DDP = """
-import sys, torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-sys.path.insert(0, {tests!r})
-from conftest import TinyNet
-from catchup import MIXERS, count_hooks
-from catchup.hooks import average_gradients
-from test_mixers import begun
-torch.set_num_threads(1)
-dist.init_process_group("gloo")
-rank = dist.get_rank()
-for name in MIXERS:
-    torch.manual_seed(0)
-    bare = TinyNet()
-    mixer, groups = begun(name, bare, groups=True)
-    average_gradients(parameter for group in groups for parameter in group["params"])
-    model = DistributedDataParallel(bare)
-    optimizer = torch.optim.SGD([{{"params": list(bare.parameters())}}, *groups], 0.1)
-    images = torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(rank))
-    labels = torch.arange(7) % 5
-    for _ in range(4):
-        mixer.loss(model, images, labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    weights = torch.cat([p.detach().flatten() for group in optimizer.param_groups for p in group["params"]])
-    both = [torch.empty_like(weights) for _ in range(2)]
-    dist.all_gather(both, weights)
-    if rank == 0:
+def trained_together(rank: int) -> list[list]:
+    """Each method trained in one of two processes: its name, are the weights of both equal, hooks left, their sum."""
+    from test_mixers import begun
+
+    from catchup import MIXERS
+    from catchup.hooks import average_gradients
+
+    torch.distributed.init_process_group("gloo")
+    rows = []
+    for name in MIXERS:
+        torch.manual_seed(0)
+        bare = TinyNet()
+        mixer, groups = begun(name, bare, groups=True)
+        average_gradients(parameter for group in groups for parameter in group["params"])
+        model = nn.parallel.DistributedDataParallel(bare)
+        optimizer = torch.optim.SGD([{"params": list(bare.parameters())}, *groups], 0.1)
+        images = torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(rank))
+        for _ in range(4):
+            mixer.loss(model, images, torch.arange(7) % 5).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        weights = torch.cat([p.detach().flatten() for group in optimizer.param_groups for p in group["params"]])
+        both = [torch.empty_like(weights) for _ in range(2)]
+        torch.distributed.all_gather(both, weights)
         total = sum(p.sum().item() for p in bare.parameters())
-        print(name, torch.equal(*both), count_hooks(model.module), total, flush=True)
-dist.destroy_process_group()
-"""
+        rows.append([name, torch.equal(*both), count_hooks(bare), total])
+    torch.distributed.destroy_process_group()
+    return rows
 
 
 def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
-    script = tmp_path / "ddp.py"
-    script.write_text(DDP.format(tests=str(Path(__file__).parent)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-2000:]
-    from test_mixers import ROWS, begun
+    from test_mixers import ROWS, begun  # before the processes part, which need not do it again
 
     from catchup import MIXERS
 
-    lines = [line.split() for line in done.stdout.strip().splitlines()]
-    assert [line[0] for line in lines] == list(MIXERS)
-    for name, equal, hooks, total in lines:
-        assert (name, equal, hooks) == (name, "True", "0")
+    assert together(lambda rank: (tmp_path / str(rank)).write_text(json.dumps(trained_together(rank)))) == [0, 0]
+    rows = json.loads((tmp_path / "0").read_text())
+    assert rows == json.loads((tmp_path / "1").read_text()) and [row[0] for row in rows] == list(MIXERS)
+    for name, equal, hooks, total in rows:
+        assert (name, equal, hooks) == (name, True, 0)
         if "ddp" in ROWS[name].waived:
             continue
         torch.manual_seed(0)  # the same by hand: one process, the mean of the two gradients
@@ -324,7 +313,7 @@ def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
             sum(twin.loss(model, images, torch.arange(7) % 5) / 2 for twin, images in pairs).backward()
             optimizer.step()
             optimizer.zero_grad()
-        assert float(total) == pytest.approx(sum(p.sum().item() for p in model.parameters()), rel=1e-5)
+        assert total == pytest.approx(sum(p.sum().item() for p in model.parameters()), rel=1e-5)
 
 
 def test_labels_of_a_step_are_available_afterwards(tiny, batch):

@@ -4,11 +4,10 @@ import hashlib
 import json
 import os
 import signal
-import socket
 
 import pytest
 import torch
-from kill_and_resume import ended, forked
+from joined import together
 from torch import nn
 
 from catchup import Settings, checkpoint, fit
@@ -46,23 +45,6 @@ def trained(digits, method, out, **options):
     if method != "recursivemix":  # whose processes must agree on when a box is empty; their histories differ anyway
         mixer.rng.random(int(os.environ.get("RANK", 0)))  # each process draws other numbers, and has its own to keep
     return fit(model, mixer, digits, TINY, out=out, progress=False, resume=True, **options), mixer
-
-
-def together(work, n=2) -> list[int]:
-    """`work(rank)` in n processes that torch.distributed joins; their exit codes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def one(rank):
-        from accelerate.state import AcceleratorState
-
-        AcceleratorState._reset_state(reset_partial_state=True)
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n),
-                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        work(rank)
-
-    return [ended(pid) for pid in [forked(lambda rank=rank: one(rank)) for rank in range(n)]]
 
 
 def everything(result, mixer) -> str:

@@ -1,16 +1,14 @@
 """What every regulariser must satisfy, over the registry, alone and with mixing methods; then Cutout and smoothing."""
 
 import copy
-import os
+import json
 import pickle
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from joined import together
 from test_mixers import ROWS as METHOD_ROWS
 from torch import nn
 
@@ -402,40 +400,30 @@ def test_smoothing_keeps_weights_that_do_not_sum_to_one_and_the_other_criterion(
 
 # -- two processes --------------------------------------------------------------------------------------------------
 
-DDP = """
-import sys, torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-sys.path.insert(0, {tests!r})
-from test_regularisers import ROWS, Residual, batch_of, begun
-from catchup import count_hooks
-torch.set_num_threads(1)
-rank = int(sys.argv[1])
-dist.init_process_group("gloo", init_method="file://{store}", rank=rank, world_size=2)
-for name, row in ROWS.items():
-    torch.manual_seed(0)
-    bare = Residual()
-    mixer, model = begun("catchup", bare, row.on), DistributedDataParallel(bare)
-    optimizer = torch.optim.SGD(bare.parameters(), 0.1)
-    for step in range(4):
-        mixer.loss(model, *batch_of(seed=10 * step + rank)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    print(name, count_hooks(bare), *(p.double().square().sum().item() for p in bare.parameters()), flush=True)
-dist.destroy_process_group()
-"""
+def trained_together(rank: int) -> list[list]:
+    """Each regulariser in one of two processes: its name, hooks left, sums of the squared weights."""
+    torch.distributed.init_process_group("gloo")
+    rows = []
+    for name, row in ROWS.items():
+        torch.manual_seed(0)
+        bare = Residual()
+        mixer, model = begun("catchup", bare, row.on), nn.parallel.DistributedDataParallel(bare)
+        optimizer = torch.optim.SGD(bare.parameters(), 0.1)
+        for step in range(4):
+            mixer.loss(model, *batch_of(seed=10 * step + rank)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        rows.append([name, count_hooks(bare), *(p.double().square().sum().item() for p in bare.parameters())])
+    torch.distributed.destroy_process_group()
+    return rows
 
 
 def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(DDP.format(tests=str(Path(__file__).parent), store=tmp_path / "store"))
-    both = [subprocess.Popen([sys.executable, script, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) for rank in range(2)]
-    said = [process.communicate(timeout=600) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said[0][1][-2000:] + said[1][1][-2000:]
-    assert said[0][0] == said[1][0]
-    lines = [line.split() for line in said[0][0].strip().splitlines()]
-    assert [line[:2] for line in lines] == [[name, "0"] for name in ROWS]
-    for name, _, *sums in lines:
+    assert together(lambda rank: (tmp_path / str(rank)).write_text(json.dumps(trained_together(rank)))) == [0, 0]
+    rows = json.loads((tmp_path / "0").read_text())
+    assert rows == json.loads((tmp_path / "1").read_text())
+    assert [row[:2] for row in rows] == [[name, 0] for name in ROWS]
+    for name, _, *sums in rows:
         torch.manual_seed(0)  # the same by hand: one process, the mean of the two gradients
         model = Residual()
         twins = begun("catchup", model, ROWS[name].on), begun("catchup", model, ROWS[name].on)
@@ -445,4 +433,4 @@ def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
             optimizer.step()
             optimizer.zero_grad()
         expected = [p.double().square().sum().item() for p in model.parameters()]
-        assert [float(value) for value in sums] == pytest.approx(expected, rel=1e-4, abs=1e-7), name
+        assert sums == pytest.approx(expected, rel=1e-4, abs=1e-7), name

@@ -1,0 +1,28 @@
+"""Two processes that torch.distributed joins (gloo), forked from this one, so that nothing has to be imported anew."""
+
+import os
+import socket
+from collections.abc import Callable
+
+from kill_and_resume import ended, forked
+
+
+def together(work: Callable[[int], object], n: int = 2) -> list[int]:
+    """`work(rank)` in n processes, where accelerate and torch.distributed find what torchrun would have told them.
+
+    Returns:
+        Their exit codes; what they raise is on standard error.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def one(rank):
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n),
+                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        work(rank)
+
+    return [ended(pid) for pid in [forked(lambda rank=rank: one(rank)) for rank in range(n)]]
