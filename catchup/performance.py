@@ -33,7 +33,7 @@ def section(folder: Path = RECORDS) -> str:
     if not benches:
         raise ValueError(f"{folder} holds none of {', '.join(BENCHES)}: run `catchup bench --out` first")
     told = [_throughput(benches), _pieces(benches), *(_parts(benches[0]))]
-    others = {"kills.json": _kills, "mutations.json": _mutations}
+    others = {"kills.json": _kills, "endurance.json": _endurance, "mutations.json": _mutations}
     told += [text(runs.read_json(folder / name)) for name, text in others.items() if (folder / name).is_file()]
     return "\n\n".join(told)
 
@@ -104,18 +104,39 @@ def _kills(found: Mapping) -> str:
     """What became of runs that were killed."""
     total, writes = found["total"], found["writes"]
     of = "; ".join(", ".join(sorted({row[key] for row in found["cases"]})) for key in ("case", "loader"))
-    text = (f"`python tests/kill_and_resume.py`: {total['trials']} runs ({of}) killed with SIGKILL "
+    return (f"`python tests/kill_and_resume.py`: {total['trials']} runs ({of}) killed with SIGKILL "
             f"{total['kills']} times at random moments, {total['in_write']} of them while a file "
             f"was being written, and taken up again: {total['identical']} of {total['trials']} end with the weights of "
             f"a run left alone, {total['unloadable']} checkpoints could not be loaded, {total['lost']} epochs lost. "
             f"Of {total['controls']} runs whose generators were forgotten on purpose {total['controls_different']} end "
             f"with others. A process that does nothing but save, killed {writes['kills']} times, left "
             f"{writes['unloadable']} unreadable files.")
-    if "soak" in found:
-        soak = found["soak"]
-        text += (f" {soak['runs']} small runs in one process: memory {soak['growth_percent']:+.1f} % from the first "
-                 f"half to the second, open files {soak['open_files_early']} and {soak['open_files_late']}.")
-    return text
+
+
+def _endurance(found: Mapping) -> str:
+    """What became of runs that were interrupted, stopped, repeated, or many."""
+    told, said = found.get, []
+    if row := told("interrupts"):
+        said.append(f"{row['interrupts']} interrupts of {row['trials']} runs at random moments: {row['identical']} end "
+                    f"with the weights of a run left alone, {row['hooks_left']} hooks stay behind.")
+    if row := told("terminations"):
+        said.append(f"SIGTERM in {row['trials']} runs: {row['code_143']} save and leave with 143, after "
+                    f"{1e3 * row['stop_s']:.0f} ms (median; most {1e3 * row['most_s']:.0f}; a step takes "
+                    f"{1e3 * row['step_s']:.0f} and a save {1e3 * row['save_s']:.0f}), {row['identical']} then end"
+                    " with the weights of a run left alone.")
+    if row := told("repeats"):
+        same = sum(different == 1 for different in row["methods"].values())
+        read = sum(different == 1 for different in row["workers"].values())
+        said.append(f"The same run {row['times']} times: bit-equal for {same} of {len(row['methods'])} methods; "
+                    f"resident, and streamed by 0, 1 and 2 processes: for {read} of {len(row['workers'])}.")
+    if rows := told("watching"):
+        each = ", ".join(f"{row['percent']:.2f} % at width {row['width']}" for row in rows)
+        said.append(f"Looking for numbers that are none costs {each} of a training.")
+    if row := told("soak"):
+        said.append(f"{row['runs']} small runs one after the other in {row['seconds']:.0f} s: memory "
+                    f"{row['growth_percent']:+.1f} % from the first half to the second, open files "
+                    f"{row['open_files_early']} and {row['open_files_late']}.")
+    return "`python tests/endurance.py`: " + " ".join(said)
 
 
 def _mutations(found: Mapping) -> str:

@@ -264,27 +264,6 @@ def writes(kills: int, folder: Path, seed: int = 0) -> dict:
     return {**found, "strays_after_clean": strays(folder)}
 
 
-def soak(seconds: float, folder: Path) -> dict:
-    """Small runs one after the other in this process: resident memory and open files, early and late."""
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    def opened() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
-    seen, end, names = [], time.monotonic() + seconds, list(CASES)
-    while time.monotonic() < end or len(seen) < 4 * len(names):
-        case = names[len(seen) % len(names)]
-        train(settings_of(case, "resident", folder), folder / f"soak-{len(seen)}", progress=False)
-        seen.append((resident(), opened()))
-    early = seen[len(names):len(seen) // 2]  # after every case has run once
-    late = seen[len(seen) // 2:]
-    mean = {name: sum(row[0] for row in part) / len(part) for name, part in (("early", early), ("late", late))}
-    return {"runs": len(seen), "seconds": seconds, "resident_early_mib": mean["early"] / 2**20,
-            "resident_late_mib": mean["late"] / 2**20, "growth_percent": 100 * (mean["late"] / mean["early"] - 1),
-            "open_files_early": max(row[1] for row in early), "open_files_late": max(row[1] for row in late)}
-
-
 def main() -> int:
     """Runs what was asked for, prints it and writes it to --out; 1 if anything was lost or differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -293,7 +272,6 @@ def main() -> int:
     parser.add_argument("--writes", type=int, default=50, help="kills of a process that does nothing but save")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--loaders", nargs="+", default=["resident", "stream"], choices=["resident", "stream"])
-    parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="also run small runs for so long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     chosen = parser.parse_args()
@@ -312,10 +290,8 @@ def main() -> int:
                 "controls_different")
         results = {"total": {key: sum(row[key] for row in rows) for key in keys}, "cases": rows,
                    "writes": writes(chosen.writes, folder / "writes")}
-        if chosen.soak:
-            results["soak"] = soak(chosen.soak, folder)
     results |= {"threads": torch.get_num_threads(), "time_s": time.monotonic() - started, **runs.surroundings()}
-    print(json.dumps({key: results[key] for key in ("total", "writes", "soak", "time_s") if key in results}, indent=1))
+    print(json.dumps({key: results[key] for key in ("total", "writes", "time_s")}, indent=1))
     if chosen.out:
         runs.write_json(chosen.out, results)
     total = results["total"]

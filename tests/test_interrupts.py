@@ -7,8 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 
+import endurance
 import pytest
 import torch
 
@@ -53,42 +53,10 @@ def handlers():
     return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
 
-def interrupted(after_s: float, work, signum=signal.SIGINT):
-    """`work()`, while a thread sends this process a signal after so many seconds; its result, or what the signal
-    raised."""
-    timer = threading.Timer(after_s, os.kill, (os.getpid(), signum))
-    try:
-        timer.start()
-        try:
-            return work()
-        finally:
-            timer.cancel()
-            timer.join()
-    except KeyboardInterrupt as error:
-        return error
-
-
-def test_sixty_interrupts_at_random_moments_change_nothing_and_leave_nothing(digits, tmp_path):
-    def method():  # with a history, a layer of its own, and hooks
-        return make("recursivemix", seed=0, block="layer2")
-
-    fit(network(), method(), digits, TINY, progress=False)  # imports what is imported late
-    started = time.perf_counter()
-    reference = weights(fit(network(), method(), digits, TINY, progress=False, out=tmp_path / "whole").model)
-    took, rng, found, number = time.perf_counter() - started, random.Random(0), 0, 0
-    before = handlers()
-    while found < 60:
-        model, mixer, out = network(), method(), tmp_path / str(number)
-        number += 1
-        result = KeyboardInterrupt()
-        work = partial(fit, model, mixer, digits, TINY, out=out, resume=True, progress=False)
-        while isinstance(result, KeyboardInterrupt):
-            result = interrupted(rng.uniform(0, 0.15 * took), work)
-            found += isinstance(result, KeyboardInterrupt)
-            assert count_hooks(model) == 0 and handlers() == before
-            assert not list(out.glob(".*"))  # neither a lock nor half a file
-        assert result.finished and model.training and torch.equal(weights(model), reference)
-        assert [row["epoch"] for row in runs.read_metrics(out)] == list(range(1, 5))
+def test_sixty_interrupts_at_random_moments_change_nothing_and_leave_nothing(tmp_path):
+    found = endurance.interrupts(trials=3, least=60, folder=tmp_path)
+    assert found["interrupts"] >= 60 and found["identical"] == found["trials"] >= 3
+    assert not any(found[key] for key in ("hooks_left", "handlers_changed", "left_over", "mode_changed"))
 
 
 def test_an_interrupt_says_where_the_run_is_and_how_it_goes_on(digits, tmp_path):

@@ -38,11 +38,3 @@ def test_without_the_generators_states_the_weights_differ(folder, monkeypatch):
 def test_killed_while_it_does_nothing_but_save_a_whole_checkpoint_is_there(folder):
     assert kills.writes(8, folder / "writes") == {"kills": 8, "unloadable": 0, "torn": 0, "most_strays": 1,
                                                   "strays_after_clean": 0}
-
-
-def test_many_small_runs_leave_memory_and_open_files_as_they_were(folder, monkeypatch):
-    monkeypatch.setattr(kills, "CASES", {name: kills.CASES[name] for name in ("recursivemix", "catchup")})
-    monkeypatch.setattr(kills, "SMALL", kills.replace(kills.SMALL, epochs=1))
-    found = kills.soak(0.0, folder)
-    assert found["open_files_late"] <= found["open_files_early"]
-    assert found["growth_percent"] < 10 and found["runs"] == 8
