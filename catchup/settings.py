@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from types import UnionType
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
-from .choices import pick
+from .choices import check_least, pick
 
 SCHEDULES = ("cosine", "step", "onecycle", "constant")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -63,10 +63,11 @@ class Settings:
         normalisation: Mean and standard deviation: the data set's own, or those of CIFAR-100, ImageNet or 0.5.
         precision: Of forward and backward passes; auto is bf16 where the processor has it in hardware, else fp32. The
             record of a run says which it was.
-        compile: Compile the blocks (torch.compile): minutes at the start, a gain on GPUs.
+        compile: Compile the blocks (torch.compile): minutes at the start, no gain on CPUs; meant for GPUs.
         device: auto takes a GPU if there is one.
         seed: Of the subset, the initial weights, the order, the augmentation and the mixing.
-        validate_every: Epochs between two validations; the last ten epochs are always validated.
+        validate_every: Epochs between two validations; the last ten epochs are always validated, unless it is 0: then
+            the last one alone.
         save_every_s: Seconds between two checkpoints inside an epoch; 0 saves after every step, None at the end of
             epochs alone. The result does not depend on it.
         recipe: A published protocol to take the settings from (see `catchup recipes`); what is given besides goes
@@ -119,9 +120,8 @@ class Settings:
     scale: str | None = None
 
     def __post_init__(self):
-        for name, least in (("epochs", 1), ("validate_every", 1), ("batch_size", 2), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_least(self, epochs=1, validate_every=0, batch_size=2, seed=0)
+        for name in ("epochs", "validate_every", "batch_size", "seed"):
             if getattr(self, name) >= 2**31:  # PyTorch would say so far away from here
                 raise ValueError(f"{name} must be less than 2**31, got {getattr(self, name)}")
         if not 0 < self.lr < math.inf:
