@@ -11,18 +11,20 @@ What neither shows: the outcome on photographs, where a background may be of use
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from . import runs
+from .bars import bar
 from .checkpoint import write_atomically
 from .choices import pick
 from .data import Dataset
 from .data.shapes import CUES, KINDS, test_sets
 from .inference import PixelModel, predict, top_k_error
+from .lock import locked_file
 from .mixers import MIXERS, make
 from .settings import Settings
 from .story import follow, summarised
@@ -68,17 +70,22 @@ def run(out: Path, *, methods: Sequence[str] = METHODS, rhos: Sequence[float] = 
         The rows asked for, as in `out`, seed by seed: what `measured` returns, and method, rho, cue, seed, the number
         of training images n_train, test images n_test, epochs, time_s, settings, versions, hardware, command, commit.
     Raises:
-        ValueError: before anything is written, for an unknown name, a number out of range, or a file of other runs.
+        ValueError: before anything is written, for an unknown name, a number out of range, a file of other runs, or
+            one that another process is filling at the moment.
     """
-    wanted = _wanted(methods, rhos, seeds, cue, settings)
-    found = _found(Path(out), settings)
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    missing = {key: chosen for key, chosen in wanted.items() if key not in found}
-    for row in _bar(_trained(missing, cue, follow_filters), len(missing), progress):
-        found[_key(row)] = row
-        write_atomically(Path(out), "".join(json.dumps(row) + "\n" for row in found.values()).encode())
-        if on_row:
-            on_row(row)
+    out, wanted = Path(out), _wanted(methods, rhos, seeds, cue, settings)
+    found = _found(out, settings)
+    if wanted.keys() <= found.keys():  # a file that can only be read will do
+        return [found[key] for key in wanted]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with locked_file(out):
+        found = _found(out, settings)
+        missing = {key: chosen for key, chosen in wanted.items() if key not in found}
+        for row in bar(_trained(missing, cue, follow_filters), "background", "run", progress, total=len(missing)):
+            found[_key(row)] = row
+            write_atomically(out, "".join(json.dumps(row) + "\n" for row in found.values()).encode())
+            if on_row:
+                on_row(row)
     return [found[key] for key in wanted]
 
 
@@ -211,9 +218,3 @@ def _found(out: Path, settings: Settings) -> dict[tuple, dict]:
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
     return 100 - top_k_error(logits, labels)
-
-
-def _bar(rows: Iterable, total: int, shown: bool) -> Iterable:
-    from tqdm.auto import tqdm
-
-    return tqdm(rows, total=total, desc="background", unit="run", disable=not shown)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from . import runs, scaling
+from .bars import bar
 from .choices import pick
 from .loop import accelerator, seeded
 from .settings import Settings
@@ -43,7 +44,7 @@ def run(load: Load | None = None, parts: Sequence[str] = ("throughput", "mix"), 
     results = {"load": asdict(load), "computed_in": settings.precision, "device": _device(settings).type}
     work = {"throughput": throughput, "mix": scaling.pieces, "scaling": scaling.sweeps,
             "streaming": partial(scaling.streaming, folder=folder), "precision": scaling.precisions}
-    for part in _bar(asked, progress):
+    for part in bar(asked, "bench", "part", progress):
         with seeded(0):
             results[part] = work[part](load)
         if out is not None:
@@ -70,9 +71,3 @@ def _check_file(path: Path) -> None:
     if path.is_dir() or path.exists() and not (isinstance(held := runs.read_json(path), dict) and "load" in held):
         raise ValueError(f"{path} holds something else than the results of `catchup bench`; give another file")
     path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _bar(parts: Sequence[str], shown: bool) -> Sequence[str]:
-    from tqdm.auto import tqdm
-
-    return tqdm(parts, desc="bench", unit="part", disable=not shown)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .bars import bar
 from .checkpoint import write_atomically
 from .choices import pick
 from .corruptions import CORRUPTIONS, SEVERITIES, quantised
@@ -56,15 +57,13 @@ def corruption_errors(model: PixelModel, images: Images, *, corruptions: Sequenc
             not belong to `images`. FileNotFoundError: naming the published files that are not there.
         FloatingPointError: as `predict`.
     """
-    from tqdm.auto import tqdm
-
     names, levels = _asked(corruptions, severities)
     if published is not None:
         arrays = _published(Path(published), images, names)
     errors: dict[str, list[float]] = {name: [] for name in names}
     kept_in = None if cache is None or published is not None else _Cache(Path(cache), images, seed)
     pairs = [(name, severity) for name in names for severity in levels]
-    for name, severity in tqdm(pairs, desc="corruptions", disable=not progress, leave=False):
+    for name, severity in bar(pairs, "corruptions", "set", progress, leave=False):
         if published is not None:
             pixels = _cut(arrays[name], severity, images)
         else:

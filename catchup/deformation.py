@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .bars import bar
 from .choices import pick
 from .data import Images
 from .data.augment import to_float
@@ -53,15 +54,13 @@ def deformation_accuracies(model: PixelModel, images: Images, *, interpolation: 
         ValueError: for an unknown deformation, interpolation or form, before anything is computed.
         FloatingPointError: if the model answers with NaN or infinity.
     """
-    from tqdm.auto import tqdm
-
     pick("interpolation", interpolation, INTERPOLATIONS)
     pick("form of the shear", shear_form, SHEAR_FORMS)
     for name in deformations:
         parsed(name)
     place = 2 * torch.rand(len(images), generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 1
     found = {}
-    for name in tqdm(deformations, desc="deformations", disable=not progress, leave=False):
+    for name in bar(deformations, "deformations", "kind", progress, leave=False):
         deform = partial(deformed, name=name, interpolation=interpolation, shear_form=shear_form)
         found[name] = _accuracy(model, images, deform, place, batch_size)
     return found

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import runs
+from .bars import bar
 from .evaluation import USUAL, described, evaluation_of
 from .mixers import make
 from .overhead import single_threaded
@@ -17,7 +18,7 @@ from .tables import as_text, comparison
 from .training import dataset_of, fit, model_of
 
 SETTINGS = Settings(data="digits", subset=20, model="resnet18", width=16, epochs=20, batch_size=50, lr=0.05,
-                    precision="fp32", validate_every=20)
+                    precision="fp32", validate_every=0)
 METHODS, SEEDS = ("baseline", "catchup"), (0, 1, 2)
 
 
@@ -33,11 +34,9 @@ def run(out: Path, *, methods: Sequence[str] = METHODS, seeds: Sequence[int] = S
     Returns:
         {"rows": [evaluation objects]}, as written.
     """
-    from tqdm.auto import tqdm
-
     out = _folder(Path(out))
     with single_threaded():
-        rows = list(trained_rows(methods, tqdm(seeds, desc="demo", unit="seed", disable=not progress), settings))
+        rows = list(trained_rows(methods, bar(seeds, "demo", "seed", progress), settings))
     results = {"rows": [{**runs.plain(row), **runs.surroundings()} for row in rows]}
     runs.write_json(out / "results.json", results)
     _figures(rows, out)

@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .bars import counter
 from .choices import pick
 from .data import Images
 from .data.augment import to_float
@@ -271,11 +272,9 @@ def _losses(model: PixelModel, images: Images, weights: dict[str, Tensor],
 @contextmanager
 def _counted(total: int, name: str, progress: bool) -> Iterator[Callable[[Tensor], Tensor]]:
     """A function that moves a bar on by one and hands its argument on."""
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc=name, unit="product", disable=not progress, leave=False) as bar:
+    with counter(total, name, "product", progress, leave=False) as update:
         def count(product: Tensor) -> Tensor:
-            bar.update()
+            update(1)
             return product
         yield count
 

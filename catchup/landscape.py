@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .bars import bar
 from .choices import pick
 from .data import Images
 from .data.augment import to_float
@@ -194,11 +195,9 @@ def steps(radius: float, points: int) -> list[float]:
 def _walked(model: PixelModel, images: Images, offsets: Iterable[Tensor], count: int, batch_size: int,
             progress: bool) -> list[tuple[float, float]]:
     """(loss, error) with every offset (P,) added to the weights."""
-    from tqdm.auto import tqdm
-
     weights, found = checked_weights(model), []
     with evaluating(model):
-        for offset in tqdm(offsets, total=count, desc="landscape", unit="point", disable=not progress, leave=False):
+        for offset in bar(offsets, "landscape", "point", progress, total=count, leave=False):
             moved = {name: weights[name] + piece for name, piece in split(model, offset).items()}
             found.append(_loss_and_error(model, moved, images, batch_size))
     return found

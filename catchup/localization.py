@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .bars import bar
 from .cam import class_maps, enlarged
 from .data import Boxes, Images
 from .data.augment import to_float
@@ -213,10 +214,8 @@ def _enclosed(starts: np.ndarray, ends: np.ndarray, region: np.ndarray, shape: t
 def _each_batch(model: PixelModel, images: Images, boxes: Boxes, threshold: float, thresholds: Sequence[float],
                 cam: ScoreMap, batch_size: int, progress: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """IoU of the largest region's box (b,), whether the class is right (b,), IoU of any at each threshold (b, T)."""
-    from tqdm.auto import tqdm
-
     batches = torch.arange(len(images)).split(batch_size)
-    for indices in tqdm(batches, desc="localization", unit="batch", disable=not progress, leave=False):
+    for indices in bar(batches, "localization", "batch", progress, leave=False):
         part = boxes.take(indices)
         found = located(model, images.take(indices), part, threshold=threshold, cam=cam)
         yield found.iou, found.correct, swept_iou(found.maps, part, thresholds)

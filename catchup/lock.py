@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder.
+"""One process at a time in a run's folder, or at a file.
 
 A POSIX record lock on DIR/.lock: the system lets go of it when its process ends, however it ends, so nothing that a
 kill leaves behind has to be judged stale; and child processes (a loader's workers) do not hold it on. The file names
@@ -41,26 +41,49 @@ def locked(folder: Path) -> Iterator[None]:
     folder = Path(folder)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder.resolve()
+    try:
+        with _alone(folder / LOCK, folder):
+            clean(folder)
+            yield
+    finally:
+        if made:
+            with suppress(OSError):  # it is not empty: the run has written
+                folder.rmdir()
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Inside the block no other process that asks for it writes `path`; the lock is beside it, in .NAME.lock.
+
+    Args:
+        path: of a file in a folder that is there; it may be missing itself.
+    Raises:
+        InUse: as `locked`.
+    """
+    path = Path(path)
+    with _alone(path.with_name(f".{path.name}{LOCK}"), path):
+        yield
+
+
+@contextmanager
+def _alone(lock: Path, what: Path) -> Iterator[None]:
+    """Inside the block the file `lock` is locked, and `what` is this block's; InUse if it is another's."""
+    place = what.resolve()
     with _guard:
         if _held.get(place) == os.getpid():
-            raise InUse(f"{folder} is in use: another run of this very process works there; wait for it, or stop it")
+            raise InUse(f"{what} is in use: another run of this very process works there; wait for it, or stop it")
         _held[place] = os.getpid()
     try:
-        handle = _taken(folder)
+        handle = _taken(lock, what)
         try:
-            clean(folder)
             yield
         finally:
             if handle is not None:
-                (folder / LOCK).unlink(missing_ok=True)  # before it is let go: a later name is another's
+                lock.unlink(missing_ok=True)  # before it is let go: a later name is another's
                 os.close(handle)
     finally:
         with _guard:
             _held.pop(place, None)
-        if made:
-            with suppress(OSError):  # it is not empty: the run has written
-                folder.rmdir()
 
 
 def clean(folder: Path) -> None:
@@ -75,26 +98,26 @@ def vacant(folder: Path) -> bool:
     return all(path.name == LOCK or TEMPORARY.fullmatch(path.name) for path in Path(folder).iterdir())
 
 
-def _taken(folder: Path) -> int | None:
+def _taken(lock: Path, what: Path) -> int | None:
     """The open, locked file; None where there are no locks."""
     try:
         import fcntl
     except ImportError:  # Windows
         return None
     while True:
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(handle, 200).decode(errors="replace").strip()
             os.close(handle)
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                warnings.warn(f"{folder} cannot be locked ({error.strerror}): see that no other run works there",
+                warnings.warn(f"{what} cannot be locked ({error.strerror}): see that no other run works there",
                               stacklevel=4)
                 return None
-            raise InUse(f"{folder} is in use: {holder or 'another process'} works there; wait for it, stop it, or give "
-                        "another folder") from None
-        if _still_there(handle, folder / LOCK):
+            raise InUse(f"{what} is in use: {holder or 'another process'} works there; wait for it, stop it, or give "
+                        "another place") from None
+        if _still_there(handle, lock):
             with suppress(OSError):  # a full disk: the lock holds without a name, too
                 os.ftruncate(handle, 0)
                 os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())

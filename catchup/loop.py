@@ -6,7 +6,7 @@ generator; nothing depends on how often the run was stopped and taken up again.
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -230,8 +230,8 @@ class Run:
 
     def _measured(self, epoch: int) -> dict:
         """Errors on the validation images and on clean training images; None in epochs that are not validated."""
-        s, names = self.settings, ("val_error_percent", "val_loss", "clean_train_error_percent")
-        if (epoch + 1) % s.validate_every and epoch + 10 < s.epochs:
+        names = ("val_error_percent", "val_loss", "clean_train_error_percent")
+        if not validated(epoch, self.settings):
             return dict.fromkeys(names)
         model, labels = PixelModel.of(self.model, self.dataset), self.dataset.test.labels
         try:
@@ -247,6 +247,12 @@ class Run:
         if largest(bool(self.should_stop()))[0]:
             self.stopped = True
             raise _Stopped
+
+
+def validated(epoch: int, settings: Settings) -> bool:
+    """Is there a validation after this epoch, counted from 0?"""
+    every, left = settings.validate_every, settings.epochs - epoch - 1
+    return left == 0 if every == 0 else (epoch + 1) % every == 0 or left < 10
 
 
 def batches(n: int, batch_size: int, seed: int, epoch: int, smallest: int = 2) -> list[Tensor]:
@@ -289,16 +295,3 @@ def accelerator(settings: Settings):
     if precision == "fp16" and engine.device.type == "cpu":  # accelerate would train in fp32 without a word
         raise ValueError("precision fp16 needs a GPU; on a CPU use fp32 or bf16")
     return engine
-
-
-def progress_bar(epochs: range, shown: bool) -> Iterable[int]:
-    """The epochs, with a bar on standard error.
-
-    Where none is shown there is no tqdm at all: it has a lock that forked processes share, and one that is killed while
-    it holds the lock would stop all the others for ever.
-    """
-    if not shown:
-        return epochs
-    from tqdm.auto import tqdm
-
-    return tqdm(epochs, initial=epochs.start, total=epochs.stop, unit="epoch", leave=False)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .bars import bar
 from .data import Images
 from .data.augment import to_float
 from .hooks import evaluating
@@ -107,11 +108,9 @@ def attack_error(model: PixelModel, images: Images, attack: Attack, batch_size: 
     Raises:
         ValueError: as the attack does.
     """
-    from tqdm.auto import tqdm
-
     batches = list(zip(images.pixels.split(batch_size), images.labels.split(batch_size)))
     name, logits = getattr(attack, "__name__", "attack"), []
-    for pixels, labels in tqdm(batches, desc=name, unit="batch", disable=not progress, leave=False):
+    for pixels, labels in bar(batches, name, "batch", progress, leave=False):
         adversarial = attack(model, to_float(pixels), labels)
         with evaluating(model), torch.no_grad():
             logits.append(model(adversarial).float())

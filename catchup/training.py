@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from . import models, runs
+from .bars import bar
 from .data import Augmentation, Dataset, load, subset
 from .data.augment import normalise, to_float
 from .data.protocol import under_protocol, without_augmentation
 from .data.resize import ResizedCrop
 from .interrupts import Asked, deferred
 from .lock import locked
-from .loop import Progress, Run, accelerator, progress_bar, seeded
+from .loop import Progress, Run, accelerator, seeded
 from .mixers import Mixer, make
 from .precision import with_precision
 from .settings import Settings
@@ -158,7 +159,7 @@ def fit(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *,
             the last good checkpoint is kept.
         KeyboardInterrupt: after an interrupt. SystemExit: 143, after SIGTERM, which clusters send before they kill.
     """
-    engine = accelerator(with_precision(settings))
+    engine = accelerator(settings)
     with _deferred() as asked, _locked(out, engine):  # in this order: an interrupt must not leave the folder locked
         return _fitted(asked, model, mixer, dataset, settings, out, resume, progress, on_epoch, on_step, should_stop)
 
@@ -180,7 +181,8 @@ def _fitted(asked, model, mixer, dataset, settings, out, resume, progress, on_ep
         run = Run(model, mixer, dataset, settings, out, resume, on_step,
                   lambda: bool(asked) or (should_stop is not None and should_stop()))
         try:
-            for epoch in progress_bar(range(len(run.rows), settings.epochs), progress and run.main):
+            todo, shown = range(len(run.rows), settings.epochs), progress and run.main
+            for epoch in bar(todo, None, "epoch", shown, initial=todo.start, total=todo.stop, leave=False):
                 row = run.epoch(epoch)
                 if row is None:
                     run.save()

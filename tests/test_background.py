@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from kill_and_resume import ended, forked
 from torch import nn
 
 import catchup.story
@@ -54,6 +55,27 @@ def test_finished_runs_are_not_done_again(tmp_path, monkeypatch):
     assert [row["rho"] for row in said] == [0.9, 0.9]
     assert [(row["rho"], row["method"]) for row in more] == [
         (0.5, "catchup"), (0.5, "baseline"), (0.9, "catchup"), (0.9, "baseline")]
+
+
+def test_two_processes_do_not_fill_one_file(tmp_path):
+    """Each would write the rows it knows of, and lose the other's."""
+    out = tmp_path / "rows.jsonl"
+    found, said = [], {}
+
+    def meanwhile(row):
+        with pytest.raises(ValueError, match="rows.jsonl is in use: another run of this very process"):
+            asked(out, seeds=(1,))
+        child = forked(lambda: told(asked, out))
+        said[child] = ended(child)
+        found.append(asked(out, methods=("baseline",)))  # what is there already can be read
+
+    def told(work, *given):
+        with pytest.raises(ValueError, match="rows.jsonl is in use: process"):
+            work(*given)
+
+    rows = asked(out, on_row=lambda row: found or meanwhile(row))
+    assert list(said.values()) == [0] and found == [rows[:1]] and read(out) == rows
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(tmp_path, monkeypatch):

@@ -24,6 +24,8 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from posixpath import dirname, join, normpath
 
+from ..bars import counter
+
 BROKEN = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, RuntimeError, ValueError)
 EXPANSION, FLOOR_BYTES = 4, 1 << 26  # images barely compress: more than this, and more than 64 MiB, is a bomb
 BLOCK = 512  # bytes that a member takes at least, in a tar archive and on most disks
@@ -151,15 +153,13 @@ def fetch(url: str, file: Path, md5: str | None, progress: bool = True) -> Path:
 
 def _copied(answer, out, announced: int, name: str, progress: bool) -> tuple[int, str]:
     """How many bytes went from `answer` to `out`, and their MD5."""
-    from tqdm import tqdm
-
     digest, arrived = hashlib.md5(usedforsecurity=False), 0
-    with tqdm(total=announced or None, desc=name, unit="B", unit_scale=True, disable=None if progress else True) as bar:
+    with counter(announced or None, name, "B", progress, unit_scale=True, disable=None) as update:
         while part := answer.read(1 << 20):
             out.write(part)
             digest.update(part)
             arrived += len(part)
-            bar.update(len(part))
+            update(len(part))
     return arrived, digest.hexdigest()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..bars import bar
 from .memory import check_memory
 from .npz import read_npz
 from .placement import placement
@@ -74,10 +75,8 @@ def report_skipped(root: Path, files: Sequence[Path], skipped: np.ndarray, skip_
 def _decode(files: Sequence[Path], image_size: int | None, banner: int, skip: bool,
             progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """`decoded`, without the cache."""
-    from tqdm import tqdm
-
     pixels, kept, skipped, grey = None, [], [], True
-    for i, file in enumerate(tqdm(files, "decoding", unit=" images", disable=None if progress else True)):
+    for i, file in enumerate(bar(files, "decoding", " images", progress, disable=None)):
         try:
             image = _read_image(file, image_size, banner)
         except Exception as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …

@@ -1,7 +1,7 @@
 """Labelled images resident in memory, the data set made of two such sets, and balanced subsets of one.
 
-`Streamed` (see `stream.py`) is the same for images that stay on the disk: whoever keeps to `len`, `labels`, `classes`,
-`shape`, `take`, `part`, `batches`, `chunks`, `centred` and `to` needs not know which of the two it has.
+`Source` says what training and evaluation ask of images, in memory (`Images`) or on the disk (`Streamed`, in
+`stream.py`): whoever keeps to it needs not know which of the two it has.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,8 +17,36 @@ from torch import Tensor
 from .augment import Augmentation, centres
 from .boxes import Boxes
 
-if TYPE_CHECKING:
-    from .stream import Streamed
+
+class Source(Protocol):
+    """Labelled images, wherever they lie; what each member gives stands in `Images`."""
+
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> "Source":
+        """The same images, to be had on `device`."""
+
+    def take(self, indices: Tensor | Sequence[int]) -> "Images":
+        """The images at `indices`, in memory."""
+
+    def part(self, indices: Tensor | Sequence[int]) -> "Source":
+        """The images at `indices`, where they lie."""
+
+    def batches(self, order: Sequence[Tensor]) -> Iterator["Images"]:
+        """`take` of each of `order` in turn."""
+
+    def chunks(self, size: int) -> Iterator["Images"]:
+        """All images in their order, `size` at a time."""
+
+    def centred(self, size: Sequence[int]) -> "Source":
+        """The middle of the images, of `size` (H, W)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +167,8 @@ class Dataset:
     """
 
     name: str
-    train: "Images | Streamed"
-    test: "Images | Streamed"
+    train: Source
+    test: Source
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
@@ -165,7 +193,7 @@ class Dataset:
             raise ValueError(f"the boxes are for images of {self.boxes.size} (H, W), of which there are more than "
                              f"{len(self.test)} or which are not of {shape[1:]}")
 
-    def with_train(self, train: "Images | Streamed") -> "Dataset":
+    def with_train(self, train: Source) -> "Dataset":
         """The same data set with other training images of the same classes and shape."""
         return dataclasses.replace(self, train=train)
 
@@ -175,7 +203,7 @@ class Dataset:
         return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device), boxes=boxes)
 
 
-def subset(images: "Images | Streamed", amount: float | int, seed: int) -> "Images | Streamed":
+def subset(images: Source, amount: float | int, seed: int) -> Source:
     """A balanced, seeded part of `images`, in their order: `images.part(subset_indices(…))`.
 
     Raises:
@@ -184,7 +212,7 @@ def subset(images: "Images | Streamed", amount: float | int, seed: int) -> "Imag
     return images.part(subset_indices(images, amount, seed))
 
 
-def subset_indices(images: "Images | Streamed", amount: float | int, seed: int) -> Tensor:
+def subset_indices(images: Source, amount: float | int, seed: int) -> Tensor:
     """Which images a balanced subset keeps.
 
     One shuffle by `seed` ranks the images of every class and the first ones are kept: a smaller subset lies inside a

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..bars import counter
 from .decode import _fingerprint, _read_image, _unreadable, _write_cache, report_skipped
 from .npz import read_npz
 from .pool import in_order
@@ -96,14 +97,12 @@ def surveyed(root: Path, files: Sequence[Path], border: int, *, image_size: int 
 def _survey(root: Path, files: Sequence[Path], border: int, look: _Look, skip: bool, workers: int,
             progress: bool) -> Survey:
     """`surveyed`, without the cache."""
-    from tqdm import tqdm
-
     names, first, skipped, grey, place = names_below(root, files), None, [], True, 0
     counts = np.zeros((3, 256), dtype=np.int64)
     tasks = [(piece, counted) for part, counted in ((names[:border], True), (names[border:], False)) if len(part)
              for piece in np.array_split(part, -(-len(part) // PIECE))]
-    bar = tqdm(total=len(files), desc="looking", unit=" images", disable=None if progress else True)
-    with closing(in_order(look, tasks, workers)) as pieces, bar:
+    with (closing(in_order(look, tasks, workers)) as pieces,
+          counter(len(files), "looking", " images", progress, disable=None) as update):
         for piece in pieces:
             for size in piece.sizes:
                 if isinstance(size, str):
@@ -119,7 +118,7 @@ def _survey(root: Path, files: Sequence[Path], border: int, look: _Look, skip: b
                 place += 1
             grey &= piece.grey
             counts += piece.counts
-            bar.update(len(piece.sizes))
+            update(len(piece.sizes))
     if first is None:
         raise ValueError(f"none of {len(files)} images could be read, the first is {files[0]}")
     channels = 1 if grey else 3
