@@ -135,3 +135,10 @@ def _value(text: str):
     if not isinstance(value, (bool, int, float, str, type(None))):
         raise SyntaxError(text)
     return value
+
+
+def check_least(values: object, **least: int) -> None:
+    """Raises ValueError if an attribute of `values` is below its least value, given by its name."""
+    for name, bound in least.items():
+        if getattr(values, name) < bound:
+            raise ValueError(f"{name} must be at least {bound}, got {getattr(values, name)}")

@@ -12,7 +12,6 @@ What is to be done is worked out in `catchup.planning`; where it is done is an e
 process that calls `run` or `sweep` only hands out runs, and it alone writes results.json and table.md.
 """
 
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import engines, runs
+from .bars import counter, say
 from .checkpoint import write_atomically
 from .evaluation import evaluate
 from .lock import locked
@@ -73,6 +73,7 @@ class _Sheet:
 
     @property
     def missing(self) -> list[Planned]:
+        """The runs that have no evaluation yet."""
         return [one for one in self.planned if one.folder not in self.found]
 
     def add(self, folder: Path, outcome: "Outcome | engines.Lost") -> str:
@@ -188,13 +189,13 @@ def _fill(sheets: Sequence[_Sheet], engine: engines.Engine, progress: bool) -> N
     missing = [(sheet, one) for sheet in sheets for one in sheet.missing]
     bars = progress and isinstance(engine, engines.Local)  # those of several processes would be over each other
     jobs = [Job(one, sheet.of.tests, sheet.of.options, bars) for sheet, one in missing]
-    with _bar(len(jobs), progress) as bar, closing(_outcomes(sheets, engine, jobs)) as outcomes:
+    with counter(len(jobs), "compare", "run", progress) as update, closing(_outcomes(sheets, engine, jobs)) as outcomes:
         for number, outcome in outcomes:
             sheet, one = missing[number]
             if error := sheet.add(one.folder, outcome):
-                bar.write(f"left out: {one.folder}: {error}", file=sys.stderr)
+                say(f"left out: {one.folder}: {error}", progress)
             sheet.write()
-            bar.update()
+            update(1)
 
 
 def _outcomes(sheets: Sequence[_Sheet], engine: engines.Engine, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
@@ -246,9 +247,3 @@ def _budget(row: Mapping) -> str:
     width = "" if row["width"] is None else f" width {row['width']}"
     return (f"{row['data']}, {amount.get(type(row['subset']), 'all training images')}, {row['model']}{width}, "
             f"{row['epochs']} epochs; {row['n_test']} test images")
-
-
-def _bar(total: int, shown: bool):
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, desc="compare", unit="run", disable=not shown)

@@ -5,7 +5,7 @@ optimiser groups included; the plain step is cross-entropy on the same images wi
 Every step mixes (prob is set to 1), so that a method that mixes in half its steps costs a run half of what stands here.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import cycle
@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import models, runs
-from .choices import built, pick, spec
+from .bars import bar
+from .choices import built, check_least, pick, spec
 from .data.augment import to_float
 from .data.shapes import draw_scenes, render
 from .loop import accelerator, seeded
@@ -68,9 +69,7 @@ class Bench:
     device: Literal["auto", "cpu"] = "auto"
 
     def __post_init__(self):
-        for name, least in (("image_size", 1), ("batch", 2), ("classes", 2), ("rounds", 2), ("steps", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_least(self, image_size=1, batch=2, classes=2, rounds=2, steps=1)
         pick("precision", self.precision, PRECISIONS)
         pick("device", self.device, ("auto", "cpu"))
 
@@ -104,7 +103,7 @@ def run(methods: Sequence[str] = tuple(MIXERS), bench: Bench | None = None, *, o
     if out is not None:
         _check_file(Path(out))
     plain_bytes, _ = weighed(None, bench)
-    for label in _bar(methods, progress):
+    for label in bar(methods, "overhead", "method", progress):
         results["rows"].append(_row(label, bench, plain_bytes))
         if out is not None:
             runs.write_json(Path(out), {**results, **runs.surroundings()})
@@ -325,9 +324,3 @@ def _check_file(path: Path) -> None:
     if path.is_dir() or path.exists() and not (isinstance(held := runs.read_json(path), dict) and "bench" in held):
         raise ValueError(f"{path} holds something else than the results of `catchup overhead`; give another file")
     path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _bar(rows: Iterable, shown: bool) -> Iterable:
-    from tqdm.auto import tqdm
-
-    return tqdm(rows, desc="overhead", unit="method", disable=not shown)

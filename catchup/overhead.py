@@ -68,14 +68,17 @@ def ratios(work: Mapping[str, Callable[[], None]], rounds: int = 15, clock: Call
 def clock_of(device: torch.device) -> Callable[[], float]:
     """The clock, in seconds, for work on that device.
 
-    On a CPU the process's own time, which other processes do not stretch (measure on one thread); elsewhere the wall
-    clock, after waiting for the device.
+    On a CPU the process's own time, which other processes do not stretch (measure on one thread); elsewhere
+    `wall_clock`.
     """
-    if device.type == "cpu":
-        return time.process_time
+    return time.process_time if device.type == "cpu" else wall_clock(device)
 
+
+def wall_clock(device: torch.device) -> Callable[[], float]:
+    """The wall clock, in seconds, after waiting for the device."""
     def clock() -> float:
-        torch.accelerator.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         return time.perf_counter()
 
     return clock

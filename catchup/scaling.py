@@ -26,7 +26,7 @@ from .mixers.catchup import filter_influence, keep_mask, mix_channels, relative_
 from .overhead import clock_of, peak_memory, ratios, single_threaded
 from .settings import Settings
 from .tables import as_text, interval
-from .throughput import Load, Trainer, dataset
+from .throughput import Load, Trainer
 from .training import fit, model_of
 
 SWEEPS = {"images": (1, 2, 4, 8), "classes": (10, 100, 1000, 10000), "width": (16, 32, 64, 128, 256),
@@ -46,19 +46,17 @@ def pieces(load: Load) -> dict:
     with single_threaded():
         step = _median(trainer.epoch, load.rounds, trainer.device) / load.steps
         rows = [{"block": name, "shape": list(maps.shape), **_pieces_of(maps, load.rounds)}
-                for name, maps in _block_outputs(trainer, load).items()]
+                for name, maps in _block_outputs(trainer).items()]
     shares = {key.removesuffix("_ms"): 100 * mean(row[key] for row in rows) / (1e3 * step)
               for key in rows[0] if key.endswith("_ms")}
     return {"step_ms": 1e3 * step, "blocks": rows, "share_percent": {**shares, "all": sum(shares.values())}}
 
 
-def _block_outputs(trainer: Trainer, load: Load) -> dict[str, Tensor]:
+def _block_outputs(trainer: Trainer) -> dict[str, Tensor]:
     """The output of every block for one batch, in the memory format of the run."""
-    batch = dataset(load).train.take(range(load.batch)).to(trainer.device)
-    images = (batch.pixels.float() / 255).contiguous(memory_format=trainer.run.memory_format)
     model = trainer.run.accelerator.unwrap_model(trainer.run.model)
     with torch.no_grad(), captured(model, *find_blocks(model)) as maps:
-        model(images)
+        model(trainer.batch[0])
     return {name: seen[0] for name, seen in maps.items()}
 
 

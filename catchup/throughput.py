@@ -13,10 +13,9 @@ stretches all variants, not always alike. And the reading of files, which the pl
 is no part of it: its pictures lie in memory, as CIFAR's do.
 """
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -24,12 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import models
-from .choices import pick
+from .choices import check_least, pick
 from .data import Augmentation, Dataset, Images
+from .data.augment import to_float
 from .data.shapes import draw_scenes, render
 from .loop import Run, seeded
 from .mixers import make
-from .overhead import ratios
+from .overhead import ratios, wall_clock
 from .precision import with_precision
 from .settings import PRECISIONS, Settings
 from .tables import as_text
@@ -70,10 +70,7 @@ class Load:
     device: Literal["auto", "cpu"] = "auto"
 
     def __post_init__(self):
-        for name, least in (("image_size", 8), ("batch", 2), ("classes", 2), ("steps", 1), ("rounds", 2),
-                            ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_least(self, image_size=8, batch=2, classes=2, steps=1, rounds=2, workers=0)
         pick("precision", self.precision, PRECISIONS)
         pick("device", self.device, ("auto", "cpu"))
 
@@ -100,7 +97,7 @@ def throughput(load: Load) -> dict:
     work = {"ours": trainer("baseline").epoch, "catchup": trainer("catchup").epoch,
             "ordinary": trainer("baseline", ordinary=True).epoch, "dataloader": plain.epoch,
             "limit": partial(bare, trainer("baseline"))}
-    found = ratios(work, load.rounds, _clock(device))
+    found = ratios(work, load.rounds, wall_clock(device))
     images = load.steps * load.batch
     variants = {name: {"images_per_s": images / row["time_s"], **row} for name, row in found.items()}
     flops = flops_of_a_step(load)
@@ -125,15 +122,21 @@ class Trainer:
         load: what is trained. method: its name. ordinary: in float32 and PyTorch's ordinary memory format.
     """
 
-    def __init__(self, load: Load, method: str, ordinary: bool = False, images: int | None = None):
-        settings = with_precision(load.settings)
+    def __init__(self, load: Load, method: str, ordinary: bool = False):
+        settings = load.settings
         if ordinary:
-            settings = Settings.from_dict({**settings.as_dict(), "precision": "fp32", "compile": False})
-        self.run = Run(network(load), make(method, seed=0), dataset(load, images), settings, None, False)
+            settings = replace(settings, precision="fp32", compile=False)
+        self.run = Run(network(load), make(method, seed=0), dataset(load), settings, None, False)
         if ordinary:
             self.run.memory_format = torch.contiguous_format
             self.run.model.to(memory_format=torch.contiguous_format)
         self.device, self._epochs = self.run.accelerator.device, 0
+
+    @cached_property
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """The first batch, not augmented, in the run's memory format; labels."""
+        first = self.run.dataset.train.take(range(self.run.settings.batch_size))
+        return to_float(first.pixels).contiguous(memory_format=self.run.memory_format), first.labels
 
     def epoch(self) -> None:
         """One epoch of training, without validation."""
@@ -190,14 +193,9 @@ class Pictures:
 
 def bare(trainer: Trainer) -> None:
     """Forward and backward passes of an epoch on one batch that stays, nothing else."""
-    run, steps = trainer.run, trainer.run.steps
-    if not hasattr(trainer, "batch"):
-        first = run.dataset.train.take(range(run.settings.batch_size))
-        images = (first.pixels.float() / 255).contiguous(memory_format=run.memory_format)
-        trainer.batch = images, first.labels
-        run.model.train()
-    images, labels = trainer.batch
-    for _ in range(steps):
+    run, (images, labels) = trainer.run, trainer.batch
+    run.model.train()
+    for _ in range(run.steps):
         run.accelerator.backward(F.cross_entropy(run.model(images), labels))
         run.optimizer.zero_grad()
 
@@ -208,9 +206,9 @@ def network(load: Load) -> nn.Module:
         return models.create(load.model, num_classes=load.classes, width=load.width)
 
 
-def dataset(load: Load, images: int | None = None) -> Dataset:
+def dataset(load: Load) -> Dataset:
     """As many scenes of `catchup.data.shapes` as an epoch has, with random labels, augmented as CIFAR is."""
-    count = load.steps * load.batch if images is None else images
+    count = load.steps * load.batch
     pixels = render(draw_scenes(min(count, 512), seed=0))
     if load.image_size != pixels.shape[2]:
         pixels = F.interpolate(pixels, (load.image_size, load.image_size), mode="bilinear", antialias=True)
@@ -226,7 +224,7 @@ def flops_of_a_step(load: Load) -> int:
 
     model, batch = network(load), dataset(load).train.take(range(2))
     with FlopCounterMode(display=False) as counter:
-        F.cross_entropy(model.train()(batch.pixels.float() / 255), batch.labels).backward()
+        F.cross_entropy(model.train()(to_float(batch.pixels)), batch.labels).backward()
     return counter.get_total_flops() * load.batch // 2
 
 
@@ -235,7 +233,7 @@ def matrix_product(precision: str, device: torch.device) -> float:
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     side = 8192 if device.type == "cuda" else 1536
     left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
-    clock, times = _clock(device), []
+    clock, times = wall_clock(device), []
     for _ in range(6):
         start = clock()
         left @ right
@@ -252,13 +250,3 @@ def described(found: Mapping) -> str:
                      f"{aim.get('at_least', aim.get('at_most')):g})" for name, aim in found["goals"].items())
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in found["tflops_per_s"].items())
     return "\n\n".join([as_text(rows), aims, f"TFLOP/s: {rates}"])
-
-
-def _clock(device: torch.device) -> Callable[[], float]:
-    """The wall clock, after waiting for the device."""
-    def clock() -> float:
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-        return time.perf_counter()
-
-    return clock

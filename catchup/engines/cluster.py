@@ -50,9 +50,11 @@ class Slurm(Engine):
 
     @property
     def at_once(self) -> int | None:
+        """`jobs`; None leaves it to SLURM."""
         return self.jobs if self.cluster == "slurm" else self.jobs or 1
 
     def check(self) -> None:
+        """ImportError without submitit, ValueError without sbatch."""
         needed("submitit", "cluster")
         if self.cluster == "slurm" and shutil.which("sbatch") is None:
             raise ValueError("the engine slurm needs the command sbatch, which is not found here: call it on a machine "
@@ -67,6 +69,7 @@ class Slurm(Engine):
 
     @contextmanager
     def crew(self, work, folder):
+        """Jobs of submitit, whose logs are in FOLDER/.submitit; those still queued or running are cancelled."""
         submitit = needed("submitit", "cluster")
         executor = submitit.AutoExecutor(folder / ".submitit" / "%j", cluster=self.cluster)
         executor.update_parameters(**self.parameters())
@@ -85,17 +88,20 @@ class _Submitted(Crew):
         self.at_once, self._executor, self._task, self._pause, self._open = at_once, executor, task, pause, set()
 
     def start(self, jobs):
+        """One array of SLURM for all of them."""
         with self._executor.batch():
             tickets = [self._executor.submit(self._task, job) for job in jobs]
         self._open.update(tickets)
         return tickets
 
     def finished(self, tickets):
+        """Asked again and again until one is."""
         while not (found := [ticket for ticket in tickets if ticket.done()]):
             time.sleep(self._pause)
         return found
 
     def answer(self, ticket):
+        """What the job said; Lost, with the place of its log, if it ended without a word."""
         errors = needed("submitit", "cluster").core.utils
         self._open.discard(ticket)
         try:
@@ -131,13 +137,16 @@ class Ray(Engine):
 
     @property
     def at_once(self) -> int | None:
+        """`jobs`; None leaves it to the cluster."""
         return self.jobs
 
     def check(self) -> None:
+        """ImportError without Ray."""
         needed("ray", "ray")
 
     @contextmanager
     def crew(self, work, folder):
+        """Tasks of a cluster, or of an instance that lives as long as the block."""
         ray = needed("ray", "ray")
         ours = not ray.is_initialized()
         if ours:
@@ -165,14 +174,17 @@ class _Tasks(Crew):
         self._task, self._remote = task, ray.remote(num_cpus=engine.cpus, num_gpus=engine.gpus, max_retries=0)(_done)
 
     def start(self, jobs):
+        """All of them: Ray has a queue of its own."""
         tickets = [self._remote.remote(self._task, job) for job in jobs]
         self._open.update(tickets)
         return tickets
 
     def finished(self, tickets):
+        """The first that is."""
         return self._ray.wait(list(tickets), num_returns=1)[0]
 
     def answer(self, ticket):
+        """What the task said; Lost if its worker died."""
         self._open.discard(ticket)
         try:
             return self._ray.get(ticket)

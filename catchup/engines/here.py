@@ -26,6 +26,7 @@ class Local(Engine):
 
     @contextmanager
     def crew(self, work, folder):
+        """This process."""
         yield _Alone(work)
 
 
@@ -36,13 +37,16 @@ class _Alone(Crew):
         self._work, self._jobs = work, {}
 
     def start(self, jobs):
+        """Notes them."""
         self._jobs = dict(enumerate(jobs))
         return list(self._jobs)
 
     def finished(self, tickets):
+        """All: each is done when it is asked for."""
         return tickets
 
     def answer(self, ticket):
+        """Does the job."""
         return self._work(self._jobs.pop(ticket))
 
 
@@ -61,12 +65,14 @@ class Pool(Engine):
 
     @property
     def at_once(self) -> int:
+        """`jobs`, or one for each GPU, or for each thread of torch."""
         import torch
 
         return self.jobs or torch.cuda.device_count() or torch.get_num_threads()
 
     @contextmanager
     def crew(self, work, folder):
+        """Processes that end with the block."""
         import torch
 
         threads = self.threads or max(1, torch.get_num_threads() // self.at_once)
@@ -92,12 +98,15 @@ class _Processes(Crew):
         self._busy: dict[Future, tuple[int, ProcessPoolExecutor]] = {}
 
     def start(self, jobs):
+        """One process each, an idle one if there is any."""
         return [self._begun(job) for job in jobs]
 
     def finished(self, tickets):
+        """Those whose process has answered or died."""
         return wait(tickets, return_when=FIRST_COMPLETED).done
 
     def answer(self, ticket):
+        """What the process said; Lost if it died, and the next job in its place gets a new one."""
         place, executor = self._busy.pop(ticket)
         try:
             answer = ticket.result()

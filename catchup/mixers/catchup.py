@@ -179,7 +179,7 @@ class _MixChannels(torch.autograd.Function):
     def forward(ctx, maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
         ctx.save_for_backward(partner, keep)
         mixed = maps[partner]
-        # With weights of 0 and 1 `lerp_` selects, exactly, and on a CPU about three times as fast as `where`.
+        # With weights of 0 and 1 `lerp_` selects finite numbers exactly, on a CPU several times as fast as `where`.
         return mixed.lerp_(maps, keep.to(maps.dtype)) if maps.is_floating_point() else mixed.where(~keep, maps)
 
     @staticmethod
