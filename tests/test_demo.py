@@ -10,7 +10,7 @@ from catchup import demo, training
 
 
 def test_demo_trains_compares_draws_and_says_what_is_next(tmp_path):
-    settings = replace(demo.SETTINGS, subset=3, epochs=1, batch_size=15)
+    settings = replace(demo.SETTINGS, subset=3, width=4, epochs=1, batch_size=15)
     threads = torch.get_num_threads()
     results = demo.run(tmp_path / "demo", seeds=(0, 1), settings=settings, progress=False)
     written = sorted(file.name for file in (tmp_path / "demo").iterdir())
@@ -29,7 +29,7 @@ def test_demo_trains_compares_draws_and_says_what_is_next(tmp_path):
 
 def test_pairs_share_their_images_and_first_weights():
     """The baseline and a mixer that never mixes are the same run, seed by seed."""
-    settings = replace(demo.SETTINGS, subset=3, epochs=2, batch_size=15)
+    settings = replace(demo.SETTINGS, subset=3, width=4, epochs=2, batch_size=15)
     rows = list(demo.trained_rows(("baseline",), (0, 1), settings, ("clean",)))
     again = list(demo.trained_rows(("baseline",), (1, 0), settings, ("clean",)))
     start = [training.model_of(replace(settings, method=method), training.dataset_of(settings)).state_dict()
