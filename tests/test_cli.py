@@ -20,7 +20,8 @@ TINY = ["--subset", "3", "--width", "4", "--epochs", "2", "--batch-size", "15", 
 @pytest.fixture
 def few_shapes(monkeypatch):
     """`shapes` of 128 training images instead of 10 240, and 64 of each test set."""
-    for module, name, number in ((background, "N_TEST", 64), (readers, "SHAPES_TRAIN", 128), (readers, "SHAPES_TEST", 64)):
+    for module, name, number in ((background, "N_TEST", 64), (background, "N_WATCHED", 16),
+                                 (readers, "SHAPES_TRAIN", 128), (readers, "SHAPES_TEST", 64)):
         monkeypatch.setattr(module, name, number)
 
 
