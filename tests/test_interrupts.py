@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -11,8 +10,10 @@ import time
 import endurance
 import pytest
 import torch
+from kill_and_resume import ended, forked
 
 from catchup import Settings, checkpoint, count_hooks, fit, runs, train
+from catchup.cli import main
 from catchup.interrupts import TERMINATED, deferred
 from catchup.loop import seeded
 from catchup.mixers import make
@@ -133,15 +134,21 @@ def test_train_keeps_no_result_of_a_run_that_was_stopped(tmp_path, monkeypatch):
 
 def test_the_command_line_ends_with_143_and_its_run_goes_on(tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "catchup.cli", "train", "--out", str(out), "--device", "cpu", "--subset", "5",
-               "--width", "2", "--epochs", "2000", "--batch-size", "10"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 240
+    command = ["train", "--out", str(out), "--device", "cpu", "--subset", "5", "--width", "2", "--epochs", "2000",
+               "--batch-size", "10"]
+
+    def work():
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        raise SystemExit(main(command))
+
+    child, end = forked(work), time.monotonic() + 240
     while not (out / "metrics.jsonl").exists() or not runs.read_metrics(out):
-        assert time.monotonic() < end and process.poll() is None
+        assert time.monotonic() < end and os.waitpid(child, os.WNOHANG) == (0, 0)
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    os.kill(child, signal.SIGTERM)
+    assert ended(child) == 143
     state, kept = checkpoint.load(out / "checkpoint.pt"), runs.read_metrics(out)
     assert state["epoch"] == len(kept) >= 1 and sorted(path.name for path in out.iterdir()) == [
         "checkpoint.pt", "metrics.jsonl", "run.json"]

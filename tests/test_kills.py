@@ -36,5 +36,5 @@ def test_without_the_generators_states_the_weights_differ(folder, monkeypatch):
 
 
 def test_killed_while_it_does_nothing_but_save_a_whole_checkpoint_is_there(folder):
-    assert kills.writes(8, folder / "writes") == {"kills": 8, "unloadable": 0, "torn": 0, "most_strays": 1,
-                                                  "strays_after_clean": 0}
+    found = kills.writes(8, folder / "writes")
+    assert found.pop("most_strays") <= 1 and found == {"kills": 8, "unloadable": 0, "torn": 0, "strays_after_clean": 0}
