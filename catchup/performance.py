@@ -132,6 +132,8 @@ def _endurance(found: Mapping) -> str:
     if rows := told("watching"):
         each = ", ".join(f"{row['percent']:.2f} % at width {row['width']}" for row in rows)
         said.append(f"Looking for numbers that are none costs {each} of a training.")
+    if row := told("moves"):
+        said.append(f"{row['times']} moves of a slider: {row['grown_mib']:+.1f} MiB, {row['kept']} figures kept.")
     if row := told("soak"):
         said.append(f"{row['runs']} small runs one after the other in {row['seconds']:.0f} s: memory "
                     f"{row['growth_percent']:+.1f} % from the first half to the second, open files "

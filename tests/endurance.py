@@ -8,6 +8,7 @@ Runs that are killed outright are the matter of `kill_and_resume.py`, whose smal
 
 import argparse
 import copy
+import gc
 import json
 import math
 import os
@@ -20,6 +21,7 @@ import tempfile
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +30,7 @@ from pathlib import Path
 import kill_and_resume as kills
 import notebook_scan
 import torch
+from matplotlib.figure import Figure
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbclient.output_widget import OutputWidget
 from nbformat.v4 import new_code_cell, new_notebook
@@ -37,6 +40,7 @@ from catchup.loop import seeded
 from catchup.mixers import MIXERS, make
 from catchup.throughput import Load, Trainer
 from catchup.training import dataset_of, model_of
+from catchup.widgets import Range, explore
 from conftest import TinyNet
 
 
@@ -209,14 +213,11 @@ def soak(seconds: float, folder: Path) -> dict:
     Args:
         seconds: for so long, and at least four runs of each case of `kill_and_resume`.
     """
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
     seen, end, names = [], time.monotonic() + seconds, list(kills.CASES)
     while time.monotonic() < end or len(seen) < 4 * len(names):
         case = names[len(seen) % len(names)]
         train(kills.settings_of(case, "resident", folder), folder / f"soak-{len(seen)}", progress=False)
-        seen.append((resident(), len(os.listdir("/proc/self/fd"))))
+        seen.append((_resident(), len(os.listdir("/proc/self/fd"))))
     early = seen[len(names):len(seen) // 2]  # after every case has run once
     late = seen[len(seen) // 2:]
     mean = {name: sum(row[0] for row in part) / len(part) for name, part in (("early", early), ("late", late))}
@@ -256,6 +257,37 @@ def outputs(times: int, folder: Path) -> dict:
             "most_s": max(took)}
 
 
+def moves(times: int) -> dict:
+    """A slider moved again and again; every picture is drawn.
+
+    Returns:
+        times; grown_mib, by how much the resident memory grew after the first fifth of them (figures wait for the
+        garbage collector); kept, the figures that are still there when it has come.
+    """
+    figures = weakref.WeakSet()
+
+    def draw(lam: float) -> Figure:
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        figure.subplots().plot(torch.rand(1000).tolist(), alpha=lam)
+        figures.add(figure)
+        return figure
+
+    explorer, before = explore(draw, lam=Range("λ", 0, 1, 0.01, 0.5)), 0
+    for number in range(times):
+        if number == times // 5:
+            before = _resident()
+        explorer.set(lam=number % 101 / 100)
+        assert not explorer.error, explorer.traceback
+    grown = (_resident() - before) / 2**20
+    gc.collect()
+    return {"times": times, "grown_mib": grown, "kept": len(figures)}
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _median_s(work: Callable[[], object], rounds: int) -> float:
     """Median CPU seconds of a call."""
     times = []
@@ -280,6 +312,7 @@ PARTS = {
     "repeats": lambda chosen, folder: repeats(list(MIXERS), folder),
     "watching": lambda chosen, folder: watching(folder),
     "outputs": lambda chosen, folder: outputs(20, folder),
+    "moves": lambda chosen, folder: moves(500),
     "soak": lambda chosen, folder: soak(chosen.seconds, folder),
 }
 
