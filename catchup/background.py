@@ -71,7 +71,7 @@ def run(out: Path, *, methods: Sequence[str] = METHODS, rhos: Sequence[float] = 
         of training images n_train, test images n_test, epochs, time_s, settings, versions, hardware, command, commit.
     Raises:
         ValueError: before anything is written, for an unknown name, a number out of range, a file of other runs, or
-            one that another process is filling at the moment.
+            one that another process is filling at the moment (its folder may have been made).
     """
     out, wanted = Path(out), _wanted(methods, rhos, seeds, cue, settings)
     found = _found(out, settings)
@@ -175,9 +175,9 @@ def _trained(missing: dict[tuple, Settings], cue: str, follow_filters: bool) -> 
 
 
 def _followed(settings: Settings, dataset: Dataset, cue: str, **options):
-    """`follow` of one run; validated in every epoch, which no weight knows of."""
+    """`follow` of one run."""
     mixer = make(settings.method, seed=settings.seed, **settings.method_settings)
-    return follow(model_of(settings, dataset), mixer, dataset, replace(settings, validate_every=1), cue=cue, **options)
+    return follow(model_of(settings, dataset), mixer, dataset, settings, cue=cue, **options)
 
 
 def _wanted(methods, rhos, seeds, cue, settings) -> dict[tuple, Settings]:

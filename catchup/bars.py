@@ -1,4 +1,4 @@
-"""Progress bars on standard error, all made here.
+"""Progress bars, all made here: on standard error, in a notebook as a widget.
 
 Where none is shown there is no tqdm at all: it has a lock that forked processes share, and one of them that is killed
 while it holds the lock would stop all the others for ever.
@@ -17,19 +17,14 @@ def bar(items: Iterable[Item], desc: str | None, unit: str, shown: bool, **optio
 
     Args:
         items: anything to go through once. desc: in front of the bar. unit: what is counted, singular.
-        options: of `tqdm`: `total` where `items` have no length, `leave=False` to clear the bar away at the end,
-            `disable=None` to show it on a terminal alone.
+        options: of `_made`.
     """
-    if not shown:
-        return items
-    from tqdm.auto import tqdm
-
-    return tqdm(items, desc=desc, unit=unit, **options)
+    return _made(items, desc=desc, unit=unit, **options) if shown else items
 
 
 @contextmanager
-def counter(total: int | None, desc: str, unit: str, shown: bool, **options) -> Iterator[Callable[[int], object]]:
-    """Inside the block a function of n that moves the bar on by so many, 1 if not told.
+def counter(total: int | None, desc: str, unit: str, shown: bool, **options) -> Iterator[Callable[..., object]]:
+    """Inside the block a function of n that moves the bar on by so many, by 1 if not told.
 
     Args:
         total: None if it is not known. Else as `bar`.
@@ -37,9 +32,7 @@ def counter(total: int | None, desc: str, unit: str, shown: bool, **options) -> 
     if not shown:
         yield lambda n=1: None
         return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc=desc, unit=unit, **options) as moved:
+    with _made(total=total, desc=desc, unit=unit, **options) as moved:
         yield moved.update
 
 
@@ -51,3 +44,19 @@ def say(text: str, shown: bool) -> None:
     from tqdm.auto import tqdm
 
     tqdm.write(text, file=sys.stderr)
+
+
+def _made(items: Iterable | None = None, terminal: bool = False, **options):
+    """A bar of tqdm.
+
+    Args:
+        terminal: only where standard error is a terminal, and never as a widget.
+        options: of `tqdm`: `total` where `items` have no length, `leave=False` to clear the bar away at the end.
+    """
+    if terminal:
+        from tqdm.std import tqdm
+
+        return tqdm(items, disable=None, **options)
+    from tqdm.auto import tqdm
+
+    return tqdm(items, **options)

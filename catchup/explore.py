@@ -233,7 +233,7 @@ def _draw_errors(ax: "Axes", rows: Sequence[Mapping]) -> None:
             ax.plot(*zip(*points), line, color=colour, markersize=4, linewidth=1.4, label=name)
             last, top = max(last, points[-1][0]), max(top, *(height for _, height in points))
     if not last:
-        say(ax, "waiting for the first epoch")
+        say(ax, "no epoch was validated yet" if rows else "waiting for the first epoch")
         return
     named = "circles: validation\nsquares: clean training images"
     ax.text(0.99, 0.985, named, transform=ax.transAxes, ha="right", va="top", size=8)

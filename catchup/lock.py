@@ -21,12 +21,12 @@ from pathlib import Path
 LOCK = ".lock"
 TEMPORARY = re.compile(r"\.(run\.json|metrics\.jsonl|checkpoint\.pt)\.(\d+)\.tmp")  # what `write_atomically` calls it
 
-_held: dict[Path, int] = {}  # in this process, of which the system's locks know nothing: folder to process id
+_held: dict[Path, int] = {}  # in this process, of which the system's locks know nothing: folder or file to process id
 _guard = threading.Lock()
 
 
 class InUse(ValueError):
-    """The folder is another run's at the moment."""
+    """The folder, or the file, is another run's at the moment."""
 
 
 @contextmanager
@@ -53,12 +53,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_file(path: Path) -> Iterator[None]:
-    """Inside the block no other process that asks for it writes `path`; the lock is beside it, in .NAME.lock.
+    """Inside the block no other process that asks for it writes `path`; the lock is beside it, in .NAME.lock, and
+    stays there after a kill for the next one to take over.
 
     Args:
         path: of a file in a folder that is there; it may be missing itself.
     Raises:
-        InUse: as `locked`.
+        InUse: as `locked`. OSError: where the folder cannot be written.
     """
     path = Path(path)
     with _alone(path.with_name(f".{path.name}{LOCK}"), path):
@@ -113,7 +114,7 @@ def _taken(lock: Path, what: Path) -> int | None:
             os.close(handle)
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 warnings.warn(f"{what} cannot be locked ({error.strerror}): see that no other run works there",
-                              stacklevel=4)
+                              stacklevel=6)
                 return None
             raise InUse(f"{what} is in use: {holder or 'another process'} works there; wait for it, stop it, or give "
                         "another place") from None

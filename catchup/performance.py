@@ -132,6 +132,9 @@ def _endurance(found: Mapping) -> str:
     if rows := told("watching"):
         each = ", ".join(f"{row['percent']:.2f} % at width {row['width']}" for row in rows)
         said.append(f"Looking for numbers that are none costs {each} of a training.")
+    if row := told("outputs"):
+        said.append(f"A notebook that prints into an `Output`, {row['times']} times beside other work: {row['slow']} "
+                    "slow.")
     if row := told("moves"):
         said.append(f"{row['times']} moves of a slider: {row['grown_mib']:+.1f} MiB, {row['kept']} figures kept.")
     if row := told("soak"):

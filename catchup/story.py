@@ -9,6 +9,7 @@ without gradient once the training images are learnt (Kang, Kang & Kim, AAAI 202
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import torch
@@ -32,7 +33,7 @@ def follow(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings,
     """`catchup.fit`, watched: the weights come out the same.
 
     Args:
-        model, mixer, dataset, settings: as for `fit`; the data set is one of `shapes`.
+        model, mixer, dataset, settings: as for `fit`, validated in every epoch; the data set is one of `shapes`.
         cue: which attribute of the background is changed, "texture" or "colour".
         every: one training step in so many is recorded, ≥ 1 (see `catchup.recording`).
         n: draws for the shares of shape and background, ≥ 2 (see `filter_selectivity`).
@@ -57,6 +58,7 @@ def follow(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings,
             record.end_epoch(row)
             look(row["epoch"], model)
 
+        settings = replace(settings, validate_every=1)  # which no weight knows of
         result = fit(model, mixer, dataset, settings, on_epoch=end_epoch, progress=progress)
     seen = {_place(row): row for row in record.rows()}
     return {"filters": [{**row, **seen.get(_place(row), {})} for row in watched],

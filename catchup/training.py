@@ -35,8 +35,8 @@ class Result:
 
     @property
     def summary(self) -> dict[str, float]:
-        """Validation error in percent: last, best, median of the last ten epochs (None if there was no validation yet);
-        and the run's time in s."""
+        """Validation error in percent: last, best, median of the last ten, of the epochs that were validated (None if
+        there was no validation yet); and the run's time in s."""
         errors = [row["val_error_percent"] for row in self.rows if row["val_error_percent"] is not None] or [None]
         return {"last_error_percent": errors[-1], "best_error_percent": min(errors),
                 "median10_error_percent": median(errors[-10:]), "time_s": sum(row["time_s"] for row in self.rows)}

@@ -1,6 +1,7 @@
 """Two processes that torch.distributed joins (gloo), forked from this one, so that nothing has to be imported anew."""
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 
@@ -25,4 +26,13 @@ def together(work: Callable[[int], object], n: int = 2) -> list[int]:
                           MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         work(rank)
 
-    return [ended(pid) for pid in [forked(lambda rank=rank: one(rank)) for rank in range(n)]]
+    children = [forked(lambda rank=rank: one(rank)) for rank in range(n)]
+    codes = []
+    try:
+        for child in children:
+            codes.append(ended(child, 300))
+    finally:
+        for child in children[len(codes) + 1:]:  # one hangs, and has been killed: the others wait for it
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    return codes

@@ -196,6 +196,11 @@ def told():
     return settings, story("catchup", 0.9, 1, settings=settings, every=1, n=2, progress=False)
 
 
+def test_a_story_is_told_whatever_the_interval_of_validations(tmp_path):
+    told = story("baseline", 0.5, settings=replace(TINY, validate_every=0), progress=False)
+    assert all(0 <= row["broken_accuracy"] <= 100 for row in told["epochs"]) and len(told["epochs"]) == TINY.epochs
+
+
 def test_a_story_has_every_filter_in_every_epoch(told):
     _, found = told
     blocks = {row["block"] for row in found["filters"]}

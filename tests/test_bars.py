@@ -25,6 +25,16 @@ def test_a_counter_moves_by_what_it_is_told(shown, capsys):
     assert said.out == "" and ("6B" in said.err) is shown
 
 
+def test_a_bar_for_terminals_alone_is_no_widget_and_silent_elsewhere(capsys):
+    from tqdm.std import tqdm
+
+    shown = bar("abc", "letters", "letter", True, terminal=True)
+    assert type(shown) is tqdm and list(shown) == ["a", "b", "c"]
+    with counter(3, "bytes", "B", True, terminal=True) as update:
+        update(3)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("shown", [True, False])
 def test_a_line_goes_to_standard_error(shown, capsys):
     say("left out: one", shown)

@@ -40,9 +40,5 @@ def test_many_small_runs_leave_memory_and_open_files_as_they_were(folder, monkey
     assert found["growth_percent"] < 10 and found["runs"] == 8
 
 
-def test_a_notebook_that_prints_into_an_output_does_not_hang_under_load(folder):
-    assert endurance.outputs(1, folder)["slow"] == 0
-
-
 def test_a_slider_that_is_moved_on_and_on_keeps_no_pictures():
     assert endurance.moves(20)["kept"] == 0

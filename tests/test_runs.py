@@ -203,5 +203,6 @@ def test_without_locks_in_the_file_system_it_goes_on_with_a_warning(tmp_path, mo
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "lockf", none)
-    with pytest.warns(UserWarning, match="cannot be locked .*No locks available"), locked(tmp_path):
+    with pytest.warns(UserWarning, match="cannot be locked .*No locks available") as warned, locked(tmp_path):
         pass
+    assert warned[0].filename == __file__  # whoever asked for the lock

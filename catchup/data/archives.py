@@ -154,7 +154,7 @@ def fetch(url: str, file: Path, md5: str | None, progress: bool = True) -> Path:
 def _copied(answer, out, announced: int, name: str, progress: bool) -> tuple[int, str]:
     """How many bytes went from `answer` to `out`, and their MD5."""
     digest, arrived = hashlib.md5(usedforsecurity=False), 0
-    with counter(announced or None, name, "B", progress, unit_scale=True, disable=None) as update:
+    with counter(announced or None, name, "B", progress, unit_scale=True, terminal=True) as update:
         while part := answer.read(1 << 20):
             out.write(part)
             digest.update(part)

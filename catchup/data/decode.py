@@ -76,7 +76,7 @@ def _decode(files: Sequence[Path], image_size: int | None, banner: int, skip: bo
             progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """`decoded`, without the cache."""
     pixels, kept, skipped, grey = None, [], [], True
-    for i, file in enumerate(bar(files, "decoding", " images", progress, disable=None)):
+    for i, file in enumerate(bar(files, "decoding", " images", progress, terminal=True)):
         try:
             image = _read_image(file, image_size, banner)
         except Exception as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …

@@ -102,7 +102,7 @@ def _survey(root: Path, files: Sequence[Path], border: int, look: _Look, skip: b
     tasks = [(piece, counted) for part, counted in ((names[:border], True), (names[border:], False)) if len(part)
              for piece in np.array_split(part, -(-len(part) // PIECE))]
     with (closing(in_order(look, tasks, workers)) as pieces,
-          counter(len(files), "looking", " images", progress, disable=None) as update):
+          counter(len(files), "looking", " images", progress, terminal=True) as update):
         for piece in pieces:
             for size in piece.sizes:
                 if isinstance(size, str):

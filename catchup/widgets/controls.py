@@ -228,13 +228,18 @@ def as_png(figure: "Figure", dpi: int = 110) -> bytes:
         The bytes of an opaque RGB PNG, lightly compressed: for a screen, quickly.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
     from PIL import Image
 
     figure.set_dpi(dpi)
-    canvas, buffer = FigureCanvasAgg(figure), io.BytesIO()
+    earlier, buffer = figure.canvas, io.BytesIO()
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba(), "raw", "RGBA", 0, 1).convert("RGB").save(
         buffer, "png", compress_level=1)
+    figure.set_canvas(earlier)
+    for text in figure.findobj(Text):  # each holds on to the pixels, and a figure waits long for the garbage collector
+        text._renderer = None
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close(figure)
     return buffer.getvalue()
