@@ -17,7 +17,8 @@ def bar(items: Iterable[Item], desc: str | None, unit: str, shown: bool, **optio
 
     Args:
         items: anything to go through once. desc: in front of the bar. unit: what is counted, singular.
-        options: of `_made`.
+        options: of `tqdm`: `total` where `items` have no length, `leave=False` to clear the bar away at the end; and
+            `terminal=True`, to show it where standard error is a terminal alone, and never as a widget.
     """
     return _made(items, desc=desc, unit=unit, **options) if shown else items
 
@@ -47,12 +48,7 @@ def say(text: str, shown: bool) -> None:
 
 
 def _made(items: Iterable | None = None, terminal: bool = False, **options):
-    """A bar of tqdm.
-
-    Args:
-        terminal: only where standard error is a terminal, and never as a widget.
-        options: of `tqdm`: `total` where `items` have no length, `leave=False` to clear the bar away at the end.
-    """
+    """A bar of tqdm; the options are those of `bar`."""
     if terminal:
         from tqdm.std import tqdm
 

@@ -59,6 +59,12 @@ def interrupted(after_s: float, work: Callable[[], object], signum: int = signal
         return error
 
 
+def network() -> TinyNet:
+    """The small network of the interrupted runs: always the same weights."""
+    with seeded(0):
+        return TinyNet(10, 1)
+
+
 def interrupts(trials: int, least: int, folder: Path, seed: int = 0) -> dict:
     """Runs interrupted at random moments, and called again in the same process until they are through.
 
@@ -78,14 +84,10 @@ def interrupts(trials: int, least: int, folder: Path, seed: int = 0) -> dict:
         mixer = make("recursivemix", seed=0, block="layer2")
         return fit(model, mixer, dataset, settings, out=out, resume=True, progress=False)
 
-    def network():
-        with seeded(0):
-            return TinyNet(10, 1)
-
     run(network(), folder / "imports")
     started = time.perf_counter()
-    reference = _weights(run(network(), folder / "whole").model)
-    took, handlers = time.perf_counter() - started, _handlers()
+    reference = weights(run(network(), folder / "whole").model)
+    took, before = time.perf_counter() - started, handlers()
     found = dict.fromkeys(("trials", "interrupts", "identical", "hooks_left", "handlers_changed", "left_over",
                            "mode_changed", "rows_wrong"), 0)
     while found["trials"] < trials or found["interrupts"] < least:
@@ -94,11 +96,11 @@ def interrupts(trials: int, least: int, folder: Path, seed: int = 0) -> dict:
             result = interrupted(rng.uniform(0, 0.25 * took), lambda model=model, out=out: run(model, out))
             found["interrupts"] += isinstance(result, KeyboardInterrupt)
             found["hooks_left"] += count_hooks(model)
-            found["handlers_changed"] += _handlers() != handlers
+            found["handlers_changed"] += handlers() != before
             found["left_over"] += bool(list(out.glob(".*")))
         found["trials"] += 1
         found["rows_wrong"] += [row["epoch"] for row in runs.read_metrics(out)] != list(range(1, settings.epochs + 1))
-        found["identical"] += torch.equal(_weights(result.model), reference)
+        found["identical"] += torch.equal(weights(result.model), reference)
         found["mode_changed"] += not result.model.training
     return found
 
@@ -304,11 +306,13 @@ def _median_s(work: Callable[[], object], rounds: int) -> float:
     return statistics.median(times)
 
 
-def _weights(model: torch.nn.Module) -> torch.Tensor:
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    """(n,) float64: weights and buffers, one after the other."""
     return torch.cat([value.flatten().double() for value in model.state_dict().values()])
 
 
-def _handlers() -> tuple:
+def handlers() -> tuple:
+    """What answers SIGINT and SIGTERM."""
     return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
 

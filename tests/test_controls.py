@@ -1,5 +1,6 @@
 """Controls and explorers without a browser: values, redraws, errors, what is left behind. tests/browser drives them."""
 
+import gc
 import io
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -159,6 +161,22 @@ def test_the_png_is_the_figure():
     expected, found = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
                        for data in (expected.getvalue(), as_png(figure, 80)))
     assert np.array_equal(expected, found)
+
+
+def test_the_pixels_of_a_picture_do_not_wait_for_the_garbage_collector():
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], label="line")
+    axes.annotate("here", (0, 0), (1, 1), arrowprops={"arrowstyle": "->"})
+    axes.legend()
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(each) is RendererAgg for each in gc.get_objects())
+        as_png(figure)
+        assert sum(type(each) is RendererAgg for each in gc.get_objects()) == before
+    finally:
+        gc.enable()
 
 
 def test_a_range_has_the_decimal_values_one_expects():

@@ -10,15 +10,14 @@ import time
 import endurance
 import pytest
 import torch
+from endurance import handlers, network, weights
 from kill_and_resume import ended, forked
 
 from catchup import Settings, checkpoint, count_hooks, fit, runs, train
 from catchup.cli import main
 from catchup.interrupts import TERMINATED, deferred
-from catchup.loop import seeded
 from catchup.mixers import make
 from catchup.training import dataset_of
-from conftest import TinyNet
 
 TINY = Settings(subset=5, epochs=4, batch_size=5, lr=0.05, device="cpu", precision="fp32", validate_every=100)
 ITSELF = os.getpid
@@ -39,19 +38,6 @@ def _usual_handlers():
 def digits():
     data = dataset_of(TINY)
     return data.with_train(data.train)
-
-
-def network() -> TinyNet:
-    with seeded(0):
-        return TinyNet(10, 1)
-
-
-def weights(model) -> torch.Tensor:
-    return torch.cat([value.flatten().double() for value in model.state_dict().values()])
-
-
-def handlers():
-    return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
 
 def test_sixty_interrupts_at_random_moments_change_nothing_and_leave_nothing(tmp_path):
