@@ -227,6 +227,12 @@ def test_the_playground_shows_the_cut_the_labels_and_the_box(lam, channels):
         assert (box.x0, box.y0, box.x1, box.y1) == (xs.min() - 0.5, ys.min() - 0.5, xs.max() + 0.5, ys.max() + 0.5)
 
 
+def test_a_live_card_says_why_there_are_no_errors_yet():
+    unmeasured = {"epoch": 1, "val_error_percent": None, "clean_train_error_percent": None}
+    for rows, words in (([], "waiting for the first epoch"), ([unmeasured], "no epoch was validated yet")):
+        assert words in [text.get_text() for text in live_card(rows, [1.0]).axes[1].texts]
+
+
 def test_a_live_card_shows_what_there_is_so_far(histogram):
     rows = [{"epoch": 1, "val_error_percent": 50.0, "clean_train_error_percent": 40.0},
             {"epoch": 2, "val_error_percent": None, "clean_train_error_percent": 30.0}]
