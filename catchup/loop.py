@@ -28,6 +28,7 @@ from .settings import Settings
 from .state import Epoch, stored, take_up
 
 PROBE = 1000  # training images on which the clean error is measured
+_ENGINES = ("forward", "_original_forward", "_is_accelerate_prepared")  # what accelerate sets on a model
 
 
 class Progress(NamedTuple):
@@ -276,6 +277,20 @@ def seeded(seed: int) -> Iterator[None]:
 def _generator(*keys: int) -> torch.Generator:
     """A CPU generator that follows from the keys alone."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1))
+
+
+@contextmanager
+def given_back(model: nn.Module) -> Iterator[None]:
+    """Afterwards the engine has left no trace on `model`: neither its mixed precision nor its mark, with which the
+    model would be trained in float32 the next time, without a word."""
+    own = vars(model)
+    before = {name: own[name] for name in _ENGINES if name in own}
+    try:
+        yield
+    finally:
+        for name in _ENGINES:
+            own.pop(name, None)
+        own.update(before)
 
 
 def accelerator(settings: Settings):

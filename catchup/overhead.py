@@ -20,7 +20,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from . import models
+from . import heap, models
 from .blocks import unwrap
 from .mixers import make
 from .recorder import recording
@@ -29,7 +29,7 @@ from .runs import surroundings
 
 def ratios(work: Mapping[str, Callable[[], None]], rounds: int = 15, clock: Callable[[], float] | None = None,
            turns: int = 1) -> dict:
-    """Runs every variant once a round, in turn, the order reversed every other time.
+    """Runs every variant once a round, in turn, the order reversed every other time; memory is kept as in training.
 
     Args:
         work: {name: what to time}; the first is what the others are compared with. Each is run once before, untimed.
@@ -47,15 +47,16 @@ def ratios(work: Mapping[str, Callable[[], None]], rounds: int = 15, clock: Call
         raise ValueError(f"there must be something to time, in at least 2 rounds, got {list(work)} and {rounds}"
                          + (f", and at least 1 turn, got {turns}" if turns < 1 else ""))
     clock = clock or clock_of(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    for _ in range(turns):
-        for call in work.values():
-            call()
     times = {name: [0.0] * rounds for name in work}
-    for turn in range(rounds * turns):
-        for name in list(work)[::-1 if turn % 2 else 1]:
-            start = clock()
-            work[name]()
-            times[name][turn // turns] += clock() - start
+    with heap.kept():
+        for _ in range(turns):
+            for call in work.values():
+                call()
+        for turn in range(rounds * turns):
+            for name in list(work)[::-1 if turn % 2 else 1]:
+                start = clock()
+                work[name]()
+                times[name][turn // turns] += clock() - start
     first = next(iter(times.values()))
     found = {}
     for name, took in times.items():

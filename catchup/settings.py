@@ -62,7 +62,7 @@ class Settings:
         lighting: Standard deviation of the noise along ImageNet's colour components; 0.1 is usual.
         normalisation: Mean and standard deviation: the data set's own, or those of CIFAR-100, ImageNet or 0.5.
         precision: Of forward and backward passes; auto is bf16 where the processor has it in hardware, else fp32. The
-            record of a run says which it was.
+            record of a run says which it was, and a resumed run keeps it.
         compile: Compile the blocks (torch.compile): minutes at the start, no gain on CPUs; meant for GPUs.
         device: auto takes a GPU if there is one.
         seed: Of the subset, the initial weights, the order, the augmentation and the mixing.

@@ -1,21 +1,30 @@
-"""How fast training is: our loop beside the loop most people write and beside the limit, in turn, in one process.
+"""How fast training is: our loop beside the loop most people write and beside the limit, in turn, in one call.
 
 An epoch of the same network on the same images, again and again, by
 
-ours        the loop of `catchup.fit`: resident images augmented a batch at a time, precision and memory format chosen
+ours        the loop of `catchup.fit`: resident images augmented a batch at a time, precision and memory format chosen,
+            on a CPU freed memory kept (`catchup.heap`)
 catchup     the same with Catch-up Mix
 ordinary    ours in float32 and PyTorch's ordinary memory format: what is left without that choice
+returned    ours, but freed memory given back as the C library does it
 dataloader  a plain PyTorch loop over a torchvision data set of pictures with a DataLoader, as most people write it
-limit       the model's bare forward and backward pass on a batch that stays, in our precision and memory format
+limit       the model's bare forward and backward pass on a batch that stays, in our precision and memory format, freed
+            memory kept
+
+How memory is handled is decided for a whole process. So the two that leave it to the C library run in processes of
+their own, which wait while it is not their turn.
 
 Where it misleads: the clock is the wall's, for the DataLoader works in processes of its own; other work on the machine
 stretches all variants, not always alike. And the reading of files, which the plain loop of a larger data set also does,
 is no part of it: its pictures lie in memory, as CIFAR's do.
 """
 
-from collections.abc import Mapping
+import multiprocessing
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from multiprocessing.connection import Connection
 from typing import Literal
 
 import torch
@@ -34,7 +43,7 @@ from .precision import with_precision
 from .settings import PRECISIONS, Settings
 from .tables import as_text
 
-VARIANTS = ("ours", "catchup", "ordinary", "dataloader", "limit")
+VARIANTS = ("ours", "catchup", "ordinary", "returned", "dataloader", "limit")
 GOALS = {"cpu": (2.5, 0.95), "cuda": (10.0, 0.9)}  # times the plain loop, share of the limit: the toolkit's own
 MIX_GOAL = 1.02  # of a Catch-up step to a plain one
 
@@ -93,11 +102,11 @@ def throughput(load: Load) -> dict:
     """
     trainer = partial(Trainer, load)
     device = trainer("baseline").device
-    plain = Plain(load, device)
-    work = {"ours": trainer("baseline").epoch, "catchup": trainer("catchup").epoch,
-            "ordinary": trainer("baseline", ordinary=True).epoch, "dataloader": plain.epoch,
-            "limit": partial(bare, trainer("baseline"))}
-    found = ratios(work, load.rounds, wall_clock(device))
+    with (Elsewhere(partial(trainer, "baseline")) as returned, Elsewhere(partial(Plain, load, device)) as plain):
+        work = {"ours": trainer("baseline").epoch, "catchup": trainer("catchup").epoch,
+                "ordinary": trainer("baseline", ordinary=True).epoch, "returned": returned.epoch,
+                "dataloader": plain.epoch, "limit": partial(bare, trainer("baseline"))}
+        found = ratios(work, load.rounds, wall_clock(device))
     images = load.steps * load.batch
     variants = {name: {"images_per_s": images / row["time_s"], **row} for name, row in found.items()}
     flops = flops_of_a_step(load)
@@ -189,6 +198,55 @@ class Pictures:
         from PIL import Image
 
         return self.transform(Image.fromarray(self.arrays[index])), self.labels[index]
+
+
+class Elsewhere:
+    """`make().epoch`, called in a process of its own; a context, whose end ends the process.
+
+    Args:
+        make: what makes the object, there; it can be pickled.
+    """
+
+    def __init__(self, make: Callable[[], Trainer | Plain]):
+        context = multiprocessing.get_context("spawn")  # nothing of this process is taken along
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, torch.get_num_threads()))
+        self._process.start()
+        theirs.close()
+
+    def epoch(self) -> None:
+        """One epoch there, to its end.
+
+        Raises:
+            RuntimeError: if the process has ended; it told why on standard error.
+        """
+        try:
+            self._pipe.send(None)
+            self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self._process.join()
+            raise RuntimeError(f"a process of the benchmark ended with exit code {self._process.exitcode}; what it "
+                               "says of that stands on standard error") from error
+
+    def __enter__(self) -> "Elsewhere":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._pipe.close()
+        self._process.join()
+
+
+def _serve(pipe: Connection, make: Callable[[], Trainer | Plain], threads: int) -> None:
+    """An epoch for every message, until the other end is closed."""
+    torch.set_num_threads(threads)
+    epoch = make().epoch
+    with suppress(EOFError):
+        while True:
+            pipe.recv()
+            epoch()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            pipe.send(None)
 
 
 def bare(trainer: Trainer) -> None:

@@ -2,8 +2,8 @@
 
 import copy
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -11,7 +11,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from . import models, runs
+from . import heap, models, runs
 from .bars import bar
 from .data import Augmentation, Dataset, load, subset
 from .data.augment import normalise, to_float
@@ -19,8 +19,9 @@ from .data.protocol import under_protocol, without_augmentation
 from .data.resize import ResizedCrop
 from .interrupts import Asked, deferred
 from .lock import locked
-from .loop import Progress, Run, accelerator, seeded
+from .loop import Progress, Run, accelerator, given_back, seeded
 from .mixers import Mixer, make
+from .onednn import lone_pixels_in_float32
 from .precision import with_precision
 from .settings import Settings
 
@@ -46,7 +47,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
     """Trains as `settings` say and leaves run.json, metrics.jsonl and checkpoint.pt in `out`.
 
     Args:
-        settings: everything that decides the run.
+        settings: everything that decides the run. Precision "auto" is decided once: a resumed run keeps its own.
         out: the run's folder, new or empty; with `resume`, one that holds a run of the same settings.
         resume: go on where the checkpoint of the run stands, also inside an epoch.
         progress: a bar on standard error.
@@ -56,7 +57,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
         FloatingPointError, MemoryError, OSError, KeyboardInterrupt, SystemExit: as `fit`.
     """
     out = Path(out)
-    settings = with_precision(settings)
+    settings = with_precision(settings, [out] if resume else [])
     mixer, engine = make(settings.method, seed=settings.seed, **settings.method_settings), accelerator(settings)
     with engine.main_process_first():  # one process downloads and decodes, the others find it done
         dataset = dataset_of(settings, progress and engine.is_main_process)
@@ -159,6 +160,7 @@ def fit(model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *,
             the last good checkpoint is kept.
         KeyboardInterrupt: after an interrupt. SystemExit: 143, after SIGTERM, which clusters send before they kill.
     """
+    settings = with_precision(settings, [Path(out)] if resume and out is not None else [])
     engine = accelerator(settings)
     with _deferred() as asked, _locked(out, engine):  # in this order: an interrupt must not leave the folder locked
         return _fitted(asked, model, mixer, dataset, settings, out, resume, progress, on_epoch, on_step, should_stop)
@@ -174,25 +176,39 @@ def _locked(out: Path | None, engine) -> AbstractContextManager:
     return nullcontext() if out is None or not engine.is_main_process else locked(out)
 
 
+@contextmanager
+def _on_this_device(model: nn.Module, settings: Settings) -> Iterator[None]:
+    """What training on a CPU needs besides: memory that is kept, and a way around oneDNN's error in bfloat16."""
+    with ExitStack() as stack:
+        if accelerator(settings).device.type == "cpu":
+            stack.enter_context(heap.kept())
+            if settings.precision == "bf16":
+                stack.enter_context(lone_pixels_in_float32(model))
+        yield
+
+
 def _fitted(asked, model, mixer, dataset, settings, out, resume, progress, on_epoch=None, on_step=None,
             should_stop=None) -> Result:
     """`fit`, the signals being noted in `asked` and the folder ours."""
-    with seeded(settings.seed):
+    with seeded(settings.seed), given_back(model):
         run = Run(model, mixer, dataset, settings, out, resume, on_step,
                   lambda: bool(asked) or (should_stop is not None and should_stop()))
-        try:
-            todo, shown = range(len(run.rows), settings.epochs), progress and run.main
-            for epoch in bar(todo, None, "epoch", shown, initial=todo.start, total=todo.stop, leave=False):
-                row = run.epoch(epoch)
-                if row is None:
-                    run.save()
-                    break
-                run.keep(row)
-                if on_epoch:
-                    on_epoch(row)
-                if run.stopped:
-                    break
-            asked.agree(run.where())
-        finally:  # also after an error, or precision would be wrapped twice when the model is trained again
-            bare = run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
-    return Result(bare, run.rows, finished=len(run.rows) == settings.epochs)
+        with _on_this_device(model, settings):
+            _go_on(run, settings, progress, on_epoch)
+        asked.agree(run.where())
+    return Result(model, run.rows, finished=len(run.rows) == settings.epochs)
+
+
+def _go_on(run: Run, settings: Settings, progress: bool, on_epoch: Callable[[dict], None] | None) -> None:
+    """The epochs that are left, or as many as nobody stops."""
+    todo, shown = range(len(run.rows), settings.epochs), progress and run.main
+    for epoch in bar(todo, None, "epoch", shown, initial=todo.start, total=todo.stop, leave=False):
+        row = run.epoch(epoch)
+        if row is None:
+            run.save()
+            break
+        run.keep(row)
+        if on_epoch:
+            on_epoch(row)
+        if run.stopped:
+            break

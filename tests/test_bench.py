@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from catchup import bench, scaling, throughput
 from catchup.cli import main
 from catchup.mixers.catchup import filter_influence
+from catchup.precision import chosen
 from catchup.throughput import Load
 
 TINY = Load(width=4, image_size=16, batch=8, classes=5, steps=2, rounds=2, workers=0, device="cpu")
@@ -29,7 +30,7 @@ def test_every_variant_is_timed_and_related_to_ours(measured):
         assert row["images_per_s"] == pytest.approx(16 / row["time_s"]) and row["low"] <= row["ratio"] <= row["high"]
     reached = {name: goal["reached"] for name, goal in measured["throughput"]["goals"].items()}
     assert list(reached.values()) == [rows[name]["ratio"] for name in ("dataloader", "limit", "catchup")]
-    assert measured["computed_in"] == "fp32" and measured["device"] == "cpu"
+    assert measured["computed_in"] == chosen("auto", torch.device("cpu")) and measured["device"] == "cpu"
 
 
 def test_the_report_shows_what_was_measured(measured):

@@ -18,7 +18,8 @@ from catchup.settings import Settings
 from catchup.training import dataset_of, fit, model_of, train
 
 SETTINGS = Settings(data="digits", subset=5, model="resnet18", width=16, method="catchup",
-                    method_settings={"alpha": 2.0}, epochs=8, batch_size=25, lr=0.02, device="cpu", seed=3)
+                    method_settings={"alpha": 2.0}, epochs=8, batch_size=25, lr=0.02, device="cpu", precision="fp32",
+                    seed=3)
 MEASURED = ("top1_error", "top5_error", "fgsm_error", "pgd_error", "feature_drop")
 
 

@@ -1,5 +1,6 @@
 """Which precision "auto" stands for: asked of the processor, written into the record, and no worse for the result."""
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 from catchup import precision, runs
 from catchup.data import load, subset
 from catchup.mixers import make
+from catchup.planning import Comparison, planned
 from catchup.precision import chosen, has_bfloat16, with_precision
 from catchup.settings import Settings
-from catchup.training import fit, model_of, train
+from catchup.training import dataset_of, fit, model_of, train
 
 CPU = torch.device("cpu")
 
@@ -49,9 +51,71 @@ def test_the_record_says_what_was_computed(monkeypatch, tmp_path, fast):
     train(settings, tmp_path / "run", progress=False)
     assert runs.read_json(tmp_path / "run" / runs.RUN)["settings"]["precision"] == ("bf16" if fast else "fp32")
     train(settings, tmp_path / "run", resume=True, progress=False)  # the same machine says the same again
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fast):
+    """Begun where bfloat16 is in hardware, or is not, and taken up on a machine of the other kind."""
+    settings = Settings(subset=3, width=4, epochs=2, batch_size=30, lr=0.05, device="cpu", validate_every=0)
+    digits = dataset_of(settings, progress=False)
+    one = Comparison(methods=("catchup",), seeds=(0,), settings=settings, out=tmp_path / "all")
+
+    def fitted(resume=False, **options):
+        return fit(model_of(settings, digits), make("catchup", seed=0), digits, settings, out=tmp_path / "fit",
+                   resume=resume, progress=False, **options)
+
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: fast)
+    whole, begun = train(settings, tmp_path / "whole", progress=False), planned(one)
+    fitted(on_step=lambda at: True)
+    for folder, its_own in ((begun[0].folder, begun[0].settings), (tmp_path / "train", with_precision(settings))):
+        runs.claim(folder, runs.plain(its_own.as_dict()), resume=False)
+
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: not fast)
+    kept = with_precision(settings, [tmp_path / "fit"]).precision
+    assert kept == begun[0].settings.precision != with_precision(settings).precision
+    assert planned(one) == begun
+    for result in (fitted(resume=True), train(settings, tmp_path / "train", resume=True, progress=False)):
+        for name, value in whole.model.state_dict().items():
+            assert torch.equal(value, result.model.state_dict()[name]), name
     with pytest.raises(ValueError, match="precision was"):
-        train(settings, tmp_path / "run", resume=True, progress=False)
+        train(with_precision(settings), tmp_path / "whole", resume=True, progress=False)
+
+
+def test_a_model_is_given_back_as_it_was():
+    """Trained again in the same process it is trained in the same precision, whatever stopped the first run."""
+    settings = Settings(subset=3, width=4, epochs=2, batch_size=15, lr=0.05, precision="bf16", device="cpu",
+                        validate_every=0)
+    digits = dataset_of(settings, progress=False)
+
+    def trained(stops):
+        model, mixer, seen = model_of(settings, digits), make("catchup", seed=0), []
+        before = set(vars(model))
+        model.layer1.register_forward_hook(lambda _m, _a, output: seen.append(output.dtype))
+        for stop in stops:
+            def on_step(at, stop=stop):
+                if at.step == stop:
+                    raise RuntimeError("stopped")
+            try:
+                fit(model, mixer, digits, settings, progress=False, on_step=on_step)
+            except RuntimeError:
+                assert stop
+            assert set(vars(model)) == before and type(model).forward is model.forward.__func__
+        return model, seen
+
+    once, _ = trained([None])
+    for stops in ([1, None], [None, None]):
+        assert set(trained(stops)[1]) == {torch.bfloat16}
+    again, _ = trained([None])
+    assert all(torch.equal(a, b) for a, b in zip(once.state_dict().values(), again.state_dict().values()))
+
+
+def test_a_forward_of_the_models_own_survives():
+    settings = Settings(subset=3, width=4, epochs=1, batch_size=30, lr=0.05, precision="bf16", device="cpu")
+    digits = dataset_of(settings, progress=False)
+    model = model_of(settings, digits)
+    model.forward = own = functools.partial(type(model).forward, model)
+    fit(model, make("catchup", seed=0), digits, settings, progress=False)
+    assert model.forward is own
 
 
 def test_bfloat16_learns_as_float32_does():

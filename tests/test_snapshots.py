@@ -9,7 +9,7 @@ from catchup.mixers import make
 from catchup.snapshots import Snapshots
 from catchup.training import dataset_of, model_of
 
-SMALL = Settings(subset=5, width=4, epochs=3, batch_size=16, lr=0.05)
+SMALL = Settings(subset=5, width=4, epochs=3, batch_size=16, lr=0.05, precision="fp32")
 
 
 def test_each_snapshot_answers_as_the_model_did_then():

@@ -1,8 +1,16 @@
 """The cells of the notebook that the browser tests run."""
 
-SPIRAL = '''
-import json
+NOTE = '''
+import json, os, threading
 from pathlib import Path
+
+def put(name, values):
+    """What the kernel holds, for the test to read: whole at every moment, whichever thread writes."""
+    unfinished = Path(f"{name}.{threading.get_ident()}")
+    unfinished.write_text(json.dumps(values))
+    os.replace(unfinished, name)
+'''
+SPIRAL = NOTE + '''
 import numpy as np
 from matplotlib.figure import Figure
 from catchup.widgets import Buttons, Choice, Play, Range, explore
@@ -23,10 +31,10 @@ explorer = explore(spiral, turns=Range("Turns", 0, 10, 0.05, 1, "{:.2f} turns"),
 explorer.disable("more/Stop")
 
 def note(_=None):
-    """What the kernel holds, for the test to read: the kernel's own view, not the browser's."""
+    """The kernel's own view, not the browser's."""
     import zlib
     picture = zlib.crc32(explorer.image.value)
-    Path("explorer.json").write_text(json.dumps({**explorer.values, "error": explorer.error, "picture": picture}))
+    put("explorer.json", {**explorer.values, "error": explorer.error, "picture": picture})
 
 explorer.controls.observe(note, ["drawn", "error", "description"])
 note()
@@ -48,16 +56,15 @@ inspector = mask_inspector({"epoch 0": network(0), "epoch 9": network(9)}, image
 
 def note_inspector(_=None):
     state = {name: getattr(inspector, name) for name in ("lam", "pair", "layer", "checkpoint")}
-    Path("inspector.json").write_text(json.dumps({**state, "kept": len(inspector.kept)}))
+    put("inspector.json", {**state, "kept": len(inspector.kept)})
 
 inspector.observe(note_inspector, ["lam", "pair", "layer", "checkpoint"])
 note_inspector()
 inspector.to_html("inspector.html")
 inspector
 '''
-PANELS = '''
-import json, time
-from pathlib import Path
+PANELS = NOTE + '''
+import time
 import torch
 from catchup import Settings
 from catchup.explore import observe
@@ -75,7 +82,7 @@ told = run.on_change
 
 def note_run(run):
     told(run)
-    Path("run.json").write_text(json.dumps({"state": run.state, "step": run.step, "at": time.time()}))
+    put("run.json", {"state": run.state, "step": run.step, "at": time.time()})
 
 run.on_change = note_run
 note_run(run)
@@ -93,7 +100,7 @@ shown = {"browser": filter_browser(store), "explorer": activation_explorer(store
 
 def note_values(_=None):
     values = {name: {**one.values, "said": one.description, "error": one.error} for name, one in shown.items()}
-    Path("panels.json").write_text(json.dumps(values))
+    put("panels.json", values)
 
 for name, one in shown.items():
     one.add_class(f"the-{name}")

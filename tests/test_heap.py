@@ -1,0 +1,106 @@
+"""Freed memory stays while it is to be kept, goes back afterwards, and changes nothing that is computed."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from catchup import heap
+
+glibc = pytest.mark.skipif(heap._glibc() is None, reason="the C library is not glibc, or its limits are set already")
+
+FAULTS = """
+import resource, sys, torch
+from contextlib import nullcontext
+from catchup import heap
+
+def work():
+    [torch.ones(2**20) for _ in range(4)]  # 16 MiB at a time, freed together
+
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+with heap.kept() if sys.argv[1] == "kept" else nullcontext():
+    work()
+    print(faults(50), resource.getpagesize())
+"""
+
+
+class Libc:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def mallopt(self, limit, size):
+        self.told.append((limit, size))
+
+    def malloc_trim(self, left):
+        self.told.append(("trim", left))
+
+
+@pytest.fixture
+def libc(monkeypatch):
+    noted = Libc()
+    monkeypatch.setattr(heap, "_glibc", lambda: noted)
+    return noted
+
+
+@glibc
+def test_what_is_kept_is_not_asked_for_again():
+    """The kernel's own count of the pages it handed over, in processes that do nothing else."""
+    counts = {}
+    for how in ("returned", "kept"):
+        done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+        counts[how], page = map(int, done.stdout.split())
+    assert counts["returned"] > 50 * 2**22 / page / 2, "glibc was expected to give large blocks back"
+    assert counts["kept"] < counts["returned"] / 50
+
+
+@glibc
+def test_afterwards_the_memory_is_the_systems_again():
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    with heap.kept():
+        torch.ones(50 * 2**20)  # 200 MiB
+        held = resident()
+    assert held - resident() > 150 * 2**20
+
+
+def test_the_last_block_to_end_gives_back(libc):
+    with heap.kept():
+        begun = list(libc.told)
+        with heap.kept():
+            pass
+        assert libc.told == begun == [(heap.M_MMAP_THRESHOLD, heap.LARGEST), (heap.M_TRIM_THRESHOLD, heap.NEVER)]
+    assert libc.told[2:] == [*heap.ADAPTED.items(), ("trim", 0)]
+
+
+def test_an_error_ends_it_too(libc):
+    with pytest.raises(KeyError), heap.kept():
+        raise KeyError
+    assert libc.told[-1] == ("trim", 0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("MALLOC_TRIM_THRESHOLD_", "1000000"),
+                                             ("MALLOC_MMAP_THRESHOLD_", "1000000"),
+                                             ("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=1000000")])
+def test_limits_of_somebody_else_are_left_alone(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert heap._glibc() is None
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_elsewhere_nothing_happens(monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    assert heap._glibc() is None
+    with heap.kept():
+        pass
