@@ -73,7 +73,8 @@ class Run:
             average_gradients(parameter for group in groups for parameter in group["params"])
         optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *groups], lr=settings.lr,
                                     momentum=settings.momentum, weight_decay=settings.weight_decay,
-                                    nesterov=settings.nesterov and settings.momentum > 0)
+                                    nesterov=settings.nesterov and settings.momentum > 0,
+                                    fused=all(map(torch.is_floating_point, model.parameters())))
         self.steps = len(self._order(0))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.schedule = schedule(optimizer, settings, self.steps * settings.epochs)

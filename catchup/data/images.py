@@ -94,7 +94,7 @@ class Images:
             ValueError: if `indices` is empty or holds no integers. IndexError: if an index is out of range.
         """
         index = as_index(indices, self.pixels.device)
-        return self._with(self.pixels[index], self.labels[index])
+        return self._with(self.pixels.index_select(0, index), self.labels.index_select(0, index))
 
     def part(self, indices: Tensor | Sequence[int]) -> "Images":
         """`take`, for a part that is kept for the whole run: streamed images stay on the disk then."""

@@ -18,6 +18,7 @@ from .cutmix import CutMix
 from .draw import Draw, Mixed
 from .feature import FeatureMixer
 from .mixup import InputMixup
+from .partners import of_partners
 
 INPUT_MIXERS = {"cutmix": CutMix, "mixup": InputMixup, "none": Baseline}
 INPUT_ALPHA = {"cutmix": 1.0, "mixup": 0.2}  # Table 8's "official hyper-parameters"
@@ -190,7 +191,7 @@ class _MixChannels(torch.autograd.Function):
     @staticmethod
     def forward(ctx, maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
         ctx.save_for_backward(partner, keep)
-        mixed = maps[partner]
+        mixed = of_partners(maps, partner)
         # With weights of 0 and 1 `lerp_` selects finite numbers exactly, on a CPU several times as fast as `where`.
         return mixed.lerp_(maps, _weights(keep, maps)) if maps.is_floating_point() else mixed.where(~keep, maps)
 
@@ -198,5 +199,5 @@ class _MixChannels(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         partner, keep = ctx.saved_tensors
         inverse = partner.argsort()  # image i lent its maps to image inverse[i]
-        back = grad[inverse].mul_(_weights(~keep[inverse], grad))  # what the borrower did not use sends nothing back
+        back = of_partners(grad, inverse).mul_(_weights(~keep[inverse], grad))  # what the borrower did not use sends nothing back
         return back.addcmul_(grad, _weights(keep, grad)), None, None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..choices import pick
 from .base import Mixer
 from .draw import Draw, Mixed
+from .partners import of_partners
 from .saliency import blurred, gradient_saliency, spectral_residual, sum_to_one
 
 
@@ -112,5 +113,5 @@ class GuidedMixup(Mixer):
             raise ValueError("the draw has no saliency to mix by: complete it with plan() first")
         partner, saliency = draw.partner.to(maps.device, non_blocking=True), draw.extra["saliency"]
         mask = saliency_mask(saliency, saliency[partner])
-        mixed = torch.lerp(maps[partner], maps, mask[:, None].to(maps.dtype))
+        mixed = torch.lerp(of_partners(maps, partner), maps, mask[:, None].to(maps.dtype))
         return Mixed(mixed, mask.mean(dim=(1, 2)))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .base import BetaMixer
 from .draw import Draw, Mixed
+from .partners import of_partners
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,4 +28,4 @@ class InputMixup(BetaMixer):
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
         """Blended images, (B, C, H, W)."""
         partner = draw.partner.to(maps.device, non_blocking=True)
-        return Mixed(maps[partner].lerp_(maps, draw.lam), draw.lam)
+        return Mixed(of_partners(maps, partner).lerp_(maps, draw.lam), draw.lam)

@@ -4,7 +4,7 @@ Sources: He, Zhang, Ren & Sun, CVPR 2016 (ResNet) and ECCV 2016 (pre-activation)
 the small stem in the form the CIFAR protocols use, a 3x3 convolution without max pooling; with ImageNet's stem as
 torchvision has them, weight for weight. Four stages of `width`, 2, 4 and 8 times `width` channels (four times as many
 behind bottleneck blocks, whose stride is on the 3x3 convolution). ReLUs are not in place, so that what a hook sees is
-what the layer returned.
+what the layer returned; but for those of a sum, which no layer returned.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(maps)))))
-        return F.relu(inner + self.shortcut(maps))
+        return F.relu(inner + self.shortcut(maps), inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -52,7 +52,7 @@ class Bottleneck(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         inner = F.relu(self.bn1(self.conv1(maps)))
         inner = self.bn3(self.conv3(F.relu(self.bn2(self.conv2(inner)))))
-        return F.relu(inner + self.shortcut(maps))
+        return F.relu(inner + self.shortcut(maps), inplace=True)
 
 
 class GroupedBottleneck(Bottleneck):
