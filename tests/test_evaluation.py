@@ -194,7 +194,7 @@ def test_pgd_runs_with_the_settings_that_are_recorded(full, monkeypatch):
 def test_the_result_of_fit_can_be_evaluated_at_once():
     from catchup.mixers import make
 
-    settings = Settings(subset=2, width=16, epochs=1, batch_size=20, device="cpu")
+    settings = Settings(subset=2, width=16, epochs=1, batch_size=20, device="cpu", precision="fp32")
     data = dataset_of(settings, progress=False)
     result = fit(model_of(settings, data), make("baseline"), data, settings, progress=False)
     measured = evaluation_of(result.model, data, ("clean",))
