@@ -27,7 +27,7 @@ def faults(times):
 
 torch.set_num_threads(1)
 with heap.kept() if sys.argv[1] == "kept" else nullcontext():
-    work()
+    faults(3)
     print(faults(10), resource.getpagesize())
 """
 
