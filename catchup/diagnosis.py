@@ -16,7 +16,7 @@ def first_broken(model: nn.Module, images: Tensor | None = None, others: Mapping
             weights alone. others: a method's own networks by name, whose weights are looked at too.
     Returns:
         Words: "the images", "the weights 'layer1.0.conv1.weight' and 3 more", "the output of layer 'layer2'", or that
-        every layer's output is finite. The first layer is the first that ran.
+        all that was looked at is finite. The first layer is the first that ran.
     """
     if images is not None and not images.isfinite().all():
         return "the images"
@@ -26,7 +26,9 @@ def first_broken(model: nn.Module, images: Tensor | None = None, others: Mapping
            if value.is_floating_point() and not _finite(value)]
     if bad:
         return f"the weights {bad[0]!r}" + (f" and {len(bad) - 1} more" if bad[1:] else "")
-    layer = None if images is None else _first_layer(model, images)
+    if images is None:
+        return "none of the weights"
+    layer = _first_layer(model, images)
     return f"the output of layer {layer!r}" if layer else "the loss alone: weights and answers of the model are finite"
 
 

@@ -19,7 +19,7 @@ from . import checkpoint, models, runs
 from .data import Images
 from .data.augment import augmented, normalise, to_float
 from .diagnosis import first_broken, memory_needed, out_of_memory
-from .hooks import average_gradients, compile_blocks
+from .hooks import average_gradients, compile_blocks, evaluating
 from .inference import PixelModel, predict, top_k_error
 from .precision import with_precision
 from .processes import largest
@@ -240,7 +240,10 @@ class Run:
             logits, probe = (predict(model, images, before_batch=self._look_up) for images in
                              (self.dataset.test, self.probe))
         except FloatingPointError:
-            raise self._broken("model's answers are", (epoch + 1) * self.steps) from None
+            shown = self.dataset.test.take(range(min(500, len(labels)))).pixels
+            images = normalise(to_float(shown), self.dataset.mean, self.dataset.std)
+            with evaluating(self.model):
+                raise self._broken("model's answers are", (epoch + 1) * self.steps, images) from None
         loss = nn.functional.cross_entropy(logits, labels).item()
         return dict(zip(names, (top_k_error(logits, labels), loss, top_k_error(probe, self.probe.labels))))
 

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from catchup.cli import main
 from catchup.diagnosis import first_broken, memory_needed, out_of_memory
 from catchup.loop import Run, seeded
 from catchup.mixers import Baseline, make
-from catchup.training import dataset_of
+from catchup.training import dataset_of, model_of
 from conftest import TinyNet
 
 TINY = Settings(subset=5, epochs=3, batch_size=10, lr=0.05, device="cpu", precision="fp32", save_every_s=0.0)  # 5 steps
@@ -98,6 +99,18 @@ def test_numbers_that_are_none_end_the_run_within_a_step(digits, tmp_path, monke
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
+def test_answers_that_are_none_are_followed_to_their_layer(digits):
+    """Only in evaluation mode, where running statistics count: the weights are finite, what they make of images not."""
+    model = model_of(replace(TINY, width=4), digits)
+
+    def on_step(at):
+        model.layer2[0].bn1.running_var.fill_(-1.0)
+
+    with pytest.raises(FloatingPointError, match="answers are not finite .*: the output of layer 'layer2.0.bn1'"):
+        fit(model, Baseline(seed=0), digits, TINY, progress=False, on_step=on_step)
+    assert count_hooks(model) == 0 and model.training
+
+
 def test_a_stop_does_not_store_weights_that_are_none(digits, tmp_path, monkeypatch):
     """The loss of that step was finite; only its update was not."""
     with before_step(monkeypatch, 3, bad_gradient(math.nan)), pytest.raises(FloatingPointError, match="at step 3"):
@@ -117,7 +130,8 @@ def test_the_first_layer_is_named_and_the_model_left_as_it_was():
     assert first_broken(model, torch.randn(4, 1, 8, 8)) == "the output of layer '2.1'"
     assert count_hooks(model) == 0 and all(torch.equal(before[name], value) for name, value in
                                            model.state_dict().items())
-    assert first_broken(model) == "the loss alone: weights and answers of the model are finite"
+    assert first_broken(model) == "none of the weights"
+    assert first_broken(model[:2], torch.randn(4, 1, 8, 8)).startswith("the loss alone")
     other = nn.Linear(2, 2)
     other.bias.data[0] = math.inf
     assert first_broken(model, None, {"head": other}) == "the weights 'head.bias'"

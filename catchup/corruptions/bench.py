@@ -1,23 +1,26 @@
 """How long our corruptions take beside those of the library `imagecorruptions`, with the CIFAR numbers in both.
 
     pip install imagecorruptions-imaug        (into an environment of its own; nothing else here needs it)
-    python -m catchup.corruptions.bench [IMAGES]
+    python -m catchup.corruptions.bench [--out FILE]
 
 Both run on one thread, in turns, on the same random images of 32 x 32 pixels, and what is compared is processor time,
 so that other work on the machine does not count. Differs: the library has no affine map in `elastic_transform`, and its
 frost reads a photograph for every image.
 """
 
+import argparse
 import inspect
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import FunctionType
 
 import numpy as np
 import torch
 
+from .. import runs
 from . import CONSTANTS, CORRUPTIONS, SEVERITIES, quantised
 from .constants import STANDARD
 
@@ -82,15 +85,29 @@ def _seconds(work: Callable[[], object]) -> float:
     return min(times)
 
 
-def main(arguments: list[str]) -> None:
-    """Prints a line for each corruption and the total."""
-    found = measured(*(int(value) for value in arguments))
+def totals(found: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """{which: (milliseconds per image of the library, ours)}, summed over several of what `measured` found."""
+    groups = {"all 19": found, "standard 15": STANDARD, "all but frost": set(found) - {"frost"}}
+    return {label: tuple(sum(found[name][which] for name in names) for which in (0, 1))
+            for label, names in groups.items()}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints a line for each corruption and the totals."""
+    parser = argparse.ArgumentParser(prog="python -m catchup.corruptions.bench", description=main.__doc__)
+    parser.add_argument("--images", type=int, default=200, help="that ours corrupts at once")
+    parser.add_argument("--theirs", type=int, default=20, help="that the library is timed on, one by one")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    chosen = parser.parse_args(arguments)
+    found = measured(chosen.images, chosen.theirs)
     for name, (theirs, ours) in found.items():
         print(f"{name:20} {theirs:8.3f} ms  {ours:8.3f} ms  {theirs / ours:6.1f}")
-    for label, names in (("all 19", found), ("standard 15", STANDARD), ("all but frost", set(found) - {"frost"})):
-        theirs, ours = (sum(found[name][which] for name in names) for which in (0, 1))
+    for label, (theirs, ours) in totals(found).items():
         print(f"{label:20} {theirs:8.3f} ms  {ours:8.3f} ms  {theirs / ours:6.1f}; 10 000 images x 5: "
               f"{theirs * 50:.0f} s, {ours * 50:.0f} s")
+    if chosen.out:
+        runs.write_json(chosen.out, {"images": chosen.images, "theirs_images": chosen.theirs, "ms": found,
+                                     "total_ms": totals(found), **runs.surroundings()})
 
 
 if __name__ == "__main__":
