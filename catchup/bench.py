@@ -1,4 +1,4 @@
-"""`catchup bench`: the speed of training, where a step's time goes, and how it grows; side by side, in one process.
+"""`catchup bench`: the speed of training, where a step's time goes, and how it grows; side by side, in one call.
 
 The parts are functions of their own: `catchup.throughput`, and those of `catchup.scaling`.
 """

@@ -5,7 +5,8 @@ they are free, so that the next step gets new pages: the kernel clears each of t
 `catchup bench` shows what that costs (its variant "returned" is our loop without this file).
 
 Where it misleads: the limits are the process's, not the loop's. What else the process frees meanwhile is kept too, and
-it holds its largest moment until the block ends.
+it holds its largest moment until the block ends. And it is the main thread that gains: other threads have heaps of
+64 MiB each, and large blocks beside them.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
-NEVER, LARGEST = -1, 2**30  # no trimming; blocks up to 1 GiB come from the heap
+NEVER, LARGEST = -1, (2**30, 2**25)  # no trimming; blocks up to 1 GiB come from the heap, before glibc 2.35 32 MiB
 ADAPTED = {M_MMAP_THRESHOLD: 2**25, M_TRIM_THRESHOLD: 2**26}  # bytes; what glibc's own adaptation comes to at the most
 
 _lock, _inside = threading.Lock(), 0
@@ -39,7 +40,7 @@ def kept() -> Iterator[None]:
     with _lock:
         _inside += 1
         if _inside == 1:
-            libc.mallopt(M_MMAP_THRESHOLD, LARGEST)
+            any(libc.mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST)  # the first that it takes
             libc.mallopt(M_TRIM_THRESHOLD, NEVER)
     try:
         yield

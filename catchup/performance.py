@@ -45,8 +45,8 @@ def _throughput(benches: Sequence[Mapping]) -> str:
     hardware, load, side = benches[0]["hardware"], benches[0]["load"], benches[0]["load"]["image_size"]
     where = f"{hardware['processor']}, {hardware['threads']} threads, {benches[0]['computed_in']}"
     head = (f"`catchup bench`: {load['model']}, {side}×{side} images, {load['classes']} classes, {where}; images "
-            "per second, and in brackets an epoch's time as a multiple of ours (median, quartiles), all in turn; the plain "
-            "loop and the one that gives memory back in processes of their own:")
+            "per second, and in brackets an epoch's time as a multiple of ours (median, quartiles), all in turn; the "
+            "plain loop and the one that gives memory back in processes of their own:")
     table = [["", *(f"width {bench['load']['width']}, batch {bench['load']['batch']}" for bench in benches)]]
     for name, spoken in SPOKEN.items():
         rows = [bench["throughput"]["variants"][name] for bench in benches]
@@ -104,13 +104,12 @@ def _parts(bench: Mapping) -> list[str]:
 
 def _corruptions(found: Mapping) -> str:
     """How long the corrupted images take."""
-    all_of_them, no_frost = ((theirs, ours, theirs / ours) for theirs, ours in
-                             (found["total_ms"][which] for which in ("all 19", "all but frost")))
-    theirs, ours, rate = all_of_them
-    return (f"`python -m catchup.corruptions.bench`: the 19 corruptions of CIFAR-C take {ours:.2f} ms per image (one of "
-            f"each, one thread, processor time), the library imagecorruptions with the same numbers {theirs:.1f}: "
-            f"{rate:.1f} times as long, {no_frost[2]:.1f} without frost, for which the library reads a photograph per "
-            f"image. For 10 000 images and five severities that is {50 * ours:.0f} s against {50 * theirs:.0f}.")
+    (theirs, ours), (others, own) = (found["total_ms"][which] for which in ("all 19", "all but frost"))
+    return (f"`python -m catchup.corruptions.bench`: the 19 corruptions of CIFAR-C take {ours:.2f} ms per image (one "
+            f"of each, one thread, processor time), the library imagecorruptions with the same numbers {theirs:.1f}: "
+            f"{theirs / ours:.1f} times as long, {others / own:.1f} without frost, for which the library reads a "
+            f"photograph per image. For 10 000 images and five severities that is {50 * ours:.0f} s against "
+            f"{50 * theirs:.0f}.")
 
 
 def _kills(found: Mapping) -> str:

@@ -70,10 +70,10 @@ def planned(one: Comparison) -> list[Planned]:
         for earlier in one.methods[:index]:
             if resolved[earlier] == resolved[label]:
                 raise ValueError(f"{earlier!r} and {label!r} are one method with the same settings; name it once")
-    out = Path(one.out)
-    shared = with_precision(one.settings, sorted(out.iterdir()) if out.is_dir() else ())
+    folders = {(label, seed): Path(one.out) / f"{_folder(label)}-{seed}" for seed in one.seeds for label in one.methods}
+    shared = with_precision(one.settings, [path for path in folders.values() if (path / runs.RUN).is_file()])
     return [Planned(label, replace(shared, method=resolved[label][0], method_settings=resolved[label][1], seed=seed),
-                    out / f"{_folder(label)}-{seed}") for seed in one.seeds for label in one.methods]
+                    folder) for (label, seed), folder in folders.items()]
 
 
 def check_folder(out: Path, runs_of_it: Sequence[Planned]) -> None:

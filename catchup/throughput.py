@@ -21,7 +21,6 @@ is no part of it: its pictures lie in memory, as CIFAR's do.
 
 import multiprocessing
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from multiprocessing.connection import Connection
@@ -201,16 +200,17 @@ class Pictures:
 
 
 class Elsewhere:
-    """`make().epoch`, called in a process of its own; a context, whose end ends the process.
+    """`work().epoch`, called in a process of its own; a context, whose end ends the process.
 
     Args:
-        make: what makes the object, there; it can be pickled.
+        work: what makes the object, there; it can be pickled. Python starts the process anew, so that a script which
+            comes here keeps its own work behind `if __name__ == "__main__"`.
     """
 
-    def __init__(self, make: Callable[[], Trainer | Plain]):
+    def __init__(self, work: Callable[[], Trainer | Plain]):
         context = multiprocessing.get_context("spawn")  # nothing of this process is taken along
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, make, torch.get_num_threads()))
+        self._process = context.Process(target=_serve, args=(theirs, work, torch.get_num_threads()))
         self._process.start()
         theirs.close()
 
@@ -236,17 +236,26 @@ class Elsewhere:
         self._process.join()
 
 
-def _serve(pipe: Connection, make: Callable[[], Trainer | Plain], threads: int) -> None:
+def _serve(pipe: Connection, work: Callable[[], Trainer | Plain], threads: int) -> None:
     """An epoch for every message, until the other end is closed."""
     torch.set_num_threads(threads)
-    epoch = make().epoch
-    with suppress(EOFError):
-        while True:
-            pipe.recv()
-            epoch()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            pipe.send(None)
+    torch.manual_seed(0)
+    epoch = work().epoch
+    while _answered(pipe.recv):
+        epoch()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if not _answered(partial(pipe.send, None)):
+            break
+
+
+def _answered(ask: Callable[[], object]) -> bool:
+    """Is there somebody at the other end of the pipe?"""
+    try:
+        ask()
+    except (EOFError, OSError):
+        return False
+    return True
 
 
 def bare(trainer: Trainer) -> None:

@@ -2,8 +2,8 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,7 +21,6 @@ from .interrupts import Asked, deferred
 from .lock import locked
 from .loop import Progress, Run, accelerator, given_back, seeded
 from .mixers import Mixer, make
-from .onednn import lone_pixels_in_float32
 from .precision import with_precision
 from .settings import Settings
 
@@ -176,24 +175,13 @@ def _locked(out: Path | None, engine) -> AbstractContextManager:
     return nullcontext() if out is None or not engine.is_main_process else locked(out)
 
 
-@contextmanager
-def _on_this_device(model: nn.Module, settings: Settings) -> Iterator[None]:
-    """What training on a CPU needs besides: memory that is kept, and a way around oneDNN's error in bfloat16."""
-    with ExitStack() as stack:
-        if accelerator(settings).device.type == "cpu":
-            stack.enter_context(heap.kept())
-            if settings.precision == "bf16":
-                stack.enter_context(lone_pixels_in_float32(model))
-        yield
-
-
 def _fitted(asked, model, mixer, dataset, settings, out, resume, progress, on_epoch=None, on_step=None,
             should_stop=None) -> Result:
     """`fit`, the signals being noted in `asked` and the folder ours."""
     with seeded(settings.seed), given_back(model):
         run = Run(model, mixer, dataset, settings, out, resume, on_step,
                   lambda: bool(asked) or (should_stop is not None and should_stop()))
-        with _on_this_device(model, settings):
+        with heap.kept() if run.accelerator.device.type == "cpu" else nullcontext():
             _go_on(run, settings, progress, on_epoch)
         asked.agree(run.where())
     return Result(model, run.rows, finished=len(run.rows) == settings.epochs)

@@ -46,7 +46,7 @@ def test_after_8_or_40_steps_the_weights_equal_a_plain_loops(digits, method, epo
     result = trained(digits, settings, method)
     model, mixer = model_of(settings, digits), make(method, seed=0)
     groups = [{"params": list(model.parameters())}, *mixer.begin_run(model, 10)]
-    optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
+    optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for epoch in range(epochs):

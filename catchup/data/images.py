@@ -148,7 +148,7 @@ def as_index(indices: Tensor | Sequence[int], device: torch.device) -> Tensor:
     index = torch.as_tensor(indices, device=device)
     if index.ndim != 1 or len(index) == 0 or index.dtype in (torch.bool, torch.uint8) or index.is_floating_point():
         raise ValueError(f"indices must be (K,) integers, at least one, got {index.dtype} {tuple(index.shape)}")
-    return index
+    return index.long()
 
 
 @dataclass(frozen=True, eq=False)

@@ -199,5 +199,6 @@ class _MixChannels(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         partner, keep = ctx.saved_tensors
         inverse = partner.argsort()  # image i lent its maps to image inverse[i]
-        back = of_partners(grad, inverse).mul_(_weights(~keep[inverse], grad))  # what the borrower did not use sends nothing back
+        lent = ~keep[inverse]  # what the borrower did not use sends nothing back
+        back = of_partners(grad, inverse).mul_(_weights(lent, grad))
         return back.addcmul_(grad, _weights(keep, grad)), None, None

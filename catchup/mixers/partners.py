@@ -15,6 +15,15 @@ def of_partners(maps: Tensor, partner: Tensor) -> Tensor:
     """
     if maps.ndim != 4 or maps.is_contiguous() or not maps.is_contiguous(memory_format=torch.channels_last):
         return maps.index_select(0, partner)
-    innermost = maps.permute(0, 2, 3, 1)  # contiguous, the channels last
-    taken = innermost.reshape(len(maps), -1).index_select(0, partner)
-    return taken.view(innermost.shape).permute(0, 3, 1, 2)
+    rows = _rows(maps)
+    if torch.is_grad_enabled() and maps.requires_grad:
+        batch, channels, height, width = maps.shape
+        return rows.index_select(0, partner).view(batch, height, width, channels).permute(0, 3, 1, 2)
+    taken = torch.empty_like(maps)  # and no view, since a layer that works in place may follow
+    torch.index_select(rows, 0, partner, out=_rows(taken))
+    return taken
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """Maps in channels_last seen as (B, H · W · C)."""
+    return maps.permute(0, 2, 3, 1).view(len(maps), -1)
