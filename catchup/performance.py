@@ -17,6 +17,7 @@ from .tables import as_markdown
 BEGIN, END = "<!-- catchup.performance: begin -->", "<!-- catchup.performance: end -->"
 RECORDS = Path(__file__).parents[1] / "data" / "results"
 BENCHES = ("bench-16.json", "bench-64.json")
+EARLIER = ("bench-16-avx2.json", "bench-64-avx2.json")  # of a processor without bfloat16
 SPOKEN = {"dataloader": "plain PyTorch loop with a DataLoader", "ordinary": "ours, ordinary memory format and float32",
           "returned": "ours, freed memory given back", "ours": "ours", "catchup": "ours with Catch-up Mix",
           "limit": "bare forward and backward"}
@@ -33,7 +34,8 @@ def section(folder: Path = RECORDS) -> str:
     benches = [runs.read_json(folder / name) for name in BENCHES if (folder / name).is_file()]
     if not benches:
         raise ValueError(f"{folder} holds none of {', '.join(BENCHES)}: run `catchup bench --out` first")
-    told = [_throughput(benches), _pieces(benches), *(_parts(benches[0]))]
+    earlier = [runs.read_json(folder / name) for name in EARLIER if (folder / name).is_file()]
+    told = [_throughput(benches), *(_without(earlier) if earlier else ()), _pieces(benches), *(_parts(benches[0]))]
     others = {"corruptions.json": _corruptions, "kills.json": _kills, "endurance.json": _endurance,
               "mutations.json": _mutations}
     told += [text(runs.read_json(folder / name)) for name, text in others.items() if (folder / name).is_file()]
@@ -53,6 +55,12 @@ def _throughput(benches: Sequence[Mapping]) -> str:
         table.append([spoken, *(f"{row['images_per_s']:.0f} ({row['ratio']:.2f}, {row['low']:.2f}–{row['high']:.2f})"
                                 for row in rows)])
     return f"{head}\n\n{as_markdown(table)}\n\n{' '.join(_aims(bench) for bench in benches)}"
+
+
+def _without(benches: Sequence[Mapping]) -> list[str]:
+    """The goals on a processor without bfloat16, where the records have one."""
+    return [f"On a processor without bfloat16 (AVX2, {benches[0]['computed_in']}; before freed memory was kept, and "
+            f"with the plain loop in the same process): {' '.join(_aims(bench) for bench in benches)}"]
 
 
 def _aims(bench: Mapping) -> str:

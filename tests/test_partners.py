@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from catchup import mix_channels
 from catchup.mixers.partners import of_partners
 
 PARTNER = torch.tensor([2, 0, 1, 4, 3])
@@ -29,3 +30,13 @@ def test_the_memory_format_and_the_gradients_too(memory_format):
     direction = torch.rand_like(found)
     (grad,), (plain,) = (torch.autograd.grad(taken, maps, direction) for taken in (found, maps[PARTNER]))
     assert torch.equal(grad, plain)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_layer_behind_may_work_in_place(memory_format):
+    """As in torchvision's AlexNet, whose ReLUs do."""
+    maps = (torch.rand(5, 3, 4, 6) - 0.5).contiguous(memory_format=memory_format).requires_grad_()
+    keep = torch.rand(5, 3) < 0.5
+    for mixed in (of_partners(maps, PARTNER), mix_channels(maps, PARTNER, keep)):
+        assert not mixed._is_view()
+        mixed.relu_().sum().backward()

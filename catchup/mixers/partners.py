@@ -9,18 +9,33 @@ def of_partners(maps: Tensor, partner: Tensor) -> Tensor:
 
     Args:
         maps: (B, …), any dtype, contiguous or in channels_last.
-        partner: (B,) int64 in [0, B), on the same device.
+        partner: (B,) int64, a permutation of 0 … B-1, on the same device.
     Returns:
-        A new tensor like `maps`; differentiable (twice) in `maps`.
+        A new tensor like `maps`, and no view, since a layer that works in place may follow; differentiable (twice) in
+        `maps`.
     """
+    return _OfPartners.apply(maps, partner) if maps.requires_grad else _taken(maps, partner)
+
+
+class _OfPartners(torch.autograd.Function):
+    """With a backward pass of the same kind: each image gets the gradient of the one that borrowed its maps."""
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, partner: Tensor) -> Tensor:
+        ctx.save_for_backward(partner)
+        return _taken(maps, partner)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        partner, = ctx.saved_tensors
+        return of_partners(grad, partner.argsort()), None
+
+
+def _taken(maps: Tensor, partner: Tensor) -> Tensor:
     if maps.ndim != 4 or maps.is_contiguous() or not maps.is_contiguous(memory_format=torch.channels_last):
         return maps.index_select(0, partner)
-    rows = _rows(maps)
-    if torch.is_grad_enabled() and maps.requires_grad:
-        batch, channels, height, width = maps.shape
-        return rows.index_select(0, partner).view(batch, height, width, channels).permute(0, 3, 1, 2)
-    taken = torch.empty_like(maps)  # and no view, since a layer that works in place may follow
-    torch.index_select(rows, 0, partner, out=_rows(taken))
+    taken = torch.empty_like(maps)
+    torch.index_select(_rows(maps), 0, partner, out=_rows(taken))
     return taken
 
 
