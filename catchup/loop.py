@@ -21,7 +21,7 @@ from .data.augment import augmented, normalise, to_float
 from .diagnosis import first_broken, memory_needed, out_of_memory
 from .hooks import average_gradients, compile_blocks, evaluating
 from .inference import PixelModel, predict, top_k_error
-from .onednn import LoneColumnsInFloat32
+from .onednn import lone_columns_in_float32
 from .precision import with_precision
 from .processes import largest
 from .schedule import schedule
@@ -74,7 +74,7 @@ class Run:
             average_gradients(parameter for group in groups for parameter in group["params"])
         optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *groups], lr=settings.lr,
                                     momentum=settings.momentum, weight_decay=settings.weight_decay,
-                                    nesterov=settings.nesterov and settings.momentum > 0)
+                                    nesterov=settings.nesterov and settings.momentum > 0, foreach=True)
         self.steps = len(self._order(0))
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.schedule = schedule(optimizer, settings, self.steps * settings.epochs)
@@ -183,7 +183,7 @@ class Run:
 
     def _updated(self, images: Tensor, labels: Tensor, weight: float) -> Tensor:
         """Forward, backward, the weights' step. On a CPU the loss is read first: what spoilt it can still be found."""
-        with LoneColumnsInFloat32() if self.accelerator.device.type == "cpu" else nullcontext():
+        with lone_columns_in_float32() if self.accelerator.device.type == "cpu" else nullcontext():
             loss = self.mixer.loss(self.model, images, labels)
         if self.accelerator.device.type == "cpu" and self.accelerator.num_processes == 1 and not loss.isfinite():
             raise self._broken("loss is", self.step + 1, images)

@@ -6,29 +6,47 @@ float32 it is right). Networks come there on small images: ResNet-18 with a stem
 error, of narrow strided 1×1 convolutions in channels_last, is avoided by `catchup.models.memory_format`.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, nn
+
+_usual, _lock, _inside = nn.Conv2d._conv_forward, threading.Lock(), 0
 
 
-class LoneColumnsInFloat32(TorchFunctionMode):
-    """A context in which this thread computes those convolutions in float32 on a CPU, autocast or not.
+@contextmanager
+def lone_columns_in_float32() -> Iterator[None]:
+    """Inside the block every `nn.Conv2d` computes such a convolution in float32 on a CPU, autocast or not.
 
-    Models are left alone; what is computed on other devices, or by other convolutions, is as without it.
+    All else is computed as without it, and no module is touched: the class is, for the time of the block. Blocks may be
+    nested, in several threads too.
     """
+    global _inside
+    with _lock:
+        _inside += 1
+        nn.Conv2d._conv_forward = _careful
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                nn.Conv2d._conv_forward = _usual
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if function is not torch.conv2d or not _at_risk(*args, **kwargs):
-            return function(*args, **kwargs)
-        with torch.autocast("cpu", enabled=False):
-            maps, weight, *others = args
-            return function(maps.float(), weight.float(), *others, **kwargs)
+
+def _careful(module: nn.Conv2d, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`nn.Conv2d._conv_forward`, in float32 where it has to be."""
+    if maps.device.type != "cpu" or not _at_risk(module, maps.shape[-1]):
+        return _usual(module, maps, weight, bias)
+    with torch.autocast("cpu", enabled=False):
+        return _usual(module, maps.float(), weight.float(), bias if bias is None else bias.float())
 
 
-def _at_risk(input: Tensor, weight: Tensor, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
-    """Is it a convolution on a CPU, padded and strided in its width, whose output is one pixel wide?"""
-    step, pad, gap = (value if isinstance(value, (int, str)) else value[-1] for value in (stride, padding, dilation))
-    if step == 1 or isinstance(pad, str) or pad == 0 or input.device.type != "cpu":
+def _at_risk(module: nn.Conv2d, width: int) -> bool:
+    """Is the convolution strided and padded in its width, and its output one pixel wide, for maps of this width?"""
+    step, pad = module.stride[1], module.padding
+    if step == 1 or isinstance(pad, str) or pad[1] == 0:
         return False
-    return (input.shape[-1] + 2 * pad - gap * (weight.shape[-1] - 1) - 1) // step == 0
+    return (width + 2 * pad[1] - module.dilation[1] * (module.kernel_size[1] - 1) - 1) // step == 0

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -75,6 +76,13 @@ def test_the_plain_loop_is_the_ordinary_one():
         losses.append(step.item())
     assert loss == pytest.approx(np.mean(losses))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.model.parameters()))
+
+
+def test_a_process_that_ends_is_told_apart_from_one_that_is_slow(capfd):
+    with throughput.Elsewhere(partial(int, "no number")) as elsewhere:
+        with pytest.raises(RuntimeError, match="ended with exit code 1"):
+            elsewhere.epoch()
+    assert "invalid literal for int()" in capfd.readouterr().err
 
 
 def test_ours_trains_and_the_limit_does_not():

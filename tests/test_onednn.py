@@ -13,9 +13,10 @@ from torch import nn
 
 from catchup import Settings, fit
 from catchup.mixers import make
-from catchup.onednn import LoneColumnsInFloat32
+from catchup.onednn import lone_columns_in_float32
 from catchup.training import dataset_of, model_of
 
+USUAL = nn.Conv2d._conv_forward
 BF16 = {"device_type": "cpu", "dtype": torch.bfloat16}
 
 
@@ -41,7 +42,7 @@ def test_gradients_are_those_of_float64(kernel, stride, padding, size, memory_fo
     conv.to(memory_format=memory_format)
     for _ in range(3):
         poison()
-        with LoneColumnsInFloat32(), torch.autocast(**BF16):
+        with lone_columns_in_float32(), torch.autocast(**BF16):
             output = conv(maps.contiguous(memory_format=memory_format))
         found, = torch.autograd.grad((output.float() * direction.float()).sum(), conv.weight)
         torch.testing.assert_close(output.double(), exact, rtol=0.01, atol=0.01)
@@ -50,11 +51,11 @@ def test_gradients_are_those_of_float64(kernel, stride, padding, size, memory_fo
 
 def test_only_lone_columns_change_their_precision():
     conv = nn.Conv2d(4, 4, 3, 2, 1)
-    with LoneColumnsInFloat32(), torch.autocast(**BF16):
+    with lone_columns_in_float32(), torch.autocast(**BF16):
         assert conv(torch.ones(2, 4, 5, 1)).dtype == torch.float32 == conv(torch.ones(2, 4, 1, 1).bfloat16()).dtype
         assert conv(torch.ones(2, 4, 1, 5)).dtype == torch.bfloat16 and torch.is_autocast_enabled("cpu")
-        assert F.conv2d(torch.ones(2, 4, 1, 1), conv.weight, stride=2, padding=1).dtype == torch.float32
-        assert F.conv2d(torch.ones(2, 4, 3, 3), conv.weight, padding="valid").dtype == torch.bfloat16
+        assert nn.Conv2d(4, 4, 3, padding="same")(torch.ones(2, 4, 1, 1)).dtype == torch.bfloat16
+        assert nn.Conv2d(4, 4, 3, 2, 1, padding_mode="circular")(torch.ones(2, 4, 1, 1)).dtype == torch.float32
     assert conv(torch.ones(2, 4, 4, 4)).dtype == torch.float32
 
 
@@ -65,24 +66,34 @@ def test_an_error_or_an_interrupt_leaves_nothing_behind(error):
 
     net = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1))
     net[1].register_forward_hook(interrupted)
-    with pytest.raises(error), LoneColumnsInFloat32(), torch.autocast(**BF16):
+    with pytest.raises(error), lone_columns_in_float32(), torch.autocast(**BF16):
         try:
             net(torch.ones(2, 4, 1, 1))
         finally:
             assert torch.is_autocast_enabled("cpu")
-    assert not torch.is_autocast_enabled("cpu")
+    assert not torch.is_autocast_enabled("cpu") and nn.Conv2d._conv_forward is USUAL
     assert net[0](torch.ones(2, 4, 4, 4)).dtype == torch.float32
 
 
-def test_other_threads_and_copies_are_left_alone():
-    conv, seen = nn.Conv2d(4, 4, 3, 2, 1), []
-    with LoneColumnsInFloat32(), torch.autocast(**BF16):
-        other = threading.Thread(target=lambda: seen.append((conv(torch.ones(2, 4, 1, 1)).dtype,
-                                                             torch.is_autocast_enabled("cpu"))))
-        other.start()
-        other.join()
+def test_blocks_may_overlap_in_threads_and_copies_are_whole():
+    conv, entered, leave = nn.Conv2d(4, 4, 3, 2, 1), threading.Event(), threading.Event()
+
+    def other():
+        with lone_columns_in_float32():
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with lone_columns_in_float32():
+        thread.start()
+        entered.wait(10)
         copied = copy.deepcopy(conv)
-    assert seen == [(torch.float32, False)] and vars(copied).keys() == vars(nn.Conv2d(4, 4, 3)).keys()
+    with torch.autocast(**BF16):  # the other thread is still inside
+        assert conv(torch.ones(2, 4, 1, 1)).dtype == torch.float32
+        leave.set()
+        thread.join()
+        assert conv(torch.ones(2, 4, 1, 1)).dtype == torch.bfloat16 and nn.Conv2d._conv_forward is USUAL
+    assert vars(copied).keys() == vars(nn.Conv2d(4, 4, 3)).keys()
 
 
 def settings(**changes):
