@@ -334,6 +334,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0, help="part soak: for so long")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell takes it from background jobs
     torch.set_num_threads(1)
     found = runs.read_json(chosen.out) if chosen.out and chosen.out.exists() else {}
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
