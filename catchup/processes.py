@@ -4,7 +4,14 @@ One process tells itself, at no cost. The numbers go over gloo between CPUs, als
 signal, a clock or a number that is none must not make a GPU wait.
 """
 
+import atexit
+import gc
+from functools import cache
+
 import torch
+
+if torch.distributed.is_available():  # before a group is formed: its functions' defaults would hold it for ever
+    import torch.distributed.nn.functional
 
 _GROUPS: dict[int, object] = {}  # by the identity of the world, so that a new one does not meet an old one's group
 
@@ -48,6 +55,24 @@ def on_cpu(value):
     if isinstance(value, dict):
         return {key: on_cpu(item) for key, item in value.items()}
     return type(value)(map(on_cpu, value)) if isinstance(value, (list, tuple)) else value
+
+
+@cache
+def leave_at_exit() -> None:
+    """Has the process leave its group first of all when it ends; a second call changes nothing.
+
+    Nothing else does. Threads of gloo may still hold a tensor of the last exchange then, wait for the interpreter in
+    order to free it, and find it gone: that aborts the process (SIGABRT), after a run that went well. The threads end
+    with the last reference to the group, so one that the caller keeps is one that keeps them.
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    _GROUPS.clear()
+    gc.collect()  # DDP refers to the group, and to itself
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _between_cpus():

@@ -14,9 +14,7 @@ def together(work: Callable[[int], object], n: int = 2) -> list[int]:
     Returns:
         Their exit codes; what they raise is on standard error.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     def one(rank):
         from accelerate.state import AcceleratorState
@@ -36,3 +34,10 @@ def together(work: Callable[[int], object], n: int = 2) -> list[int]:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     return codes
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
