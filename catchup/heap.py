@@ -12,19 +12,16 @@ it holds its largest moment until the block ends. And it is the main thread that
 import ctypes
 import os
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+
+from .shared import shared
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 NEVER, LARGEST = -1, (2**30, 2**25)  # no trimming; blocks up to 1 GiB come from the heap, before glibc 2.35 32 MiB
 ADAPTED = {M_MMAP_THRESHOLD: 2**25, M_TRIM_THRESHOLD: 2**26}  # bytes; what glibc's own adaptation comes to at the most
 
-_lock, _inside = threading.Lock(), 0
 
-
-@contextmanager
-def kept() -> Iterator[None]:
+def kept() -> AbstractContextManager[None]:
     """Inside the block freed memory stays with the process; afterwards what is free goes back to the system.
 
     Blocks may be nested, in several threads too; the last one to end gives back. Nothing happens where the C library
@@ -32,25 +29,24 @@ def kept() -> Iterator[None]:
     Results are the same with and without, to the last bit. Differs: glibc does not adapt its limits any more once they
     were set; afterwards they are the highest to which it would have adapted them (see mallopt(3)).
     """
+    return nullcontext() if _glibc() is None else _keeping()
+
+
+def _keep() -> None:
     libc = _glibc()
-    if libc is None:
-        yield
+    any(libc.mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST)  # the first that it takes
+    libc.mallopt(M_TRIM_THRESHOLD, NEVER)
+
+
+def _give_back() -> None:
+    if (libc := _glibc()) is None:  # somebody set the limits meanwhile
         return
-    global _inside
-    with _lock:
-        _inside += 1
-        if _inside == 1:
-            any(libc.mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST)  # the first that it takes
-            libc.mallopt(M_TRIM_THRESHOLD, NEVER)
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                for limit, size in ADAPTED.items():
-                    libc.mallopt(limit, size)
-                libc.malloc_trim(0)
+    for limit, size in ADAPTED.items():
+        libc.mallopt(limit, size)
+    libc.malloc_trim(0)
+
+
+_keeping = shared(_keep, _give_back)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -6,34 +6,24 @@ float32 it is right). Networks come there on small images: ResNet-18 with a stem
 error, of narrow strided 1×1 convolutions in channels_last, is avoided by `catchup.models.memory_format`.
 """
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
-_usual, _lock, _inside = nn.Conv2d._conv_forward, threading.Lock(), 0
+from .shared import shared
+
+_usual = nn.Conv2d._conv_forward
 
 
-@contextmanager
-def lone_columns_in_float32() -> Iterator[None]:
+def lone_columns_in_float32() -> AbstractContextManager[None]:
     """Inside the block every `nn.Conv2d` computes such a convolution in float32 on a CPU, autocast or not.
 
     All else is computed as without it, and no module is touched: the class is, for the time of the block. Blocks may be
     nested, in several threads too.
     """
-    global _inside
-    with _lock:
-        _inside += 1
-        nn.Conv2d._conv_forward = _careful
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                nn.Conv2d._conv_forward = _usual
+    return _in_float32()
 
 
 def _careful(module: nn.Conv2d, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -50,3 +40,10 @@ def _at_risk(module: nn.Conv2d, width: int) -> bool:
     if step == 1 or isinstance(pad, str) or pad[1] == 0:
         return False
     return (width + 2 * pad[1] - module.dilation[1] * (module.kernel_size[1] - 1) - 1) // step == 0
+
+
+def _patch(forward: Callable) -> None:
+    nn.Conv2d._conv_forward = forward
+
+
+_in_float32 = shared(lambda: _patch(_careful), lambda: _patch(_usual))
