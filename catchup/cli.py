@@ -2,6 +2,7 @@
 
 import json as json_format
 import os
+import select
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, asdict, fields
@@ -21,7 +22,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 for a run that failed, 2 for bad input."""
+    """Runs one command; returns its exit code: 0, 1 for a run that failed, 2 for bad input, 141 for an unread end."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv == ["--version"]:
         print(__version__)
@@ -29,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         said = {name: _called(one) for name, one in cli_compare.each(argv).items()}
         code = cli_compare.compared(said) if argv[:1] == ["compare"] else said[""]
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        return 141 if _unread() else _failed(error, 2)  # as a shell calls the end by SIGPIPE
     except (ValueError, OSError, ImportError) as error:
         return _failed(error, 2)
     except (FloatingPointError, MemoryError) as error:
@@ -324,6 +328,20 @@ def _own(kind: type[Mixer] | type[Regulariser]) -> list[Field]:
 
 def _default(field: Field):
     return field.default_factory() if field.default is MISSING else field.default
+
+
+def _unread() -> bool:
+    """Does nobody read standard output any more, as in `catchup report | head`? Then what is left of it is dropped."""
+    try:
+        output = sys.stdout.fileno()
+        pipe = select.poll()
+    except (AttributeError, OSError):  # no file at all, or a system without poll
+        return False
+    pipe.register(output, 0)
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _failed(error: object, code: int) -> int:

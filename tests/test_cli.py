@@ -1,13 +1,14 @@
 """The command line as a person uses it: what it prints, leaves behind, and how it refuses."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import fields
 
 import pytest
 
-from catchup import MIXERS, __version__, background
+from catchup import MIXERS, __version__, background, cli
 from catchup.cli import main
 from catchup.data import readers
 from catchup.measures import MEASURES
@@ -280,3 +281,22 @@ def test_the_console_script_prints_its_version():
     done = subprocess.run([sys.executable, "-c", "from catchup.cli import main; raise SystemExit(main(['--version']))"],
                           capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.strip()) == (0, __version__)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of a shell")
+def test_when_nobody_reads_on_the_end_is_quiet():
+    """As in `catchup recipes | head`, where it comes late."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "catchup.cli", "recipes"], stdout=writer, stderr=subprocess.PIPE,
+                          text=True)
+    os.close(writer)
+    assert done.returncode == 141 and done.stderr == ""
+
+
+def test_another_broken_pipe_is_an_error(monkeypatch, capsys):
+    def broken():
+        raise BrokenPipeError("worker")
+
+    monkeypatch.setattr(cli, "methods", broken)
+    assert cli.main(["methods"]) == 2 and "worker" in capsys.readouterr().err
