@@ -1,6 +1,7 @@
 """Shared by all tests: small, single-threaded models, and a guard that no test reaches for the network."""
 
 import os
+import signal
 import socket
 import sys
 
@@ -37,6 +38,13 @@ def _no_figures():
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c():
+    """Tests interrupt themselves, also where the test run is a shell's job in the background, which ignores Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start, notebook kernels among them
