@@ -2,7 +2,6 @@
 
 import json as json_format
 import os
-import select
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, asdict, fields
@@ -14,6 +13,7 @@ import tyro
 from . import __version__, cli_compare
 from .mixers import MIXERS, Mixer
 from .options import by_recipe, named_method, options_of
+from .output import unread
 from .regularisers import REGULARISERS, Regulariser
 from .settings import Settings
 from .tables import as_text
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = cli_compare.compared(said) if argv[:1] == ["compare"] else said[""]
         sys.stdout.flush()
     except BrokenPipeError as error:
-        return 141 if _unread() else _failed(error, 2)  # as a shell calls the end by SIGPIPE
+        return 141 if unread(sys.stdout) else _failed(error, 2)  # as a shell calls the end by SIGPIPE
     except (ValueError, OSError, ImportError) as error:
         return _failed(error, 2)
     except (FloatingPointError, MemoryError) as error:
@@ -328,20 +328,6 @@ def _own(kind: type[Mixer] | type[Regulariser]) -> list[Field]:
 
 def _default(field: Field):
     return field.default_factory() if field.default is MISSING else field.default
-
-
-def _unread() -> bool:
-    """Does nobody read standard output any more, as in `catchup report | head`? Then what is left of it is dropped."""
-    try:
-        output = sys.stdout.fileno()
-        pipe = select.poll()
-    except (AttributeError, OSError):  # no file at all, or a system without poll
-        return False
-    pipe.register(output, 0)
-    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
-    return True
 
 
 def _failed(error: object, code: int) -> int:
