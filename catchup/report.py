@@ -37,13 +37,15 @@ from .verdict import NOT_COMPARED, NOT_RUN, REFERENCE, WORDS, Difference, Verdic
 class Ours(NamedTuple):
     """What a record says of a cell.
 
-    record: where it is from. method: as it was run. values: by seed. difference: from the reference; None where the
-    record has none of the same seeds. scale: in what the run differs from the paper's, in words.
+    record: where it is from. method: as it was run. values: by seed. beside: the reference's, by the same seeds, in the
+    same record, which need not be the one that the reference's own cell shows. difference: from the reference; None
+    where the record has none of the same seeds. scale: in what the run differs from the paper's, in words.
     """
 
     record: Group | StepCost
     method: str
     values: tuple[float, ...]
+    beside: tuple[float, ...]
     difference: Difference | None
     scale: tuple[str, ...]
 
@@ -164,12 +166,14 @@ def _of_group(group: Group, printed: Printed, column: Column, specs: Sequence[st
         return None
     compared_with, theirs = _by_seed(group, column, reference)
     seeds = [seed for seed in mine if seed in theirs]
-    difference = paired([mine[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if seeds else None
+    beside = tuple(theirs[seed] for seed in seeds)
+    difference = paired([mine[seed] for seed in seeds], beside) if seeds else None
     scale = differences(group, column, printed.protocol)
     for one, wanted in ((method, specs), (compared_with, reference)):
         if one and not stands_for(one, wanted[0]):
             scale.append(f"{one} instead of {wanted[0]}")
-    return Ours(group, method, tuple(mine[seed] for seed in seeds or mine), difference, tuple(dict.fromkeys(scale)))
+    values = tuple(mine[seed] for seed in seeds or mine)
+    return Ours(group, method, values, beside, difference, tuple(dict.fromkeys(scale)))
 
 
 def _by_seed(group: Group, column: Column, specs: Sequence[str]) -> tuple[str, dict]:
@@ -205,7 +209,7 @@ def _costs(costs: Sequence[StepCost], specs: Sequence[str]) -> list[Ours]:
             continue
         low, middle, high = (100 * (rows[name].get(key, 1.0) - 1) for key in ("low", "ratio", "high"))
         difference = Difference(middle, low, high, bench.get("rounds", 1), "quartile range")
-        found.append(Ours(cost, name, (rows[name]["ratio"],), None if name == "baseline" else difference, scale))
+        found.append(Ours(cost, name, (rows[name]["ratio"],), (1.0,), None if name == "baseline" else difference, scale))
     return found
 
 

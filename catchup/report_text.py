@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from . import paper
 from .paper import PAPERS
-from .report import Cell, counted, surroundings
+from .report import Cell, Ours, counted, surroundings
 from .report_records import Group, StepCost
 from .tables import as_text, spread
 from .verdict import REFERENCE, RULE, Difference
 
-HEAD = ("row", "column", "printed", "ours", "n", "printed diff.", "our diff. [95 %]", "verdict", "record")
+HEAD = ("row", "column", "printed", "ours", "our reference", "n", "printed diff.", "our diff. [95 %]", "verdict", "record")
 
 
 def as_report(results: Mapping, everything: bool = True) -> str:
@@ -44,7 +44,8 @@ def line_of(cell: Cell, letters: Mapping[int, str]) -> tuple[str, ...]:
     plain = cell.verdict.word == REFERENCE or ours is None
     difference = None if plain else ours.difference
     others = "".join(f"+{letters[id(one.record)]}" for one in cell.others)
-    return (printed.row, printed.column, number or "–", _ours(cell), _n(cell), _signed(cell.printed_difference, cell),
+    return (printed.row, printed.column, number or "–", _number(ours, "values"),
+            "" if plain else _number(ours, "beside"), _n(cell), _signed(cell.printed_difference, cell),
             _bounds(difference, cell) if difference else "", str(cell.verdict),
             letters[id(ours.record)] + others if ours else "")
 
@@ -106,11 +107,10 @@ def _table(cells: Sequence[Cell], records: Mapping[str, Group | StepCost], every
     return [heading(cells), body, *notes_of(shown, letters), *printed_notes(shown), *rest, ""]
 
 
-def _ours(cell: Cell) -> str:
-    ours = cell.ours
-    if ours is None:
-        return ""
-    return f"×{ours.values[0]:.2f}" if isinstance(ours.record, StepCost) else spread(ours.values)
+def _number(ours: Ours | None, name: str) -> str:
+    """Mean and spread of a field of `ours`; of steps, the ratio."""
+    values = () if ours is None else getattr(ours, name)
+    return "" if not values else f"×{values[0]:.2f}" if isinstance(ours.record, StepCost) else spread(values)
 
 
 def _n(cell: Cell) -> str:
@@ -152,7 +152,7 @@ def _cell_values(cell: Cell, letters: Mapping[int, str]) -> dict:
     """A cell for JSON."""
     ours = cell.ours
     mine = None if ours is None else {
-        "record": letters[id(ours.record)], "method": ours.method, "values": list(ours.values),
+        "record": letters[id(ours.record)], "method": ours.method, "values": list(ours.values), "reference_values": list(ours.beside),
         "difference": ours.difference._asdict() if ours.difference else None, "scale": list(ours.scale),
         "hardware": surroundings(ours.record)["hardware"]}
     return {**cell.printed._asdict(), "reference": cell.reference, "printed_difference": cell.printed_difference,

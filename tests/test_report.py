@@ -342,11 +342,20 @@ def test_the_text_has_a_table_for_every_table(tmp_path):
     body = lines[2:46]
     assert len(body) == 44 and len({len(line) for line in lines[1:46]}) == 1  # aligned
     ours = next(line for line in body if "Catch-up Mix" in line and "Top-1" in line)
-    assert "17.76" in ours and "76.17 ± 0.76" in ours and "-5.22" in ours and ours.rstrip().endswith(" a")
+    assert "17.76" in ours and "76.17 ± 0.76   81.00 ± 1.00  3" in ours and "-5.22" in ours and ours.rstrip().endswith(" a")
     assert lines[46].startswith("a: 10 % of the training images")
     assert lines[-1] == "44 cells: 1 same sign (scaled); 37 not run; 4 reference; 2 not compared"
     short = as_report(results, everything=False)
     assert "without a record, not shown: 42 cells" in short and "PuzzleMix" not in short
+
+
+def test_beside_ours_stands_the_reference_of_the_same_record(tmp_path):
+    """The reference's own cell shows the record of more seeds, which may have trained longer or on more images."""
+    long = written(tmp_path, [{**one, "epochs": 60} for one in three("baseline", (60.0, 61.0, 62.0))], "long.json")
+    short = written(tmp_path, three("baseline", FIRST[:2]) + three("catchup", SECOND[:2]))
+    found = cell(report.run([long, short], tables=(1,)), "Table 1", "Catch-up Mix", "Top-1 Err")
+    assert found.ours.values == SECOND[:2] and found.ours.beside == FIRST[:2]
+    assert found.ours.difference.mean == pytest.approx(-5.25)
 
 
 def test_values_for_json(tmp_path):
@@ -354,6 +363,7 @@ def test_values_for_json(tmp_path):
     values = json.loads(json.dumps(as_values(results)))
     found = next(one for one in values["cells"] if (one["row"], one["column"]) == ("Catch-up Mix", "Top-1 Err"))
     assert (found["text"], found["ours"]["difference"]["n"], found["word"]) == ("17.76", 3, "same sign (scaled)")
+    assert found["ours"]["values"] == list(SECOND) and found["ours"]["reference_values"] == list(FIRST)
     assert found["ours"]["hardware"] == "P, threads: 1" and found["ours"]["record"] in values["records"]
     assert values["records"]["a"]["commit"] == "def" and values["records"]["a"]["command"] == "catchup train --lr 0.1"
 
