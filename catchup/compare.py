@@ -25,9 +25,9 @@ from .checkpoint import write_atomically
 from .evaluation import evaluate
 from .lock import locked
 from .loop import accelerator
-from .measures import Options, columns
+from .measures import Options, columns, masked
 from .mixers import make
-from .planning import APART, RESULTS, TABLE, Comparison, Planned, check_folder, evaluated, planned
+from .planning import APART, RESULTS, TABLE, Comparison, Planned, check_folder, evaluated, options_for, planned
 from .settings import Settings
 from .tables import as_markdown, as_text, comparison, differences
 from .training import dataset_of, model_of, train, try_out
@@ -68,7 +68,7 @@ class _Sheet:
         """What there is already; ValueError for names, numbers or a folder that do not fit."""
         all_runs, shown = planned(of), columns(of.tests)
         check_folder(Path(of.out), all_runs)
-        rows = {one.folder: evaluated(one.folder, of.tests, of.options) for one in all_runs}
+        rows = {one.folder: evaluated(one.folder, of.tests, options_for(of, one)) for one in all_runs}
         return cls(of, all_runs, shown, {folder: row for folder, row in rows.items() if row})
 
     @property
@@ -167,6 +167,7 @@ def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = 
                 f"Percent: mean ± standard deviation over n seeds; then each method minus {rows[0]['label']}, seed by "
                 "seed, with the 95 % interval of the mean (Student t, n − 1 degrees of freedom; each for itself; "
                 "unknown for a single seed)." + (BEST if "clean" in results["tests"] else "")]
+        said += masked(rows)
     left_out = [f"left out: {one['label']}, seed {one['seed']}: {one['error']}" for one in results["failed"]]
     return "\n".join([*said, *([""] if said and left_out else []), *left_out])
 

@@ -175,7 +175,7 @@ def _published(folder: Path, images: Images, names: Sequence[str]) -> dict[str, 
     missing = [path.name for path in files.values() if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}: unpack CIFAR-100-C.tar as published, all of it, "
-                                f"or leave `published` out to generate the images")
+                                f"or move it away, and name none (`published`, --corrupted), to generate the images")
     arrays = {name: _opened(path) for name, path in files.items()}
     labels, count = arrays.pop("labels"), len(images)
     belongs = (f"they belong to the {len(labels) // 5} test images in their published order, five severities one after "

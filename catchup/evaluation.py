@@ -14,7 +14,7 @@ from .choices import pick
 from .data import Augmentation, Dataset, Images, load_images
 from .data.protocol import NORMALISATIONS
 from .inference import PixelModel
-from .measures import MEASURES, Options, Subject, loaded, measured, picked
+from .measures import MEASURES, Options, Subject, loaded, measured, picked, with_published
 from .settings import Settings
 from .training import Result, dataset_of, model_of
 
@@ -51,6 +51,7 @@ def evaluate(run_dir: str | Path, tests: Sequence[str] = USUAL, *, options: Opti
     run, settings = _run_of(run_dir)
     (state, digest), earlier = _checkpoint_of(run_dir), _earlier(run_dir)
     settings = replace(settings, data_dir=data_dir or settings.data_dir)
+    options = with_published(options, settings.data, settings.data_dir)
     dataset = dataset_of(settings, progress)
     model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
     model.to(place, memory_format=models.memory_format(model, place))
@@ -113,6 +114,9 @@ def evaluate_pretrained(model: str, data: str, out: str | Path, tests: Sequence[
         raise ValueError("the test 'landscape' needs training images, which are not read here: leave it out")
     _check_place(out, model)
     images = load_images(data, data_dir, image_size=image_size, window=window, progress=progress)
+    if len(images.classes) != models.IMAGENET_CLASSES:
+        raise ValueError(f"{data} has {len(images.classes)} classes, and the weights of {model} know ImageNet's "
+                         f"{models.IMAGENET_CLASSES}, by their order: give a folder that holds every one of them")
     mean, std = NORMALISATIONS["imagenet"]
     dataset, place = Dataset(data, images, images, mean, std, Augmentation()), _device(device)
     network = models.create(model, num_classes=len(images.classes), pretrained=True).to(place)

@@ -5,7 +5,7 @@ comparison, the command line and the report all read this table.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .choices import pick
 from .data import Dataset, Images, subset
+from .data.archives import CIFAR100_C
 from .feature_drop import feature_drop_curve
 from .inference import PixelModel, predict, top_k_error
 from .robustness import attack_error, fgsm, pgd
@@ -34,7 +35,8 @@ class Options:
         interpolation: deformation: bilinear (ours; the paper does not say) or nearest (Manifold Mixup's code).
         ood: ood: the images from elsewhere, a data set or folder:PATH; brought to the size of the test images.
             imagenet-o has its own protocol, with ImageNet inside.
-        corrupted: corruption: folder of the published CIFAR-100-C arrays; without it the corruptions are generated.
+        corrupted: corruption: folder of the published CIFAR-100-C arrays. None: those in the data folder where they are
+            (see `with_published`); else the corruptions are generated.
         cache: corruption: folder that keeps the generated images; without it they are generated anew for every model.
         bins: calibration: of the confidence.
         cam_threshold: localization: share of the map's maximum above which a pixel belongs to the object.
@@ -190,8 +192,10 @@ def _check_ood(subject: Subject) -> None:
                          "leave this test out")
     ours, theirs = (images.shape for images in (subject.images, subject.outside))
     if ours != theirs:
-        raise ValueError(f"the test images are {ours} and those from elsewhere {theirs} (C, H, W), so that their size "
-                         f"alone would tell them apart: bring them to one (image_size)")
+        raise ValueError(f"the test images of {subject.dataset.name} are {ours} and those from elsewhere "
+                         f"({subject.options.ood or 'outside'}) {theirs} (C, H, W), so that this alone would tell them "
+                         f"apart: read the latter with catchup.data.load_images(…, image_size={ours[1]}), and "
+                         f".with_channels({ours[0]})")
 
 
 def _localization(subject: Subject) -> dict:
@@ -263,10 +267,15 @@ MEASURES: dict[str, Measure] = {
     "reliance": Measure(("reliance",), _reliance, columns={
         "reliance.top10_share": "share of the strongest tenth, mean of the blocks"}),
     "ood": Measure(("ood",), _ood, ("ood",), {
-        "ood.fpr95": "OOD FPR95", "ood.auroc": "OOD AUROC", "ood.aupr": "OOD AUPR"}, check=_check_ood),
+        "ood.fpr95": "OOD FPR95", "ood.auroc": "OOD AUROC", "ood.aupr": "OOD AUPR",
+        "ood.aupr_chance": "AUPR by chance"}, check=_check_ood),
     "localization": Measure(("localization",), _localization, ("cam_threshold",), {
         "localization.gt_known_loc": "GT-known Loc", "localization.top1_loc": "Top-1 Loc",
-        "localization.maxboxacc_v2": "MaxBoxAccV2"}, check=_check_boxes),
+        "localization.maxboxacc_v2": "MaxBoxAccV2", **{
+            f"localization.baselines.{box}.{key}": f"{name}, {words}"
+            for key, name in (("gt_known_loc", "GT-known Loc"), ("maxboxacc_v2", "MaxBoxAccV2"))
+            for box, words in (("centre", "a box in the middle"), ("full", "the whole image"))}},
+        check=_check_boxes),
     "deformation": Measure(("deformation",), _deformation, ("sample", "interpolation"), {
         f"deformation.{name}": f"{name}, accuracy" for name in (
             "rotate 20", "rotate 40", "shear 28.6", "shear 57.3", "zoom 60", "zoom 80", "zoom 120", "zoom 140")},
@@ -284,21 +293,48 @@ MEASURES: dict[str, Measure] = {
 
 
 def masking(row: Mapping) -> str | None:
-    """What FGSM and PGD together say of gradient masking, in a sentence; None if either was not measured.
+    """What FGSM and PGD together say of gradient masking, in a sentence; None if FGSM was not measured.
 
     PGD may do all that FGSM does and more, so its error must not be lower; where it is, the gradient at the image
     does not point to where the loss is high, and the FGSM error says little about robustness (Athalye et al., 2018).
+    The check can show masking, it cannot rule it out: a gradient of zero stops both.
     """
     single, several = row.get("fgsm_error"), row.get("pgd_error")
-    if single is None or several is None:
+    if single is None:
         return None
+    if several is None:
+        return "not checked for gradient masking: ask for the test 'pgd' beside 'fgsm'"
     if several < single:
         return f"gradient masking: the PGD error ({several:.2f} %) is lower than that of FGSM ({single:.2f} %)"
     return f"no sign of gradient masking: PGD ({several:.2f} %) errs at least as often as FGSM ({single:.2f} %)"
 
 
+def masked(rows: Sequence[Mapping]) -> list[str]:
+    """`masking` of several evaluation objects: those that show it, one by one, or one sentence for all."""
+    said = [(f"{row.get('label', row.get('method'))}, seed {row.get('seed')}", masking(row)) for row in rows]
+    said = [(name, words) for name, words in said if words]
+    bad = [f"{name}: {words}" for name, words in said if words.startswith("gradient masking")]
+    if bad or not said:
+        return bad
+    unchecked = sum(words.startswith("not checked") for _, words in said)
+    if unchecked:
+        return [f"{unchecked} of {len(said)} models not checked for gradient masking: PGD was not run on them"]
+    return [f"no sign of gradient masking in {len(said)} models: PGD errs at least as often as FGSM in each"]
+
+
+def with_published(options: Options, data: str, data_dir: str | Path) -> Options:
+    """The options with the published CIFAR-100-C arrays, where they lie in the data folder and can be taken.
+
+    They can for all test images of cifar100: not for a sample of them, and not where the options name a folder.
+    """
+    folder = Path(data_dir) / CIFAR100_C.folder
+    if data != "cifar100" or options.corrupted is not None or options.sample is not None or not folder.is_dir():
+        return options
+    return replace(options, corrupted=folder)
+
+
 def loaded(options: Options, data_dir: str, dataset: Dataset, progress: bool) -> Images | None:
-    """The images from elsewhere that the options name, brought to the size of those that the model knows.
+    """The images from elsewhere that the options name, with the size and the channels of those that the model knows.
 
     Args:
         options: `ood` is read. data_dir: where data sets are kept. dataset: what the model was trained on.
@@ -313,5 +349,6 @@ def loaded(options: Options, data_dir: str, dataset: Dataset, progress: bool) ->
     from .data import load_images
 
     whole, seen = (images.shape[1] for images in (dataset.train, dataset.test))
-    return load_images(options.ood, data_dir, image_size=whole, window=None if seen == whole else seen,
-                       progress=progress)
+    images = load_images(options.ood, data_dir, image_size=whole, window=None if seen == whole else seen,
+                         progress=progress)
+    return images.with_channels(dataset.test.shape[0])

@@ -36,7 +36,7 @@ from .networks.stem import STEMS, check_counts
 from .networks.wide import WideResNet, wrn16_8, wrn28_10
 
 __all__ = [
-    "OWN", "PRETRAINED", "STEMS", "VGG", "BasicBlock", "Bottleneck", "GroupedBottleneck",
+    "IMAGENET_CLASSES", "OWN", "PRETRAINED", "STEMS", "VGG", "BasicBlock", "Bottleneck", "GroupedBottleneck",
     "PreActBlock", "PreActBottleneck", "PreActResNet", "PyramidBottleneck", "PyramidNet", "ResNet", "WideResNet",
     "create", "densenet121", "memory_format", "mobilenet_v2", "names", "preact_resnet18", "preact_resnet50",
     "pyramidnet200", "resnet18", "resnet50", "resnext50_32x4d", "vgg11", "vgg11_bn", "wrn16_8", "wrn28_10",
@@ -46,7 +46,8 @@ OWN = {build.__name__: build for build in (
     resnet18, preact_resnet18, resnet50, preact_resnet50, resnext50_32x4d, wrn16_8, wrn28_10, densenet121,
     pyramidnet200, vgg11, vgg11_bn, mobilenet_v2)}
 PRETRAINED = ("resnet18", "resnet50", "resnext50_32x4d", "densenet121", "vgg11", "vgg11_bn", "mobilenet_v2")
-_WEIGHTS, _CLASSES = "IMAGENET1K_V1", 1000
+_WEIGHTS = "IMAGENET1K_V1"
+IMAGENET_CLASSES = 1000
 
 
 def names() -> list[str]:
@@ -169,7 +170,7 @@ def _pretrained(library: str, name: str, settings: dict) -> nn.Module:
     if library == "torchvision":
         return models.get_model(name, weights=weights, **settings)
     theirs = models.get_model(name, weights=weights).state_dict()
-    model = OWN[name](num_classes=_CLASSES, **settings)
+    model = OWN[name](num_classes=IMAGENET_CLASSES, **settings)
     model.load_state_dict(dict(zip(model.state_dict(), theirs.values(), strict=True)))
     return model
 

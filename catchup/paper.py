@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from .choices import pick
@@ -53,7 +54,9 @@ class Column(NamedTuple):
     epochs: of the paper's runs, None where it does not say. share: of the training images. rung: images per class that
     stand for that share in a scaled ladder. reference: the method that the others are compared with. stand_in: other
     data sets that may fill it. fixed_model: no other model may. alpha: of the mixing in the paper's runs. step_cost:
-    the cell is a time.
+    the cell is a time. beside: {name: measure} of what has to be read with the number, as boxes that look at no image.
+    measured_with: {option: value} of the paper's test where it is not our default, see `catchup.measures.Options`.
+    remark: what our number is, where the cell's name does not tell.
     """
 
     measure: str | None = None
@@ -68,6 +71,9 @@ class Column(NamedTuple):
     fixed_model: bool = False
     alpha: float | None = None
     step_cost: bool = False
+    beside: Mapping[str, str] = MappingProxyType({})
+    measured_with: Mapping[str, object] = MappingProxyType({})
+    remark: str = ""
 
 
 class Table(NamedTuple):

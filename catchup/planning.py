@@ -15,7 +15,7 @@ from typing import NamedTuple
 from . import runs
 from .choices import built, spec
 from .lock import vacant
-from .measures import MEASURES, Options
+from .measures import MEASURES, Options, with_published
 from .mixers import make
 from .precision import with_precision
 from .settings import Settings
@@ -92,6 +92,11 @@ def check_folder(out: Path, runs_of_it: Sequence[Planned]) -> None:
         runs.check_claim(path, now, resume=True)
 
 
+def options_for(one: Comparison, run: Planned) -> Options:
+    """The options with which a run is evaluated."""
+    return with_published(one.options, run.settings.data, run.settings.data_dir)
+
+
 def evaluated(folder: Path, tests: Sequence[str], options: Options) -> dict | None:
     """The evaluation of the finished run in `folder`, if it is of its checkpoint and covers these tests."""
     path, state = folder / runs.EVALUATION, folder / runs.CHECKPOINT
@@ -142,7 +147,7 @@ def outlook(stands: Sequence[Prospect], at_once: int | None = 1) -> str:
 
 def _prospect(run: Planned, one: Comparison, epochs: int, times: Sequence[float]) -> Prospect:
     """How one run stands; `times` of an epoch like its own."""
-    if evaluated(run.folder, one.tests, one.options):
+    if evaluated(run.folder, one.tests, options_for(one, run)):
         state, left = "finished", 0.0
     else:
         state = "begun" if (run.folder / runs.RUN).is_file() else "missing"

@@ -6,7 +6,8 @@ hold the reference too; then the paper's own protocol, its data set, the nearer 
 method's settings as in the paper, more paired seeds, more epochs, and the name. The others are named beside it.
 
 A scaled ladder of data (10, 25 and 50 images per class) stands for Table 4's shares where at least two of its rungs
-were run under one setting; a run with the paper's share and network goes before it.
+were run under one setting; a run with the paper's share and network goes before it. A rung stands for its own share
+alone, even where its images are the paper's share of another column: no run is counted twice in a table.
 
 Where it misleads: a cell shows one record, so that a table may mix several; the letters tell. Ours are the numbers
 after the last epoch, where many of the papers' sources take the best epoch or the median of the last ten.
@@ -27,6 +28,7 @@ from .report_records import (
     measured,
     model_distance,
     read,
+    rules_left_out,
     stands_for,
     true_share,
     under_recipe,
@@ -135,7 +137,9 @@ def _compared(groups: Sequence[Group], printed: Printed, table: Table, column: C
     rungs = {id(group) for group in groups if _is_rung(group, column, groups)}
     found = []
     for group in groups:
-        if not (_may_stand(group, column) and (true_share(group, column) or column.share == 1 or id(group) in rungs)):
+        share = column.share == 1 or id(group) in rungs or (
+            true_share(group, column) and not _is_rung_elsewhere(group, column, table, groups))
+        if not (_may_stand(group, column) and share):
             continue
         if one := _of_group(group, printed, column, specs, reference):
             found.append((_rank(one, group, column, specs, id(group) in rungs), one))
@@ -158,6 +162,12 @@ def _is_rung(group: Group, column: Column, groups: Sequence[Group]) -> bool:
     return column.rung is not None and group.per_class == column.rung and bool(others)
 
 
+def _is_rung_elsewhere(group: Group, column: Column, table: Table, groups: Sequence[Group]) -> bool:
+    """Does a group of another network than the paper's stand for another share of the same data in the table?"""
+    others = (one for one in table.columns.values() if one.data == column.data and one.rung != column.rung)
+    return bool(model_distance(group, column)) and any(_is_rung(group, one, groups) for one in others)
+
+
 def _of_group(group: Group, printed: Printed, column: Column, specs: Sequence[str],
               reference: Sequence[str]) -> Ours | None:
     """What one group says of a cell; None if it has not measured it."""
@@ -172,6 +182,8 @@ def _of_group(group: Group, printed: Printed, column: Column, specs: Sequence[st
     for one, wanted in ((method, specs), (compared_with, reference)):
         if one and not stands_for(one, wanted[0]):
             scale.append(f"{one} instead of {wanted[0]}")
+        scale += [said for name, row in zip(group.methods, group.rows) if name == one
+                  for said in rules_left_out(row, printed.protocol)]
     values = tuple(mine[seed] for seed in seeds or mine)
     return Ours(group, method, values, beside, difference, tuple(dict.fromkeys(scale)))
 
@@ -209,7 +221,8 @@ def _costs(costs: Sequence[StepCost], specs: Sequence[str]) -> list[Ours]:
             continue
         low, middle, high = (100 * (rows[name].get(key, 1.0) - 1) for key in ("low", "ratio", "high"))
         difference = Difference(middle, low, high, bench.get("rounds", 1), "quartile range")
-        found.append(Ours(cost, name, (rows[name]["ratio"],), (1.0,), None if name == "baseline" else difference, scale))
+        beside = None if name == "baseline" else difference
+        found.append(Ours(cost, name, (rows[name]["ratio"],), (1.0,), beside, scale))
     return found
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from . import __version__
 from .checkpoint import write_atomically
 from .report import Cell, counted, surroundings
-from .report_text import HEAD, by_table, described, heading, line_of, notes_of, printed_notes
+from .report_text import HEAD, by_table, described, heading, line_of, notes_of, printed_notes, remarks_of
 from .verdict import RULE
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #ccc; padding: .2rem .5rem; text-align: right; }
-th:nth-child(-n+2), td:nth-child(-n+2), th:nth-child(8), td:nth-child(8) { text-align: left; }
+th:nth-child(-n+2), td:nth-child(-n+2), th:nth-child(9), td:nth-child(9) { text-align: left; }
 tr.reproduced { background: #dbe9f6; } tr.same { background: #eef5fb; } tr.opposite { background: #fbe9dd; }
 tr.not-run { color: #666; } .notes { font-size: .85rem; } code { overflow-wrap: anywhere; }
 nav a { margin-right: .8rem; white-space: nowrap; } .wide { overflow-x: auto; }
@@ -62,7 +62,8 @@ def _section(cells: Sequence[Cell], letters: Mapping[int, str]) -> str:
     """A table of the papers."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in HEAD)
     rows = "\n".join(_row(cell, letters) for cell in cells)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in [*notes_of(cells, letters), *printed_notes(cells)])
+    notes = "".join(f"<li>{escape(note)}</li>" for note in [
+        *notes_of(cells, letters), *remarks_of(cells, letters), *printed_notes(cells)])
     return (f'<section id="{_anchor(cells)}">\n<h2>{escape(heading(cells))}</h2>\n<div class="wide"><table>\n'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n"
             + (f'<ul class="notes">{notes}</ul>\n' if notes else "") + "</section>")

@@ -11,7 +11,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -20,15 +20,16 @@ from typing import NamedTuple
 from . import runs
 from .choices import spec
 from .compare import APART, RESULTS
+from .measures import MEASURES, Options
 from .models import OWN
 from .paper import Column, layout
 from .report_check import check_record, evaluation_in, settings_in
-from .settings import Settings
+from .settings import LABELS, Settings
 from .tables import value_of
 
 PLACE = ("data_dir", "device", "skip_unreadable", "validate_every", "recipe", "scale")  # settings that decide nothing
 # options of a command that change nothing of a recipe's protocol
-FREE = {"method", "seed", "label", "alpha", *PLACE}
+FREE = {"method", "seed", "label", "alpha", "data", "subset", "model", *PLACE, *LABELS}  # the last three told apart
 
 
 class Group(NamedTuple):
@@ -163,11 +164,24 @@ def differences(group: Group, column: Column, protocol: str) -> list[str]:
         said.append(f"{row['model']} instead of {column.model}")
     if group.width != group.full_width:
         said.append(f"width {group.width} instead of {group.full_width}")
-    if row.get("stem_stride") and not row.get("recipe"):
-        said.append(f"stem stride {row['stem_stride']}")
+    stride = row.get("stem_stride") or _options(row).get("stem_stride")  # older objects do not name it
+    if stride and str(stride) != "1" and not row.get("recipe"):
+        said.append(f"stem stride {stride}")
     if row["epochs"] != column.epochs:
         said.append(f"{row['epochs']} epochs" + (f" instead of {column.epochs}" if column.epochs else ""))
     return [*said, *_test_words(row, column, whole), *_recipe_words(row, protocol)]
+
+
+def rules_left_out(row: Mapping, protocol: str) -> list[str]:
+    """The recipe's rules for the row's method alone, which a comparison cannot follow, as its runs share settings."""
+    method, options = row["method"], _options(row)
+    command = (row.get("training") or {}).get("command") or row.get("command") or ""
+    if options.get("recipe") != protocol or "compare" not in command.split()[:2]:
+        return []
+    return [f"{method}: the recipe's {key.replace('_', ' ')} {value} left out"
+            for rule in _recipes().get(protocol, {}).get("special", ()) if method in rule.get("methods", [method])
+            and all(row.get(key) == value for key, value in rule.get("when", {}).items())
+            for key, value in rule["settings"].items() if options.get(key) != str(value)]
 
 
 def model_distance(group: Group, column: Column) -> int:
@@ -205,8 +219,15 @@ def _test_words(row: Mapping, column: Column, whole: Mapping) -> list[str]:
         f"{row.get('n_test')} instead of {whole.get('n_test')} test images"]
     field = (column.measure or "").partition(".")[0]
     for test, how in (row.get("measured_with") or {}).items():
-        if how.get("sample") and field == {"fgsm": "fgsm_error", "pgd": "pgd_error"}.get(test, test):
+        if test not in MEASURES or field not in MEASURES[test].fields:
+            continue
+        if how.get("sample"):
             said.append(f"a sample of {how['sample']} test images per class")
+        wanted = {**asdict(Options()), **column.measured_with}
+        said += [f"{name.replace('_', ' ')} {how[name]} instead of {wanted[name]}" for name in how
+                 if name not in ("sample", "corrupted") and name in wanted and how[name] != wanted[name]]
+        if test == "corruption" and not how.get("corrupted"):
+            said.append("corruptions generated here instead of the published arrays")
     return said
 
 
@@ -218,7 +239,10 @@ def _recipe_words(row: Mapping, protocol: str) -> list[str]:
         return ["the paper states no protocol"]
     if recipe != protocol:
         return [f"recipe {recipe} instead of {protocol}" if recipe else f"no recipe named (the paper's: {protocol})"]
-    changed = sorted(set(options) & {field.name for field in fields(Settings)} - FREE - {"data", "subset"})
+    given = {name: str(value) for target in _recipes()[protocol].get("targets", ())
+             for name, value in target.get("given", {}).items()} if protocol in _recipes() else {}
+    changed = sorted(name for name in set(options) & {field.name for field in fields(Settings)} - FREE
+                     if given.get(name) != options[name])
     said = [f"recipe at scale {scale}"] if scale not in (None, "full") else []
     return said + [f"{name.replace('_', ' ')} not the recipe's" for name in changed]
 

@@ -6,10 +6,12 @@ from . import paper
 from .paper import PAPERS
 from .report import Cell, Ours, counted, surroundings
 from .report_records import Group, StepCost
+from .report_remarks import remarks
 from .tables import as_text, spread
 from .verdict import REFERENCE, RULE, Difference
 
-HEAD = ("row", "column", "printed", "ours", "our reference", "n", "printed diff.", "our diff. [95 %]", "verdict", "record")
+HEAD = ("row", "column", "printed", "ours", "our reference", "n", "printed diff.", "our diff. [95 %]", "verdict",
+        "record")
 
 
 def as_report(results: Mapping, everything: bool = True) -> str:
@@ -72,6 +74,17 @@ def printed_notes(cells: Sequence[Cell]) -> list[str]:
     return [note if len(places) == len(cells) else f"{_few(places)}: {note}" for note, places in notes.items()]
 
 
+def remarks_of(cells: Sequence[Cell], letters: Mapping[int, str]) -> list[str]:
+    """What has to be read beside our numbers (see `report_remarks`), with the records and cells that it is about."""
+    said: dict[str, list[tuple[str, str]]] = {}
+    for cell in cells:
+        for words in remarks(cell):
+            place = f"{cell.printed.row}, {cell.printed.column}"
+            said.setdefault(words, []).append((letters[id(cell.ours.record)], place))
+    return [f"{'+'.join(dict.fromkeys(letter for letter, _ in found))} ({_few([place for _, place in found])}): {words}"
+            for words, found in said.items()]
+
+
 def heading(cells: Sequence[Cell]) -> str:
     """Paper, table, title, protocols and reference of a table's cells."""
     first = cells[0].printed
@@ -104,7 +117,8 @@ def _table(cells: Sequence[Cell], records: Mapping[str, Group | StepCost], every
         return [f"{heading(cells)}: no record ({len(cells)} cells)", ""]
     rest = [f"without a record, not shown: {len(cells) - len(shown)} cells"] if len(shown) < len(cells) else []
     body = as_text([HEAD, *(line_of(cell, letters) for cell in shown)])
-    return [heading(cells), body, *notes_of(shown, letters), *printed_notes(shown), *rest, ""]
+    notes = [*notes_of(shown, letters), *remarks_of(shown, letters), *printed_notes(shown)]
+    return [heading(cells), body, *notes, *rest, ""]
 
 
 def _number(ours: Ours | None, name: str) -> str:
@@ -152,9 +166,10 @@ def _cell_values(cell: Cell, letters: Mapping[int, str]) -> dict:
     """A cell for JSON."""
     ours = cell.ours
     mine = None if ours is None else {
-        "record": letters[id(ours.record)], "method": ours.method, "values": list(ours.values), "reference_values": list(ours.beside),
-        "difference": ours.difference._asdict() if ours.difference else None, "scale": list(ours.scale),
+        "record": letters[id(ours.record)], "method": ours.method, "values": list(ours.values),
+        "reference_values": list(ours.beside), "scale": list(ours.scale),
+        "difference": ours.difference._asdict() if ours.difference else None,
         "hardware": surroundings(ours.record)["hardware"]}
     return {**cell.printed._asdict(), "reference": cell.reference, "printed_difference": cell.printed_difference,
-            "ours": mine, "other_records": [letters[id(one.record)] for one in cell.others],
+            "ours": mine, "remarks": remarks(cell), "other_records": [letters[id(one.record)] for one in cell.others],
             **cell.verdict._asdict()}

@@ -5,7 +5,8 @@ FGSM leaves every pixel untouched whose |gradient| is below 1e-6 (on a confident
 robust) and takes -log(output) as its loss unless told otherwise, which on logits is wrong.
 
 Where it misleads: both follow the gradient. A model whose gradient is exactly zero (the softmax is saturated beyond
-float32) is not moved and looks robust; a low FGSM error beside a high PGD error is masking too, so read both together.
+float32) is not moved and looks robust. And FGSM alone can be fooled, above all by a model trained against it: read both
+together (`catchup.measures.masking`).
 """
 
 import math

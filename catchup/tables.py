@@ -157,14 +157,16 @@ def value_of(row: Mapping, column: str) -> float | None:
 
     Args:
         row: an evaluation object.
-        column: a field; a key inside a field, joined by a dot ("corruption.mce"); or "without_strongest", the accuracy
-            in percent without the strongest 20 % of features. None if the row has no such number.
+        column: a field; a key inside a field, or deeper, joined by dots ("corruption.mce"); or "without_strongest", the
+            accuracy in percent without the strongest 20 % of features. None if the row has no such number.
     """
     if column == "without_strongest":
         return accuracy_without(row, 0.2) if row.get("feature_drop") else None
     field, _, key = column.partition(".")
     value = row.get(field)
-    return value.get(key) if key and isinstance(value, Mapping) else value
+    if not key or not isinstance(value, Mapping):
+        return value
+    return value[key] if key in value else value_of(value, key) if "." in key else None  # a key may hold a dot itself
 
 
 def spread(values: Sequence[float], sign: str = "") -> str:

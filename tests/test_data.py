@@ -415,12 +415,23 @@ def test_tiny_imagenet_is_read_in_the_order_of_its_lists(tmp_path, place):
     assert read.augmentation == data.Augmentation(pad=4, flip=True)
 
 
+def cut(path, lines):
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
+
+
+def again(path):
+    lines = path.read_text()
+    path.write_text(lines + lines.splitlines(keepends=True)[0])
+
+
 @pytest.mark.parametrize(("spoil", "error", "says"), [
     (lambda root: (root / "val/images/val_0.png").unlink(), ValueError, "names 'val_0.png' in line 2, which is not in"),
-    (lambda root: (root / "wnids.txt").unlink(), FileNotFoundError, "it has no wnids.txt"),
+    (lambda root: (root / "wnids.txt").unlink(), FileNotFoundError, "it has no wnids.txt. .* remove the folder"),
     (lambda root: (root / "val/val_annotations.txt").unlink(), FileNotFoundError, "it has no val/val_annotations.txt"),
     (lambda root: (root / "val/val_annotations.txt").write_text(""), ValueError, "lists no images"),
     (lambda root: (root / "val/val_annotations.txt").write_text("val_1.png"), ValueError, "the class '' in line 1"),
+    (lambda root: cut(root / "val/val_annotations.txt", 2), ValueError, "no line for 1 images .* 'val_1.png' .* cut"),
+    (lambda root: again(root / "val/val_annotations.txt"), ValueError, "names 'val_2.png' in 2 lines: mend the line"),
     (lambda root: remove(root / "train/n01"), FileNotFoundError, "no folder for the class 'n01'"),
     (lambda root: empty(root / "train/n01"), ValueError, "train/n01 holds no images"),
     (lambda root: (root / "wnids.txt").write_text("n02\n"), ValueError, "at least 2 classes, got 1"),

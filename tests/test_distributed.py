@@ -117,7 +117,8 @@ def test_processes_mix_by_the_same_layer_and_share_each_its_own_images(both):
 
 
 # The exchange ends while the process holds the interpreter and is about to end: gloo's thread waits in order to free
-# the tensor. `Slow` then lets it go on, in the middle of the end. The other process only has to come late. Left over is what a run leaves: a model that refers to the group.
+# the tensor. `Slow` then lets it go on, in the middle of the end. The other process only has to come late. Left over is
+# what a run leaves: a model that refers to the group.
 ENDS = """
 import atexit, sys, time
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from catchup.data import Images, load
 from catchup.evaluation import USUAL, evaluate, evaluate_pretrained, evaluation_of
 from catchup.feature_drop import FRACTIONS
 from catchup.hooks import count_hooks
-from catchup.measures import Options, masking
+from catchup.measures import Options, loaded, masked, masking, with_published
 from catchup.settings import Settings
 from catchup.training import dataset_of, fit, model_of, train
 
@@ -134,10 +135,40 @@ def test_options_are_recorded_with_the_test_and_kept_with_its_fields(run_dir):
     assert second["measured_with"] == {**first["measured_with"], "clean": {}, "calibration": {"bins": 15}}
 
 
+def test_images_from_elsewhere_are_brought_to_the_models_size_and_channels():
+    digits, shapes = load("digits"), load("shapes")
+    for inside, name, outside in ((digits, "shapes", shapes), (shapes, "digits", digits)):
+        found = loaded(Options(ood=name), "data", inside, False)
+        assert found.shape == inside.test.shape and len(found) == len(outside.test)
+    assert loaded(Options(), "data", digits, False) is None
+
+
+def test_published_corruptions_are_taken_where_they_lie(tmp_path):
+    options = Options()
+    assert with_published(options, "cifar100", tmp_path) == options
+    folder = tmp_path / "CIFAR-100-C"
+    folder.mkdir()
+    assert with_published(options, "cifar100", tmp_path) == Options(corrupted=folder)
+    for unfit, name in ((options, "cifar10"), (Options(sample=10), "cifar100"), (Options(corrupted=tmp_path), "cifar100")):
+        assert with_published(unfit, name, tmp_path) == unfit
+
+
 def test_masking_is_told_where_pgd_errs_less_than_fgsm():
     assert masking({"fgsm_error": 50.0, "pgd_error": 49.0}).startswith("gradient masking")
     assert masking({"fgsm_error": 50.0, "pgd_error": 50.0}).startswith("no sign")
-    assert masking({"fgsm_error": 50.0, "pgd_error": None}) is None
+    assert masking({"fgsm_error": 50.0, "pgd_error": None}).startswith("not checked")
+    assert masking({"fgsm_error": None, "pgd_error": 50.0}) is None
+
+
+def test_masking_of_several_models_is_one_sentence_or_names_them():
+    fine, bad, alone = ({"label": "cutmix", "seed": seed, "fgsm_error": 50.0, "pgd_error": pgd}
+                        for seed, pgd in ((0, 60.0), (1, 40.0), (2, None)))
+    (said,) = masked([fine, fine])
+    assert said == "no sign of gradient masking in 2 models: PGD errs at least as often as FGSM in each"
+    (said,) = masked([fine, bad, alone])
+    assert said.startswith("cutmix, seed 1: gradient masking: the PGD error (40.00 %)")
+    assert masked([fine, alone]) == ["1 of 2 models not checked for gradient masking: PGD was not run on them"]
+    assert masked([{"fgsm_error": None}]) == []
 
 
 def test_what_a_test_lacks_is_said_before_anything_is_measured(trained):
@@ -226,16 +257,17 @@ def test_unknown_tests_and_models_without_a_head_are_refused(trained):
 
 @pytest.fixture
 def imagenet_like(monkeypatch):
-    """Three tiny classes instead of ImageNet's validation images, and weights that were not downloaded."""
+    """Tiny images of three of ImageNet's classes, and weights that were not downloaded."""
     from catchup import evaluation, models
 
+    names = tuple(f"n{number:08}" for number in range(1000))
     images = Images(torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
-                    torch.arange(9) % 3, ("n01", "n02", "n03"))
+                    torch.arange(9) % 3, names)
     asked = {}
 
     def load_images(*args, **settings):
         asked.update(settings, data=args)
-        return images
+        return replace(images, classes=names[:999]) if args[0].endswith("CUT") else images
 
     def create(name, *, num_classes, pretrained):
         asked.update(model=name, pretrained=pretrained)
@@ -261,6 +293,13 @@ def test_a_pretrained_model_is_measured_as_a_run_is(imagenet_like, tmp_path):
     assert again["feature_drop"] == row["feature_drop"] and again["calibration"] is not None
     other = evaluate_pretrained("torchvision.resnet18", "imagenet:OTHER", out, ("clean",), progress=False)
     assert other["feature_drop"] is None
+
+
+def test_a_pretrained_model_is_not_measured_on_other_classes(imagenet_like, tmp_path):
+    """With a folder that is not there the others would move up, and the model would get a new classifier."""
+    with pytest.raises(ValueError, match="imagenet:CUT has 999 classes, .* 1000"):
+        evaluate_pretrained("torchvision.resnet18", "imagenet:CUT", tmp_path / "in", ("clean",), progress=False)
+    assert not (tmp_path / "in").exists()
 
 
 def test_a_pretrained_model_spares_folders_of_others(imagenet_like, trained, tmp_path):

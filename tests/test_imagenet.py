@@ -1,6 +1,7 @@
 """ImageNet and ImageNet-O by folder, and images without a training part: small folders, and the real DTD if there."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,8 @@ def test_a_training_set_that_does_not_fit_is_refused_before_a_file_is_opened(tmp
 # ImageNet-O
 
 
-def test_imagenet_o_chooses_the_classes_of_imagenet(tmp_path):
+def test_imagenet_o_chooses_the_classes_of_imagenet(tmp_path, monkeypatch):
+    monkeypatch.setattr("catchup.data.imagenet.IMAGES_O", 2)
     small_imagenet(tmp_path / "imagenet")
     for c in (1, 2):
         picture(tmp_path / f"imagenet-o/{WNIDS[c]}/x.JPEG", 200 + c)
@@ -177,7 +179,18 @@ def test_imagenet_o_is_downloaded_where_it_is_absent(tmp_path, monkeypatch):
         return data_dir / "imagenet-o"
 
     monkeypatch.setattr("catchup.data.imagenet.obtain", made_up)
+    with pytest.raises(ValueError, match="holds 1 of ImageNet-O's 2000 images: remove the folder .*imagenet-o:/"):
+        data.load_images("imagenet-o", tmp_path, image_size=8, progress=False)
+    monkeypatch.setattr("catchup.data.imagenet.IMAGES_O", 1)
     assert shades(data.load_images("imagenet-o", tmp_path, image_size=8, progress=False)) == [7]
+
+
+def test_validation_images_of_every_class_are_wanted(tmp_path):
+    small_imagenet(tmp_path)
+    shutil.rmtree(tmp_path / "val" / WNIDS[1])
+    with pytest.raises(ValueError, match=f"no folder for 1 of the 3 classes .*'{WNIDS[1]}' among them: unpack"):
+        data.load(f"imagenet:{tmp_path}", progress=False)
+    assert len(data.load_images(f"imagenet:{tmp_path}", progress=False).classes) == 2  # alone they tell the classes
 
 
 @pytest.mark.parametrize(("name", "says"), [

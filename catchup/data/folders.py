@@ -6,6 +6,8 @@ and the boxes in `val/val_annotations.txt`.
 """
 
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,13 +73,14 @@ def tiny_imagenet(root: Path) -> Listing:
 
     Raises:
         FileNotFoundError: if a file or folder of the layout is missing.
-        ValueError: if a class has no training images, or an annotation names an absent image or an unknown class, or
-            does not give a box.
+        ValueError: if a class has no training images, an annotation names an absent image or an unknown class or does
+            not give a box, or an image has no annotation, or two.
     """
     for part in ("wnids.txt", "train", "val/images", "val/val_annotations.txt"):
         if not (root / part).exists():
-            raise FileNotFoundError(f"{root} is not the official Tiny-ImageNet layout: it has no {part} "
-                                    f"(class folders are read as folder:{root})")
+            raise FileNotFoundError(f"{root} is not the official Tiny-ImageNet layout: it has no {part}. Of an archive "
+                                    f"that was half unpacked, remove the folder and unpack it anew, or have it made "
+                                    f"again; class folders are read as folder:{root}")
     classes = tuple(text_of(root / "wnids.txt").split())
     if len(classes) < 2:
         raise ValueError(f"{root / 'wnids.txt'} must name at least 2 classes, got {len(classes)}")
@@ -147,10 +150,22 @@ def _annotated(folder: Path, classes: tuple[str, ...]) -> Split:
         labels.append(position[wnid])
     if not names:
         raise ValueError(f"{source} lists no images")
+    _check_once(source, names, folder / "images", present)
     if cut_away:
         warnings.warn(f"{cut_away} of {len(names)} boxes in {source} have corners that coincide: nothing is left of "
                       f"the object in the picture, and these images have no box", stacklevel=2)
     return Split(tuple(folder / "images" / name for name in names), tuple(labels), tuple(boxes))
+
+
+def _check_once(source: Path, names: Sequence[str], folder: Path, present: set[str]) -> None:
+    """ValueError unless every image in `folder` has one line in `source`, whose lines name `names`."""
+    if len(set(names)) < len(names):
+        twice, count = Counter(names).most_common(1)[0]
+        raise ValueError(f"{source} names {twice!r} in {count} lines: {MEND}")
+    left = sorted(name for name in present.difference(names) if Path(name).suffix.lower() in SUFFIXES)
+    if left:
+        raise ValueError(f"{source} has no line for {len(left)} images in {folder}, {left[0]!r} among them: it is cut "
+                         f"off, or the images are of another set; {MEND}")
 
 
 def _corners(line: str, place: str) -> tuple[int, int, int, int]:

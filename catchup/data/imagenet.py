@@ -22,6 +22,7 @@ FOLDER = "imagenet"
 DEVKIT = "ILSVRC2012_devkit_t12/data"
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 NO_SPLIT = Split((), ())
+IMAGES_O = 2000  # of ImageNet-O as published
 
 
 def read_imagenet(request: Request) -> Dataset:
@@ -37,13 +38,17 @@ def read_imagenet_val(request: Request, classes: Sequence[str] | None) -> Images
 
 
 def read_imagenet_o(request: Request, classes: Sequence[str] | None) -> Images:
-    """ImageNet-O, downloaded if it is absent and no path was given; labels are the folders'."""
+    """ImageNet-O, downloaded if it is absent and no path was given, and then all of it; labels are the folders'."""
     if request.path is None:
-        root = obtain(IMAGENET_O, request.data_dir, request.progress)
+        listing = picture_folder(obtain(IMAGENET_O, request.data_dir, request.progress))
+        if len(listing.test.files) != IMAGES_O:
+            raise ValueError(f"{listing.root} holds {len(listing.test.files)} of ImageNet-O's {IMAGES_O} images: "
+                             f"remove the folder to have it made again, or name it, {request.name}:{listing.root}, to "
+                             f"take what is there")
     else:
         nested = request.path / IMAGENET_O.folder
-        root = nested if nested.is_dir() else request.path
-    return decoded_split(chosen(picture_folder(root), classes), request)[0]
+        listing = picture_folder(nested if nested.is_dir() else request.path)
+    return decoded_split(chosen(listing, classes), request)[0]
 
 
 def read_pictures(request: Request, classes: Sequence[str] | None) -> Images:
@@ -91,7 +96,7 @@ def imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
         A listing without training images, its root `val/`.
     Raises:
         FileNotFoundError: if `val/` is missing, or flat without a devkit.
-        ValueError: if a class is empty or unknown, or the devkit does not fit the images.
+        ValueError: if a class is empty, unknown or missing, or the devkit does not fit the images.
     """
     folder = root / "val"
     if not folder.is_dir():
@@ -102,6 +107,10 @@ def imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
     unknown = [name for name in found if classes is not None and name not in classes]
     if unknown:
         raise ValueError(f"{folder} holds the class {unknown[0]!r}, which {root / 'train'} lacks")
+    absent = [name for name in classes or () if name not in found]
+    if absent:
+        raise ValueError(f"{folder} has no folder for {len(absent)} of the {len(classes)} classes in {root / 'train'}, "
+                         f"{absent[0]!r} among them: unpack ILSVRC2012_img_val.tar whole, or remove them there")
     images = _class_images(folder, found)
     classes = classes or found
     labels = [classes.index(name) for name in found]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .augment import Augmentation, centres
 from .boxes import Boxes
+from .grey import check_channels, luma
 
 
 class Source(Protocol):
@@ -114,6 +115,19 @@ class Images:
         """The middle of the images, of `size` (H, W): what evaluation sees where training cuts smaller windows."""
         whole = tuple(self.pixels.shape[2:]) == tuple(size)
         return self if whole else self._with(centres(self.pixels, tuple(size)), self.labels)
+
+    def with_channels(self, channels: int) -> "Images":
+        """The same images in grey (1 channel) or in colour (3); as they are, if they are that already.
+
+        Raises:
+            ValueError: for other numbers of channels.
+        """
+        held = self.pixels.shape[1]
+        check_channels(held, channels)
+        if held == channels:
+            return self
+        pixels = self.pixels.repeat(1, 3, 1, 1) if channels == 3 else luma(*self.pixels.int().split(1, dim=1))
+        return self._with(pixels.to(torch.uint8), self.labels)
 
     def _with(self, pixels: Tensor, labels: Tensor) -> "Images":
         """The same classes over tensors cut from checked ones; a new check would make every step wait for the GPU."""

@@ -33,17 +33,8 @@ def imagenet_protocol(name: str, train: Images | Streamed, test: Images | Stream
                       boxes: Boxes | None = None) -> Dataset:
     """The data set with random windows and flips in training, the middle of the test images and of their `boxes`."""
     mean, std = NORMALISATIONS["imagenet"]
-    whole = Dataset(name, *(_coloured(part) for part in (train, test)), mean, std, Augmentation(), boxes)
+    whole = Dataset(name, train.with_channels(3), test.with_channels(3), mean, std, Augmentation(), boxes)
     return under_protocol(whole, Augmentation(window=window_of(train.shape[1]), flip=True))
-
-
-def _coloured(images: Images | Streamed) -> Images | Streamed:
-    """The images with three channels, as the protocol's mean and standard deviation have."""
-    if images.shape[0] == 3:
-        return images
-    if isinstance(images, Streamed):
-        return images.coloured()
-    return Images(images.pixels.repeat(1, 3, 1, 1), images.labels, images.classes)
 
 
 def decoded_parts(listing: Listing, request: Request, *, banner: int = 0

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .decode import _read_image, _size, _unreadable
+from .grey import check_channels, luma
 from .images import Images, as_index, check_labels, unchecked
 from .memory import check_memory
 from .pool import AHEAD, can_share, in_order, shared_memory
@@ -40,6 +41,7 @@ class Decoder:
         image_size, banner: as for `decode.decoded`.
         stored: (C, H, W) of every image once it is read and resized; C is 1 or 3.
         crop: top, left, height and width of what is kept of it.
+        grey: whether coloured images are made grey.
     """
 
     root: Path
@@ -47,6 +49,7 @@ class Decoder:
     banner: int
     stored: tuple[int, int, int]
     crop: tuple[int, int, int, int]
+    grey: bool = False
 
     @classmethod
     def whole(cls, root: Path, image_size: int | None, banner: int, stored: tuple[int, int, int]) -> "Decoder":
@@ -76,6 +79,8 @@ class Decoder:
         if image.shape[:2] != self.stored[1:]:
             raise ValueError(f"images differ in size: {file} has {_size(image)} pixels, the others {self.stored[2]} x "
                              f"{self.stored[1]}; give image_size to bring them to one size")
+        if image.ndim == 3 and self.grey:
+            image = luma(*image.astype(np.int32).transpose(2, 0, 1)).astype(np.uint8)
         if image.ndim == 3 and self.stored[0] == 1:
             raise ValueError(f"{file} has colours, and when the folder was looked through no image had: leave the "
                              f"folder as it is while it is read")
@@ -191,6 +196,8 @@ class Streamed:
         down, right = ((side - inner) // 2 for side, inner in zip(sides, size))
         return replace(self, decoder=replace(self.decoder, crop=(top + down, left + right, *size)))
 
-    def coloured(self) -> "Streamed":
-        """The same images with three channels."""
-        return replace(self, decoder=replace(self.decoder, stored=(3, *self.decoder.stored[1:])))
+    def with_channels(self, channels: int) -> "Streamed":
+        """The same images in grey (1 channel) or in colour (3), as `Images.with_channels`."""
+        check_channels(self.shape[0], channels)
+        grey = self.decoder.grey or channels < self.shape[0]
+        return replace(self, decoder=replace(self.decoder, stored=(channels, *self.decoder.stored[1:]), grey=grey))
