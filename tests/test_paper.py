@@ -214,6 +214,15 @@ def test_what_the_notes_say_of_the_tables_is_so():
                               (("Table 4", "Catch-up Mix", "Tiny-ImageNet 10 %"), 8.18)):
         baseline = number["catchup", place[0], "Baseline", place[2]]
         assert round(number["catchup", *place] - baseline, 2) == difference and f"{abs(difference)}" in notes
+    alpha = {row: number["catchup", "Table 10", row, "CIFAR-100 PreActResNet18"]
+             for row in ("α = 0.5", "α = 1.0", "α = 5.0")}
+    errors = {row: value for value, row in column("Table 1", "Top-1 Err")}
+    for gap, here in ((0.03, alpha["α = 1.0"] - alpha["α = 0.5"]), (0.05, alpha["α = 1.0"] - alpha["α = 5.0"]),
+                      (1.44, errors["AlignMixup"] - errors["Catch-up Mix"]),
+                      (0.17, number["catchup", "Table 11", "full set (Ours)", "Top-1 Acc"] - alpha["α = 1.0"]),
+                      (0.36, column("Table 13", "Top-1 Acc", sign=-1)[0][0] - number[
+                          "catchup", "Table 13", "CutMix", "Top-1 Acc"])):
+        assert round(here, 2) == gap and f"{gap}" in notes
     align = number["catchup", "Table 6", "AlignMixup", "CIFAR-100 R18*"]
     assert align == pytest.approx(100 - number["catchup", "Table 1", "AlignMixup", "Top-1 Err"])
     for table, name, printed_gain, gain in (("Table 1", "CIFAR-100 R-18", 1.66, 1.61),
