@@ -38,9 +38,9 @@ def evaluate(run_dir: str | Path, tests: Sequence[str] = USUAL, *, options: Opti
         progress: bars on standard error.
     Returns:
         What was written: method, method_settings, seed, data, subset, model, width, `epochs` (finished ones; `finished`
-        says whether that is all of them), the fields of `evaluation_of`, last_error, best_error and median10_error
-        (validation during training, None if there was none), checkpoint_sha256, training (its command and commit),
-        and versions, hardware, command and commit of this evaluation. All errors in percent.
+        says whether that is all of them), the fields of `evaluation_of`, last_error, best_error, median10_error,
+        last_val_loss (validation during training, None if there was none), checkpoint_sha256, training (its command
+        and commit), and versions, hardware, command and commit of this evaluation. All errors in percent.
     Raises:
         ValueError: for an unknown test, a test that the data or the model cannot take, or a folder that holds no run.
         FileNotFoundError: if the data are not there.
@@ -193,7 +193,7 @@ def _device(device: str) -> torch.device:
 
 
 def described(settings: dict, rows: list[dict]) -> dict:
-    """The part of an evaluation object that says what was trained, and the validation errors of its training.
+    """The part of an evaluation object that says what was trained, and the validation errors and last loss of it.
 
     Args:
         settings: of the run, as `run.json` keeps them. rows: its epochs.
@@ -202,7 +202,9 @@ def described(settings: dict, rows: list[dict]) -> dict:
     kept |= {key: settings[key] for key in ("stem_stride", "recipe", "scale") if settings.get(key) is not None}
     summary = Result(None, rows).summary
     errors = {f"{name}_error": summary[f"{name}_error_percent"] for name in ("last", "best", "median10")}
-    return {**kept, "epochs": len(rows), "finished": len(rows) == settings["epochs"], **errors}
+    losses = [row["val_loss"] for row in rows if row.get("val_loss") is not None]  # older runs have none
+    return {**kept, "epochs": len(rows), "finished": len(rows) == settings["epochs"], **errors,
+            "last_val_loss": losses[-1] if losses else None}
 
 
 def _earlier(folder: Path) -> dict:

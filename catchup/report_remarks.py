@@ -30,7 +30,7 @@ def remarks(cell: Cell) -> list[str]:
     if column.measure == "fgsm_error":
         said += masked(rows)
     prints = recipes.load()[cell.printed.protocol].reports if cell.printed.protocol in recipes.load() else ""
-    if column.measure in ("top1_error", "last_error") and prints in NOT_LAST:
+    if column.measure in ("top1_error", "last_error", "last_val_loss") and prints in NOT_LAST:
         said.append(f"ours after the last epoch; {cell.printed.protocol} prints {recipes.REPORTS[prints]}")
     return said
 

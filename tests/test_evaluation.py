@@ -93,6 +93,7 @@ def test_the_object_is_complete_and_is_what_lies_in_the_folder(full):
     rows = runs.read_metrics(folder)
     errors = [line["val_error_percent"] for line in rows]
     assert row["last_error"] == errors[-1] == pytest.approx(row["top1_error"])
+    assert row["last_val_loss"] == rows[-1]["val_loss"] > 0
     assert row["best_error"] == min(errors) and row["median10_error"] == pytest.approx(sum(sorted(errors)[3:5]) / 2)
     assert {"versions", "hardware", "command", "commit", "training", "checkpoint_sha256"} <= row.keys()
     for which in ("strongest", "weakest"):
@@ -191,10 +192,10 @@ def test_a_run_that_was_stopped_is_evaluated_as_far_as_it_came(run_dir):
 
 def test_a_run_that_never_validated_has_no_validation_error(run_dir):
     state = checkpoint.load(run_dir / "checkpoint.pt")
-    state["rows"] = [{**row, "val_error_percent": None} for row in state["rows"]]
+    state["rows"] = [{**row, "val_error_percent": None, "val_loss": None} for row in state["rows"]]
     checkpoint.save(run_dir / "checkpoint.pt", state)
     row = evaluate(run_dir, ("clean",), progress=False)
-    assert (row["last_error"], row["best_error"], row["median10_error"]) == (None, None, None)
+    assert [row[key] for key in ("last_error", "best_error", "median10_error", "last_val_loss")] == [None] * 4
     assert row["top1_error"] is not None
 
 

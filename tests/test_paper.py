@@ -164,7 +164,7 @@ def test_mapped_methods_models_and_protocols_exist():
 def test_mapped_measures_are_those_of_the_evaluation():
     measures = pytest.importorskip("catchup.measures")
     known = set(measures.columns(tuple(measures.MEASURES))) | {
-        "last_error", "localization.top1_accuracy"}
+        "last_error", "last_val_loss", "localization.top1_accuracy"}
     mapped = {column.measure for table in layout()["tables"].values() for column in table.columns.values()}
     assert mapped - {None} <= known
 
