@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         said = {name: _called(one) for name, one in cli_compare.each(argv).items()}
         code = cli_compare.compared(said) if argv[:1] == ["compare"] else said[""]
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who started this
+            sys.stdout.flush()
     except BrokenPipeError as error:
         return 141 if unread(sys.stdout) else _failed(error, 2)  # as a shell calls the end by SIGPIPE
     except (ValueError, OSError, ImportError) as error:

@@ -167,7 +167,7 @@ def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = 
                 f"Percent: mean ± standard deviation over n seeds; then each method minus {rows[0]['label']}, seed by "
                 "seed, with the 95 % interval of the mean (Student t, n − 1 degrees of freedom; each for itself; "
                 "unknown for a single seed)." + (BEST if "clean" in results["tests"] else "")]
-        said += masked(rows)
+        said += masked(rows) if "fgsm" in results["tests"] else []
     left_out = [f"left out: {one['label']}, seed {one['seed']}: {one['error']}" for one in results["failed"]]
     return "\n".join([*said, *([""] if said and left_out else []), *left_out])
 
@@ -189,7 +189,7 @@ def _fill(sheets: Sequence[_Sheet], engine: engines.Engine, progress: bool) -> N
     """Does what is missing, and writes the files of a comparison after each of its runs."""
     missing = [(sheet, one) for sheet in sheets for one in sheet.missing]
     bars = progress and isinstance(engine, engines.Local)  # those of several processes would be over each other
-    jobs = [Job(one, sheet.of.tests, sheet.of.options, bars) for sheet, one in missing]
+    jobs = [Job(one, sheet.of.tests, options_for(sheet.of, one), bars) for sheet, one in missing]
     with counter(len(jobs), "compare", "run", progress) as update, closing(_outcomes(sheets, engine, jobs)) as outcomes:
         for number, outcome in outcomes:
             sheet, one = missing[number]

@@ -169,6 +169,11 @@ class _Cache:
         write_atomically(self.path(name, severity), buffer.getvalue())
 
 
+def check_published(folder: Path, images: Images) -> None:
+    """Raises as `corruption_errors` unless the published arrays of all corruptions are there and belong to `images`."""
+    _published(Path(folder), images, list(CORRUPTIONS))
+
+
 def _published(folder: Path, images: Images, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The published arrays of these corruptions, memory-mapped, after making sure that they belong to `images`."""
     files = {name: folder / f"{name}.npy" for name in ["labels", *names]}

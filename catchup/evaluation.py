@@ -51,7 +51,7 @@ def evaluate(run_dir: str | Path, tests: Sequence[str] = USUAL, *, options: Opti
     run, settings = _run_of(run_dir)
     (state, digest), earlier = _checkpoint_of(run_dir), _earlier(run_dir)
     settings = replace(settings, data_dir=data_dir or settings.data_dir)
-    options = with_published(options, settings.data, settings.data_dir)
+    options = with_published(options, settings)
     dataset = dataset_of(settings, progress)
     model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
     model.to(place, memory_format=models.memory_format(model, place))

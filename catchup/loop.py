@@ -23,7 +23,7 @@ from .hooks import average_gradients, compile_blocks, evaluating
 from .inference import PixelModel, predict, top_k_error
 from .onednn import lone_columns_in_float32
 from .precision import with_precision
-from .processes import largest, leave_at_exit
+from .processes import largest
 from .schedule import schedule
 from .settings import Settings
 from .state import Epoch, stored, take_up
@@ -312,8 +312,6 @@ def accelerator(settings: Settings):
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()
     engine = Accelerator(mixed_precision=precision, cpu=on_cpu)
-    if engine.num_processes > 1:
-        leave_at_exit()
     if precision == "fp16" and engine.device.type == "cpu":  # accelerate would train in fp32 without a word
         raise ValueError("precision fp16 needs a GPU; on a CPU use fp32 or bf16")
     return engine

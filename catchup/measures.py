@@ -7,6 +7,7 @@ comparison, the command line and the report all read this table.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from .data.archives import CIFAR100_C
 from .feature_drop import feature_drop_curve
 from .inference import PixelModel, predict, top_k_error
 from .robustness import attack_error, fgsm, pgd
+from .settings import Settings
 
 SAMPLE_SEED = 0  # of the part of the test images that the slow tests take: the same for every model
 
@@ -182,7 +184,8 @@ def _reliance(subject: Subject) -> dict:
 def _ood(subject: Subject) -> dict:
     from .ood import imagenet_o, ood
 
-    measure = imagenet_o if subject.options.ood == "imagenet-o" else ood  # a protocol of its own: see there
+    named = (subject.options.ood or "").partition(":")[0]
+    measure = imagenet_o if named == "imagenet-o" else ood  # a protocol of its own: see there
     return {"ood": measure(subject.model, subject.images, subject.outside)}
 
 
@@ -248,6 +251,13 @@ def _landscape(subject: Subject) -> dict:
                                    grid_points=options.landscape_grid, progress=subject.progress)}
 
 
+def _check_published(subject: Subject) -> None:
+    from .corruption import check_published
+
+    if subject.options.corrupted is not None:
+        check_published(subject.options.corrupted, subject.images)
+
+
 def _corruption(subject: Subject) -> dict:
     from .corruption import corruption_errors
 
@@ -288,7 +298,7 @@ MEASURES: dict[str, Measure] = {
         "landscape.top_eigenvalue": "top Hessian eigenvalue", "landscape.trace": "Hessian trace",
         "landscape.sharpness": "sharpness"}),
     "corruption": Measure(("corruption",), _corruption, ("sample", "corrupted"), {"corruption.mce": "mCE"},
-                          sampled=True),
+                          sampled=True, check=_check_published),
 }  # in the order in which they run: what refuses a model quickly comes before minutes of work
 
 
@@ -302,8 +312,10 @@ def masking(row: Mapping) -> str | None:
     single, several = row.get("fgsm_error"), row.get("pgd_error")
     if single is None:
         return None
-    if several is None:
-        return "not checked for gradient masking: ask for the test 'pgd' beside 'fgsm'"
+    how = row.get("measured_with") or {}
+    ways = [[how.get(test, {}).get(name) for name in ("sample", "eps_255")] for test in ("fgsm", "pgd")]
+    if several is None or ways[0] != ways[1] or not (isfinite(single) and isfinite(several)):
+        return "not checked for gradient masking: ask for the tests 'fgsm' and 'pgd' together"
     if several < single:
         return f"gradient masking: the PGD error ({several:.2f} %) is lower than that of FGSM ({single:.2f} %)"
     return f"no sign of gradient masking: PGD ({several:.2f} %) errs at least as often as FGSM ({single:.2f} %)"
@@ -318,17 +330,19 @@ def masked(rows: Sequence[Mapping]) -> list[str]:
         return bad
     unchecked = sum(words.startswith("not checked") for _, words in said)
     if unchecked:
-        return [f"{unchecked} of {len(said)} models not checked for gradient masking: PGD was not run on them"]
+        return [f"{unchecked} of {len(said)} models not checked for gradient masking: FGSM and PGD not both run alike"]
     return [f"no sign of gradient masking in {len(said)} models: PGD errs at least as often as FGSM in each"]
 
 
-def with_published(options: Options, data: str, data_dir: str | Path) -> Options:
-    """The options with the published CIFAR-100-C arrays, where they lie in the data folder and can be taken.
+def with_published(options: Options, settings: Settings) -> Options:
+    """The options with the published CIFAR-100-C arrays, where they lie in the data folder of a run and can be taken.
 
-    They can for all test images of cifar100: not for a sample of them, and not where the options name a folder.
+    They can for all test images of cifar100 in their size: not for a sample, a window or another size, and not where
+    the options name a folder themselves.
     """
-    folder = Path(data_dir) / CIFAR100_C.folder
-    if data != "cifar100" or options.corrupted is not None or options.sample is not None or not folder.is_dir():
+    folder = Path(settings.data_dir) / CIFAR100_C.folder
+    whole = settings.data == "cifar100" and settings.image_size in (None, 32) and settings.window is None
+    if not whole or options.corrupted is not None or options.sample is not None or not folder.is_dir():
         return options
     return replace(options, corrupted=folder)
 

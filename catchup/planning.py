@@ -94,7 +94,7 @@ def check_folder(out: Path, runs_of_it: Sequence[Planned]) -> None:
 
 def options_for(one: Comparison, run: Planned) -> Options:
     """The options with which a run is evaluated."""
-    return with_published(one.options, run.settings.data, run.settings.data_dir)
+    return with_published(one.options, run.settings)
 
 
 def evaluated(folder: Path, tests: Sequence[str], options: Options) -> dict | None:
@@ -103,11 +103,19 @@ def evaluated(folder: Path, tests: Sequence[str], options: Options) -> dict | No
     row = runs.read_object(path) if path.is_file() else {}
     with_what = row.get("measured_with")
     with_what = with_what if isinstance(with_what, dict) else {}
-    if not row.get("finished") or any(with_what.get(test) != MEASURES[test].settings(options) for test in tests):
+    if not row.get("finished") or any(not _as_asked(with_what.get(test), test, options) for test in tests):
         return None
     if state.is_file() and hashlib.sha256(state.read_bytes()).hexdigest() != row.get("checkpoint_sha256"):
         return None
     return row
+
+
+def _as_asked(held: object, test: str, options: Options) -> bool:
+    """Was a test done as the options have it? Of published arrays it does not matter where they lay."""
+    wanted = MEASURES[test].settings(options)
+    if not isinstance(held, dict) or "corrupted" not in wanted:
+        return held == wanted
+    return {**held, "corrupted": held.get("corrupted") is None} == {**wanted, "corrupted": wanted["corrupted"] is None}
 
 
 def prospects(one: Comparison) -> list[Prospect]:

@@ -6,7 +6,6 @@ signal, a clock or a number that is none must not make a GPU wait.
 
 import atexit
 import gc
-from functools import cache
 
 import torch
 
@@ -57,22 +56,31 @@ def on_cpu(value):
     return type(value)(map(on_cpu, value)) if isinstance(value, (list, tuple)) else value
 
 
-@cache
 def leave_at_exit() -> None:
-    """Has the process leave its group first of all when it ends; a second call changes nothing.
+    """Has the process leave its group first of all when it ends; for runs that went well, see `stay`.
 
     Nothing else does. Threads of gloo may still hold a tensor of the last exchange then, wait for the interpreter in
     order to free it, and find it gone: that aborts the process (SIGABRT), after a run that went well. The threads end
     with the last reference to the group, so one that the caller keeps is one that keeps them.
     """
+    stay()  # once is enough
     atexit.register(_leave)
 
 
+def stay() -> None:
+    """Takes `leave_at_exit` back: a process that fails must not wait for the exchanges that the others are late for."""
+    atexit.unregister(_leave)
+
+
 def _leave() -> None:
+    """Only what gloo joins: NCCL's threads need no interpreter, and its end may wait for the other processes."""
+    groups = list(_GROUPS.values())
     _GROUPS.clear()
     gc.collect()  # DDP refers to the group, and to itself
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    if not torch.distributed.is_initialized():
+        return
+    for group in [None] if torch.distributed.get_backend() == "gloo" else groups:
+        torch.distributed.destroy_process_group(group)
 
 
 def _between_cpus():

@@ -39,14 +39,16 @@ from .verdict import NOT_COMPARED, NOT_RUN, REFERENCE, WORDS, Difference, Verdic
 class Ours(NamedTuple):
     """What a record says of a cell.
 
-    record: where it is from. method: as it was run. values: by seed. beside: the reference's, by the same seeds, in the
-    same record, which need not be the one that the reference's own cell shows. difference: from the reference; None
-    where the record has none of the same seeds. scale: in what the run differs from the paper's, in words.
+    record: where it is from. method: as it was run. values: by seed, for these seeds. beside: the reference's, by the
+    same seeds, in the same record, which need not be the one that the reference's own cell shows. difference: from the
+    reference; None where the record has none of the same seeds. scale: in what the run differs from the paper's, in
+    words.
     """
 
     record: Group | StepCost
     method: str
     values: tuple[float, ...]
+    seeds: tuple
     beside: tuple[float, ...]
     difference: Difference | None
     scale: tuple[str, ...]
@@ -184,8 +186,9 @@ def _of_group(group: Group, printed: Printed, column: Column, specs: Sequence[st
             scale.append(f"{one} instead of {wanted[0]}")
         scale += [said for name, row in zip(group.methods, group.rows) if name == one
                   for said in rules_left_out(row, printed.protocol)]
-    values = tuple(mine[seed] for seed in seeds or mine)
-    return Ours(group, method, values, beside, difference, tuple(dict.fromkeys(scale)))
+    shown = tuple(seeds or mine)
+    return Ours(group, method, tuple(mine[seed] for seed in shown), shown, beside, difference,
+                tuple(dict.fromkeys(scale)))
 
 
 def _by_seed(group: Group, column: Column, specs: Sequence[str]) -> tuple[str, dict]:
@@ -222,7 +225,7 @@ def _costs(costs: Sequence[StepCost], specs: Sequence[str]) -> list[Ours]:
         low, middle, high = (100 * (rows[name].get(key, 1.0) - 1) for key in ("low", "ratio", "high"))
         difference = Difference(middle, low, high, bench.get("rounds", 1), "quartile range")
         beside = None if name == "baseline" else difference
-        found.append(Ours(cost, name, (rows[name]["ratio"],), (1.0,), beside, scale))
+        found.append(Ours(cost, name, (rows[name]["ratio"],), (), (1.0,), beside, scale))
     return found
 
 

@@ -95,5 +95,5 @@ ROW = {"method": _is(str), "method_settings": _method_settings, "seed": _is(int,
        "n_test": _is(int, NONE), "training": _words, "command": _is(str, NONE), "commit": _is(str, NONE),
        "versions": _is(dict, NONE), "hardware": _is(dict, NONE), "measured_with": _tests, "feature_drop": _curves,
        "recipe": _is(str, NONE), "scale": _is(str, int, float, NONE), "label": _is(str, NONE),
-       "_run_settings": _is(dict, NONE)}
+       "_run_settings": _is(dict, NONE), "fgsm_error": _is(int, float, NONE), "pgd_error": _is(int, float, NONE)}
 COST = {"method": _is(str), "ratio": _number, "low": _number, "high": _number}

@@ -29,7 +29,7 @@ from .tables import value_of
 
 PLACE = ("data_dir", "device", "skip_unreadable", "validate_every", "recipe", "scale")  # settings that decide nothing
 # options of a command that change nothing of a recipe's protocol
-FREE = {"method", "seed", "label", "alpha", "data", "subset", "model", *PLACE, *LABELS}  # the last three told apart
+FREE = {"method", "seed", "label", "alpha", "data", "subset", "model", *PLACE, *LABELS}  # three are told apart
 
 
 class Group(NamedTuple):
@@ -174,14 +174,22 @@ def differences(group: Group, column: Column, protocol: str) -> list[str]:
 
 def rules_left_out(row: Mapping, protocol: str) -> list[str]:
     """The recipe's rules for the row's method alone, which a comparison cannot follow, as its runs share settings."""
-    method, options = row["method"], _options(row)
+    method, options, run = row["method"], _options(row), row.get("_run_settings") or {}
     command = (row.get("training") or {}).get("command") or row.get("command") or ""
-    if options.get("recipe") != protocol or "compare" not in command.split()[:2]:
-        return []
+    if (row.get("recipe") or options.get("recipe")) != protocol or command.split()[:2] == ["catchup", "train"]:
+        return []  # a run by itself follows them
     return [f"{method}: the recipe's {key.replace('_', ' ')} {value} left out"
             for rule in _recipes().get(protocol, {}).get("special", ()) if method in rule.get("methods", [method])
             and all(row.get(key) == value for key, value in rule.get("when", {}).items())
-            for key, value in rule["settings"].items() if options.get(key) != str(value)]
+            for key, value in rule["settings"].items() if not _equal(run.get(key, options.get(key)), value)]
+
+
+def _equal(given, value) -> bool:
+    """Is a setting, perhaps as it stands in a command, this value?"""
+    try:
+        return float(given) == float(value)
+    except (TypeError, ValueError):
+        return str(given) == str(value)
 
 
 def model_distance(group: Group, column: Column) -> int:
@@ -225,7 +233,8 @@ def _test_words(row: Mapping, column: Column, whole: Mapping) -> list[str]:
             said.append(f"a sample of {how['sample']} test images per class")
         wanted = {**asdict(Options()), **column.measured_with}
         said += [f"{name.replace('_', ' ')} {how[name]} instead of {wanted[name]}" for name in how
-                 if name not in ("sample", "corrupted") and name in wanted and how[name] != wanted[name]]
+                 if name not in ("sample", "corrupted") and name in wanted and how[name] != wanted[name]
+                 and str(how[name]).partition(":")[0] != wanted[name]]  # imagenet-o:PATH is imagenet-o
         if test == "corruption" and not how.get("corrupted"):
             said.append("corruptions generated here instead of the published arrays")
     return said
@@ -239,10 +248,7 @@ def _recipe_words(row: Mapping, protocol: str) -> list[str]:
         return ["the paper states no protocol"]
     if recipe != protocol:
         return [f"recipe {recipe} instead of {protocol}" if recipe else f"no recipe named (the paper's: {protocol})"]
-    given = {name: str(value) for target in _recipes()[protocol].get("targets", ())
-             for name, value in target.get("given", {}).items()} if protocol in _recipes() else {}
-    changed = sorted(name for name in set(options) & {field.name for field in fields(Settings)} - FREE
-                     if given.get(name) != options[name])
+    changed = sorted(set(options) & {field.name for field in fields(Settings)} - FREE)
     said = [f"recipe at scale {scale}"] if scale not in (None, "full") else []
     return said + [f"{name.replace('_', ' ')} not the recipe's" for name in changed]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from . import paper, recipes
-from .measures import masked
+from .measures import masking
 from .report import Cell
 from .report_records import Group
 from .tables import value_of
@@ -22,13 +22,15 @@ def remarks(cell: Cell) -> list[str]:
     if cell.ours is None or not isinstance(cell.ours.record, Group):
         return []
     column, group = paper.table_of(cell.printed).column(cell.printed), cell.ours.record
-    rows = [row for row, method in zip(group.rows, group.methods) if method == cell.ours.method]
+    rows = [row for row, method in zip(group.rows, group.methods)
+            if method == cell.ours.method and row.get("seed") in cell.ours.seeds]
     said = [column.remark] if column.remark else []
     beside = {name: _mean(rows, measure) for name, measure in column.beside.items()}
     if known := [f"{name} {value:.2f}" for name, value in beside.items() if value is not None]:
         said.append(f"beside ours: {', '.join(known)}")
     if column.measure == "fgsm_error":
-        said += masked(rows)
+        signs = [words for row in rows if not (words := masking(row) or "").startswith("no sign")]
+        said += dict.fromkeys(signs) or ["no sign of gradient masking: PGD errs as often as FGSM, or more"]
     prints = recipes.load()[cell.printed.protocol].reports if cell.printed.protocol in recipes.load() else ""
     if column.measure in ("top1_error", "last_error", "last_val_loss") and prints in NOT_LAST:
         said.append(f"ours after the last epoch; {cell.printed.protocol} prints {recipes.REPORTS[prints]}")

@@ -22,6 +22,7 @@ from .lock import locked
 from .loop import Progress, Run, accelerator, given_back, seeded
 from .mixers import Mixer, make
 from .precision import with_precision
+from .processes import leave_at_exit, stay
 from .settings import Settings
 
 
@@ -178,12 +179,15 @@ def _locked(out: Path | None, engine) -> AbstractContextManager:
 def _fitted(asked, model, mixer, dataset, settings, out, resume, progress, on_epoch=None, on_step=None,
             should_stop=None) -> Result:
     """`fit`, the signals being noted in `asked` and the folder ours."""
+    stay()
     with seeded(settings.seed), given_back(model):
         run = Run(model, mixer, dataset, settings, out, resume, on_step,
                   lambda: bool(asked) or (should_stop is not None and should_stop()))
         with heap.kept() if run.accelerator.device.type == "cpu" else nullcontext():
             _go_on(run, settings, progress, on_epoch)
         asked.agree(run.where())
+    if run.accelerator.num_processes > 1:
+        leave_at_exit()
     return Result(model, run.rows, finished=len(run.rows) == settings.epochs)
 
 

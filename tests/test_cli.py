@@ -294,6 +294,13 @@ def test_when_nobody_reads_on_the_end_is_quiet():
     assert done.returncode == 141 and done.stderr == ""
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes it")
+def test_without_an_output_a_command_still_ends_well():
+    command = f"{sys.executable} -m catchup.cli recipes >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+
+
 def test_another_broken_pipe_is_an_error(monkeypatch, capsys):
     def broken():
         raise BrokenPipeError("worker")

@@ -9,6 +9,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -117,14 +118,14 @@ def test_processes_mix_by_the_same_layer_and_share_each_its_own_images(both):
 
 
 # The exchange ends while the process holds the interpreter and is about to end: gloo's thread waits in order to free
-# the tensor. `Slow` then lets it go on, in the middle of the end. The other process only has to come late. Left over is
-# what a run leaves: a model that refers to the group.
+# the tensor. `Slow` then lets it go on, in the middle of the end. The other process only has to come late.
 ENDS = """
 import atexit, sys, time
 from pathlib import Path
 import torch
-from catchup import Settings
-from catchup.loop import accelerator
+from catchup import Settings, fit
+from catchup.mixers import make
+from catchup.training import dataset_of, model_of
 
 @atexit.register
 def threads():  # registered first, so called last
@@ -139,10 +140,9 @@ class Slow:
     def __del__(self):
         busy(1)
 
-engine = accelerator(Settings(device="cpu", precision="fp32"))
-model = engine.prepare(torch.nn.Linear(1, 1))
-model.itself = [model]
-del model, engine
+short = Settings(subset=2, width=4, epochs=1, batch_size=10, device="cpu", precision="fp32")
+digits = dataset_of(short)
+fit(model_of(short, digits), make("baseline", seed=0), digits, short, progress=False)
 slow, told = Slow(), torch.ones(3)
 torch.distributed.barrier()
 if torch.distributed.get_rank():
@@ -156,11 +156,53 @@ else:
 """
 
 
-def test_a_process_whose_last_exchange_is_still_being_cleared_away_ends_well():
+def started(program: str) -> list[subprocess.Popen]:
+    """Two processes that run it, as torchrun would start them."""
     joined = {**os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
               "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    both = [subprocess.Popen([sys.executable, "-c", ENDS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    return [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                              env={**joined, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+
+
+def test_a_process_whose_last_exchange_is_still_being_cleared_away_ends_well():
+    both = started(ENDS)
     said = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert not any("gloo" in threads for threads, _ in said), said
+
+
+# One process fails while an exchange that the other one is late for is under way.
+FAILS = """
+import time
+import torch
+from catchup import Settings, fit
+from catchup.mixers import make
+from catchup.training import dataset_of, model_of
+
+short = Settings(subset=2, width=4, epochs=1, batch_size=10, device="cpu", precision="fp32")
+digits = dataset_of(short)
+for attempt in range(2):
+    def broken(_):
+        if attempt and torch.distributed.get_rank() == 0:
+            torch.distributed.all_reduce(torch.ones(3), async_op=True)
+            raise OSError("no more")
+        if attempt:
+            time.sleep(60)
+
+    try:
+        fit(model_of(short, digits), make("baseline", seed=0), digits, short, progress=False, on_step=broken)
+    except OSError as error:
+        said = str(error)
+raise SystemExit(said)  # as the command line does
+"""
+
+
+def test_a_process_that_fails_waits_for_nobody():
+    """Its launcher has to see it, in order to end the others; an earlier run of the same process went well."""
+    both = started(FAILS)
+    begun = time.monotonic()
+    said = both[0].communicate(timeout=120)[1]
+    took = time.monotonic() - begun
+    both[1].kill()
+    both[1].communicate()
+    assert both[0].returncode != 0 and "no more" in said and took < 50

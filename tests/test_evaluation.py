@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,20 +146,46 @@ def test_images_from_elsewhere_are_brought_to_the_models_size_and_channels():
 
 
 def test_published_corruptions_are_taken_where_they_lie(tmp_path):
-    options = Options()
-    assert with_published(options, "cifar100", tmp_path) == options
+    options, run = Options(), Settings(data="cifar100", data_dir=str(tmp_path))
+    assert with_published(options, run) == options
     folder = tmp_path / "CIFAR-100-C"
     folder.mkdir()
-    assert with_published(options, "cifar100", tmp_path) == Options(corrupted=folder)
-    assert with_published(options, "cifar10", tmp_path) == options
+    assert with_published(options, run) == Options(corrupted=folder)
+    for other in ({"data": "cifar10"}, {"window": 28}, {"image_size": 64}):
+        assert with_published(options, replace(run, **other)) == options
     for chosen in (Options(sample=10), Options(corrupted=tmp_path)):
-        assert with_published(chosen, "cifar100", tmp_path) == chosen
+        assert with_published(chosen, run) == chosen
+
+
+def test_a_run_is_evaluated_with_the_published_corruptions_and_they_are_looked_at_first(trained, tmp_path, monkeypatch):
+    """Digits have none: the folder named for them is refused, before anything is measured or written."""
+    from catchup import evaluation
+
+    monkeypatch.setattr(evaluation, "with_published", lambda options, _: replace(options, corrupted=tmp_path))
+    before = (trained / "evaluation.json").read_bytes() if (trained / "evaluation.json").exists() else None
+    with pytest.raises(FileNotFoundError, match="lacks labels.npy"):
+        evaluate(trained, ("clean", "corruption"), progress=False)
+    after = (trained / "evaluation.json").read_bytes() if (trained / "evaluation.json").exists() else None
+    assert before == after
+
+
+def test_where_published_arrays_lay_does_not_matter_for_what_is_missing():
+    from catchup.planning import _as_asked
+
+    here, generated = Options(corrupted=Path("a/CIFAR-100-C")), Options()
+    held = {"sample": None, "corrupted": "b/CIFAR-100-C"}
+    assert _as_asked(held, "corruption", here) and not _as_asked(held, "corruption", generated)
+    assert not _as_asked({**held, "sample": 3}, "corruption", here) and not _as_asked(None, "corruption", here)
+    assert _as_asked({"bins": 15}, "calibration", generated) and not _as_asked({"bins": 9}, "calibration", generated)
 
 
 def test_masking_is_told_where_pgd_errs_less_than_fgsm():
     assert masking({"fgsm_error": 50.0, "pgd_error": 49.0}).startswith("gradient masking")
     assert masking({"fgsm_error": 50.0, "pgd_error": 50.0}).startswith("no sign")
     assert masking({"fgsm_error": 50.0, "pgd_error": None}).startswith("not checked")
+    assert masking({"fgsm_error": 50.0, "pgd_error": float("nan")}).startswith("not checked")
+    other = {"fgsm": {"eps_255": 8.0, "sample": None}, "pgd": {"eps_255": 4.0, "sample": None}}
+    assert masking({"fgsm_error": 50.0, "pgd_error": 40.0, "measured_with": other}).startswith("not checked")
     assert masking({"fgsm_error": None, "pgd_error": 50.0}) is None
 
 
@@ -169,7 +196,7 @@ def test_masking_of_several_models_is_one_sentence_or_names_them():
     assert said == "no sign of gradient masking in 2 models: PGD errs at least as often as FGSM in each"
     (said,) = masked([fine, bad, alone])
     assert said.startswith("cutmix, seed 1: gradient masking: the PGD error (40.00 %)")
-    assert masked([fine, alone]) == ["1 of 2 models not checked for gradient masking: PGD was not run on them"]
+    assert masked([fine, alone])[0].startswith("1 of 2 models not checked for gradient masking")
     assert masked([{"fgsm_error": None}]) == []
 
 

@@ -188,7 +188,7 @@ def test_imagenet_o_is_downloaded_where_it_is_absent(tmp_path, monkeypatch):
 def test_validation_images_of_every_class_are_wanted(tmp_path):
     small_imagenet(tmp_path)
     shutil.rmtree(tmp_path / "val" / WNIDS[1])
-    with pytest.raises(ValueError, match=f"no folder for 1 of the 3 classes .*'{WNIDS[1]}' among them: unpack"):
+    with pytest.raises(ValueError, match=f"no images of 1 of the 3 classes, .*'{WNIDS[1]}' among them: unpack"):
         data.load(f"imagenet:{tmp_path}", progress=False)
     assert len(data.load_images(f"imagenet:{tmp_path}", progress=False).classes) == 2  # alone they tell the classes
 

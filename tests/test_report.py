@@ -402,7 +402,9 @@ def test_a_rule_that_a_comparison_left_out_is_told(tmp_path):
                 for one in three(method, errors, data="cifar100", model="resnet18", width=None, epochs=800,
                                  recipe="c100-800", training={"command": command})]
 
-    for command, left_out in (("catchup compare --recipe c100-800", True), ("catchup train --recipe c100-800", False)):
+    for command, left_out in (("catchup compare --recipe c100-400 c100-800", True), ("sweep.py", True),
+                              ("catchup compare --recipe c100-800 --min-lr 5e-2", False),
+                              ("catchup train --recipe c100-800", False)):
         results = report.run([written(tmp_path, rows(command))], tables=(1,), which="automix")
         found = next(one for one in results["cells"] if one.ours and one.ours.method.startswith("automix")
                      and "CIFAR-100" in "".join(one.printed[2:4]))
@@ -420,7 +422,8 @@ def test_remarks_tell_the_epoch_and_the_check_of_the_attacks(tmp_path):
         three("baseline", FIRST) + three("catchup", SECOND), (60, 60, 60, 60, 40, 60))]
     said = as_report(report.run([written(tmp_path, rows)], tables=(1,)))
     assert "ours after the last epoch; c100-2000 prints the best epoch" in said
-    assert "seed 1: gradient masking: the PGD error (40.00 %)" in said and "no sign of gradient masking in 3" in said
+    assert "(Catch-up Mix, FGSM Err): gradient masking: the PGD error (40.00 %)" in said
+    assert "(Baseline, FGSM Err): no sign of gradient masking: PGD errs as often as FGSM, or more" in said
 
 
 def test_values_for_json(tmp_path):

@@ -162,7 +162,8 @@ def _check_once(source: Path, names: Sequence[str], folder: Path, present: set[s
     if len(set(names)) < len(names):
         twice, count = Counter(names).most_common(1)[0]
         raise ValueError(f"{source} names {twice!r} in {count} lines: {MEND}")
-    left = sorted(name for name in present.difference(names) if Path(name).suffix.lower() in SUFFIXES)
+    left = sorted(name for name in present.difference(names)
+                  if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."))
     if left:
         raise ValueError(f"{source} has no line for {len(left)} images in {folder}, {left[0]!r} among them: it is cut "
                          f"off, or the images are of another set; {MEND}")

@@ -107,10 +107,7 @@ def imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
     unknown = [name for name in found if classes is not None and name not in classes]
     if unknown:
         raise ValueError(f"{folder} holds the class {unknown[0]!r}, which {root / 'train'} lacks")
-    absent = [name for name in classes or () if name not in found]
-    if absent:
-        raise ValueError(f"{folder} has no folder for {len(absent)} of the {len(classes)} classes in {root / 'train'}, "
-                         f"{absent[0]!r} among them: unpack ILSVRC2012_img_val.tar whole, or remove them there")
+    _check_whole(root, classes or (), found)
     images = _class_images(folder, found)
     classes = classes or found
     labels = [classes.index(name) for name in found]
@@ -133,7 +130,16 @@ def _flat_val(root: Path, classes: tuple[str, ...] | None) -> Listing:
     unknown = [wnid for wnid in named if wnid not in position]
     if unknown:
         raise ValueError(f"{root / 'val'} holds images of the class {unknown[0]!r}, which {root / 'train'} lacks")
+    _check_whole(root, classes, named)
     return Listing(root / "val", classes, NO_SPLIT, Split(files, tuple(position[wnid] for wnid in named)))
+
+
+def _check_whole(root: Path, classes: Sequence[str], found: Sequence[str]) -> None:
+    """ValueError unless every one of the classes is found among the validation images."""
+    absent = sorted(set(classes).difference(found))
+    if absent:
+        raise ValueError(f"{root / 'val'} has no images of {len(absent)} of the {len(classes)} classes, {absent[0]!r} "
+                         f"among them: unpack ILSVRC2012_img_val.tar whole, or remove them from {root / 'train'}")
 
 
 def _true_wnid(file: Path, truth: Sequence[str], wnids: dict[str, str], source: Path) -> str:
