@@ -151,6 +151,9 @@ def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
     clean, kept = (found["catchup:alpha=10", measure] for measure in ("top1_error", "without_strongest"))
     assert f"by {clean['mean']:.1f} points [{clean['low']:+.1f}, {clean['high']:+.1f}]" in README
     assert f"{-kept['mean']:.1f} points *less* than plain training [−{-kept['low']:.1f}, {kept['high']:+.1f}]" in plain
+    older = json.loads((ROOT / "data" / "results" / "scaled" / "tiny-50.json").read_text())["rows"]
+    (other,) = [one for one in differences(older, ["without_strongest"]) if one["method"] == "catchup"]
+    assert other["n"] == 2 and f"(with α = 1 and two seeds {other['mean']:.1f} points more)" in plain
     better = [mean[key] > 0 for key in of(*deformed)]
     assert f"{sum(better)} of {len(better)} deformations favour mixing" in plain
 
