@@ -96,7 +96,8 @@ def _evaluate_command():
             json: Print the evaluation as JSON instead of a table.
         """
         from . import evaluation
-        from .measures import columns, masking
+        from .masking import masking
+        from .measures import columns
         from .tables import value_of
 
         names, shared = tuple(tests.split(",")), {"options": Options(**vars(options)), "device": device}

@@ -25,7 +25,8 @@ from .checkpoint import write_atomically
 from .evaluation import evaluate
 from .lock import locked
 from .loop import accelerator
-from .measures import Options, columns, masked
+from .masking import masked
+from .measures import Options, columns
 from .mixers import make
 from .planning import APART, RESULTS, TABLE, Comparison, Planned, check_folder, evaluated, options_for, planned
 from .settings import Settings

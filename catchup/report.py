@@ -24,15 +24,12 @@ from .report_records import (
     Found,
     Group,
     StepCost,
-    differences,
     measured,
-    model_distance,
     read,
-    rules_left_out,
     stands_for,
-    true_share,
     under_recipe,
 )
+from .report_scale import differences, model_distance, rules_left_out, true_share
 from .verdict import NOT_COMPARED, NOT_RUN, REFERENCE, WORDS, Difference, Verdict, paired, verdict
 
 

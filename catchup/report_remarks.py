@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from . import paper, recipes
-from .measures import masking
+from .masking import masking
 from .report import Cell
 from .report_records import Group
 from .tables import value_of

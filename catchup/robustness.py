@@ -6,7 +6,7 @@ robust) and takes -log(output) as its loss unless told otherwise, which on logit
 
 Where it misleads: both follow the gradient. A model whose gradient is exactly zero (the softmax is saturated beyond
 float32) is not moved and looks robust. And FGSM alone can be fooled, above all by a model trained against it: read both
-together (`catchup.measures.masking`).
+together (`catchup.masking`).
 """
 
 import math

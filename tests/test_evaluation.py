@@ -15,7 +15,8 @@ from catchup.data import Images, load
 from catchup.evaluation import USUAL, evaluate, evaluate_pretrained, evaluation_of
 from catchup.feature_drop import FRACTIONS
 from catchup.hooks import count_hooks
-from catchup.measures import Options, loaded, masked, masking, with_published
+from catchup.masking import masked, masking
+from catchup.measures import Options, loaded, with_published
 from catchup.settings import Settings
 from catchup.training import dataset_of, fit, model_of, train
 
