@@ -9,6 +9,7 @@ from .paper import Column, layout
 from .report_records import PLACE, Group, recipes_as_data
 from .settings import LABELS, Settings
 
+STATED = ("eps_255", "cam_threshold", "ood")  # options of the tests that the papers state; the defaults are theirs
 # options of a command that change nothing of a recipe's protocol
 FREE = {"method", "seed", "label", "alpha", "data", "subset", "model", *PLACE, *LABELS}  # three are told apart
 
@@ -90,8 +91,8 @@ def _test_words(row: Mapping, column: Column, whole: Mapping) -> list[str]:
         if how.get("sample"):
             said.append(f"a sample of {how['sample']} test images per class")
         wanted = {**asdict(Options()), **column.measured_with}
-        said += [f"{name.replace('_', ' ')} {how[name]} instead of {wanted[name]}" for name in how
-                 if name not in ("sample", "corrupted") and name in wanted and how[name] != wanted[name]
+        said += [f"{name.replace('_', ' ')} {how[name]} instead of {wanted[name]}" for name in STATED
+                 if name in how and how[name] != wanted[name]
                  and str(how[name]).partition(":")[0] != wanted[name]]  # imagenet-o:PATH is imagenet-o
         if test == "corruption" and not how.get("corrupted"):
             said.append("corruptions generated here instead of the published arrays")
