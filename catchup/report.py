@@ -7,7 +7,7 @@ method's settings as in the paper, more paired seeds, more epochs, and the name.
 
 A scaled ladder of data (10, 25 and 50 images per class) stands for Table 4's shares where at least two of its rungs
 were run under one setting; a run with the paper's share and network goes before it. A rung stands for its own share
-alone, even where its images are the paper's share of another column: no run is counted twice in a table.
+alone, even where its images are the paper's share of another column: no run stands for two shares.
 
 Where it misleads: a cell shows one record, so that a table may mix several; the letters tell. Ours are the numbers
 after the last epoch, where many of the papers' sources take the best epoch or the median of the last ten.
@@ -221,8 +221,8 @@ def _costs(costs: Sequence[StepCost], specs: Sequence[str]) -> list[Ours]:
             continue
         low, middle, high = (100 * (rows[name].get(key, 1.0) - 1) for key in ("low", "ratio", "high"))
         difference = Difference(middle, low, high, bench.get("rounds", 1), "quartile range")
-        beside = None if name == "baseline" else difference
-        found.append(Ours(cost, name, (rows[name]["ratio"],), (), (1.0,), beside, scale))
+        gap = None if name == "baseline" else difference
+        found.append(Ours(cost, name, (rows[name]["ratio"],), (), (1.0,), gap, scale))
     return found
 
 
