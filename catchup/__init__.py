@@ -5,9 +5,13 @@ Importing downloads nothing, seeds nothing and picks no device.
 
 __version__ = "0.1.0"
 
-from . import data, models
-from .blocks import find_blocks
-from .hooks import captured, compile_blocks, count_hooks, edited
+from . import data
+from .hooks.blocks import find_blocks
+from .hooks.compiled import compile_blocks
+from .hooks.layers import captured, count_hooks, edited
+from .inspection.recorder import Record, recording
+from .inspection.snapshots import Snapshots
+from .measures.statistics import accuracy_without, comparison
 from .mixers import (
     MIXERS,
     AlignMixup,
@@ -32,13 +36,12 @@ from .mixers import (
     Step,
 )
 from .mixers.catchup import filter_influence, keep_mask, mix_channels, relative_filter_influence
-from .recorder import Record, recording
-from .regularisers import REGULARISERS
-from .settings import Settings
-from .snapshots import Snapshots
-from .tables import accuracy_without, as_markdown, as_text, comparison
-from .target import Target
-from .training import fit, train
+from .mixers.regularisers import REGULARISERS
+from .mixers.target import Target
+from .models import registry as models
+from .training.settings import Settings
+from .training.trainer import fit, train
+from .utils.text import as_markdown, as_text
 
 __all__ = [
     "AlignMixup", "AutoMix", "Baseline", "CatchUpMix", "CoMixup", "CutMix", "Draw", "FMix", "GuidedMixup",

@@ -35,11 +35,15 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbclient.output_widget import OutputWidget
 from nbformat.v4 import new_code_cell, new_notebook
 
-from catchup import Settings, checkpoint, count_hooks, fit, runs, train
-from catchup.loop import seeded
+from benchmarks.throughput import Load, Trainer
+from catchup import Settings, count_hooks, fit, train
 from catchup.mixers import MIXERS, make
-from catchup.throughput import Load, Trainer
-from catchup.training import dataset_of, model_of
+from catchup.training import checkpoint
+from catchup.training import folder as runs
+from catchup.training.seeds import seeded
+from catchup.training.trainer import dataset_of, model_of
+from catchup.utils.files import plain, read_json, write_json
+from catchup.utils.provenance import surroundings
 from catchup.widgets import Range, explore
 from conftest import TinyNet
 
@@ -336,17 +340,17 @@ def main() -> None:
     chosen = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell takes it from background jobs
     torch.set_num_threads(1)
-    found = runs.read_json(chosen.out) if chosen.out and chosen.out.exists() else {}
+    found = read_json(chosen.out) if chosen.out and chosen.out.exists() else {}
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = Path(name)
         kills.pictures(folder / "pictures")
         kills.warm(folder)
         for part in chosen.parts:
-            found[part] = runs.plain(PARTS[part](chosen, folder))
+            found[part] = plain(PARTS[part](chosen, folder))
             print(json.dumps({part: found[part]}, indent=1), flush=True)
             if chosen.out:
-                runs.write_json(chosen.out, {**found, **runs.surroundings()})
+                write_json(chosen.out, {**found, **surroundings()})
 
 
 if __name__ == "__main__":

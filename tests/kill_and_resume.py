@@ -32,7 +32,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from catchup import Settings, checkpoint, runs, train
+from catchup import Settings, train
+from catchup.training import checkpoint
+from catchup.training import folder as runs
+from catchup.utils.files import write_json
+from catchup.utils.provenance import surroundings
 
 # Four steps an epoch. float32 also where a processor has bfloat16: the same numbers are asked of every machine.
 SMALL = Settings(subset=5, width=2, epochs=3, batch_size=13, lr=0.05, device="cpu", precision="fp32")
@@ -247,7 +251,7 @@ def writes(kills: int, folder: Path, seed: int = 0) -> dict:
             checkpoint.save(path, {"weights": torch.full((200_000,), float(number)), "number": number})
 
     found = {"kills": kills, "unloadable": 0, "torn": 0, "most_strays": 0}
-    from catchup.lock import clean
+    from catchup.training.lock import clean
 
     for _ in range(kills):
         pid = forked(save_for_ever)
@@ -290,10 +294,10 @@ def main() -> int:
                 "controls_different")
         results = {"total": {key: sum(row[key] for row in rows) for key in keys}, "cases": rows,
                    "writes": writes(chosen.writes, folder / "writes")}
-    results |= {"threads": torch.get_num_threads(), "time_s": time.monotonic() - started, **runs.surroundings()}
+    results |= {"threads": torch.get_num_threads(), "time_s": time.monotonic() - started, **surroundings()}
     print(json.dumps({key: results[key] for key in ("total", "writes", "time_s")}, indent=1))
     if chosen.out:
-        runs.write_json(chosen.out, results)
+        write_json(chosen.out, results)
     total = results["total"]
     empty = any(row["trials"] and not row["resumed"] for row in rows) or (total["controls"] and not
                                                                           total["controls_different"])

@@ -17,6 +17,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from catchup.utils.files import write_json
+from catchup.utils.provenance import surroundings
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -53,52 +56,52 @@ MUTATIONS = (
              "torch.where(says, spread / total, 0)", "test_snapmix.py", "an empty semantic map"),
     Mutation("mixers/automix.py", "torch.lerp(images[partner], images,", "torch.lerp(images, images[partner],",
              "test_automix.py", "the mask on the wrong image"),
-    Mutation("target.py", "(share, 1 - share if other is None else other)",
+    Mutation("mixers/target.py", "(share, 1 - share if other is None else other)",
              "(share, share if other is None else other)",
              "test_target.py", "label weights that do not sum to one"),
-    Mutation("target.py", "return -(soft * log_p + (1 - soft) * log_q).mean()", "return -(soft * log_p).mean()",
+    Mutation("mixers/target.py", "return -(soft * log_p + (1 - soft) * log_q).mean()", "return -(soft * log_p).mean()",
              "test_target.py", "half of the binary cross-entropy"),
-    Mutation("hooks.py", "return edit(output)", "edit(output)", "test_hooks.py", "the mixed maps thrown away"),
-    Mutation("schedule.py", "min(1.0, (step + 1) / rises)", "min(1.0, step / rises)", "test_protocol.py",
+    Mutation("hooks/layers.py", "return edit(output)", "edit(output)", "test_hooks.py", "the mixed maps thrown away"),
+    Mutation("training/schedule.py", "min(1.0, (step + 1) / rises)", "min(1.0, step / rises)", "test_protocol.py",
              "a first step of rate 0"),
-    Mutation("loop.py", "self.schedule.step()", "pass", "test_training.py", "a rate that never changes"),
-    Mutation("robustness.py", "(images + eps * loss_gradient(model, images, labels).sign())",
+    Mutation("training/loop.py", "self.schedule.step()", "pass", "test_training.py", "a rate that never changes"),
+    Mutation("measures/robustness.py", "(images + eps * loss_gradient(model, images, labels).sign())",
              "(images - eps * loss_gradient(model, images, labels).sign())", "test_robustness.py", "FGSM downhill"),
-    Mutation("robustness.py", "adversarial = (adversarial + step * gradient.sign()).clamp(low, high)",
+    Mutation("measures/robustness.py", "adversarial = (adversarial + step * gradient.sign()).clamp(low, high)",
              "adversarial = (adversarial + step * gradient.sign()).clamp(0, 1)", "test_robustness.py", "PGD unbounded"),
-    Mutation("feature_drop.py", "round(fraction * features.shape[1])", "int(fraction * features.shape[1]) + 1",
+    Mutation("measures/feature_drop.py", "round(fraction * features.shape[1])", "int(fraction * features.shape[1]) + 1",
              "test_feature_drop.py", "one feature too many dropped"),
-    Mutation("reliance.py", "1 / _shares(influence).square().sum(dim=-1)", "_shares(influence).square().sum(dim=-1)",
+    Mutation("inspection/reliance.py", "1 / _shares(influence).square().sum(dim=-1)", "_shares(influence).square().sum(dim=-1)",
              "test_reliance.py", "the participation ratio upside down"),
-    Mutation("calibration.py", "100 * sum(share * abs(mean - accuracy)", "100 * sum(abs(mean - accuracy)",
+    Mutation("measures/calibration.py", "100 * sum(share * abs(mean - accuracy)", "100 * sum(abs(mean - accuracy)",
              "test_calibration.py", "ECE without weights"),
-    Mutation("ood.py", "needed = -(-95 * n_out // 100)", "needed = -(-5 * n_out // 100)", "test_ood.py",
+    Mutation("measures/ood.py", "needed = -(-95 * n_out // 100)", "needed = -(-5 * n_out // 100)", "test_ood.py",
              "FPR at 5 % instead of 95 %"),
-    Mutation("cam.py", "align_corners=False", "align_corners=True", "test_localization.py", "maps stretched otherwise"),
-    Mutation("hessian.py", "return _finite(total / len(images), \"the product of Hessian and vector\")",
+    Mutation("measures/cam.py", "align_corners=False", "align_corners=True", "test_localization.py", "maps stretched otherwise"),
+    Mutation("measures/hessian.py", "return _finite(total / len(images), \"the product of Hessian and vector\")",
              "return _finite(total, \"the product of Hessian and vector\")", "test_hessian.py", "a sum for a mean"),
-    Mutation("tables.py", "stdtrit(len(values) - 1, (1 + level) / 2)", "stdtrit(len(values), (1 + level) / 2)",
+    Mutation("measures/statistics.py", "stdtrit(len(values) - 1, (1 + level) / 2)", "stdtrit(len(values), (1 + level) / 2)",
              "test_tables.py", "degrees of freedom"),
-    Mutation("verdict.py", "return int(value > 0) - int(value < 0)", "return int(value >= 0) - int(value < 0)",
+    Mutation("experiments/report/verdict.py", "return int(value > 0) - int(value < 0)", "return int(value >= 0) - int(value < 0)",
              "test_verdict.py", "no difference called a gain"),
     Mutation("data/augment.py", "most = 2 * augmentation.pad\n", "most = augmentation.pad\n", "test_augment.py",
              "crops that reach one side only"),
     Mutation("data/images.py", "self.labels.index_select(0, index))",
              "self.labels[: len(index)])", "test_data.py", "labels of other images"),
-    Mutation("mixers/partners.py", "return maps.index_select(0, partner)", "return maps.flip(0)", "test_partners.py",
+    Mutation("mixers/parts/partners.py", "return maps.index_select(0, partner)", "return maps.flip(0)", "test_partners.py",
              "partners of the other order"),
-    Mutation("loop.py", '"_original_forward", "_is_accelerate_prepared")', '"_original_forward")', "test_precision.py",
+    Mutation("training/machine/accelerator.py", '"_original_forward", "_is_accelerate_prepared")', '"_original_forward")', "test_precision.py",
              "a model trained again in float32"),
-    Mutation("precision.py", "found or chosen(", "chosen(", "test_precision.py",
+    Mutation("training/machine/precision.py", "found or chosen(", "chosen(", "test_precision.py",
              "a resumed run in the precision of another machine"),
-    Mutation("onednn.py", "// step == 0", "// step == 1", "test_onednn.py", "wrong gradients of lone columns"),
-    Mutation("heap.py", "libc.mallopt(M_TRIM_THRESHOLD, NEVER)", "pass", "test_heap.py",
+    Mutation("training/machine/onednn.py", "// step == 0", "// step == 1", "test_onednn.py", "wrong gradients of lone columns"),
+    Mutation("training/machine/heap.py", "libc.mallopt(M_TRIM_THRESHOLD, NEVER)", "pass", "test_heap.py",
              "memory given back at every step"),
-    Mutation("checkpoint.py", "if hashlib.sha256(body).hexdigest().encode() != digest:", "if False:",
+    Mutation("training/checkpoint.py", "if hashlib.sha256(body).hexdigest().encode() != digest:", "if False:",
              "test_checkpoint.py", "a damaged checkpoint taken for a whole one"),
-    Mutation("regularisers/cutout.py", "torch.where(holes(", "torch.where(~holes(", "test_regularisers.py",
+    Mutation("mixers/regularisers/cutout.py", "torch.where(holes(", "torch.where(~holes(", "test_regularisers.py",
              "Cutout inside out"),
-    Mutation("corruptions/base.py", "images * weights[:, None, None]", "images", "test_corruptions.py",
+    Mutation("measures/corruptions/base.py", "images * weights[:, None, None]", "images", "test_corruptions.py",
              "grey as the sum of the colours"),
 )
 
@@ -155,9 +158,8 @@ def main() -> int:
     noticed = sum(row["noticed"] for row in rows)
     print(f"{noticed} of {len(rows)} noticed")
     if chosen.out:
-        from catchup import runs
 
-        runs.write_json(chosen.out, {"mutations": rows, "noticed": noticed, **runs.surroundings()})
+        write_json(chosen.out, {"mutations": rows, "noticed": noticed, **surroundings()})
     return 0 if noticed == len(rows) else 1
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from hostile_archives import GOOD, special, tar, zipped
 
-from catchup.data import archives, decode, fetch, memory
-from catchup.data.archives import Archive, members, obtain, unpack
+from catchup.data import fetch
+from catchup.data.files import archives, decode, memory
+from catchup.data.files.archives import Archive, members, obtain, unpack
 from catchup.data.sources import SOURCES
 
 

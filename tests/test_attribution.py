@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from catchup import count_hooks, models
-from catchup.attribution import grad_cam, saliency
+from catchup.inspection.attribution import grad_cam, saliency
 
 
 def with_norm_and_dropout():

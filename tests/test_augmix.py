@@ -12,8 +12,15 @@ from torchvision.transforms.v2 import functional as theirs
 
 from catchup.data.augment import normalise, to_float
 from catchup.mixers import make
-from catchup.regularisers.augmix import AugMix, Chains, draw_chains, jensen_shannon, mixed_chains, stored_pixels
-from catchup.regularisers.operations import OPERATIONS, amounts, operated
+from catchup.mixers.regularisers.augmix import (
+    AugMix,
+    Chains,
+    draw_chains,
+    jensen_shannon,
+    mixed_chains,
+    stored_pixels,
+)
+from catchup.mixers.regularisers.augmix_operations import OPERATIONS, amounts, operated
 
 BILINEAR = InterpolationMode.BILINEAR
 MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
@@ -168,7 +175,7 @@ def test_the_mixture_is_algorithm_1_image_by_image(monkeypatch):
     pixels = photos(10)
     images = normalise(to_float(pixels), MEAN, STD)
     drawn = []
-    monkeypatch.setattr("catchup.regularisers.augmix.draw_chains",
+    monkeypatch.setattr("catchup.mixers.regularisers.augmix.draw_chains",
                         lambda *settings: drawn.append(draw_chains(*settings)) or drawn[-1])
     before = images.clone()
     one, two = AugMix(mean=MEAN, std=STD).augmented(images, seed=5)

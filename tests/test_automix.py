@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from catchup import Draw, count_hooks, models
-from catchup.hooks import map_channels
+from catchup.hooks.layers import map_channels
 from catchup.mixers.automix import AutoMix, blend
-from catchup.mixers.momentum import cosine, follow, frozen_copy
-from catchup.regularisers import Regulariser
+from catchup.mixers.parts.momentum import cosine, follow, frozen_copy
+from catchup.mixers.regularisers import Regulariser
 from conftest import TinyNet
 
 

@@ -8,13 +8,15 @@ import torch
 from kill_and_resume import ended, forked
 from torch import nn
 
-import catchup.story
-from catchup import background, training
-from catchup.background import measured, read, report, run, story
-from catchup.data import Augmentation, Dataset, readers
-from catchup.data.shapes import KINDS, draw_scenes, images_of, test_sets
-from catchup.loop import batches
-from catchup.story import growth_and_background, summarised, weak_gradient
+import catchup.experiments.follow_filters
+from catchup.data import Augmentation, Dataset
+from catchup.data.sets import readers
+from catchup.data.sets.shapes import KINDS, draw_scenes, images_of, test_sets
+from catchup.experiments import background_bias as background
+from catchup.experiments.background_bias import measured, read, report, run, story
+from catchup.experiments.follow_filters import growth_and_background, summarised, weak_gradient
+from catchup.training import trainer as training
+from catchup.training.loop import batches
 
 TINY = replace(background.SETTINGS, subset=2, width=4, epochs=2, batch_size=8)
 
@@ -284,7 +286,7 @@ def test_the_untrained_network_is_measured_with_statistics_of_its_own(told):
     dataset = training.dataset_of(replace(settings, data="shapes"), progress=False)
     model = training.model_of(settings, dataset)
     before = json.dumps({key: value.tolist() for key, value in model.state_dict().items()})
-    settled = catchup.story.settled(model, dataset)
+    settled = catchup.experiments.follow_filters.settled(model, dataset)
     assert before == json.dumps({key: value.tolist() for key, value in model.state_dict().items()})
     norms = [module for module in settled.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all(not torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean)) for norm in norms)

@@ -11,20 +11,20 @@ from torch import nn
 
 import catchup
 from catchup import Draw, Target, filter_influence, keep_mask, mix_channels, relative_filter_influence
-from catchup.calibration import calibration
-from catchup.corruption import corrupted
 from catchup.data import Images, subset
 from catchup.data.augment import normalise, to_float
-from catchup.deformation import rotate, shear, zoom
-from catchup.feature_drop import drop
-from catchup.inference import PixelModel, top_k_error
+from catchup.inspection.reliance import drop_area, effective_filters, gini, norm_gradient, reliance, top_share
+from catchup.inspection.strength import rank_correlation
+from catchup.measures.calibration import calibration
+from catchup.measures.corruption import corrupted
+from catchup.measures.deformation import rotate, shear, zoom
+from catchup.measures.feature_drop import drop
+from catchup.measures.ood import msp_scores, ood_metrics
+from catchup.measures.power import power, seeds_needed
+from catchup.measures.robustness import fgsm, pgd
+from catchup.measures.statistics import differences, interval
 from catchup.mixers import make
-from catchup.ood import msp_scores, ood_metrics
-from catchup.power import power, seeds_needed
-from catchup.reliance import drop_area, effective_filters, gini, norm_gradient, reliance, top_share
-from catchup.robustness import fgsm, pgd
-from catchup.strength import rank_correlation
-from catchup.tables import differences, interval
+from catchup.models.inference import PixelModel, top_k_error
 from conftest import TinyNet
 
 NAN = math.nan

@@ -5,7 +5,7 @@ import sys
 import pytest
 from tqdm.std import TqdmDefaultWriteLock
 
-from catchup.bars import bar, counter, say
+from catchup.utils.progress import bar, counter, say
 
 
 @pytest.mark.parametrize("shown", [True, False])

@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from catchup import bench, scaling, throughput
-from catchup.cli import main
+from benchmarks import run as bench
+from benchmarks import scaling, throughput
+from benchmarks.throughput import Load
+from catchup.cli.commands import main
 from catchup.mixers.catchup import filter_influence
-from catchup.precision import chosen
-from catchup.throughput import Load
+from catchup.training.machine.precision import chosen
 
 TINY = Load(width=4, image_size=16, batch=8, classes=5, steps=2, rounds=2, workers=0, device="cpu")
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from catchup import models
-from catchup.blocks import find_blocks, unwrap
+from catchup.hooks.blocks import find_blocks, unwrap
 
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 

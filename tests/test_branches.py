@@ -5,10 +5,10 @@ import torch
 from torchvision.ops import stochastic_depth
 
 from catchup import models
-from catchup.regularisers.branches import survivals
-from catchup.regularisers.chance import generator
-from catchup.regularisers.shakedrop import LEVELS, ShakeDrop, expected_factor, shaken
-from catchup.regularisers.stochdepth import StochDepth, drop_branch
+from catchup.mixers.regularisers.branches import survivals
+from catchup.mixers.regularisers.seeds import generator
+from catchup.mixers.regularisers.shakedrop import LEVELS, ShakeDrop, expected_factor, shaken
+from catchup.mixers.regularisers.stochdepth import StochDepth, drop_branch
 
 
 def test_the_linear_rule():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from catchup.calibration import calibration
+from catchup.measures.calibration import calibration
 from catchup.plots.robustness import plot_reliability
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from catchup import checkpoint
-from catchup.checkpoint import CheckpointError
+from catchup.training import checkpoint
+from catchup.training.checkpoint import CheckpointError
 
 STATE = {"model": {"w": torch.arange(6.0).reshape(2, 3)}, "epoch": 3, "rows": [{"loss": 0.5, "none": None}],
          "rng": np.random.default_rng(0).bit_generator.state}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from catchup.choices import built, spec
+from catchup.utils.choices import built, spec
 
 
 @pytest.mark.parametrize(("text", "settings"), [

@@ -8,12 +8,14 @@ from dataclasses import fields
 
 import pytest
 
-from catchup import MIXERS, __version__, background, cli
-from catchup.cli import main
-from catchup.data import readers
-from catchup.measures import MEASURES
-from catchup.recipes import label_of, settings_of
-from catchup.regularisers import REGULARISERS
+from catchup import MIXERS, __version__
+from catchup.cli import commands as cli
+from catchup.cli.commands import main
+from catchup.data.sets import readers
+from catchup.experiments import background_bias as background
+from catchup.measures.registry import MEASURES
+from catchup.mixers.regularisers import REGULARISERS
+from catchup.training.recipes import label_of, settings_of
 
 TINY = ["--subset", "3", "--width", "4", "--epochs", "2", "--batch-size", "15", "--lr", "0.05"]
 
@@ -94,7 +96,7 @@ def test_compare_prints_a_table_with_intervals_and_does_nothing_twice(tmp_path, 
     settings = json.loads((out / "cutmix_alpha=0.2_prob=0.5-1" / "run.json").read_text())["settings"]
     assert (settings["seed"], settings["epochs"], settings["lr"], settings["width"]) == (1, 2, 0.05, 4)
     assert (settings["method_settings"]["alpha"], settings["method_settings"]["prob"]) == (0.2, 0.5)
-    monkeypatch.setattr("catchup.compare.train", None)
+    monkeypatch.setattr("catchup.experiments.compare.train", None)
     assert main([*command, "--json"]) == 0
     results = json.loads(out_of(capsys))
     assert results == json.loads((out / "results.json").read_text()) and len(results["rows"]) == 4
@@ -130,7 +132,7 @@ def test_compare_over_several_data_sets_and_its_plan(tmp_path, capsys, few_shape
 
 def test_several_recipes_have_each_their_own_settings(tmp_path, capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr("catchup.compare.sweep", lambda comparisons, engine: asked.extend([*comparisons, engine]) or [
+    monkeypatch.setattr("catchup.experiments.compare.sweep", lambda comparisons, engine: asked.extend([*comparisons, engine]) or [
         {"rows": [], "tests": ["clean"], "failed": []} for _ in comparisons])
     assert main(["compare", "--recipe", "c100-400", "tiny-400", "--scale", "small", "--lr", "0.3", "--out",
                  str(tmp_path), "--engine", "pool:jobs=2", "--methods", "baseline", "cutmix"]) == 0
@@ -278,7 +280,7 @@ def test_help_of_train_shows_the_settings_of_the_named_method(capsys):
 
 
 def test_the_console_script_prints_its_version():
-    done = subprocess.run([sys.executable, "-c", "from catchup.cli import main; raise SystemExit(main(['--version']))"],
+    done = subprocess.run([sys.executable, "-c", "from catchup.cli.commands import main; raise SystemExit(main(['--version']))"],
                           capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.strip()) == (0, __version__)
 

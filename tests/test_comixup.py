@@ -11,7 +11,7 @@ from torch import nn
 
 from catchup import Draw
 from catchup.mixers.comixup import CoMixup, affinity, batch_parts, salient_places
-from catchup.mixers.comixup_solver import (
+from catchup.mixers.parts.comixup_solver import (
     Problem,
     best_expansion,
     best_labelling,

@@ -13,11 +13,15 @@ import pytest
 import torch
 from scipy.stats import ttest_rel
 
-from catchup import Settings, checkpoint, compare, loop, planning, runs
-from catchup.engines import here
-from catchup.evaluation import evaluate
-from catchup.lock import locked
-from catchup.training import train
+from catchup import Settings
+from catchup.experiments import compare, planning
+from catchup.experiments.engines import here
+from catchup.experiments.evaluation import evaluate
+from catchup.training import checkpoint, loop
+from catchup.training import folder as runs
+from catchup.training.lock import locked
+from catchup.training.trainer import train
+from catchup.utils.files import read_json
 
 SETTINGS = Settings(subset=2, width=4, epochs=2, batch_size=10, lr=0.05, device="cpu")
 METHODS, SEEDS = ("baseline", "catchup", "catchup:alpha=0.2,layers=[1,2]"), (0, 1, 2)
@@ -67,20 +71,20 @@ def test_every_method_and_seed_is_a_run_with_its_evaluation(whole):
         (label, seed) for seed in SEEDS for label in METHODS]
     for row in results["rows"]:
         folder = out / f"{NAMES[METHODS.index(row['label'])]}-{row['seed']}"
-        assert row == {"label": row["label"], **runs.read_json(folder / "evaluation.json")}
+        assert row == {"label": row["label"], **read_json(folder / "evaluation.json")}
         assert row["finished"] and row["top1_error"] is not None and row["fgsm_error"] is None
         assert {"versions", "hardware", "command", "commit"} <= row.keys()
-    settings = runs.read_json(out / "catchup_alpha=0.2_layers=_1_2-1" / "run.json")["settings"]
+    settings = read_json(out / "catchup_alpha=0.2_layers=_1_2-1" / "run.json")["settings"]
     assert (settings["method"], settings["seed"], settings["subset"], settings["epochs"]) == ("catchup", 1, 2, 2)
     assert settings["method_settings"]["alpha"] == 0.2 and settings["method_settings"]["layers"] == [1, 2]
     assert settings["method_settings"]["input_mix"] == "cutmix"  # what was not said is recorded as well
 
 
 def test_a_run_is_the_one_that_train_and_evaluate_make(whole, tmp_path):
-    settings = runs.read_json(whole[0] / "catchup-1" / "run.json")["settings"]
+    settings = read_json(whole[0] / "catchup-1" / "run.json")["settings"]
     train(Settings.from_dict(settings), tmp_path / "alone", progress=False)
     evaluate(tmp_path / "alone", ("clean", "feature-drop"), device="cpu", progress=False)
-    ours, theirs = (runs.read_json(path / "evaluation.json") for path in (whole[0] / "catchup-1", tmp_path / "alone"))
+    ours, theirs = (read_json(path / "evaluation.json") for path in (whole[0] / "catchup-1", tmp_path / "alone"))
     for key in ("top1_error", "best_error", "median10_error", "feature_drop", "epochs", "method_settings"):
         assert ours[key] == theirs[key]
 
@@ -134,7 +138,7 @@ def test_more_seeds_methods_and_tests_do_what_is_missing(whole, copied, monkeypa
     trained.clear(), evaluated.clear()
     compared(copied, ("baseline",), (0,), tests=("clean", "fgsm"))
     assert (trained, evaluated) == ([], ["baseline-0"])
-    row = runs.read_json(copied / "baseline-0" / "evaluation.json")
+    row = read_json(copied / "baseline-0" / "evaluation.json")
     assert row["fgsm_error"] is not None and row["feature_drop"] is not None  # the earlier measurement is kept
 
 
@@ -162,7 +166,7 @@ def test_after_an_interruption_it_goes_on_inside_the_run(whole, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         compared(out, METHODS[:2], (0, 1))
     assert kept == [1, 2, 1]
-    assert [row["label"] for row in runs.read_json(out / "results.json")["rows"]] == ["baseline"]
+    assert [row["label"] for row in read_json(out / "results.json")["rows"]] == ["baseline"]
     assert "| baseline | 1 |" in (out / "table.md").read_text()
     results = compared(out, METHODS[:2], (0, 1))
     assert kept == [1, 2, 1, 2, 1, 2, 1, 2]  # the second epoch of that run, and the other seed
@@ -273,7 +277,7 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
 def forked(monkeypatch):
     """Processes that start from one which has imported everything: the same, without the seconds of every import."""
     monkeypatch.setattr(here, "START", "forkserver")
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["catchup.compare", "accelerate"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["catchup.experiments.compare", "accelerate"])
 
 
 def same(ours, theirs):

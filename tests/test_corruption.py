@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from catchup import corruption
-from catchup.corruption import corrupted, corruption_errors, corruption_tiles
-from catchup.corruptions import CORRUPTIONS, SEVERITIES
 from catchup.data import Images
-from catchup.inference import PixelModel
+from catchup.measures import corruption
+from catchup.measures.corruption import corrupted, corruption_errors, corruption_tiles
+from catchup.measures.corruptions import CORRUPTIONS, SEVERITIES
+from catchup.models.inference import PixelModel
 from catchup.plots.corruption import plot_corruption_errors, plot_corruption_grid
 from conftest import TinyNet
 

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from catchup.corruptions import CONSTANTS, CORRUPTIONS, EXTRA, FAMILIES, SEVERITIES, STANDARD, quantised
-from catchup.corruptions.base import coloured, grey
-from catchup.corruptions.filters import box_matrix, gaussian_matrix, zoom_matrix
-from catchup.corruptions.liquid import canny, chamfer, equalised
-from catchup.corruptions.weather import frost
+from catchup.measures.corruptions import CONSTANTS, CORRUPTIONS, EXTRA, FAMILIES, SEVERITIES, STANDARD, quantised
+from catchup.measures.corruptions.base import coloured, grey
+from catchup.measures.corruptions.filters import box_matrix, gaussian_matrix, zoom_matrix
+from catchup.measures.corruptions.liquid import canny, chamfer, equalised
+from catchup.measures.corruptions.weather import frost
 
 TOLERANCE = {  # levels of 255: nearly every value, and the share of the values that may lie further off (by rounding)
     "gaussian_noise": (0.001, 0), "impulse_noise": (0.001, 0), "speckle_noise": (0.001, 0),
@@ -460,7 +460,7 @@ def test_quantised_cuts_off_and_keeps_every_whole_level():
 
 
 def test_liquid_that_is_not_there_changes_nothing():
-    from catchup.corruptions.liquid import spattered
+    from catchup.measures.corruptions.liquid import spattered
 
     images = some_images()
     assert torch.equal(spattered(images, torch.zeros(3, 1, 32, 32), (0.7, 0.7, 0.5, 0)), images)
@@ -536,7 +536,7 @@ def library_chance(monkeypatch, name, c, chance):
 @pytest.mark.parametrize("name", LIBRARY)
 def test_the_library_agrees(name, monkeypatch):
     pytest.importorskip("imagecorruptions", reason="the library imagecorruptions-imaug is not installed")
-    from catchup.corruptions.bench import reference_functions
+    from benchmarks.corruptions import reference_functions
 
     images, function = some_images(), reference_functions()[name]
     for severity in SEVERITIES[:2] if name == "snow" else SEVERITIES:

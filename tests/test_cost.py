@@ -7,12 +7,13 @@ from typing import ClassVar
 import pytest
 import torch
 
-from catchup import MIXERS, cost
+from benchmarks import method_cost as cost
+from benchmarks.timing import counted_passes
+from catchup import MIXERS
 from catchup.mixers import Mixer, make
 from catchup.mixers.draw import Mixed
-from catchup.models import ResNet
-from catchup.overhead import counted_passes
-from catchup.regularisers import REGULARISERS
+from catchup.mixers.regularisers import REGULARISERS
+from catchup.models.registry import ResNet
 
 TINY = cost.Bench(width=4, image_size=16, batch=4, classes=5, rounds=2, steps=2, device="cpu")
 

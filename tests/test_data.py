@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 import catchup.data as data
-from catchup.data import Images, decode
+from catchup.data import Images
+from catchup.data.files import decode
 from catchup.data.images import Dataset, subset_indices
-from catchup.data.readers import channel_statistics
+from catchup.data.sets.readers import channel_statistics
 
 UNPACK = Path(__file__).resolve().parents[2] / "shared/data/unpack.py"
 
@@ -284,7 +285,7 @@ def test_a_failed_download_says_what_to_put_where_and_leaves_nothing(tmp_path, m
         file.write_bytes(b"the first half")
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr("catchup.data.archives.fetch", refuse)
+    monkeypatch.setattr("catchup.data.files.archives.fetch", refuse)
     with pytest.raises(FileNotFoundError, match=f"no route to host.* put the file {archive}, .* into .*store"):
         data.load(name, tmp_path / "my/store")
     assert list(tmp_path.iterdir()) == []

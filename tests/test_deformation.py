@@ -8,9 +8,9 @@ from torch import nn
 
 from catchup.data import Images
 from catchup.data.augment import to_float
-from catchup.deformation import DEFORMATIONS, deformation_accuracies, deformed, parsed, rotate, shear, zoom
-from catchup.hooks import count_hooks
-from catchup.inference import PixelModel
+from catchup.hooks.layers import count_hooks
+from catchup.measures.deformation import DEFORMATIONS, deformation_accuracies, deformed, parsed, rotate, shear, zoom
+from catchup.models.inference import PixelModel
 from catchup.plots.robustness import deformation_bars
 
 BOTH = pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])

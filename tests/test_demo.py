@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from catchup import demo, training
+from catchup.experiments import demo
+from catchup.training import trainer as training
 
 
 def test_demo_trains_compares_draws_and_says_what_is_next(tmp_path):

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from catchup import Settings, checkpoint, count_hooks, fit
-from catchup.cli import main
-from catchup.diagnosis import first_broken, memory_needed, out_of_memory
-from catchup.loop import Run, seeded
+from catchup import Settings, count_hooks, fit
+from catchup.cli.commands import main
 from catchup.mixers import Baseline, make
-from catchup.training import dataset_of, model_of
+from catchup.training import checkpoint
+from catchup.training.loop import Run
+from catchup.training.machine.failures import first_broken, memory_needed, out_of_memory
+from catchup.training.seeds import seeded
+from catchup.training.trainer import dataset_of, model_of
 from conftest import TinyNet
 
 TINY = Settings(subset=5, epochs=3, batch_size=10, lr=0.05, device="cpu", precision="fp32", save_every_s=0.0)  # 5 steps

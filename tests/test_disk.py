@@ -9,7 +9,7 @@ import pytest
 import torch
 from kill_and_resume import ended, forked
 
-from catchup import checkpoint
+from catchup.training import checkpoint
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ import pytest
 import torch
 from joined import free_port, together
 
-from catchup import Settings, fit, runs
+from catchup import Settings, fit
 from catchup.data import Augmentation, Dataset, Images
 from catchup.mixers import make
+from catchup.training import folder as runs
 from conftest import TinyNet
 
 # 53 images in batches of 16: three whole batches and one of five, of which one process gets three and the other two.

@@ -6,8 +6,8 @@ from torchvision.ops import drop_block2d
 
 from catchup import models
 from catchup.mixers import make
-from catchup.regularisers.chance import generator
-from catchup.regularisers.dropblock import DropBlock, drop_blocks, gamma, grown
+from catchup.mixers.regularisers.dropblock import DropBlock, drop_blocks, gamma, grown
+from catchup.mixers.regularisers.seeds import generator
 
 
 def slow_blocks(corners, block, height, width):

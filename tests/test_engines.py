@@ -14,8 +14,8 @@ import pytest
 import torch
 import work
 
-from catchup import engines
-from catchup.engines import Lost, here
+from catchup.experiments import engines
+from catchup.experiments.engines import Lost, here
 
 TESTS = str(Path(__file__).parent)
 
@@ -26,7 +26,7 @@ def _quick_start():
     each import takes. What begins anew is tested once, below."""
     before = here.START
     here.START = "forkserver"
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["catchup.compare", "work"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["catchup.experiments.compare", "work"])
     yield
     here.START = before
 
@@ -129,7 +129,7 @@ import sys
 sys.path.insert(0, {TESTS!r})
 import work
 from pathlib import Path
-from catchup import engines
+from catchup.experiments import engines
 
 if __name__ == "__main__":
     jobs = [({str(tmp_path)!r}, 0, 0), ({str(tmp_path)!r}, 1, 100)]

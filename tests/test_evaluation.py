@@ -9,16 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from catchup import checkpoint, runs
-from catchup.checkpoint import CheckpointError
 from catchup.data import Images, load
-from catchup.evaluation import USUAL, evaluate, evaluate_pretrained, evaluation_of
-from catchup.feature_drop import FRACTIONS
-from catchup.hooks import count_hooks
-from catchup.masking import masked, masking
-from catchup.measures import Options, loaded, with_published
-from catchup.settings import Settings
-from catchup.training import dataset_of, fit, model_of, train
+from catchup.experiments.evaluation import USUAL, evaluate, evaluate_pretrained, evaluation_of, with_published
+from catchup.hooks.layers import count_hooks
+from catchup.measures.feature_drop import FRACTIONS
+from catchup.measures.registry import Options, loaded
+from catchup.measures.robustness import masked, masking
+from catchup.training import checkpoint
+from catchup.training import folder as runs
+from catchup.training.checkpoint import CheckpointError
+from catchup.training.settings import Settings
+from catchup.training.trainer import dataset_of, fit, model_of, train
+from catchup.utils.files import read_json, write_json
 
 SETTINGS = Settings(data="digits", subset=5, model="resnet18", width=16, method="catchup",
                     method_settings={"alpha": 2.0}, epochs=8, batch_size=25, lr=0.02, device="cpu", precision="fp32",
@@ -125,7 +127,7 @@ def test_tests_not_asked_for_are_null_then_kept_while_the_checkpoint_is_the_same
 @pytest.mark.parametrize("key, value", [("n_test", 499), ("checkpoint_sha256", "other"), ("measured_with", None)])
 def test_fields_measured_otherwise_are_not_kept(run_dir, key, value):
     row = evaluate(run_dir, ("feature-drop",), progress=False)
-    runs.write_json(run_dir / "evaluation.json", {**row, key: value})
+    write_json(run_dir / "evaluation.json", {**row, key: value})
     assert evaluate(run_dir, ("clean",), progress=False)["feature_drop"] is None
 
 
@@ -160,7 +162,7 @@ def test_published_corruptions_are_taken_where_they_lie(tmp_path):
 
 def test_a_run_is_evaluated_with_the_published_corruptions_and_they_are_looked_at_first(trained, tmp_path, monkeypatch):
     """Digits have none: the folder named for them is refused, before anything is measured or written."""
-    from catchup import evaluation
+    from catchup.experiments import evaluation
 
     monkeypatch.setattr(evaluation, "with_published", lambda options, _: replace(options, corrupted=tmp_path))
     before = (trained / "evaluation.json").read_bytes() if (trained / "evaluation.json").exists() else None
@@ -171,7 +173,7 @@ def test_a_run_is_evaluated_with_the_published_corruptions_and_they_are_looked_a
 
 
 def test_where_published_arrays_lay_does_not_matter_for_what_is_missing():
-    from catchup.planning import _as_asked
+    from catchup.experiments.planning import _as_asked
 
     here, generated = Options(corrupted=Path("a/CIFAR-100-C")), Options()
     held = {"sample": None, "corrupted": "b/CIFAR-100-C"}
@@ -211,9 +213,9 @@ def test_what_a_test_lacks_is_said_before_anything_is_measured(trained):
 
 
 def test_a_run_that_was_stopped_is_evaluated_as_far_as_it_came(run_dir):
-    run = runs.read_json(run_dir / "run.json")
+    run = read_json(run_dir / "run.json")
     run["settings"]["epochs"] = 20
-    runs.write_json(run_dir / "run.json", run)
+    write_json(run_dir / "run.json", run)
     row = evaluate(run_dir, ("clean",), progress=False)
     assert (row["epochs"], row["finished"]) == (8, False)
 
@@ -245,7 +247,7 @@ def test_pgd_runs_with_the_settings_that_are_recorded(full, monkeypatch):
         seen.append({**settings, "generator": settings["generator"].initial_seed()})
         return images
 
-    monkeypatch.setattr("catchup.measures.pgd", recorded)
+    monkeypatch.setattr("catchup.measures.registry.pgd", recorded)
     row = evaluation_of(network(full[0]), load("digits"), ("pgd",))
     assert row["measured_with"]["pgd"] == {"sample": None, "eps_255": 4.0, "pgd_steps": 10, "pgd_step_255": 1.0}
     assert len(seen) == 5 and all(
@@ -288,7 +290,8 @@ def test_unknown_tests_and_models_without_a_head_are_refused(trained):
 @pytest.fixture
 def imagenet_like(monkeypatch):
     """Tiny images of three of ImageNet's classes, and weights that were not downloaded."""
-    from catchup import evaluation, models
+    from catchup import models
+    from catchup.experiments import evaluation
 
     names = tuple(f"n{number:08}" for number in range(1000))
     images = Images(torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
@@ -351,8 +354,8 @@ def no_settings(folder):
 
 
 def unknown_setting(folder):
-    run = runs.read_json(folder / "run.json")
-    runs.write_json(folder / "run.json", {**run, "settings": {**run["settings"], "colour": "red"}})
+    run = read_json(folder / "run.json")
+    write_json(folder / "run.json", {**run, "settings": {**run["settings"], "colour": "red"}})
 
 
 def no_checkpoint(folder):
@@ -370,8 +373,8 @@ def cut_off(folder):
 
 
 def other_width(folder):
-    run = runs.read_json(folder / "run.json")
-    runs.write_json(folder / "run.json", {**run, "settings": {**run["settings"], "width": 8}})
+    run = read_json(folder / "run.json")
+    write_json(folder / "run.json", {**run, "settings": {**run["settings"], "width": 8}})
 
 
 def other_content(folder):

@@ -12,9 +12,10 @@ from matplotlib import colormaps, pyplot
 from PIL import Image
 from torch import nn
 
-from catchup import count_hooks, explore, filter_influence, find_blocks
-from catchup.explore import activation_card, filter_card, live_card, observe, playground
-from catchup.playground import near_plain
+from catchup import count_hooks, filter_influence, find_blocks
+from catchup.plots.cards import activations as explore
+from catchup.plots.cards.activations import activation_card, filter_card, live_card, observe, playground
+from catchup.plots.cards.playground import near_plain
 from catchup.widgets.controls import as_png
 from conftest import TinyNet
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from catchup.extras import needed
+from catchup.utils.optional import needed
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKED = ("anywidget", "ipywidgets", "captum", "seaborn", "timm", "lightning", "submitit", "ray", "pandas", "IPython")
@@ -60,12 +60,12 @@ for name in sys.argv[1:]:  # in turn
     catchup.CatchUpMix(seed=0).loss(model, images, labels).backward()
 block(*sys.argv[1:])  # and all at once
 one_run()
-from catchup.cli import main
+from catchup.cli.commands import main
 assert main(["methods"]) == 0
 print("worked without", *sys.argv[1:])
 
 import catchup
-from catchup.attribution import grad_cam, saliency
+from catchup.inspection.attribution import grad_cam, saliency
 from catchup.plots.filters import norm_gradient
 calls = {"widgets": lambda: __import__("catchup.widgets"), "saliency": lambda: saliency(model, images, labels),
          "grad_cam": lambda: grad_cam(model, images, labels, "layer1"), "histograms": lambda: norm_gradient([]),

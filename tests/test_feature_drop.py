@@ -9,9 +9,9 @@ from torch import nn
 from catchup import models
 from catchup.data import Images
 from catchup.data.augment import to_float
-from catchup.feature_drop import FRACTIONS, classifier_head, drop, feature_drop_curve, pooled_features
-from catchup.hooks import count_hooks, evaluating
-from catchup.inference import PixelModel, predict, top_k_error
+from catchup.hooks.layers import count_hooks, evaluating
+from catchup.measures.feature_drop import FRACTIONS, classifier_head, drop, feature_drop_curve, pooled_features
+from catchup.models.inference import PixelModel, predict, top_k_error
 
 
 def slow_drop(features, fraction, which):

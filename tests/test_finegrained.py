@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 import catchup.data as data
-from catchup.data import decode
-from catchup.data.archives import AIRCRAFT, CUB200
-from catchup.data.placement import placed_boxes
+from catchup.data.files import decode
+from catchup.data.files.archives import AIRCRAFT, CUB200
+from catchup.data.files.placement import placed_boxes
 
 SIZE = (40, 30)  # width, height of the images that are made
 
@@ -338,5 +338,5 @@ def test_what_is_absent_is_downloaded(tmp_path, monkeypatch, name, archive):
         MAKERS[name][0](data_dir / archive.folder)
         return data_dir / archive.folder
 
-    monkeypatch.setattr("catchup.data.finegrained.obtain", made_up)
+    monkeypatch.setattr("catchup.data.sets.finegrained.obtain", made_up)
     assert len(data.load(name, tmp_path, image_size=16, progress=False).test) == 2

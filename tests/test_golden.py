@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from catchup import Settings, checkpoint, fit, runs, train
-from catchup.evaluation import evaluate
+from catchup import Settings, fit, train
+from catchup.experiments.evaluation import evaluate
 from catchup.mixers import make
-from catchup.training import dataset_of
+from catchup.training import checkpoint
+from catchup.training import folder as runs
+from catchup.training.trainer import dataset_of
+from catchup.utils.files import read_json
 from conftest import TinyNet
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,7 +41,7 @@ def test_a_run_of_an_earlier_format_goes_on_to_the_weights_of_a_whole_one(folder
     shutil.copytree(folder, tmp_path / "old")
     state = checkpoint.load(tmp_path / "old" / runs.CHECKPOINT)
     assert state["epoch"] == 1 and state["under_way"]["batches"] == 2
-    settings = Settings.from_dict(runs.read_json(folder / runs.RUN)["settings"])
+    settings = Settings.from_dict(read_json(folder / runs.RUN)["settings"])
     train(settings, tmp_path / "old", resume=True, progress=False)
     train(settings, tmp_path / "new", progress=False)
     one, other = (checkpoint.load(tmp_path / name / runs.CHECKPOINT) for name in ("old", "new"))

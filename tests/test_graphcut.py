@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from catchup.mixers.graphcut import (
+from catchup.mixers.parts.graphcut import (
     capacity_scale,
     cheapest_rows,
     grid_energy,

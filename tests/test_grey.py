@@ -7,7 +7,7 @@ from PIL import Image
 
 from catchup import data
 from catchup.data import Images
-from catchup.data.grey import luma
+from catchup.data.channels import luma
 
 
 def test_the_grey_of_a_colour_is_pillows():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from catchup import Draw, count_hooks, models
 from catchup.mixers import make
 from catchup.mixers.guidedmixup import GuidedMixup, greedy_cycle, greedy_partners, saliency_mask
-from catchup.mixers.saliency import blurred, spectral_residual, sum_to_one
+from catchup.mixers.parts.saliency import blurred, spectral_residual, sum_to_one
 from conftest import TinyNet
 
 # -- the definition, nothing imported from the package ------------------------------------------------------------

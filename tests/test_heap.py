@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from catchup import heap
+from catchup.training.machine import heap
 
 HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 glibc = pytest.mark.skipif(
@@ -19,7 +19,7 @@ glibc = pytest.mark.skipif(
 FAULTS = """
 import resource, sys, torch
 from contextlib import nullcontext
-from catchup import heap
+from catchup.training.machine import heap
 
 def work():
     torch.ones(10 * 2**20)  # 40 MiB, more than glibc ever keeps of itself
@@ -38,7 +38,7 @@ with heap.kept() if sys.argv[1] == "kept" else nullcontext():
 
 RESIDENT = """
 import resource, torch
-from catchup import heap
+from catchup.training.machine import heap
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from catchup.data import Images
-from catchup.hessian import (
+from catchup.hooks.layers import count_hooks
+from catchup.measures.hessian import (
     flat,
     gradient,
     hessian_vector_product,
@@ -20,8 +21,7 @@ from catchup.hessian import (
     top_eigenpairs,
     trace,
 )
-from catchup.hooks import count_hooks
-from catchup.inference import PixelModel
+from catchup.models.inference import PixelModel
 
 
 def close(found, expected, rtol=1e-9, atol=1e-9):

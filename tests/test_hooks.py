@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from catchup import CatchUpMix, Draw, captured, compile_blocks, count_hooks, edited
-from catchup.hooks import evaluating
+from catchup.hooks.layers import evaluating
 from conftest import TinyNet
 
 DRAW = Draw(2, [1, 2, 3, 4, 5, 6, 0], 0.5)
@@ -264,7 +264,7 @@ def trained_together(rank: int) -> list[list]:
     from test_mixers import begun
 
     from catchup import MIXERS
-    from catchup.hooks import average_gradients
+    from catchup.training.machine.distributed import average_gradients
 
     torch.distributed.init_process_group("gloo")
     rows = []

@@ -22,13 +22,20 @@ import pytest
 import torch
 
 import catchup.data as data
-from catchup import Settings, background, checkpoint, compare, corruption, cost, report, runs, train
-from catchup.checkpoint import CheckpointError
-from catchup.cli import main
-from catchup.data import archives, decode
-from catchup.data.archives import Archive, obtain, unpack
-from catchup.evaluation import evaluate
-from catchup.regularisers import parse
+from benchmarks import method_cost as cost
+from catchup import Settings, train
+from catchup.cli.commands import main
+from catchup.data.files import archives, decode
+from catchup.data.files.archives import Archive, obtain, unpack
+from catchup.experiments import background_bias as background
+from catchup.experiments import compare
+from catchup.experiments.evaluation import evaluate
+from catchup.experiments.report import cells as report
+from catchup.measures import corruption
+from catchup.mixers.regularisers import parse
+from catchup.training import checkpoint
+from catchup.training import folder as runs
+from catchup.training.checkpoint import CheckpointError
 
 NEXT = re.compile(r"\b(train|restore|give|get|make|mend|remove|pull|install|name|unpack|run|evaluate|take|put|choose|"
                   r"leave)\b", re.I)

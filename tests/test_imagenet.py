@@ -11,7 +11,7 @@ from PIL import Image
 
 import catchup.data as data
 from catchup.data import sources
-from catchup.data.imagenet import picture_folder
+from catchup.data.sets.imagenet import picture_folder
 
 DTD = Path(__file__).resolve().parents[1] / "data/dtd-32"
 
@@ -147,7 +147,7 @@ def test_a_training_set_that_does_not_fit_is_refused_before_a_file_is_opened(tmp
     small_imagenet(tmp_path)
     for path in (tmp_path / "train").rglob("*.JPEG"):
         path.write_bytes(b"")
-    monkeypatch.setattr("catchup.data.memory.available_bytes.__defaults__", (tmp_path,))
+    monkeypatch.setattr("catchup.data.files.memory.available_bytes.__defaults__", (tmp_path,))
     for name, text in (("memory.max", "1000000"), ("memory.current", "0")):
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=r"12 images of 256 x 256 out of .* need 0.0 GiB .*image_size of at most 144"):
@@ -158,7 +158,7 @@ def test_a_training_set_that_does_not_fit_is_refused_before_a_file_is_opened(tmp
 
 
 def test_imagenet_o_chooses_the_classes_of_imagenet(tmp_path, monkeypatch):
-    monkeypatch.setattr("catchup.data.imagenet.IMAGES_O", 2)
+    monkeypatch.setattr("catchup.data.sets.imagenet.IMAGES_O", 2)
     small_imagenet(tmp_path / "imagenet")
     for c in (1, 2):
         picture(tmp_path / f"imagenet-o/{WNIDS[c]}/x.JPEG", 200 + c)
@@ -178,10 +178,10 @@ def test_imagenet_o_is_downloaded_where_it_is_absent(tmp_path, monkeypatch):
         picture(data_dir / f"imagenet-o/{WNIDS[0]}/x.JPEG", 7)
         return data_dir / "imagenet-o"
 
-    monkeypatch.setattr("catchup.data.imagenet.obtain", made_up)
+    monkeypatch.setattr("catchup.data.sets.imagenet.obtain", made_up)
     with pytest.raises(ValueError, match="holds 1 of ImageNet-O's 2000 images: remove the folder .*imagenet-o:/"):
         data.load_images("imagenet-o", tmp_path, image_size=8, progress=False)
-    monkeypatch.setattr("catchup.data.imagenet.IMAGES_O", 1)
+    monkeypatch.setattr("catchup.data.sets.imagenet.IMAGES_O", 1)
     assert shades(data.load_images("imagenet-o", tmp_path, image_size=8, progress=False)) == [7]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from traitlets import TraitError
 
 from catchup import count_hooks, keep_mask
-from catchup.inspection import MOST_CLASSES, MOST_K, inspection
+from catchup.inspection.masks import MOST_CLASSES, MOST_K, inspection
 from catchup.widgets import MaskInspector, mask_inspector
 from conftest import TinyNet
 

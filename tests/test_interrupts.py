@@ -13,11 +13,14 @@ import torch
 from endurance import handlers, network, weights
 from kill_and_resume import ended, forked
 
-from catchup import Settings, checkpoint, count_hooks, fit, runs, train
-from catchup.cli import main
-from catchup.interrupts import TERMINATED, deferred
+from catchup import Settings, count_hooks, fit, train
+from catchup.cli.commands import main
 from catchup.mixers import make
-from catchup.training import dataset_of
+from catchup.training import checkpoint
+from catchup.training import folder as runs
+from catchup.training.machine.signals import TERMINATED, deferred
+from catchup.training.trainer import dataset_of
+from catchup.utils.files import read_json
 
 TINY = Settings(subset=5, epochs=4, batch_size=5, lr=0.05, device="cpu", precision="fp32", validate_every=100)
 ITSELF = os.getpid
@@ -63,7 +66,7 @@ def test_an_interrupt_says_where_the_run_is_and_how_it_goes_on(digits, tmp_path)
 
 def test_an_interrupt_during_a_validation_is_heard_there(digits, tmp_path, monkeypatch):
     """The training of the epoch is kept; its measurement is made again."""
-    from catchup import loop
+    from catchup.training import loop
 
     predict = loop.predict
 
@@ -100,7 +103,7 @@ def test_sigterm_saves_and_leaves_with_143(digits, tmp_path):
 
 
 def test_train_keeps_no_result_of_a_run_that_was_stopped(tmp_path, monkeypatch):
-    from catchup import loop
+    from catchup.training import loop
 
     settings = Settings(subset=5, width=2, epochs=1, batch_size=25, device="cpu", precision="fp32")
     step = loop.Run._step
@@ -113,9 +116,9 @@ def test_train_keeps_no_result_of_a_run_that_was_stopped(tmp_path, monkeypatch):
         patch.setattr(loop.Run, "_step", killed)
         train(settings, tmp_path / "run", progress=False)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "metrics.jsonl", "run.json"]
-    assert "result" not in runs.read_json(tmp_path / "run" / "run.json")
+    assert "result" not in read_json(tmp_path / "run" / "run.json")
     train(settings, tmp_path / "run", resume=True, progress=False)
-    assert "result" in runs.read_json(tmp_path / "run" / "run.json")
+    assert "result" in read_json(tmp_path / "run" / "run.json")
 
 
 def test_the_command_line_ends_with_143_and_its_run_goes_on(tmp_path):

@@ -14,12 +14,12 @@ from matplotlib.axes import Axes
 from mpl_toolkits.mplot3d import Axes3D
 from torch import nn
 
-from catchup import landscape as module
 from catchup.data import Images, subset
-from catchup.hessian import gradient, hessian_vector_product, split
-from catchup.hooks import count_hooks
-from catchup.inference import PixelModel, predict, top_k_error
-from catchup.landscape import landscape, line, random_direction, sample, steps, surface
+from catchup.hooks.layers import count_hooks
+from catchup.measures import landscape as module
+from catchup.measures.hessian import gradient, hessian_vector_product, split
+from catchup.measures.landscape import landscape, line, random_direction, sample, steps, surface
+from catchup.models.inference import PixelModel, predict, top_k_error
 from catchup.plots.landscape import landscape_caption, plot_lines, plot_surface
 
 matplotlib.use("Agg")

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from catchup import Settings, count_hooks, fit
-from catchup.live import POINTS, LiveRun
+from catchup.experiments.live import POINTS, LiveRun
 from catchup.mixers import make
-from catchup.training import dataset_of, model_of
+from catchup.training.trainer import dataset_of, model_of
 
 SMALL = Settings(subset=5, width=4, epochs=3, batch_size=10, lr=0.05)  # 5 steps an epoch
 
@@ -172,7 +172,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_cost_the_run(digits, plain):
 
 
 def test_losses_are_thinned_out_and_a_used_folder_is_refused(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("catchup.live.POINTS", 6)
+    monkeypatch.setattr("catchup.experiments.live.POINTS", 6)
     run = live(digits).start()
     run.wait()
     steps = [step for step, _ in run.losses]

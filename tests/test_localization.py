@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from catchup.cam import class_maps, enlarged
 from catchup.data import Boxes, Images
-from catchup.inference import PixelModel
-from catchup.localization import (
+from catchup.measures.cam import class_maps, enlarged
+from catchup.measures.localization import (
     best_iou,
     centre_box,
     largest_boxes,
@@ -20,7 +19,8 @@ from catchup.localization import (
     regions,
     swept_iou,
 )
-from catchup.models import create
+from catchup.models.inference import PixelModel
+from catchup.models.registry import create
 from catchup.plots.localization import localization_caption, plot_box_accuracy, plot_localization
 from conftest import TinyNet
 

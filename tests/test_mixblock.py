@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from catchup import models
-from catchup.mixers.mixblock import (
+from catchup.mixers.parts.mixblock import (
     MixBlock,
     attended,
     embed_lam,

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from catchup import models
-from catchup.blocks import find_blocks
-from catchup.feature_drop import classifier_head
+from catchup.hooks.blocks import find_blocks
+from catchup.measures.feature_drop import classifier_head
 from catchup.mixers import make
 
 STAGED = ("resnet18", "preact_resnet18", "resnet50", "preact_resnet50", "resnext50_32x4d")

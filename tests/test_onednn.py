@@ -12,8 +12,8 @@ from torch import nn
 
 from catchup import Settings, fit
 from catchup.mixers import make
-from catchup.onednn import lone_columns_in_float32
-from catchup.training import dataset_of, model_of
+from catchup.training.machine.onednn import lone_columns_in_float32
+from catchup.training.trainer import dataset_of, model_of
 
 USUAL = nn.Conv2d._conv_forward
 BF16 = {"device_type": "cpu", "dtype": torch.bfloat16}

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from catchup.data import Images
-from catchup.hooks import count_hooks
-from catchup.inference import PixelModel
-from catchup.ood import imagenet_o, msp_scores, ood, ood_metrics, ood_scores
+from catchup.hooks.layers import count_hooks
+from catchup.measures.ood import imagenet_o, msp_scores, ood, ood_metrics, ood_scores
+from catchup.models.inference import PixelModel
 from catchup.plots.robustness import ood_histograms
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from catchup.data import Boxes
-from catchup.data.outlines import boxes_of, coverage
-from catchup.data.shapes import SHAPES, draw_scenes, images_of, render
+from catchup.data.sets.outlines import boxes_of, coverage
+from catchup.data.sets.shapes import SHAPES, draw_scenes, images_of, render
 
 REACH = {"disc": 0.85, "square": 2**-0.5, "plus": 0.95, "ring": 0.92}  # of the size, from the middle to each side
 

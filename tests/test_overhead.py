@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from catchup.models import create
-from catchup.overhead import clock_of, counted_passes, peak_memory, ratios
+from benchmarks.timing import clock_of, counted_passes, peak_memory, ratios
+from catchup.models.registry import create
 from conftest import TinyNet
 
 

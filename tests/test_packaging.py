@@ -80,7 +80,7 @@ def test_import_is_light_seeds_nothing_and_touches_no_global_state():
 import sys, random
 import numpy, torch
 before = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_num_threads()
-import catchup, catchup.cli, catchup.evaluation, catchup.plots, catchup.demo
+import catchup, catchup.cli.commands, catchup.experiments.evaluation, catchup.plots, catchup.experiments.demo
 heavy = ["torchvision", "timm", "sklearn", "PIL", "captum", "accelerate", "matplotlib", "seaborn", "scipy", "IPython"]
 print([name for name in heavy if name in sys.modules])
 after = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_num_threads()

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from catchup import Settings, fit
-from catchup.explore import activation_card, filter_card, live_card, observe, playground
-from catchup.live import LiveRun
+from catchup.experiments.live import LiveRun
 from catchup.mixers import make
-from catchup.training import dataset_of, model_of
+from catchup.plots.cards.activations import activation_card, filter_card, live_card, observe, playground
+from catchup.training.trainer import dataset_of, model_of
 from catchup.widgets import activation_explorer, filter_browser, lam_playground, live_panel, panels
 from catchup.widgets.controls import as_png
 from catchup.widgets.panels import DPI
@@ -309,7 +309,7 @@ def test_started_twice_it_is_one_run(digits):
 
 
 def test_losses_that_were_thinned_out_stand_at_their_steps(digits, monkeypatch):
-    monkeypatch.setattr("catchup.live.POINTS", 6)
+    monkeypatch.setattr("catchup.experiments.live.POINTS", 6)
     run = live(digits)
     panel = live_panel(run)
     run.start().wait()

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from catchup import models, paper
-from catchup.choices import built, spec
+from catchup import models
+from catchup.experiments.report import printed as paper
+from catchup.experiments.report.printed import Printed, layout, printed, read, selected, table_of
+from catchup.experiments.report.records import recipes_as_data
 from catchup.mixers import MIXERS, make
-from catchup.paper import Printed, layout, printed, read, selected, table_of
-from catchup.report_records import recipes_as_data
+from catchup.utils.choices import built, spec
 
 ROOT = Path(__file__).parents[1]
 SEEDS = ROOT.parent / "shared" / "seeds"
@@ -241,7 +242,7 @@ def test_small_differences_that_the_notes_name_are_so():
 
 def test_the_folder_is_found_in_a_checkout_and_in_a_wheel(tmp_path, monkeypatch):
     assert paper.folder() == ROOT / "data" / "paper"
-    monkeypatch.setattr(paper, "__file__", str(tmp_path / "catchup" / "paper.py"))
+    monkeypatch.setattr(paper, "__file__", str(tmp_path / "catchup" / "experiments" / "report" / "printed.py"))
     with pytest.raises(FileNotFoundError, match="cells.toml; install"):
         paper.folder()
     inside = tmp_path / "catchup" / "paper_data"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from catchup import mix_channels
-from catchup.mixers.partners import of_partners
+from catchup.mixers.parts.partners import of_partners
 
 PARTNER = torch.tensor([2, 0, 1, 4, 3])
 

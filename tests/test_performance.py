@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from catchup import performance
+from benchmarks import report as performance
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_section_of_the_readme_is_written_from_the_records():
     readme = (ROOT / "README.md").read_text()
-    assert performance.placed(readme, performance.section()) == readme, "run `python -m catchup.performance README.md`"
+    assert performance.placed(readme, performance.section()) == readme, "run `python -m benchmarks.report README.md`"
 
 
 def test_every_number_of_the_table_stands_in_the_record():

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import matplotlib
 import pytest
 
-from catchup import report
-from catchup.plots.report import by_column, printed_against_ours, table_card, verdict_bars
-from catchup.verdict import NOT_RUN, OPPOSITE, SAME, SCALED
+from catchup.experiments.report import cells as report
+from catchup.experiments.report.figures import by_column, printed_against_ours, table_card, verdict_bars
+from catchup.experiments.report.verdict import NOT_RUN, OPPOSITE, SAME, SCALED
 
 matplotlib.use("Agg")
 ERRORS = {"baseline": (80.0, 82.0), "catchup": (79.0, 80.5), "mixup": (84.0, 88.0), "manifoldmixup": (79.9, 81.8)}

@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
-from catchup.data import pool
-from catchup.data.pool import AHEAD, can_share, in_order, shared_memory, usual_workers
+from catchup.data.files import pool
+from catchup.data.files.pool import AHEAD, can_share, in_order, shared_memory, usual_workers
 
 
 def slow_square(number):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from catchup.power import pooled_spread, power, seeds_needed
-from catchup.tables import interval
+from catchup.measures.power import pooled_spread, power, seeds_needed
+from catchup.measures.statistics import interval
 
 
 @pytest.mark.parametrize("gap, needed", [(0.2, 199), (0.5, 34), (0.8, 15)])

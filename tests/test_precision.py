@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from catchup import precision, runs
 from catchup.data import load, subset
+from catchup.experiments.planning import Comparison, planned
 from catchup.mixers import make
-from catchup.planning import Comparison, planned
-from catchup.precision import chosen, has_bfloat16, with_precision
-from catchup.settings import Settings
-from catchup.training import dataset_of, fit, model_of, train
+from catchup.training import folder as runs
+from catchup.training.machine import precision
+from catchup.training.machine.precision import chosen, has_bfloat16, with_precision
+from catchup.training.settings import Settings
+from catchup.training.trainer import dataset_of, fit, model_of, train
+from catchup.utils.files import plain, read_json
 
 CPU = torch.device("cpu")
 
@@ -49,7 +51,7 @@ def test_the_record_says_what_was_computed(monkeypatch, tmp_path, fast):
     settings = Settings(subset=3, width=4, epochs=1, batch_size=30, lr=0.05, device="cpu")
     assert settings.precision == "auto"
     train(settings, tmp_path / "run", progress=False)
-    assert runs.read_json(tmp_path / "run" / runs.RUN)["settings"]["precision"] == ("bf16" if fast else "fp32")
+    assert read_json(tmp_path / "run" / runs.RUN)["settings"]["precision"] == ("bf16" if fast else "fp32")
     train(settings, tmp_path / "run", resume=True, progress=False)  # the same machine says the same again
 
 
@@ -68,7 +70,7 @@ def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fas
     whole, begun = train(settings, tmp_path / "whole", progress=False), planned(one)
     fitted(on_step=lambda at: True)
     for folder, its_own in ((begun[0].folder, begun[0].settings), (tmp_path / "train", with_precision(settings))):
-        runs.claim(folder, runs.plain(its_own.as_dict()), resume=False)
+        runs.claim(folder, plain(its_own.as_dict()), resume=False)
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: not fast)
     kept = with_precision(settings, [tmp_path / "fit"]).precision

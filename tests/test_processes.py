@@ -10,11 +10,12 @@ import torch
 from joined import together
 from torch import nn
 
-from catchup import Settings, checkpoint, fit
-from catchup.loop import seeded
+from catchup import Settings, fit
 from catchup.mixers import make
-from catchup.processes import gathered, largest, on_cpu, world
-from catchup.training import dataset_of
+from catchup.training import checkpoint
+from catchup.training.machine.distributed import gathered, largest, on_cpu, world
+from catchup.training.seeds import seeded
+from catchup.training.trainer import dataset_of
 from conftest import TinyNet
 
 TINY = Settings(subset=5, epochs=3, batch_size=12, lr=0.05, device="cpu", precision="fp32")  # 4 steps an epoch

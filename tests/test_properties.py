@@ -15,17 +15,17 @@ from test_mixers import ROWS, begun, mixed
 from torch import Tensor
 
 from catchup import MIXERS, Draw, Settings, Target, filter_influence, keep_mask, mix_channels, relative_filter_influence
-from catchup.calibration import calibration
-from catchup.choices import spec
 from catchup.data import Images, subset
 from catchup.data.images import subset_indices
-from catchup.loop import batches
+from catchup.experiments.report.verdict import OPPOSITE, REPRODUCED, SAME, WORDS, Difference, verdict
+from catchup.inspection.reliance import effective_filters, gini, top_share
+from catchup.measures.calibration import calibration
+from catchup.measures.ood import ood_metrics
+from catchup.measures.statistics import differences
 from catchup.mixers.cutmix import cut_box
-from catchup.ood import ood_metrics
-from catchup.regularisers import parse
-from catchup.reliance import effective_filters, gini, top_share
-from catchup.tables import differences
-from catchup.verdict import OPPOSITE, REPRODUCED, SAME, WORDS, Difference, verdict
+from catchup.mixers.regularisers import parse
+from catchup.training.loop import batches
+from catchup.utils.choices import spec
 from conftest import TinyNet
 
 few, some, many = (settings(max_examples=count, deadline=None, derandomize=True, database=None)

@@ -14,8 +14,8 @@ from catchup.data.colour import PCA_AXES, PCA_STD, coloured, draw_colours, jitte
 from catchup.data.protocol import NORMALISATIONS, under_protocol
 from catchup.data.resize import BoxDraw, ResizedCrop, draw_boxes, resized
 from catchup.mixers import make
-from catchup.schedule import schedule
-from catchup.training import augmentation_of, dataset_of, model_of, train, try_out
+from catchup.training.schedule import schedule
+from catchup.training.trainer import augmentation_of, dataset_of, model_of, train, try_out
 
 
 def generator(seed=0):

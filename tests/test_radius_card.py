@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from catchup.radius_card import mean_rise, named, radius_card, sharpness_within
+from catchup.plots.cards.radius import mean_rise, named, radius_card, sharpness_within
 
 RADII = [-1.0, -0.5, 0.0, 0.5, 1.0]
 

@@ -9,9 +9,10 @@ from statistics import median
 
 import pytest
 
-from catchup import background
-from catchup.measures import MEASURES
-from catchup.tables import as_markdown, comparison, differences, value_of
+from catchup.experiments import background_bias as background
+from catchup.measures.registry import MEASURES
+from catchup.measures.statistics import comparison, differences, value_of
+from catchup.utils.text import as_markdown
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from catchup import MIXERS, Settings, models, recipes
-from catchup.cli import main
+from catchup import MIXERS, Settings, models
+from catchup.cli.commands import main
 from catchup.data import names as data_names
 from catchup.mixers import make
-from catchup.recipes import changes, label_of, left_out, load, page, settings_of
+from catchup.training import recipes
+from catchup.training.recipes import changes, label_of, left_out, load, page, settings_of
 
 # data, model, epochs, rate, schedule or milestones in epochs, weight decay, batch (None: not stated), Nesterov (None),
 # which epoch is printed
@@ -284,4 +285,4 @@ def test_the_file_is_part_of_the_package():
     """hatch ships what lies in catchup/ and git does not ignore."""
     from importlib.resources import files
 
-    assert files("catchup").joinpath("recipes.toml").is_file()
+    assert files("catchup.training").joinpath("recipes.toml").is_file()

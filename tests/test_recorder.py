@@ -11,10 +11,10 @@ from torch import nn
 
 import catchup
 from catchup import CatchUpMix, Draw, count_hooks
+from catchup.inspection.recorder import recording
+from catchup.inspection.tally import BINS, GRADIENT_RANGE, NORM_RANGE, JointHistogram, Mean, edges
 from catchup.mixers import make
-from catchup.recorder import recording
-from catchup.tally import BINS, GRADIENT_RANGE, NORM_RANGE, JointHistogram, Mean, edges
-from catchup.training import dataset_of, model_of
+from catchup.training.trainer import dataset_of, model_of
 from conftest import TinyNet
 
 BLOCKS = ("stem", "layer1", "layer2")

@@ -16,7 +16,7 @@ from torchvision.ops import roi_align
 from catchup import Draw, count_hooks
 from catchup.mixers import make
 from catchup.mixers.recursivemix import align_weights, region_mean
-from catchup.regularisers import Regulariser
+from catchup.mixers.regularisers import Regulariser
 from conftest import TinyNet
 
 

@@ -13,12 +13,13 @@ from test_mixers import ROWS as METHOD_ROWS
 from torch import nn
 
 from catchup import MIXERS, Draw, Target, count_hooks
-from catchup.hooks import compile_blocks, evaluating
+from catchup.hooks.compiled import compile_blocks
+from catchup.hooks.layers import evaluating
 from catchup.mixers import make
-from catchup.models import BasicBlock
-from catchup.regularisers import REGULARISERS, parse
-from catchup.regularisers.chance import generator, numbers
-from catchup.regularisers.cutout import Cutout, holes
+from catchup.mixers.regularisers import REGULARISERS, parse
+from catchup.mixers.regularisers.cutout import Cutout, holes
+from catchup.mixers.regularisers.seeds import generator, numbers
+from catchup.models.registry import BasicBlock
 
 
 @dataclass(frozen=True)

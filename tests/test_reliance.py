@@ -10,7 +10,7 @@ from sklearn.metrics import auc
 from torch import nn
 
 from catchup import count_hooks, filter_influence, find_blocks
-from catchup.reliance import drop_area, effective_filters, gini, norm_gradient, reliance, top_share
+from catchup.inspection.reliance import drop_area, effective_filters, gini, norm_gradient, reliance, top_share
 
 MEASURES = [lambda x: top_share(x, 2), gini, effective_filters]
 

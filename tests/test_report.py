@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from catchup import paper, report, report_records
-from catchup.cli import main
-from catchup.report_html import page
-from catchup.report_text import HEAD, as_report, as_values
-from catchup.verdict import RULE, WORDS
+from catchup.cli.commands import main
+from catchup.experiments.report import cells as report
+from catchup.experiments.report import printed as paper
+from catchup.experiments.report import records as report_records
+from catchup.experiments.report.html import page
+from catchup.experiments.report.text import HEAD, as_report, as_values
+from catchup.experiments.report.verdict import RULE, WORDS
 
 FIFTY = "folder:data/cifar100-50"
 

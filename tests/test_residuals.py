@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from catchup import models
-from catchup.residuals import BRANCHES, named_branches, residual_branches
+from catchup.hooks.branches import BRANCHES, named_branches, residual_branches
 
 # Model: (branches it must have, what its blocks make of the shortcut alone). The number is the depth's arithmetic.
 RELU, SAME = F.relu, lambda maps: maps

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from catchup.data import Images
-from catchup.hooks import count_hooks
-from catchup.inference import PixelModel, predict, top_k_error
-from catchup.robustness import attack_error, fgsm, loss_gradient, pgd
+from catchup.hooks.layers import count_hooks
+from catchup.measures.robustness import attack_error, fgsm, loss_gradient, pgd
+from catchup.models.inference import PixelModel, predict, top_k_error
 
 EPS = 4 / 255
 

@@ -9,8 +9,9 @@ import time
 import pytest
 from kill_and_resume import ended, forked
 
-from catchup import runs
-from catchup.lock import LOCK, InUse, locked, vacant
+from catchup.training import folder as runs
+from catchup.training.lock import LOCK, InUse, locked, vacant
+from catchup.utils.files import read_json, write_json
 
 
 def test_a_new_folder_is_made_and_described(tmp_path):
@@ -47,7 +48,7 @@ def test_folders_that_are_no_run(tmp_path):
 def test_a_broken_run_file_is_named(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(ValueError, match="cannot read .*run.json"):
-        runs.read_json(tmp_path / "run.json")
+        read_json(tmp_path / "run.json")
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"settings": 3}'])
@@ -62,7 +63,7 @@ def test_evaluations_are_gathered_baseline_first(tmp_path):
     for number, (method, layers, seed) in enumerate(made):
         (tmp_path / str(number)).mkdir()
         row = {"method": method, "method_settings": {"layers": layers}, "seed": seed}
-        runs.write_json(tmp_path / str(number) / "evaluation.json", row)
+        write_json(tmp_path / str(number) / "evaluation.json", row)
     rows = runs.evaluations(tmp_path)
     assert [(row["method"], row["method_settings"]["layers"], row["seed"]) for row in rows] == [
         ("baseline", None, 0), ("catchup", None, 0), ("catchup", None, 1), ("catchup", [0], 0)]

@@ -8,7 +8,7 @@ import torch
 
 from catchup import CutMix, Draw
 from catchup.mixers import make
-from catchup.mixers.saliency import fine_grained_saliency
+from catchup.mixers.parts.saliency import fine_grained_saliency
 from catchup.mixers.saliencymix import peaks
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from catchup import models
-from catchup.data.shapes import KINDS, draw_scenes, render
-from catchup.hooks import count_hooks
-from catchup.selectivity import SHARES, factorial, filter_selectivity, variance_shares
+from catchup.data.sets.shapes import KINDS, draw_scenes, render
+from catchup.hooks.layers import count_hooks
+from catchup.inspection.selectivity import SHARES, factorial, filter_selectivity, variance_shares
 
 MEAN = STD = (0.5, 0.5, 0.5)
 

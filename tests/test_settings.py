@@ -5,8 +5,10 @@ from dataclasses import fields, replace
 
 import pytest
 
-from catchup import MIXERS, Settings, runs
-from catchup.settings import LATER
+from catchup import MIXERS, Settings
+from catchup.training import folder as runs
+from catchup.training.settings import LATER
+from catchup.utils.files import plain
 
 # The settings of a run recorded before protocols were data, as they stand in its run.json.
 OLD = json.loads("""{"data": "digits", "data_dir": "data", "image_size": null, "skip_unreadable": false, "subset": 5,
@@ -19,7 +21,7 @@ OLD = json.loads("""{"data": "digits", "data_dir": "data", "image_size": null, "
 def test_an_old_record_loads_and_says_the_same_again():
     settings = Settings.from_dict(OLD)
     assert settings.milestones == (0.5, 0.75) and settings.pad is None and settings.recipe is None
-    assert runs.plain(settings.as_dict()) == OLD
+    assert plain(settings.as_dict()) == OLD
 
 
 def test_a_record_from_before_a_setting_lacks_it():
@@ -41,13 +43,13 @@ NEW = {"compile": True, "recipe": "c100-400", "scale": "small", "stem": "imagene
 def test_what_is_set_is_recorded_and_comes_back():
     assert set(NEW) == set(LATER)
     settings = replace(Settings.from_dict(OLD), **NEW)
-    stored = json.loads(json.dumps(runs.plain(settings.as_dict())))
-    assert {**OLD, **runs.plain(NEW)} == stored and Settings.from_dict(stored) == settings
+    stored = json.loads(json.dumps(plain(settings.as_dict())))
+    assert {**OLD, **plain(NEW)} == stored and Settings.from_dict(stored) == settings
 
 
 def test_a_recipes_name_decides_nothing_a_setting_does(tmp_path):
     runs.claim(tmp_path / "run", OLD, resume=False)
-    labelled = runs.plain(replace(Settings.from_dict(OLD), recipe="c100-400", scale="small", loader="stream",
+    labelled = plain(replace(Settings.from_dict(OLD), recipe="c100-400", scale="small", loader="stream",
                                   workers=3).as_dict())
     runs.claim(tmp_path / "run", labelled, resume=True)
     with pytest.raises(ValueError, match="pad was None, now 2"):
@@ -67,7 +69,7 @@ def test_what_does_not_fit_is_refused(change, words):
 
 def test_no_setting_of_a_run_has_the_name_of_another_option():
     """The command line offers them side by side without prefixes."""
-    from catchup.measures import Options
+    from catchup.measures.registry import Options
 
     of_run = {field.name for field in fields(Settings)}
     for kind in (*MIXERS.values(), Options):

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from catchup.corruption import corrupted
-from catchup.data.shapes import draw_scenes, images_of
-from catchup.inference import PixelModel
-from catchup.severity_card import severities, severity_card
+from catchup.data.sets.shapes import draw_scenes, images_of
+from catchup.measures.corruption import corrupted
+from catchup.models.inference import PixelModel
+from catchup.plots.cards.severity import severities, severity_card
 from conftest import TinyNet
 
 KINDS = ("impulse_noise", "contrast")

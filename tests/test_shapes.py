@@ -9,7 +9,18 @@ import pytest
 import torch
 
 from catchup import data
-from catchup.data.shapes import CONTRAST, CUES, KINDS, SHAPES, SIDE, TEXTURES, Scene, draw_scenes, render, test_sets
+from catchup.data.sets.shapes import (
+    CONTRAST,
+    CUES,
+    KINDS,
+    SHAPES,
+    SIDE,
+    TEXTURES,
+    Scene,
+    draw_scenes,
+    render,
+    test_sets,
+)
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from catchup.shared import shared
+from catchup.training.machine.process_wide import shared
 
 
 @pytest.fixture

@@ -10,16 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from catchup import Draw, count_hooks, models
-from catchup.blocks import find_classifier
+from catchup.hooks.blocks import find_classifier
+from catchup.hooks.class_maps import class_activation_map, pooled_maps
 from catchup.mixers import make
-from catchup.mixers.snapmix import (
-    SnapMix,
-    box_mass,
-    class_activation_map,
-    paste_resized,
-    pooled_maps,
-    semantic_percent_map,
-)
+from catchup.mixers.snapmix import SnapMix, box_mass, paste_resized, semantic_percent_map
 from conftest import TinyNet
 
 # -- the definition, nothing imported from the package ------------------------------------------------------------

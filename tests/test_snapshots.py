@@ -5,9 +5,9 @@ import torch
 
 import catchup
 from catchup import Settings, count_hooks
+from catchup.inspection.snapshots import Snapshots
 from catchup.mixers import make
-from catchup.snapshots import Snapshots
-from catchup.training import dataset_of, model_of
+from catchup.training.trainer import dataset_of, model_of
 
 SMALL = Settings(subset=5, width=4, epochs=3, batch_size=16, lr=0.05, precision="fp32")
 

@@ -2,11 +2,13 @@
 
 import pytest
 
-from catchup import Settings, checkpoint, fit, runs
-from catchup.checkpoint import CheckpointError
-from catchup.loop import seeded
+from catchup import Settings, fit
 from catchup.mixers import make
-from catchup.training import dataset_of
+from catchup.training import checkpoint
+from catchup.training import folder as runs
+from catchup.training.checkpoint import CheckpointError
+from catchup.training.seeds import seeded
+from catchup.training.trainer import dataset_of
 from conftest import TinyNet
 
 TINY = Settings(subset=3, epochs=1, batch_size=10, lr=0.05, device="cpu", precision="fp32")

@@ -19,15 +19,17 @@ from test_imagenet import small_imagenet
 from test_training import digest
 
 import catchup.data as data
+from benchmarks import streaming as stream_bench
+from benchmarks.streaming import footprint, made_up
 from catchup import Settings, train
-from catchup.data import Images, Streamed, decode, stream, stream_bench, survey
+from catchup.data import Images, Streamed
 from catchup.data.augment import centres
+from catchup.data.files import decode, stream, survey
 from catchup.data.images import subset
-from catchup.data.stream_bench import footprint, made_up
-from catchup.evaluation import USUAL, evaluation_of
-from catchup.inference import PixelModel, predict
+from catchup.experiments.evaluation import USUAL, evaluation_of
 from catchup.mixers import make
-from catchup.training import dataset_of, fit, model_of
+from catchup.models.inference import PixelModel, predict
+from catchup.training.trainer import dataset_of, fit, model_of
 
 
 def mixed_folder(root, count=20):
@@ -54,7 +56,7 @@ def assert_same(streamed, resident):
 
 def limit_memory(monkeypatch, root, size):
     """As if the container had so many bytes."""
-    monkeypatch.setattr("catchup.data.memory.available_bytes.__defaults__", (root,))
+    monkeypatch.setattr("catchup.data.files.memory.available_bytes.__defaults__", (root,))
     for name, text in (("memory.max", str(size)), ("memory.current", "0")):
         (root / name).write_text(text)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from catchup.strength import order_kept, rank_correlation, weak_and_strong
+from catchup.inspection.strength import order_kept, rank_correlation, weak_and_strong
 
 RNG = np.random.default_rng(0)
 ROWS = [{"epoch": epoch, "block": block, "filter": c, "norm": float(RNG.random()), "map_gradient": float(RNG.random()),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from catchup.tables import accuracy_without, as_markdown, as_text, comparison, differences, interval, method_of
+from catchup.measures.statistics import accuracy_without, comparison, differences, interval, method_of
+from catchup.utils.text import as_markdown, as_text
 
 
 def row(method, seed, top1, dropped, **more):

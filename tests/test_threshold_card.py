@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from catchup.data import Boxes
-from catchup.data.outlines import boxes_of
-from catchup.data.shapes import draw_scenes, images_of
-from catchup.inference import PixelModel
-from catchup.localization import located
+from catchup.data.sets.outlines import boxes_of
+from catchup.data.sets.shapes import draw_scenes, images_of
+from catchup.measures.localization import located
+from catchup.models.inference import PixelModel
+from catchup.plots.cards.threshold import sweep, threshold_card
 from catchup.plots.style import STRONG
-from catchup.threshold_card import sweep, threshold_card
 from conftest import TinyNet
 
 LEVELS = (0.0, 0.2, 0.5, 0.9)

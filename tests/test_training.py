@@ -13,12 +13,15 @@ import torch
 import torch.nn.functional as F
 
 import catchup
-from catchup import MIXERS, Settings, checkpoint, count_hooks, data, fit, models, runs, train
+from catchup import MIXERS, Settings, count_hooks, data, fit, models, train
 from catchup.data.augment import crop_and_flip, normalise, to_float
-from catchup.loop import batches
 from catchup.mixers import make
-from catchup.schedule import schedule
-from catchup.training import Result, dataset_of, model_of
+from catchup.training import checkpoint
+from catchup.training import folder as runs
+from catchup.training.loop import batches
+from catchup.training.machine.onednn import memory_format
+from catchup.training.schedule import schedule
+from catchup.training.trainer import Result, dataset_of, model_of
 
 # In float32 wherever it runs: the last batch is of two images, whose gradients bfloat16 can make very large.
 SMALL = Settings(subset=5, width=4, epochs=4, batch_size=16, lr=0.05, precision="fp32")
@@ -263,10 +266,10 @@ def test_channels_last_only_where_it_is_safe():
     """oneDNN issue 6035: strided 1x1 convolutions of few channels must not train in channels_last on a CPU."""
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     nets = {width: models.create("resnet18", num_classes=10, width=width) for width in (4, 8, 16)}
-    formats = {width: models.memory_format(net, cpu) for width, net in nets.items()}
+    formats = {width: memory_format(net, cpu) for width, net in nets.items()}
     assert formats == {4: torch.contiguous_format, 8: torch.contiguous_format, 16: torch.channels_last}
-    assert models.memory_format(nets[4], gpu) == torch.channels_last
-    assert models.memory_format(torch.nn.Conv2d(3, 8, 3, stride=2), cpu) == torch.channels_last
+    assert memory_format(nets[4], gpu) == torch.channels_last
+    assert memory_format(torch.nn.Conv2d(3, 8, 3, stride=2), cpu) == torch.channels_last
 
 
 @pytest.mark.parametrize(("n", "size"), [(50, 16), (33, 16), (5, 16), (1, 16), (32, 16)])

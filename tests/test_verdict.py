@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from catchup.verdict import RULE, WORDS, Difference, Verdict, excludes_zero, mean_sd, paired, verdict
+from catchup.experiments.report.verdict import (
+    RULE,
+    WORDS,
+    Difference,
+    Verdict,
+    excludes_zero,
+    mean_sd,
+    paired,
+    verdict,
+)
 
 
 def ours(mean, low=None, high=None, n=3):

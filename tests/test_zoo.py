@@ -11,12 +11,12 @@ from matplotlib import pyplot
 
 from catchup import MIXERS, Draw, count_hooks, find_blocks, plots
 from catchup.data.augment import normalise
-from catchup.explore import zoo_card
+from catchup.inspection.methods import deciders, facts, mask_gap, own_share, specimen, specimens, zoo
 from catchup.mixers import make
-from catchup.plots.zoo import COLUMNS, GAPS, HEIGHT, SIDE, TILE, WIDTH
+from catchup.plots.cards.activations import zoo_card
+from catchup.plots.methods import COLUMNS, GAPS, HEIGHT, SIDE, TILE, WIDTH
 from catchup.widgets import panels, zoo_explorer
 from catchup.widgets.controls import as_png
-from catchup.zoo import deciders, facts, mask_gap, own_share, specimen, specimens, zoo
 from conftest import TinyNet
 
 MEAN, STD, CLASSES = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), ("ape", "bee", "cow", "doe", "elk")
@@ -140,10 +140,10 @@ def test_a_result_of_several_images_is_the_one_with_most_of_the_first(animals):
 
 
 def test_of_results_of_several_images_that_with_most_of_the_first_is_told(animals):
-    import catchup.zoo
+    import catchup.inspection.methods
 
     labels, label = [0, 1, 2, 2], torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.2, 0.3], [0.2, 0.8, 0.0], [0.0, 0.0, 1.0]])
-    assert catchup.zoo._of_several(labels, label) == (1, 2), "the second result; beside the first image mostly class 2"
+    assert catchup.inspection.methods._of_several(labels, label) == (1, 2), "the second result; beside the first image mostly class 2"
 
     class Swapping(MIXERS["mixup"]):
         """Results of three images each, dealt out over the batch."""

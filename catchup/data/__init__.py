@@ -7,9 +7,9 @@ called with the name of a set that is not there.
 
 from .augment import Augmentation
 from .boxes import Boxes
+from .files.stream import Streamed
 from .images import Dataset, Images, subset
 from .sources import SourceRow, describe, fetch, load, load_images, names
-from .stream import Streamed
 
 __all__ = ["Augmentation", "Boxes", "Dataset", "Images", "SourceRow", "Streamed", "describe", "fetch", "load",
            "load_images", "names", "subset"]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..choices import pick
+from ..utils.choices import pick
 from .colour import coloured, draw_colours
 from .resize import ResizedCrop, draw_boxes, resized
 

@@ -27,3 +27,18 @@ def statistics_of(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
 def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of every channel of (N, C, H, W) uint8, of values in [0, 1], over all pixels."""
     return statistics_of(value_counts(pixels))
+
+
+RED, GREEN, BLUE, HALF, BITS = 19595, 38470, 7471, 1 << 15, 16  # shares of 2¹⁶
+
+
+def luma(red, green, blue):
+    """The grey of a colour: arrays or tensors of one shape, 32-bit integers in 0 … 255; returned likewise."""
+    return (RED * red + GREEN * green + BLUE * blue + HALF) >> BITS
+
+
+def check_channels(held: int, wanted: int) -> None:
+    """ValueError unless images of `held` channels can be brought to `wanted`."""
+    if held != wanted and {held, wanted} != {1, 3}:
+        raise ValueError(f"images of {held} channels cannot be brought to {wanted!r}: only grey (1) to colour (3) and "
+                         f"back")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .augment import Augmentation, centres
 from .boxes import Boxes
-from .grey import check_channels, luma
+from .channels import check_channels, luma
 
 
 class Source(Protocol):

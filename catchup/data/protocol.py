@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..choices import pick
+from ..utils.choices import pick
 from .augment import Augmentation
 from .images import Dataset
 

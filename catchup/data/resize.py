@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..choices import pick
+from ..utils.choices import pick
 
 INTERPOLATIONS = {"bilinear": 1.0, "bicubic": 2.0}  # and how far each filter reaches, in pixels of the result
 TRIES = 10  # boxes drawn for each image until one fits

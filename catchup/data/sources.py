@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..choices import pick
-from .archives import AIRCRAFT, CIFAR100_C, CUB200, IMAGENET_O, Archive, obtain
-from .finegrained import CARS_FOLDER, read_aircraft, read_cars196, read_cub200
-from .imagenet import FOLDER, read_imagenet, read_imagenet_o, read_imagenet_val, read_pictures
+from ..utils.choices import pick
+from .files.archives import AIRCRAFT, CIFAR100_C, CUB200, IMAGENET_O, Archive, obtain
+from .files.splits import Request
+from .files.stream import Streamed
 from .images import Dataset, Images
-from .readers import read_cifar, read_digits, read_folder, read_shapes, read_tiny_imagenet, tiny_root
-from .splits import Request
-from .stream import Streamed
+from .sets.finegrained import CARS_FOLDER, read_aircraft, read_cars196, read_cub200
+from .sets.imagenet import FOLDER, read_imagenet, read_imagenet_o, read_imagenet_val, read_pictures
+from .sets.readers import read_cifar, read_digits, read_folder, read_shapes, read_tiny_imagenet, tiny_root
 
 
 class SourceRow(NamedTuple):
@@ -123,7 +123,7 @@ def load(
             is 256. These have windows of seven eighths of it, and the test images are the middle of that size.
         skip_unreadable: go on without image files that cannot be decoded, with a warning that names them.
         progress: show a bar while decoding, if standard error is a terminal.
-        loader: "resident", in memory; "stream", decoded when they are asked for (see `catchup.data.stream`), where the
+        loader: "resident", in memory; "stream", decoded when they are asked for (see `catchup.data.files.stream`), where the
             data set is one of image files; "auto", resident if they fit into memory, else streamed where possible.
         workers: processes that decode streamed images; 0 decodes in this one, None takes as many as are usual here.
     Raises:

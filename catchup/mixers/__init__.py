@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from ..choices import pick
+from ..utils.choices import pick
 from .alignmixup import AlignMixup
 from .automix import AutoMix
 from .base import Mixer

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..choices import pick
+from ..utils.choices import pick
 from .checks import check_positive
 from .draw import Draw, Mixed
 from .feature import FeatureMixer

@@ -26,15 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..blocks import unwrap
-from ..hooks import captured, map_channels, submodule
-from ..target import Target
+from ..hooks.blocks import remembered_blocks, unwrap
+from ..hooks.layers import captured, map_channels, submodule
 from .base import BetaMixer
 from .checks import check_batch, check_positive
 from .draw import Draw, Mixed, Step
-from .feature import remembered_blocks
-from .mixblock import mask_loss, seeded_block, upsampled
-from .momentum import cosine, follow, frozen_copy, same_modes
+from .parts.mixblock import mask_loss, seeded_block, upsampled
+from .parts.momentum import cosine, follow, frozen_copy, same_modes
+from .target import Target
 
 STAGE = 3  # the paper's l: it counts the stages and skips the stem
 

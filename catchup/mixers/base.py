@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..choices import pick
-from ..hooks import edited
-from ..regularisers import Regulariser, parsed
-from ..target import CRITERIA, Target
+from ..hooks.layers import edited
+from ..utils.choices import pick
 from .checks import check_batch, check_draw, check_logits, check_maps, check_positive
 from .draw import Draw, Mixed, Step
+from .regularisers import Regulariser, parsed
+from .target import CRITERIA, Target
 
 Watcher = Callable[[str | None, Draw, Mixed], None]  # (block or None for the input; draw; what `mix` returned)
 

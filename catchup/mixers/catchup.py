@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..choices import pick
+from ..utils.choices import pick
 from .base import BetaMixer, Mixer
 from .baseline import Baseline
 from .cutmix import CutMix
 from .draw import Draw, Mixed
 from .feature import FeatureMixer
 from .mixup import InputMixup
-from .partners import of_partners
+from .parts.partners import of_partners
 
 INPUT_MIXERS = {"cutmix": CutMix, "mixup": InputMixup, "none": Baseline}
 INPUT_ALPHA = {"cutmix": 1.0, "mixup": 0.2}  # Table 8's "official hyper-parameters"

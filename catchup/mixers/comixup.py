@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..target import Target
 from .base import Mixer
 from .checks import check_positive
-from .comixup_solver import Problem, solve
 from .draw import Draw, Mixed, Step
+from .parts.comixup_solver import Problem, solve
+from .parts.saliency import gradient_saliency
 from .puzzlemix import block_saliency, check_at_least, recalled_loss, training_saliency
-from .saliency import gradient_saliency
+from .target import Target
 
 
 def batch_parts(order: Tensor, largest: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..target import Target
+from .target import Target
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,23 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from ..blocks import find_blocks, unwrap
-from ..hooks import submodule
+from ..hooks.blocks import remembered_blocks
+from ..hooks.layers import submodule
 from .base import Mixer
-
-_found: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
-
-
-def remembered_blocks(model: nn.Module) -> tuple[str, ...]:
-    """`find_blocks`, remembered per model: a step may not pay for the search again."""
-    bare = unwrap(model)
-    if bare not in _found:
-        _found[bare] = tuple(find_blocks(bare))
-    return _found[bare]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

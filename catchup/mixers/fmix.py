@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..choices import pick
+from ..utils.choices import pick
 from .base import BetaMixer
 from .draw import Draw, Mixed
 

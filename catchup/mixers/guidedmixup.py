@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..choices import pick
+from ..utils.choices import pick
 from .base import Mixer
 from .draw import Draw, Mixed
-from .partners import of_partners
-from .saliency import blurred, gradient_saliency, spectral_residual, sum_to_one
+from .parts.partners import of_partners
+from .parts.saliency import blurred, gradient_saliency, spectral_residual, sum_to_one
 
 
 def greedy_cycle(distance: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .base import BetaMixer
 from .draw import Draw, Mixed
-from .partners import of_partners
+from .parts.partners import of_partners
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..choices import pick
+from ..utils.choices import pick
 from .draw import Draw, Mixed
 from .feature import FeatureMixer
 

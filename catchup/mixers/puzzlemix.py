@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import unwrap
-from ..target import Target
+from ..hooks.blocks import unwrap
 from .base import BetaMixer
 from .checks import check_logits
 from .draw import Draw, Mixed, Step
-from .graphcut import grid_labels
-from .saliency import gradient_saliency, sum_to_one
+from .parts.graphcut import grid_labels
+from .parts.saliency import gradient_saliency, sum_to_one
+from .target import Target
 
 MAX_CELLS = 16  # cells of a transport along a side: its costs are a matrix of cells², squared
 

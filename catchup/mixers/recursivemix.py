@@ -18,15 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import find_classifier, unwrap
-from ..choices import pick
-from ..hooks import edited, map_channels, submodule
-from ..target import Target
+from ..hooks.blocks import find_classifier, remembered_blocks, unwrap
+from ..hooks.layers import edited, map_channels, submodule
+from ..utils.choices import pick
 from .base import Mixer
 from .cutmix import cut_box
 from .draw import Draw, Mixed, Step
-from .feature import remembered_blocks
 from .resizemix import INTERPOLATIONS
+from .target import Target
 
 
 def align_weights(start: float, stop: float, cells: int) -> np.ndarray:

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..choices import pick
+from ..utils.choices import pick
 from .base import Mixer
-from .boxes import outside
 from .draw import Draw, Mixed
+from .parts.boxes import outside
 
 INTERPOLATIONS = ("nearest", "bilinear")
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from .base import BetaMixer
-from .boxes import boxes_around, outside
 from .draw import Draw, Mixed
-from .saliency import fine_grained_saliency
+from .parts.boxes import boxes_around, outside
+from .parts.saliency import fine_grained_saliency
 
 
 def peaks(saliency: Tensor, otherwise: tuple[int, int]) -> Tensor:

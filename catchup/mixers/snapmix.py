@@ -6,8 +6,7 @@ in a box is read off the class activation map (CAM; Zhou et al., CVPR 2016) of t
 loses and the share the partner's box brings need not add up to one.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -16,68 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import find_classifier, unwrap
-from ..choices import pick
-from ..hooks import evaluating, submodule
-from ..target import Target
+from ..hooks.blocks import find_classifier, remembered_blocks
+from ..hooks.class_maps import class_activation_map, pooled_maps
+from ..hooks.layers import evaluating, submodule
+from ..utils.choices import pick
 from .base import BetaMixer
 from .checks import check_logits
 from .cutmix import cut_box
 from .draw import Draw, Mixed
-from .feature import remembered_blocks
+from .target import Target
 
 Box = tuple[int, int, int, int]  # top, bottom, left, right in pixels, bottom and right exclusive
-
-
-def pooled_maps(model: nn.Module, images: Tensor, channels: int, block: str | None = None) -> tuple[Tensor, Tensor]:
-    """The maps whose averages the classifier reads, and the logits, of one forward pass without gradient.
-
-    They are the last maps (B, `channels`, h, w) that a block of the model, or a module outside its blocks, returns: a
-    final BatchNorm or 1×1 convolution is included (PreActResNet, DenseNet, MobileNetV2). Maps of one pixel count only
-    if there are no larger ones, for they are averages already. What a model does with the averages before it
-    classifies them (ConvNeXt normalises) is left out.
-
-    Args:
-        model: a CNN in any mode, wrapped or not; it runs in the mode it is in, on the bare model.
-        images: (B, C, H, W) floating. channels: inputs of the classifier.
-        block: qualified name of the module that returns the maps; None looks for it as said.
-    Returns:
-        Maps (B, channels, h, w) and logits (B, N), of any floating dtype, without gradient.
-    Raises:
-        ValueError: if there is no module `block`, or nothing returns such maps.
-    """
-    inner, seen = unwrap(model), []
-
-    def keep(_module, _args, output) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == channels:
-            if not seen or output.shape[-2:].numel() > 1:
-                seen[:] = [output]  # no copy: a ReLU in place that follows belongs to what is averaged
-
-    with ExitStack() as stack, torch.no_grad():
-        for part in [submodule(model, block)] if block else _outside_blocks(model):
-            stack.enter_context(part.register_forward_hook(keep))
-        logits = inner(images)
-    if not seen:
-        raise ValueError(f"{f'module {block!r}' if block else 'no module'} of {type(inner).__name__} returns maps "
-                         f"(B, {channels}, h, w), as many channels as the classifier has inputs; class activation maps "
-                         "need a classifier that reads averaged maps, or block= and classifier= by name")
-    return seen[0], logits
-
-
-def class_activation_map(maps: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    """CAM: the maps summed with the classifier's weights of the label (Zhou et al., CVPR 2016, Eq. 2).
-
-    Args:
-        maps: (B, D, h, w) floating, what the classifier gets the averages of. weight: (N, D), the classifier's.
-        labels: (B,) int64 in [0, N), or (B, N) floating class shares, which mix the rows of the weight.
-    Returns:
-        (B, h, w), at least float32 (also under autocast), any sign. The classifier's bias is left out: a constant.
-    """
-    dtype = torch.promote_types(maps.dtype, torch.float32)
-    with torch.autocast(maps.device.type, enabled=False):
-        weight = weight.detach().to(dtype)
-        rows = labels.to(dtype) @ weight if labels.is_floating_point() else weight[labels]
-        return torch.einsum("bd,bdhw->bhw", rows, maps.to(dtype))
 
 
 def semantic_percent_map(cam: Tensor, height: int, width: int) -> Tensor:
@@ -226,12 +174,6 @@ class SnapMix(BetaMixer):
         if self.same_label == "plain":
             return target
         return Target((own, theirs), tuple(torch.where(same, share + other, weight) for weight in (share, other)))
-
-
-def _outside_blocks(model: nn.Module) -> Sequence[nn.Module]:
-    """The blocks and all that lies outside them: the code inside may be compiled, and hooks would have it rebuilt."""
-    inside = tuple(f"{name}." for name in remembered_blocks(model))
-    return [part for name, part in unwrap(model).named_modules() if not name.startswith(inside)]
 
 
 def _area(box: Box) -> int:

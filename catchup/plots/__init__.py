@@ -17,6 +17,7 @@ from .filters import (
 )
 from .landscape import landscape_caption, plot_lines, plot_surface
 from .localization import localization_caption, plot_box_accuracy, plot_localization
+from .methods import label_weights, method_zoo, who_decides, zoo_caption
 from .mixing import lessons, lessons_caption, mixed_maps, rfi_cut
 from .results import (
     CURVES,
@@ -33,7 +34,6 @@ from .results import (
 from .robustness import deformation_bars, ood_histograms, plot_reliability
 from .style import COLOURS, LINES, MARKERS, NEUTRAL, style, title
 from .wall import activation_wall
-from .zoo import label_weights, method_zoo, who_decides, zoo_caption
 
 __all__ = [
     "COLOURS", "CURVES", "DROPPED", "LINES", "MARKERS", "MEASURES", "NEUTRAL", "activation_wall", "beta_densities",

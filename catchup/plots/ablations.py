@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..choices import pick
-from ..power import power
-from ..tables import differences, grouped
-from .quick import canvas, frame, place
+from ..measures.power import power
+from ..measures.statistics import differences, grouped
+from ..utils.choices import pick
+from .panels import canvas, frame, place
 from .results import MEASURES, beta_density
 from .style import COLOURS, FAINT, INK, MARKERS, STRONG, WEAK, _axes, _plain, _with_legend, style, title
 
@@ -60,7 +60,7 @@ def power_curves(gaps: Mapping[str, float], sd: float, ax: "Axes | None" = None,
         ax: where to draw; None makes a figure.
         most: seeds at the right end, ≥ 3. wanted: the chance that the dashed line marks.
     Raises:
-        ValueError: if there is no gap, `most` is too small, or as `catchup.power.power`.
+        ValueError: if there is no gap, `most` is too small, or as `catchup.measures.power.power`.
     """
     if not gaps or most < 3:
         raise ValueError(f"power curves need at least one gap and 3 seeds, got {len(gaps)} gaps and most = {most}")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..choices import pick
+from ..inspection.rows import table
+from ..utils.choices import pick
 from .filters import NORM, draw_seeds
-from .rows import table
 from .style import INK, STRONG, WEAK, _axes, _panels, _plain, _with_legend, style, title
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = 
     """What the filters answer to, over the epochs: background (solid) against shape (dotted), a panel per block.
 
     Args:
-        rows: the "blocks" of `catchup.story.summarised`: {"epoch", "block", "background_share", "shape_share"}, shares
+        rows: the "blocks" of `catchup.experiments.follow_filters.summarised`: {"epoch", "block", "background_share", "shape_share"}, shares
             of variance in [0, 1] or None; of several runs, each with its "seed", where they are to be averaged.
         axes: one per block; None makes a figure.
     Returns:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from ..corruptions import FAMILIES
-from ..tables import grouped
+from ..measures.corruptions import FAMILIES
+from ..measures.statistics import grouped
 from .style import _axes, _bare, title
 from .tiles import mosaic, picture
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..choices import pick
-from ..extras import needed
-from .rows import of_block, of_epoch, place_of, table
+from ..inspection.rows import of_block, of_epoch, place_of, table
+from ..utils.choices import pick
+from ..utils.optional import needed
 from .style import (
     BRIGHTEST,
     COLOURS,
@@ -176,7 +176,7 @@ def weak_and_strong(rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]],
     Source: the question of Kang, Kang & Kim, AAAI 2024, Figure 1b.
 
     Args:
-        rows_by_run: {(method, seed): rows of `catchup.strength.weak_and_strong`}, all of one block.
+        rows_by_run: {(method, seed): rows of `catchup.inspection.strength.weak_and_strong`}, all of one block.
         axes: one per method, on one scale; None makes a figure.
     Returns:
         Axes, one per method; solid: the weak filters, dotted: the strong ones, one line each per seed; logarithmic.
@@ -208,7 +208,7 @@ def reliance_over_epochs(rows: Sequence[Mapping], measure: str = "effective_filt
     """How concentrated the norms are, over the epochs: a line per method at one block, or per block.
 
     Args:
-        rows: from `catchup.reliance.reliance`, each with an "epoch", and with "method" and "seed" where several are
+        rows: from `catchup.inspection.reliance.reliance`, each with an "epoch", and with "method" and "seed" where several are
             compared; seeds are averaged, the band is one sample standard deviation each way.
         measure: one of `RELIANCE`.
         block: which block, where methods are compared; None where there is only one.

@@ -2,7 +2,7 @@
 
 Source: the form of Kang, Kang & Kim, AAAI 2024, Figures 3 and 7 (reliefs along the top Hessian eigenvectors).
 
-Where it misleads: see `catchup.landscape`; and a relief hides what stands behind its peaks, so the map stands beside
+Where it misleads: see `catchup.measures.landscape`; and a relief hides what stands behind its peaks, so the map stands beside
 it, and two figures compare only on one scale (`top`).
 """
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..choices import pick
-from ..tables import grouped, span
+from ..measures.statistics import grouped, span
+from ..utils.choices import pick
 from .style import INK, _axes, _with_legend, style, title
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def plot_lines(rows: Sequence[Mapping], ax: "Axes | None" = None, direction: str
     """Loss or error along a line through the weights: a method's mean over its seeds, and a band of one deviation.
 
     Args:
-        rows: evaluation objects with `landscape` (see `catchup.landscape.landscape`); those of one method are averaged.
+        rows: evaluation objects with `landscape` (see `catchup.measures.landscape.landscape`); those of one method are averaged.
         ax: where to draw; None makes a figure.
         direction: one of `DIRECTIONS`. height: one of `HEIGHTS`; "rise" is the loss minus that at the centre.
         log: a logarithmic axis of heights, on which an explosion looks tame; not for "rise", which is 0 at the centre.
@@ -57,7 +57,7 @@ def plot_surface(result: Mapping, axes: "Iterable[Axes] | None" = None, height: 
     """The plane of a landscape twice: a map with contour lines, the model marked in its middle, and a relief.
 
     Args:
-        result: of `catchup.landscape.landscape`, with a `surface`.
+        result: of `catchup.measures.landscape.landscape`, with a `surface`.
         axes: two Axes, the second made with projection="3d"; None makes a figure.
         height: "loss" or "error".
         top: where the colours and the relief end, so that figures compare; None: the highest finite value. What is

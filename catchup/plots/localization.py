@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ..data import Boxes
-    from ..localization import Located
+    from ..measures.localization import Located
 
 OVERLAY = 0.55  # opacity of the map on the image
 BASELINES = {"centre": (":", "box in the middle, best size"), "full": ("--", "whole image")}  # line style and name

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..inspection.rows import of_block, of_epoch
 from . import tiles
-from .rows import of_block, of_epoch
 from .style import INK, NEUTRAL, _axes, _panels, _plain, _with_legend, style
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from statistics import mean, stdev
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from ..choices import pick
-from ..tables import grouped, span
+from ..measures.statistics import grouped, span
+from ..utils.choices import pick
 from .style import _axes, _plain, _with_legend, style, title
 
 if TYPE_CHECKING:

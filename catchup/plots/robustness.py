@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..tables import grouped
+from ..measures.statistics import grouped
 from .style import FAINT, INK, STRONG, WEAK, _axes, _with_legend, style, title
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def plot_reliability(calibration: Mapping, ax: "Axes | None" = None) -> "Axes":
     Source: Guo et al., ICML 2017, Figure 1.
 
     Args:
-        calibration: {"ece", "bins"} as `catchup.calibration.calibration` returns it.
+        calibration: {"ece", "bins"} as `catchup.measures.calibration.calibration` returns it.
         ax: where to draw; None makes a figure.
     Returns:
         The Axes: a bar per bin that holds images, as high as its accuracy; a marker at its mean confidence; grey, from
@@ -81,7 +81,7 @@ def ood_histograms(inside: Sequence[float], outside: Sequence[float], ax: "Axes 
     """How sure a model is of images like those it learned from, and of others.
 
     Args:
-        inside, outside: scores, minus the largest softmax, as `catchup.ood.ood_scores` returns them.
+        inside, outside: scores, minus the largest softmax, as `catchup.measures.ood.ood_scores` returns them.
         ax: where to draw; None makes a figure.
         n_bins: >= 1.
     Returns:

@@ -27,7 +27,7 @@ BRIGHTEST = 0.75  # of cividis, for lines and points: the yellow above it is los
 def style(method: str) -> tuple[str, str, str]:
     """Colour, marker and line style of a method; methods without their own share a neutral grey.
 
-    With settings behind its name ("catchup:alpha=10", a label of `catchup.compare`) a method keeps its colour and gets
+    With settings behind its name ("catchup:alpha=10", a label of `catchup.experiments.compare`) a method keeps its colour and gets
     a marker and a line of that spelling.
     """
     name, _, settings = method.partition(":")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from torch import Tensor
 
-from ..choices import pick
+from ..utils.choices import pick
 
 SCALES = ("own", "common")
 
@@ -93,9 +93,3 @@ def picture(image: Tensor) -> np.ndarray:
                              "undo the normalisation, or use `viewable`")
         values = (255 * values).round().byte()
     return values.expand(3, -1, -1).permute(1, 2, 0).numpy()
-
-
-def viewable(images: Tensor) -> Tensor:
-    """Normalised images (N, C, H, W) stretched to [0, 1], each between its own smallest and largest value."""
-    low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
-    return (images - low) / (high - low).clamp_min(1e-12)

@@ -22,7 +22,7 @@ def activation_wall(image: "Tensor", saliency: "Tensor", maps: "Tensor", norms: 
 
     Args:
         image: (3, H, W) or (1, H, W), uint8 or floating in [0, 1].
-        saliency: (H, W) ≥ 0, from `catchup.attribution`.
+        saliency: (H, W) ≥ 0, from `catchup.inspection.attribution`.
         maps: (C, h, w) floating; drawn by magnitude.
         norms: (C,), printed under each map.
         order: filter numbers as the tiles stand; None sorts by `norms`, ties to the lower number.

@@ -3,7 +3,7 @@
 Nothing else in the package imports this one, and importing it needs the extra `notebooks`.
 """
 
-from ..extras import needed
+from ..utils.optional import needed
 
 needed("ipywidgets")
 needed("anywidget")

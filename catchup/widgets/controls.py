@@ -17,7 +17,7 @@ import anywidget
 import ipywidgets
 import traitlets
 
-from ..choices import pick
+from ..utils.choices import pick
 from .kinds import Buttons, Choice, Control, Play, Range
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The mask inspector: which filters are kept and which are replaced, redrawn in the browser without the kernel.
 
-`catchup.inspection` computes everything once; the browser gets it in one buffer and draws from there on, so that moves
+`catchup.inspection.masks` computes everything once; the browser gets it in one buffer and draws from there on, so that moves
 of λ, pair, layer and checkpoint cost milliseconds. The same JavaScript makes a page that works without a kernel.
 """
 
@@ -15,8 +15,8 @@ import anywidget
 import traitlets
 from torch import Tensor, nn
 
-from ..choices import pick
-from ..inspection import Inspection, inspection
+from ..inspection.masks import Inspection, inspection
+from ..utils.choices import pick
 
 HERE = Path(__file__).parent
 SHELL = """<!doctype html>
@@ -62,7 +62,7 @@ class MaskInspector(anywidget.AnyWidget):
     `checkpoint` (a label). `header` and `buffer` are the data, sent once.
 
     Args:
-        inspection: what `catchup.inspection.inspection` returned.
+        inspection: what `catchup.inspection.masks.inspection` returned.
         lam, pair, layer, checkpoint: where to start; None takes the first pair, the last block, the last checkpoint.
     Raises:
         traitlets.TraitError: if one of them does not exist, now or when it is set.

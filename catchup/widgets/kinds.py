@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
-from ..choices import pick
+from ..utils.choices import pick
 
 MOST_STEPS = 2000
 

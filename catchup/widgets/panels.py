@@ -1,4 +1,4 @@
-"""The explorers, each one line over a plain function of `catchup.explore`, and the panel of a live run."""
+"""The explorers, each one line over a plain function of `catchup.plots.cards.activations`, and the panel of a live run."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from ..explore import activation_card, filter_card, live_card, playground
+from ..inspection.methods import specimens
 from ..plots import method_zoo, title
-from ..zoo import specimens
+from ..plots.cards.activations import activation_card, filter_card, live_card, playground
 from .controls import Explorer, explore
 from .kinds import Buttons, Choice, Play, Range
 
 if TYPE_CHECKING:
-    from ..live import LiveRun
-    from ..observations import Observations
-    from ..zoo import Zoo
+    from ..experiments.live import LiveRun
+    from ..inspection.activations import Observations
+    from ..inspection.methods import Zoo
 
 DPI = 96  # what the cards are laid out for
 ACTIONS = {"start": ("ready", "paused", "stopped", "failed"), "pause": ("running",), "stop": ("running", "paused")}
@@ -29,7 +29,7 @@ def filter_browser(store: "Observations", *, block: str | None = None, filter: i
     """Pick a filter: its maps on several images, its norm, gradient and lessons over training (`filter_card`).
 
     Args:
-        store: from `catchup.explore.observe`.
+        store: from `catchup.plots.cards.activations.observe`.
         block, filter: where to start; None takes the last block. Where a block has fewer filters than the number on
             the slider, its last one is shown.
     Raises:
@@ -53,7 +53,7 @@ def activation_explorer(store: "Observations", *, block: str | None = None, imag
     """The wall of a block's maps, epoch by epoch, with a play button (`activation_card`).
 
     Args:
-        store: from `catchup.explore.observe`, of two epochs or more.
+        store: from `catchup.plots.cards.activations.observe`, of two epochs or more.
         block, image: where to start; None takes the last block.
     Raises:
         ValueError: if there is no such block or image.
@@ -102,7 +102,7 @@ def zoo_explorer(animals: "Zoo", *, lam: float = 0.5, pair: int = 0, seed: int =
     A picture needs a step of every method on a few images; pictures seen before come at once.
 
     Args:
-        animals: from `catchup.explore.zoo`.
+        animals: from `catchup.plots.cards.activations.zoo`.
         lam: where to start, in [0, 1]; the slider stops at multiples of 0.05. pair, seed: likewise; seeds of 0 … 9.
     Raises:
         ValueError: if one of them does not exist.
@@ -127,7 +127,7 @@ def live_panel(run: "LiveRun", block: str | None = None) -> Explorer:
     `on_change` is taken over.
 
     Args:
-        run: a `catchup.live.LiveRun`, started or not.
+        run: a `catchup.experiments.live.LiveRun`, started or not.
         block: whose norms are shown; None takes the last one watched.
     """
     @lru_cache(1)  # there is a new one after each epoch; a picture comes more often

@@ -67,8 +67,8 @@ PANELS = NOTE + '''
 import time
 import torch
 from catchup import Settings
-from catchup.explore import observe
-from catchup.live import LiveRun
+from catchup.plots.cards.activations import observe
+from catchup.experiments.live import LiveRun
 from catchup.mixers import make
 from catchup.training import dataset_of, model_of
 from catchup.widgets import activation_explorer, filter_browser, lam_playground, live_panel

@@ -1,0 +1,356 @@
+"""The command line: thin. Every command calls one function of the package and prints what it returns."""
+
+import json as json_format
+import os
+import select
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, asdict, fields
+from pathlib import Path
+from typing import Literal, TextIO
+
+import tyro
+
+from .. import __version__
+from ..mixers import MIXERS, Mixer
+from ..mixers.regularisers import REGULARISERS, Regulariser
+from ..training.settings import Settings
+from ..utils.text import as_text
+from . import compare as cli_compare
+from .options import by_recipe, named_method, options_of
+
+OUT_OF_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")  # PyTorch's words, off the GPU
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0, 1 for a run that failed, 2 for bad input, 141 for an unread end."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv == ["--version"]:
+        print(__version__)
+        return 0
+    try:
+        said = {name: _called(one) for name, one in cli_compare.each(argv).items()}
+        code = cli_compare.compared(said) if argv[:1] == ["compare"] else said[""]
+        if sys.stdout is not None:  # closed by who started this
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        return 141 if unread(sys.stdout) else _failed(error, 2)  # as a shell calls the end by SIGPIPE
+    except (ValueError, OSError, ImportError) as error:
+        return _failed(error, 2)
+    except (FloatingPointError, MemoryError) as error:
+        return _failed(error, 1)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        return _failed("there is not enough memory for this: take a smaller width, image size, pad or batch size", 1)
+    except KeyboardInterrupt:
+        return _failed("stopped; what was finished is kept: give the command again, `train` with --resume", 130)
+    return code or 0
+
+
+def _called(argv: list[str]):
+    """Calls the command that the arguments name; what it returned."""
+    return tyro.extras.subcommand_cli_from_dict(
+        {"demo": demo, "train": _train_command(argv), "evaluate": _evaluate_command(),
+         "compare": cli_compare.command(argv), "overhead": _overhead_command(),
+         "bench": _bench_command(), "methods": methods,
+         "datasets": datasets, "background": background, "recipes": recipes, "report": report},
+        args=argv, prog="catchup", description="Catch-up Mix (AAAI 2024) on any CNN, and what it is compared with.",
+        config=(tyro.conf.OmitArgPrefixes,))
+
+
+def demo(out: Path = Path("runs/demo"), json: bool = False) -> None:
+    """Train the baseline and Catch-up Mix on few digits, three paired seeds, and compare them. About a minute.
+
+    Args:
+        out: Folder for the figures and results.json; files of an earlier demo there are replaced.
+        json: Print the results as JSON instead of a table.
+    """
+    from ..experiments.demo import report, run
+
+    results = run(out)
+    print(json_format.dumps(results) if json else report(results, out))
+
+
+def _evaluate_command():
+    """The `evaluate` command, with the fields of `Options` among its options."""
+    from ..measures.registry import Options
+
+    test_options = options_of("tests", list(fields(Options)), Options)
+
+    def evaluate(run_dir: tyro.conf.Positional[Path], options: test_options, tests: str = "clean,feature-drop,fgsm,pgd",
+                 data_dir: str | None = None, pretrained: str | None = None, data: str = "imagenet",
+                 image_size: int = 256, window: int = 224, device: Literal["auto", "cpu"] = "auto",
+                 json: bool = False) -> None:
+        """Measure a trained run, or a model with ImageNet's weights, and leave evaluation.json in its folder.
+
+        Args:
+            run_dir: The folder that `catchup train` filled; with --pretrained, a new one.
+            tests: Which measurements, separated by commas: clean, feature-drop, calibration, reliance, ood,
+                localization, deformation, fgsm, pgd, landscape, corruption. Those of an earlier call are kept.
+            data_dir: Where the data are now, if not where they were in training.
+            pretrained: Measure this model, such as torchvision.resnet50, with its published ImageNet weights.
+            data: With --pretrained: the test images, imagenet or imagenet:PATH.
+            image_size: With --pretrained: the shorter side of the images, in pixels.
+            window: With --pretrained: the middle square of them that the model sees.
+            device: auto takes a GPU if there is one.
+            json: Print the evaluation as JSON instead of a table.
+        """
+        from ..experiments import evaluation
+        from ..measures.registry import columns
+        from ..measures.robustness import masking
+        from ..measures.statistics import value_of
+
+        names, shared = tuple(tests.split(",")), {"options": Options(**vars(options)), "device": device}
+        if pretrained is None:
+            row = evaluation.evaluate(run_dir, names, data_dir=data_dir, **shared)
+        else:
+            row = evaluation.evaluate_pretrained(pretrained, data, run_dir, names, data_dir=data_dir or "data",
+                                                 image_size=image_size, window=window, **shared)
+        if json:
+            return print(json_format.dumps(row))
+        for key, heading in columns(names).items():
+            if (value := value_of(row, key)) is not None:
+                print(f"{value:10.2f}  {heading}")
+        print(*filter(None, [masking(row)]), f"all of it: {run_dir / 'evaluation.json'}", sep="\n")
+
+    return evaluate
+
+
+def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "randomchannel", "catchup"),
+               rhos: tuple[float, ...] = (0.125, 0.8, 0.95, 1.0), seeds: tuple[int, ...] = (0, 1, 2),
+               cue: Literal["texture", "colour"] = "texture", subset: int = 256, width: int = 16, epochs: int = 20,
+               follow: bool = False, json: bool = False) -> None:
+    """Train on shapes whose background agrees with the class, and measure where it does not. An hour on one core.
+
+    Args:
+        out: JSON-lines file of finished runs; called again, only what is missing is run.
+        methods: Training methods (see `catchup methods`).
+        rhos: Shares of the training images whose background agrees with the class; 0.125 is chance.
+        seeds: Paired over methods and shares.
+        cue: Which attribute of the background agrees.
+        subset: Training images of each of the eight classes.
+        width: Channels of the network's stem.
+        epochs: Passes over the training images.
+        follow: Also follow the filters over the epochs: what they respond to, their norms and gradients.
+        json: Print the rows as JSON instead of a table.
+    """
+    from dataclasses import replace
+
+    from ..experiments.background_bias import SETTINGS, report, run
+
+    settings = replace(SETTINGS, subset=subset, width=width, epochs=epochs)
+    rows = run(out, methods=methods, rhos=rhos, seeds=seeds, cue=cue, settings=settings, follow_filters=follow)
+    print(json_format.dumps(rows) if json else report(rows))
+
+
+def report(runs: tyro.conf.Positional[tuple[Path, ...]] = (), table: tuple[int, ...] = (),
+           figure: tuple[int, ...] = (), paper: Literal["both", "catchup", "automix"] = "both",
+           html: Path | None = None, json: bool = False) -> None:
+    """Put our records beside the papers' printed numbers: differences, intervals, and a verdict for every cell.
+
+    Args:
+        runs: Folders of `catchup compare`, run folders, or records; none: data/results.
+        table: Only these tables, with all their cells; else all tables and figures, with the cells that were run.
+        figure: Only these figures.
+        paper: Only this paper: catchup (Tables 1-13, Figures 1-8) or automix (Tables 1-4).
+        html: Also write the report to this file, with every cell; one that is there is replaced.
+        json: Print the report as JSON instead of tables.
+    """
+    from ..experiments.report.cells import run
+    from ..experiments.report.html import check_html, write_html
+    from ..experiments.report.text import as_report, as_values
+
+    if html is not None:
+        check_html(html)
+    results = run(runs, tables=table, figures=figure, which=paper)
+    if html is not None:
+        write_html(results, html)
+    if json:
+        return print(json_format.dumps(as_values(results)))
+    print(as_report(results, everything=bool(table or figure)))
+    if html is not None:
+        print(f"\nall of it: {html}")
+
+
+def methods(json: bool = False) -> None:
+    """List the training methods and the regularisers, with their settings and the passes a step makes.
+
+    Args:
+        json: Print JSON instead of a table.
+    """
+    listed = {"methods": [_listed("method", name, kind) for name, kind in MIXERS.items()],
+              "regularisers": [_listed("regulariser", name, kind) for name, kind in REGULARISERS.items()]}
+    if json:
+        return print(json_format.dumps(listed, default=str))
+    print("methods (and the forward/backward passes of the model in a step that mixes)\n")
+    for row in listed["methods"]:
+        print(f"{row['method']:14} {row['about']} ({'{}/{}'.format(*row['passes'])})")
+        print(" " * 15 + "  ".join(f"--{key.replace('_', '-')} {value}" for key, value in row["settings"].items()))
+    print("\nregularisers, with any method: --regularisers NAME NAME:SETTING=VALUE,… (and the passes they add)\n")
+    for row in listed["regularisers"]:
+        print(f"{row['regulariser']:14} {row['about']} ({'{}/{}'.format(*row['passes'])})")
+        print((" " * 15 + "  ".join(f"{key}={value}" for key, value in row["settings"].items())).rstrip())
+
+
+def recipes(name: tyro.conf.Positional[str | None] = None, json: bool = False) -> None:
+    """List the papers' training protocols, which `train` and `compare` take as --recipe; or show one whole.
+
+    Args:
+        name: The recipe to show, with its conflicts and the numbers it aims at.
+        json: Print JSON instead of text.
+    """
+    from ..training.recipes import listing, named, page, rows
+
+    if json:
+        return print(json_format.dumps(rows() if name is None else asdict(named(name))))
+    print(listing() if name is None else page(name))
+
+
+def datasets(data_dir: str = "data", fetch: str | None = None, json: bool = False) -> None:
+    """List the data sets, where they come from, and which are there already.
+
+    Args:
+        data_dir: Where data sets are kept.
+        fetch: Download this one first, such as cifar100-c; what `train` needs it fetches by itself.
+        json: Print JSON instead of a table.
+    """
+    from ..data import describe
+    from ..data import fetch as fetched
+
+    if fetch is not None:
+        fetched(fetch, data_dir)
+    rows = [row._asdict() for row in describe(data_dir)]
+    if json:
+        return print(json_format.dumps(rows))
+    table = [[str(value) for value in row.values()] for row in rows]
+    print(as_text([[name for name in rows[0]], *table]))
+
+
+def _train_command(argv: Sequence[str]):
+    """The `train` command, with the settings of the named method among its options; a named recipe sets defaults."""
+    method = named_method(argv)
+    kind, usual = MIXERS[method], by_recipe(argv, method)
+    run_options = options_of("run", [field for field in fields(Settings) if field.name != "method_settings"], Settings,
+                             usual)
+    method_options = options_of(f"method {method}", _own(kind), kind, usual.get("method_settings"))
+
+    def train(out: Path, run: run_options, method_settings: method_options, resume: bool = False,
+              json: bool = False) -> None:
+        """Train one model with one method; `--method NAME --help` shows that method's settings too.
+
+        Args:
+            out: Folder of the run: run.json, metrics.jsonl and the checkpoint go there.
+            resume: Go on after the last finished epoch of the run in that folder.
+            json: Print the result as JSON.
+        """
+        from ..training.recipes import announcement
+        from ..training.trainer import train as train_run
+
+        settings = Settings(**vars(run), method_settings=vars(method_settings))
+        if settings.recipe:
+            print(announcement(settings), file=sys.stderr)
+        result = train_run(settings, out, resume=resume)
+        if int(os.environ.get("RANK", 0)):  # under torchrun one process speaks for all
+            return
+        s = result.summary
+        if json:
+            return print(json_format.dumps({"out": str(out), **s}))
+        print(f"top-1 error: last {s['last_error_percent']:.2f} %, best {s['best_error_percent']:.2f} %, "
+              f"median of the last ten epochs {s['median10_error_percent']:.2f} %  ({s['time_s']:.0f} s)")
+        print(f"next: catchup evaluate {out}")
+
+    return train
+
+
+def _overhead_command():
+    """The `overhead` command, with the fields of `Bench` among its options."""
+    from benchmarks.method_cost import Bench
+
+    bench_options = options_of("bench", list(fields(Bench)), Bench)
+
+    def overhead(bench: bench_options, methods: tuple[str, ...] = tuple(MIXERS), out: Path | None = None,
+                 json: bool = False) -> None:
+        """Measure what methods cost: their training step against the plain one, in time, memory and passes.
+
+        Every step mixes (prob is set to 1). On a GPU seconds for each method; on a CPU minutes, so take a smaller width
+        or fewer rounds and steps there.
+
+        Args:
+            methods: Methods with their settings: cutmix, guidedmixup:saliency=ap. All of them, if none is named.
+            out: JSON file for the results, written after every method; results of an earlier call are replaced.
+            json: Print the results as JSON instead of a table.
+        """
+        from benchmarks.method_cost import report
+        from benchmarks.method_cost import run as measured
+
+        from ..utils.threads import single_threaded
+
+        with single_threaded():  # the clock of a CPU adds up its threads
+            results = measured(methods, Bench(**vars(bench)), out=out)
+        print(json_format.dumps(results) if json else report(results))
+
+    return overhead
+
+
+def _bench_command():
+    """The `bench` command, with the fields of `Load` among its options."""
+    from benchmarks.throughput import Load
+
+    load_options = options_of("load", list(fields(Load)), Load)
+
+    def bench(load: load_options, parts: tuple[str, ...] = ("throughput", "mix"), out: Path | None = None,
+              folder: Path | None = None, json: bool = False) -> None:
+        """Measure how fast training is here: beside the loop most people write, and beside what the model itself takes.
+
+        Args:
+            parts: throughput, mix (the pieces of Catch-up Mix), scaling (growth with images, classes, width), streaming
+                (images out of files), precision (the error with bf16). Minutes for all of them on a CPU.
+            out: JSON file for the results, written after every part; results of an earlier call are replaced.
+            folder: Class folders of images to stream; pictures are made up, if none is named.
+            json: Print the results as JSON instead of text.
+        """
+        from benchmarks.run import report
+        from benchmarks.run import run as measured
+
+        results = measured(Load(**vars(load)), parts, out=out, folder=folder)
+        print(json_format.dumps(results) if json else report(results))
+
+    return bench
+
+
+def _listed(what: str, name: str, kind: type[Mixer] | type[Regulariser]) -> dict:
+    """A line of `catchup methods`."""
+    settings = {field.name: _default(field) for field in _own(kind)}
+    return {what: name, "about": kind.about, "passes": kind.passes, "settings": settings}
+
+
+def _own(kind: type[Mixer] | type[Regulariser]) -> list[Field]:
+    """The settings of a method that the command line offers; its seed is the run's."""
+    return [field for field in fields(kind) if field.name != "seed"]
+
+
+def _default(field: Field):
+    return field.default_factory() if field.default is MISSING else field.default
+
+
+def _failed(error: object, code: int) -> int:
+    print(f"catchup: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
+
+
+def unread(output: TextIO | None) -> bool:
+    """Has the reader of a pipe gone?
+
+    False where nobody can tell: if `output` is None or no file of the system, or the system has no `poll`.
+    """
+    try:
+        number, watch = output.fileno(), select.poll()
+    except (AttributeError, OSError):
+        return False
+    watch.register(number, 0)  # errors are told of without being asked for
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))

@@ -1,0 +1,40 @@
+"""Where many runs are done: here one by one, in a pool of processes, on SLURM through submitit, or on Ray.
+
+An engine says what it needs (`Engine.check`) and gives a crew for as long as there is work; `outcomes` hands the jobs
+to the crew and their answers on, and a job whose process died is handed out again. Moving jobs about is the work of
+others: concurrent.futures, submitit, Ray.
+
+Where it misleads: results depend on the number of threads in their last digits. A process of a pool uses
+`Pool.threads`, so a pool gives exactly what "local" gives on as many threads (OMP_NUM_THREADS), not on others.
+"""
+
+from dataclasses import fields
+
+from ...utils.choices import built, misfit, pick
+from .base import ATTEMPTS, Crew, Engine, Lost, Task, outcomes
+from .cluster import Ray, Slurm
+from .here import Local, Pool
+
+ENGINES: dict[str, type[Engine]] = {"local": Local, "pool": Pool, "slurm": Slurm, "ray": Ray}
+
+__all__ = ["ATTEMPTS", "ENGINES", "Crew", "Engine", "Lost", "Task", "named", "outcomes"]
+
+
+def named(text: str) -> Engine:
+    """The engine that a text like "pool", "pool:jobs=4" or "slurm:partition=gpu,hours=2,gpus=1" names.
+
+    Raises:
+        ValueError: for an unknown engine or setting, or a value that does not fit; the message says which there are.
+    """
+    return built(_make, text, "engine")
+
+
+def _make(name: str, **settings) -> Engine:
+    kind = ENGINES[pick("engine", name, ENGINES)]
+    known = [field.name for field in fields(kind)]
+    for key in settings:
+        if not known:
+            raise ValueError(f"the engine {name} has no settings, got {key!r}")
+        if key not in known:
+            raise ValueError(misfit(f"setting of {name}", key, known))
+    return kind(**settings)

@@ -1,0 +1,204 @@
+"""What a comparison consists of, which of it is there already, and about how long the rest takes: nothing is done here.
+
+DIR/METHOD-SEED/ is a run's folder. It is finished when its evaluation.json is of its checkpoint and covers the tests.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+from ..measures.registry import MEASURES, Options
+from ..mixers import make
+from ..training import folder as runs
+from ..training.lock import vacant
+from ..training.machine.precision import with_precision
+from ..training.settings import Settings
+from ..utils.choices import built, spec
+from ..utils.files import plain, read_json, read_object
+from .evaluation import with_published
+
+RESULTS, TABLE = "results.json", "table.md"
+APART = ("method", "method_settings", "seed")  # all in which the runs of a comparison may differ
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What is to be compared, and where; arguments as for `catchup.experiments.compare.run`."""
+
+    out: Path
+    methods: Sequence[str]
+    seeds: Sequence[int]
+    settings: Settings = field(default_factory=Settings)
+    tests: Sequence[str] = ("clean",)
+    options: Options = field(default_factory=Options)
+
+
+class Planned(NamedTuple):
+    """One run of a comparison. `label`: the method as it was named, with its settings."""
+
+    label: str
+    settings: Settings
+    folder: Path
+
+
+class Prospect(NamedTuple):
+    """One run as it stands. `state`: finished, begun, or missing; `epochs`: of training that are done; `time_s`: of the
+    training still to be done, as long as the runs beside it took an epoch; None where none of them has finished one."""
+
+    folder: Path
+    label: str
+    seed: int
+    state: str
+    epochs: int
+    time_s: float | None
+
+
+def planned(one: Comparison) -> list[Planned]:
+    """All runs of a comparison, whole seeds first, all in one precision; ValueError for what does not fit."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("a comparison runs in one process, not under torchrun")
+    for name, values in (("methods", one.methods), ("seeds", one.seeds)):
+        if isinstance(values, str) or not values:
+            raise ValueError(f"{name} must name at least one, got {values!r}")
+    if len(set(one.seeds)) < len(one.seeds):
+        raise ValueError(f"a seed may be named once, got {', '.join(map(str, one.seeds))}")
+    resolved = {label: _resolved(label) for label in one.methods}
+    for index, label in enumerate(one.methods):
+        for earlier in one.methods[:index]:
+            if resolved[earlier] == resolved[label]:
+                raise ValueError(f"{earlier!r} and {label!r} are one method with the same settings; name it once")
+    folders = {(label, seed): Path(one.out) / f"{_folder(label)}-{seed}" for seed in one.seeds for label in one.methods}
+    shared = with_precision(one.settings, [path for path in folders.values() if (path / runs.RUN).is_file()])
+    return [Planned(label, replace(shared, method=resolved[label][0], method_settings=resolved[label][1], seed=seed),
+                    folder) for (label, seed), folder in folders.items()]
+
+
+def check_folder(out: Path, runs_of_it: Sequence[Planned]) -> None:
+    """ValueError if `out` holds anything but a comparison with the settings of these runs; nothing is written."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; give a folder for the comparison")
+    chosen = {one.folder: plain(one.settings.as_dict()) for one in runs_of_it}
+    shared = {key: value for key, value in chosen[runs_of_it[0].folder].items() if key not in APART}
+    ours = (RESULTS, TABLE) if _is_ours(out / RESULTS) else ()
+    for path in sorted(out.iterdir()) if out.is_dir() else ():
+        if path.name in ours or path.name.startswith(".") or path.is_dir() and vacant(path):
+            continue
+        if not (path / runs.RUN).is_file():
+            raise ValueError(f"{out} holds {path.name}, which is no part of a comparison; give a new folder")
+        now = chosen.get(path) or {**_settings_of(path), **shared}
+        runs.check_claim(path, now, resume=True)
+
+
+def options_for(one: Comparison, run: Planned) -> Options:
+    """The options with which a run is evaluated."""
+    return with_published(one.options, run.settings)
+
+
+def evaluated(folder: Path, tests: Sequence[str], options: Options) -> dict | None:
+    """The evaluation of the finished run in `folder`, if it is of its checkpoint and covers these tests."""
+    path, state = folder / runs.EVALUATION, folder / runs.CHECKPOINT
+    row = read_object(path) if path.is_file() else {}
+    with_what = row.get("measured_with")
+    with_what = with_what if isinstance(with_what, dict) else {}
+    if not row.get("finished") or any(not _as_asked(with_what.get(test), test, options) for test in tests):
+        return None
+    if state.is_file() and hashlib.sha256(state.read_bytes()).hexdigest() != row.get("checkpoint_sha256"):
+        return None
+    return row
+
+
+def _as_asked(held: object, test: str, options: Options) -> bool:
+    """Was a test done as the options have it? Of published arrays it does not matter where they lay."""
+    wanted = MEASURES[test].settings(options)
+    if not isinstance(held, dict) or "corrupted" not in wanted:
+        return held == wanted
+    return {**held, "corrupted": held.get("corrupted") is None} == {**wanted, "corrupted": wanted["corrupted"] is None}
+
+
+def prospects(one: Comparison) -> list[Prospect]:
+    """Every run of a comparison as it stands; nothing is trained or written.
+
+    Raises:
+        ValueError: as `catchup.experiments.compare.run`, for names, settings, and the folder.
+    """
+    all_runs = planned(one)
+    check_folder(Path(one.out), all_runs)
+    times = {run.folder: _times(run.folder) for run in all_runs}
+    by_label = {label: [time for run in all_runs if run.label == label for time in times[run.folder]]
+                for label in one.methods}
+    everything = [time for own in by_label.values() for time in own]
+    return [_prospect(run, one, len(times[run.folder]), by_label[run.label] or everything) for run in all_runs]
+
+
+def outlook(stands: Sequence[Prospect], at_once: int | None = 1) -> str:
+    """What is there, what is missing, and about how long it takes, as text.
+
+    Args:
+        stands: as `prospects` returns them. at_once: runs that are trained at the same time; None: not known.
+    """
+    open_ones = [run for run in stands if run.state != "finished"]
+    lines = [f"{run.state:9} {run.epochs:5} epochs done  {_said(run)}  {run.folder}" for run in stands]
+    lines += [f"{len(stands)} runs: {len(stands) - len(open_ones)} finished, {len(open_ones)} to do"]
+    known = [run.time_s for run in open_ones if run.time_s is not None]
+    if known:
+        unknown = f", and {len(open_ones) - len(known)} of unknown time" if len(known) < len(open_ones) else ""
+        share = f"; {sum(known) / 3600 / at_once:.2f} h with {at_once} at once" if at_once and at_once > 1 else ""
+        lines += [f"about {sum(known) / 3600:.2f} h of training, as the epochs so far took{share}{unknown}"]
+    elif open_ones:
+        lines += ["no epoch is finished here, so their time is not known; do one seed first, or measure the images/s "
+                  "with `catchup bench`: runs x epochs x images / (images/s) / runs at once"]
+    return "\n".join(lines)
+
+
+def _prospect(run: Planned, one: Comparison, epochs: int, times: Sequence[float]) -> Prospect:
+    """How one run stands; `times` of an epoch like its own."""
+    if evaluated(run.folder, one.tests, options_for(one, run)):
+        state, left = "finished", 0.0
+    else:
+        state = "begun" if (run.folder / runs.RUN).is_file() else "missing"
+        left = max(0, run.settings.epochs - epochs) * mean(times) if times else None
+    return Prospect(run.folder, run.label, run.settings.seed, state, epochs, left)
+
+
+def _times(folder: Path) -> list[float]:
+    """Seconds of each finished epoch of a run; none where there are none."""
+    return [row["time_s"] for row in runs.read_metrics(folder)] if (folder / runs.METRICS).is_file() else []
+
+
+def _said(run: Prospect) -> str:
+    return "   time unknown" if run.time_s is None else f"{run.time_s:10.0f} s left"
+
+
+def _resolved(label: str) -> tuple[str, dict]:
+    """The method that `label` names, with all its settings, defaults too: as `catchup train` records them."""
+    mixer = built(make, label, seed=0)
+    return spec(label)[0], {field.name: getattr(mixer, field.name) for field in fields(mixer) if field.name != "seed"}
+
+
+def _folder(label: str) -> str:
+    """A name for files, the same however the settings are ordered or written."""
+    name, settings = spec(label)
+    return filename("_".join([name, *(f"{key}={value}" for key, value in sorted(settings.items()))]))
+
+
+def filename(text: str) -> str:
+    """`text` as a name for files."""
+    return re.sub(r"[^\w.=-]+", "_", text).strip("_")
+
+
+def _settings_of(folder: Path) -> dict:
+    """The settings that a run's record holds; empty where it holds none."""
+    record = read_json(folder / runs.RUN)
+    settings = record.get("settings") if isinstance(record, Mapping) else None
+    return settings if isinstance(settings, dict) else {}
+
+
+def _is_ours(path: Path) -> bool:
+    """Is this the results.json of a comparison?"""
+    held = read_json(path) if path.is_file() else None
+    return isinstance(held, dict) and {"rows", "differences"} <= held.keys()

@@ -1,0 +1,1 @@
+"""The report: our records beside the printed numbers, cell by cell, with a verdict in words."""

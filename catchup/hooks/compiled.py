@@ -1,0 +1,36 @@
+"""Compiling a model block by block, so that the hooks between the blocks still run."""
+
+import copy
+
+import torch
+from torch import nn
+
+from .blocks import find_blocks
+from .layers import submodule
+
+
+def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options) -> nn.Module:
+    """The model, its blocks compiled one by one, so that hooks between them still run.
+
+    Args:
+        model: the plain (not compiled) model; changed in place and returned.
+        blocks: qualified names; by default what `find_blocks` finds.
+        options: passed to `torch.compile` (`mode=`, `backend=`, …).
+    """
+    for module in [submodule(model, name) for name in blocks or find_blocks(model)]:
+        module.forward = _CompiledForward(module, options)  # forward only: the hooks around it stay outside
+    return model
+
+
+class _CompiledForward:
+    """A module's forward, compiled. A deep copy of the module compiles its own, over its own weights."""
+
+    def __init__(self, module: nn.Module, options: dict):
+        self.module, self.options = module, options
+        self.call = torch.compile(type(module).forward.__get__(module), **options)
+
+    def __call__(self, *args, **kwargs):
+        return self.call(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict) -> "_CompiledForward":
+        return _CompiledForward(copy.deepcopy(self.module, memo), self.options)

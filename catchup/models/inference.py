@@ -1,0 +1,75 @@
+"""What a model says of images, resident or streamed: logits and errors, in evaluation mode, batch by batch."""
+
+from collections.abc import Callable
+from contextlib import closing
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Dataset, Images, Streamed
+from ..data.augment import normalise, to_float
+from ..hooks.layers import evaluating
+
+
+class PixelModel(nn.Module):
+    """A classifier that takes images in [0, 1]: the normalisation of its data set comes first.
+
+    Attacks and corruptions live in pixel space; with this wrapper their bounds mean what they say.
+
+    Args:
+        model: from normalised (B, C, H, W) images to (B, N) logits.
+        mean, std: per channel, of pixels in [0, 1].
+    """
+
+    def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.model, self.mean, self.std = model, mean, std
+
+    @classmethod
+    def of(cls, model: nn.Module, dataset: Dataset) -> "PixelModel":
+        """`model` behind the normalisation of `dataset`."""
+        return cls(model, dataset.mean, dataset.std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, N) logits of images (B, C, H, W) in [0, 1]."""
+        return self.model(normalise(images, self.mean, self.std))
+
+
+@torch.no_grad()
+def predict(model: PixelModel, images: Images | Streamed, batch_size: int = 500,
+            before_batch: Callable[[], None] | None = None) -> Tensor:
+    """Logits (N, classes) float32 of all images, in evaluation mode; modes are restored afterwards.
+
+    Args:
+        model, images: as for `PixelModel`.
+        batch_size: images per forward pass, ≥ 1.
+        before_batch: called before each of them; what it raises ends the prediction.
+    Raises:
+        FloatingPointError: if the model answers with NaN or infinity.
+    """
+    found = []
+    with evaluating(model), closing(images.chunks(batch_size)) as chunks:
+        for chunk in chunks:
+            if before_batch:
+                before_batch()
+            found.append(model(to_float(chunk.pixels)).float())
+    logits = torch.cat(found)
+    if not logits.isfinite().all():
+        raise FloatingPointError("the model answers with NaN or infinity: its weights are of no use, train it again")
+    return logits
+
+
+def top_k_error(logits: Tensor, labels: Tensor, k: int = 1) -> float:
+    """Share of images, in percent, whose label is not among the k largest logits (all classes, where k exceeds them).
+
+    Args:
+        logits: (N, classes). labels: (N,) int64. k: ≥ 1.
+    Raises:
+        ValueError: if shapes or `k` are not so.
+    """
+    if k < 1 or logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
+        raise ValueError(f"logits must be (N, classes) and labels (N,), N and k at least 1, got {tuple(logits.shape)}, "
+                         f"{tuple(labels.shape)} and k {k}")
+    best = logits.topk(min(k, logits.shape[1]), dim=1).indices
+    missed = len(labels) - (best == labels[:, None]).sum().item()
+    return 100 * missed / len(labels)

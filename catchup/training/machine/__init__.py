@@ -1,0 +1,1 @@
+"""Whatever a platform asks of the training: devices, precision, processes, signals, and ways around their errors."""

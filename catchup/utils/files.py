@@ -1,0 +1,99 @@
+"""Files: written whole or not at all, JSON and JSON lines read with a sentence for what is wrong."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """`content` in the file `path`: the old content or the new, never a part, also if the machine stops meanwhile.
+
+    Raises:
+        OSError: of the system's own kind and number, naming the path, the bytes needed and those that are free; an
+            older file is then untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)  # the new name itself has to reach the disk
+    except OSError as error:
+        raise _unwritable(path, len(content), error) from error
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _unwritable(path: Path, needed: int, error: OSError) -> OSError:
+    """The error with what a reader needs to mend it."""
+    try:
+        free = f"{shutil.disk_usage(path.parent).free} are free"
+    except OSError:
+        free = "how many are free is unknown"
+    return OSError(error.errno, f"{error.strerror or error}: {path} needs {needed} bytes, {free}; make room, or see to "
+                                "the permissions of the folder; a file that was there is as it was")
+
+
+def plain(value):
+    """Settings as JSON keeps them: paths as text, tuples as lists, dictionaries likewise."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def write_json(path: Path, value) -> None:
+    """`value` as indented JSON in `path`, atomically."""
+    write_atomically(Path(path), (json.dumps(plain(value), indent=1) + "\n").encode())
+
+
+def read_json(path: Path):
+    """What the JSON file `path` holds; ValueError naming the file if it is missing or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # the last from brackets thousands deep
+        raise ValueError(_unreadable(path, error)) from None
+
+
+def read_object(path: Path) -> dict:
+    """The object in the JSON file `path`; ValueError naming the file also if it holds something else."""
+    held = read_json(path)
+    if not isinstance(held, dict):
+        raise ValueError(f"{path} holds a {type(held).__name__}, not a JSON object: restore a copy, or make it again")
+    return held
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The objects of a file with one JSON object a line; ValueError naming file and line if it is something else."""
+    place, rows = path, []
+    try:
+        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+            place = f"line {number} of {path}"
+            rows.append(json.loads(line))
+            if not isinstance(rows[-1], dict):
+                raise ValueError(f"it holds something else ({type(rows[-1]).__name__}) than a JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(_unreadable(place, error)) from None
+    return rows
+
+
+def _unreadable(place: object, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else str(error)[:150]
+    return f"cannot read {place}: {reason}; restore a copy, or make it again"
