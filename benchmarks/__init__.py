@@ -1,1 +1,3 @@
-"""Benchmarks: what a step, a method and a run cost, beside others, and the README's section on speed written from it."""
+"""Benchmarks: what a step, a method and a run cost, beside others, and the README's section on
+speed written from it.
+"""

@@ -1,8 +1,10 @@
-"""What a method costs: its whole training step against the plain one, in time, memory, and passes through the model.
+"""What a method costs: its whole training step against the plain one, in time, memory, and passes
+through the model.
 
-A step is loss, backward pass, optimiser step and `Mixer.end_step`, of the method as a run has it, its own networks and
-optimiser groups included; the plain step is cross-entropy on the same images without any of this package's methods.
-Every step mixes (prob is set to 1), so that a method that mixes in half its steps costs a run half of what stands here.
+A step is loss, backward pass, optimiser step and `Mixer.end_step`, of the method as a run has it,
+its own networks and optimiser groups included; the plain step is cross-entropy on the same images
+without any of this package's methods. Every step mixes (prob is set to 1), so that a method that
+mixes in half its steps costs a run half of what stands here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,18 +34,48 @@ from catchup.utils.progress import bar
 from catchup.utils.provenance import surroundings
 from catchup.utils.text import as_text
 
-GOALS = {"catchup": 1.02, "manifoldmixup": 1.02, "moex": 1.02, "randomchannel": 1.02, "cutmix": 1.02, "fmix": 1.02,
-         "resizemix": 1.02, "alignmixup": 1.10, "puzzlemix": 2.1, "comixup": 2.5}  # the toolkit's own, on a whole step
+GOALS = {
+    "catchup": 1.02,
+    "manifoldmixup": 1.02,
+    "moex": 1.02,
+    "randomchannel": 1.02,
+    "cutmix": 1.02,
+    "fmix": 1.02,
+    "resizemix": 1.02,
+    "alignmixup": 1.10,
+    "puzzlemix": 2.1,
+    "comixup": 2.5,
+}  # the toolkit's own, on a whole step
 GOALS_ON_PASSES = {"automix": 1.1}  # the same, as a ratio to what the passes it makes cost alone
 GOALS_BENCH = ("resnet18", 64, 32, 100)  # model, width, image size and batch they are for
 
-# Seconds per epoch in Kang, Kang & Kim, AAAI 2024: Table 1 (CIFAR-100, PreActResNet-18, RTX 2080) and Table 2 (Tiny-
-# ImageNet, TITAN RTX); without multiprocessing, and with each method's own share of steps that mix.
+# Seconds per epoch in Kang, Kang & Kim, AAAI 2024: Table 1 (CIFAR-100, PreActResNet-18, RTX 2080)
+# and Table 2 (Tiny- ImageNet, TITAN RTX); without multiprocessing, and with each method's own share
+# of steps that mix.
 PAPER_S = {
-    "CIFAR-100": {"baseline": 103.8, "mixup": 104.4, "cutmix": 104.5, "puzzlemix": 275.8, "comixup": 894.0,
-                  "manifoldmixup": 107.1, "moex": 105.9, "alignmixup": 118.1, "catchup": 107.8},
-    "Tiny-ImageNet": {"baseline": 21.2, "mixup": 21.3, "cutmix": 21.4, "puzzlemix": 64.4, "comixup": 244.7,
-                      "manifoldmixup": 21.8, "moex": 21.7, "alignmixup": 35.4, "catchup": 22.2}}
+    "CIFAR-100": {
+        "baseline": 103.8,
+        "mixup": 104.4,
+        "cutmix": 104.5,
+        "puzzlemix": 275.8,
+        "comixup": 894.0,
+        "manifoldmixup": 107.1,
+        "moex": 105.9,
+        "alignmixup": 118.1,
+        "catchup": 107.8,
+    },
+    "Tiny-ImageNet": {
+        "baseline": 21.2,
+        "mixup": 21.3,
+        "cutmix": 21.4,
+        "puzzlemix": 64.4,
+        "comixup": 244.7,
+        "manifoldmixup": 21.8,
+        "moex": 21.7,
+        "alignmixup": 35.4,
+        "catchup": 22.2,
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +88,10 @@ class Bench:
         image_size: Pixels a side of the images.
         batch: Images per step.
         classes: Number of classes.
-        rounds: Measurements of each method, each beside one of the plain step; the median is reported.
-        steps: Steps in one measurement: the same draws every time, and the layers as often as the method draws them.
+        rounds: Measurements of each method, each beside one of the plain step; the median is
+            reported.
+        steps: Steps in one measurement: the same draws every time, and the layers as often as the
+            method draws them.
         precision: Mixed precision of forward and backward passes.
         device: auto takes a GPU if there is one.
     """
@@ -78,11 +112,17 @@ class Bench:
         pick("device", self.device, ("auto", "cpu"))
 
 
-def run(methods: Sequence[str] = tuple(MIXERS), bench: Bench | None = None, *, out: Path | None = None,
-        progress: bool = True) -> dict:
+def run(
+    methods: Sequence[str] = tuple(MIXERS),
+    bench: Bench | None = None,
+    *,
+    out: Path | None = None,
+    progress: bool = True,
+) -> dict:
     """Measures every method against the plain step, one after the other, in one process.
 
-    Measure on one thread where there is no GPU (`clock_of`). The images are scenes of `catchup.data.sets.shapes`, the
+    Measure on one thread where there is no GPU (`clock_of`). The images are scenes of
+    `catchup.data.sets.shapes`, the
     network is untrained and stays so: a solver's time may depend on both.
 
     Args:
@@ -91,15 +131,17 @@ def run(methods: Sequence[str] = tuple(MIXERS), bench: Bench | None = None, *, o
         out: a file for the results, written anew after every method; None writes nothing.
         progress: a bar on standard error.
     Returns:
-        {"bench": its fields, "device", "rows": one for every method, "versions", …}. A row: "method" as named; "ratio"
-        of its step to the plain one, median over the rounds, "low" and "high", the quartiles; "time_s" of a step;
-        "forward", "backward": passes counted in a step, and "stated": those the class states; "passes_ratio": what the
-        counted passes alone cost (None where they are one and one); "peak_bytes" and "extra_bytes": the peak of tensor
-        memory from the making of the model on, and what of it the plain step does not need (None where it cannot be
-        measured); "paper": {data set: its ratio to the baseline}; "goal": {"ratio" or "over_passes", "met"
-        (None where the model or the batch is not the one it is for)} or None.
+        {"bench": its fields, "device", "rows": one for every method, "versions", …}. A row:
+        "method" as named; "ratio" of its step to the plain one, median over the rounds, "low" and
+        "high", the quartiles; "time_s" of a step; "forward", "backward": passes counted in a step,
+        and "stated": those the class states; "passes_ratio": what the counted passes alone cost
+        (None where they are one and one); "peak_bytes" and "extra_bytes": the peak of tensor memory
+        from the making of the model on, and what of it the plain step does not need (None where it
+        cannot be measured); "paper": {data set: its ratio to the baseline}; "goal": {"ratio" or
+        "over_passes", "met" (None where the model or the batch is not the one it is for)} or None.
     Raises:
-        ValueError: before anything is measured, for a name or number that does not fit, or a file of another kind.
+        ValueError: before anything is measured, for a name or number that does not fit, or a file
+            of another kind.
     """
     bench = bench or Bench()
     _check_runnable(methods, bench)
@@ -115,9 +157,11 @@ def run(methods: Sequence[str] = tuple(MIXERS), bench: Bench | None = None, *, o
 
 
 class Training:
-    """A model in training, as `catchup.training.loop` does it, on one batch that stays; `step()` is what is timed.
+    """A model in training, as `catchup.training.loop` does it, on one batch that stays; `step()` is
+    what is timed.
 
-    The learning rate is 0 but for a method's own parameters: whatever comes of the steps, they stay the same work.
+    The learning rate is 0 but for a method's own parameters: whatever comes of the steps, they stay
+    the same work.
 
     Args:
         mixer: the method; None trains plainly.
@@ -125,14 +169,22 @@ class Training:
     """
 
     def __init__(self, mixer: Mixer | None, bench: Bench):
-        self.mixer, self.engine = mixer, accelerator(Settings(precision=bench.precision, device=bench.device))
+        self.mixer, self.engine = (
+            mixer,
+            accelerator(Settings(precision=bench.precision, device=bench.device)),
+        )
         with seeded(0):
             model = models.create(bench.model, num_classes=bench.classes, width=bench.width)
         layout = memory_format(model, self.engine.device)
         model = model.to(self.engine.device, memory_format=layout)
         groups = mixer.begin_run(model, bench.classes) if mixer else []
-        optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *groups], lr=0.0, momentum=0.9,
-                                    weight_decay=5e-4, nesterov=True)
+        optimizer = torch.optim.SGD(
+            [{"params": list(model.parameters())}, *groups],
+            lr=0.0,
+            momentum=0.9,
+            weight_decay=5e-4,
+            nesterov=True,
+        )
         self.model, self.optimizer = self.engine.prepare(model, optimizer)
         images, self.labels = (part.to(self.engine.device) for part in example(bench))
         self.images = images.contiguous(memory_format=layout)
@@ -149,12 +201,16 @@ class Training:
         self._learn(self.mixer.loss(self.model, self.images, self.labels))
 
     def passes(self, forward: float, backward: float) -> None:
-        """So many passes of the model, the forward ones beyond the backward ones without gradient, and one step."""
+        """So many passes of the model, the forward ones beyond the backward ones without gradient,
+        and one step.
+        """
         for size in self._sizes(forward - backward):
             with torch.no_grad():
                 self.model(self.images[:size])
         for size in self._sizes(backward):
-            self.engine.backward(F.cross_entropy(self.model(self.images[:size]), self.labels[:size]))
+            self.engine.backward(
+                F.cross_entropy(self.model(self.images[:size]), self.labels[:size])
+            )
         self._learn()
 
     def _learn(self, loss: Tensor | None = None) -> None:
@@ -173,16 +229,22 @@ class Training:
 
 @lru_cache(maxsize=1)
 def example(bench: Bench) -> tuple[Tensor, Tensor]:
-    """The batch that is timed: scenes (batch, 3, image_size, image_size) float32, normalised, and labels (batch,)."""
+    """The batch that is timed: scenes (batch, 3, image_size, image_size) float32, normalised, and
+    labels (batch,).
+    """
     images = to_float(render(draw_scenes(bench.batch, seed=0)))
-    images = F.interpolate(images, (bench.image_size, bench.image_size), mode="bilinear", antialias=True)
+    images = F.interpolate(
+        images, (bench.image_size, bench.image_size), mode="bilinear", antialias=True
+    )
     return (images - images.mean()) / images.std(), torch.arange(bench.batch) % bench.classes
 
 
 def draw_states(mixer: Mixer, model: nn.Module, batch: int, steps: int) -> list[dict]:
-    """States of the mixer's generator before `steps` draws, among whose layers each is as frequent as it is drawn.
+    """States of the mixer's generator before `steps` draws, among whose layers each is as frequent
+    as it is drawn.
 
-    Of a hundred times as many draws, sorted by layer, every hundredth. The generator is left where it was.
+    Of a hundred times as many draws, sorted by layer, every hundredth. The generator is left where
+    it was.
     """
     start, n_blocks, drawn = mixer.rng.bit_generator.state, len(mixer.block_names(model)), []
     for _ in range(100 * steps):
@@ -194,10 +256,11 @@ def draw_states(mixer: Mixer, model: nn.Module, batch: int, steps: int) -> list[
 
 
 def weighed(mixer: Mixer | None, bench: Bench) -> tuple[int | None, Passes]:
-    """The peak of tensor memory in bytes, from the making of the model through its steps, and the passes in a step.
+    """The peak of tensor memory in bytes, from the making of the model through its steps, and the
+    passes in a step.
 
-    The first step is made apart and its passes are not counted: a method that remembers has nothing to remember yet.
-    The peak is None on devices that keep no count.
+    The first step is made apart and its passes are not counted: a method that remembers has nothing
+    to remember yet. The peak is None on devices that keep no count.
     """
     example(bench)  # made once for all
     with peak_memory(_device(bench)) as peak:
@@ -220,31 +283,55 @@ def report(results: Mapping) -> str:
     heads = ["", "cost", "quartiles", "goal", "passes", "passes alone", "extra MB", *PAPER_S]
     width = "" if bench["width"] is None else f" width {bench['width']}"
     clock = "CPU time" if results["device"] == "cpu" else "wall clock"
-    return "\n".join([
-        f"{bench['model']}{width}, {bench['image_size']}×{bench['image_size']}, batch {bench['batch']}, "
-        f"{bench['classes']} classes, {bench['precision']}, {results['device']}", "",
-        as_text([heads, *map(_cells, rows)]), "",
-        "cost: a training step that mixes (prob is set to 1) as a ratio to the plain step; median of "
-        f"{bench['rounds']} rounds of {bench['steps']} steps, {clock}",
-        "passes: forward/backward in a step, counted; passes alone: what they cost, likewise",
-        "extra MB: peak of tensor memory beyond the plain step's, in 10⁶ bytes",
-        f"{', '.join(PAPER_S)}: the paper's seconds per epoch (Tables 1 and 2) as ratios to its baseline's"])
+    return "\n".join(
+        [
+            (
+                f"{bench['model']}{width}, {bench['image_size']}×{bench['image_size']}, batch"
+                f" {bench['batch']}, {bench['classes']} classes, {bench['precision']},"
+                f" {results['device']}"
+            ),
+            "",
+            as_text([heads, *map(_cells, rows)]),
+            "",
+            (
+                "cost: a training step that mixes (prob is set to 1) as a ratio to the plain step;"
+                f" median of {bench['rounds']} rounds of {bench['steps']} steps, {clock}"
+            ),
+            "passes: forward/backward in a step, counted; passes alone: what they cost, likewise",
+            "extra MB: peak of tensor memory beyond the plain step's, in 10⁶ bytes",
+            (
+                f"{', '.join(PAPER_S)}: the paper's seconds per epoch (Tables 1 and 2) as ratios to"
+                " its baseline's"
+            ),
+        ]
+    )
 
 
 def _cells(row: Mapping) -> list[str]:
     """The line of a method."""
+
     def shown(value: float | None) -> str:
         return "" if value is None else f"{value:.2f}"
 
     goal, counted = row["goal"], [row["forward"], row["backward"]]
-    limit = goal and (f"≤ {goal['ratio']:.2f}" if "ratio" in goal else f"≤ {goal['over_passes']:.2f} × passes")
+    limit = goal and (
+        f"≤ {goal['ratio']:.2f}" if "ratio" in goal else f"≤ {goal['over_passes']:.2f} × passes"
+    )
     passes = "/".join(f"{value:g}" for value in counted)
-    passes += "" if counted == list(row["stated"]) else f" (stated {'/'.join(map(str, row['stated']))})"
+    passes += (
+        "" if counted == list(row["stated"]) else f" (stated {'/'.join(map(str, row['stated']))})"
+    )
     extra = row["extra_bytes"]
-    return [row["method"], f"{row['ratio']:.3f}", f"{row['low']:.3f}–{row['high']:.3f}",
-            limit + {True: ": met", False: ": missed", None: ""}[goal["met"]] if goal else "", passes,
-            shown(row["passes_ratio"]),
-            "" if extra is None else f"{extra / 1e6:.1f}", *(shown(row["paper"].get(name)) for name in PAPER_S)]
+    return [
+        row["method"],
+        f"{row['ratio']:.3f}",
+        f"{row['low']:.3f}–{row['high']:.3f}",
+        limit + {True: ": met", False: ": missed", None: ""}[goal["met"]] if goal else "",
+        passes,
+        shown(row["passes_ratio"]),
+        "" if extra is None else f"{extra / 1e6:.1f}",
+        *(shown(row["paper"].get(name)) for name in PAPER_S),
+    ]
 
 
 def _row(label: str, bench: Bench, plain_bytes: int | None) -> dict:
@@ -253,10 +340,18 @@ def _row(label: str, bench: Bench, plain_bytes: int | None) -> dict:
     times, name = _timed(named(label), bench, passes), spec(label)[0]
     own, alone = times["method"], times.get("passes", {}).get("ratio")
     paper = {data: took[name] / took["baseline"] for data, took in PAPER_S.items() if name in took}
-    return {"method": label, **own, "forward": passes.forward, "backward": passes.backward,
-            "stated": list(stated_passes(named(label))), "passes_ratio": alone,
-            "peak_bytes": peak, "extra_bytes": None if peak is None else peak - plain_bytes,
-            "paper": paper, "goal": judged(name, bench, own["ratio"], alone)}
+    return {
+        "method": label,
+        **own,
+        "forward": passes.forward,
+        "backward": passes.backward,
+        "stated": list(stated_passes(named(label))),
+        "passes_ratio": alone,
+        "peak_bytes": peak,
+        "extra_bytes": None if peak is None else peak - plain_bytes,
+        "paper": paper,
+        "goal": judged(name, bench, own["ratio"], alone),
+    }
 
 
 def stated_passes(mixer: Mixer) -> tuple[int, int]:
@@ -272,7 +367,9 @@ def _timed(mixer: Mixer, bench: Bench, passes: Passes) -> dict:
     if (passes.forward, passes.backward) != (1, 1):
         work["passes"] = lambda: plain.passes(passes.forward, passes.backward)
     device, turns = _device(bench), bench.steps
-    if device.type != "cpu":  # one after the other without waiting, as in a run: the host works ahead of a GPU
+    if (
+        device.type != "cpu"
+    ):  # one after the other without waiting, as in a run: the host works ahead of a GPU
         work, turns = {name: _repeated(call, bench.steps) for name, call in work.items()}, 1
     found = ratios(work, bench.rounds, clock_of(device), turns)
     return {name: {**row, "time_s": row["time_s"] / bench.steps} for name, row in found.items()}
@@ -282,6 +379,7 @@ def _repeated(call: Callable[[], None], times: int) -> Callable[[], None]:
     def go() -> None:
         for _ in range(times):
             call()
+
     return go
 
 
@@ -320,11 +418,19 @@ def _check_runnable(methods: Sequence[str], bench: Bench) -> None:
         with torch.no_grad():
             model.train()(example(replace(bench, batch=2))[0])
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{bench.model} cannot train on images of side {bench.image_size}: {error}") from error
+        raise ValueError(
+            f"{bench.model} cannot train on images of side {bench.image_size}: {error}"
+        ) from error
 
 
 def _check_file(path: Path) -> None:
     """ValueError unless results can be written to `path` without harm to something else."""
-    if path.is_dir() or path.exists() and not (isinstance(held := read_json(path), dict) and "bench" in held):
-        raise ValueError(f"{path} holds something else than the results of `catchup overhead`; give another file")
+    if (
+        path.is_dir()
+        or path.exists()
+        and not (isinstance(held := read_json(path), dict) and "bench" in held)
+    ):
+        raise ValueError(
+            f"{path} holds something else than the results of `catchup overhead`; give another file"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)

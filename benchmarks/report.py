@@ -1,4 +1,5 @@
-"""The README's section on speed, written from the records of `catchup bench` and of the scripts that try to break runs.
+"""The README's section on speed, written from the records of `catchup bench` and of the scripts
+that try to break runs.
 
     python -m benchmarks.report            prints it
     python -m benchmarks.report README.md  puts it in its place there, between the two marks
@@ -17,9 +18,14 @@ BEGIN, END = "<!-- benchmarks.report: begin -->", "<!-- benchmarks.report: end -
 RECORDS = Path(__file__).parents[1] / "data" / "results"
 BENCHES = ("bench-16.json", "bench-64.json")
 EARLIER = ("bench-16-avx2.json", "bench-64-avx2.json")  # of a processor without bfloat16
-SPOKEN = {"dataloader": "plain PyTorch loop with a DataLoader", "ordinary": "ours, ordinary memory format and float32",
-          "returned": "ours, freed memory given back", "ours": "ours", "catchup": "ours with Catch-up Mix",
-          "limit": "bare forward and backward"}
+SPOKEN = {
+    "dataloader": "plain PyTorch loop with a DataLoader",
+    "ordinary": "ours, ordinary memory format and float32",
+    "returned": "ours, freed memory given back",
+    "ours": "ours",
+    "catchup": "ours with Catch-up Mix",
+    "limit": "bare forward and backward",
+}
 
 
 def section(folder: Path = RECORDS) -> str:
@@ -32,34 +38,73 @@ def section(folder: Path = RECORDS) -> str:
     """
     benches = [read_json(folder / name) for name in BENCHES if (folder / name).is_file()]
     if not benches:
-        raise ValueError(f"{folder} holds none of {', '.join(BENCHES)}: run `catchup bench --out` first")
+        raise ValueError(
+            f"{folder} holds none of {', '.join(BENCHES)}: run `catchup bench --out` first"
+        )
     earlier = [read_json(folder / name) for name in EARLIER if (folder / name).is_file()]
-    told = [_throughput(benches), *(_without(earlier) if earlier else ()), _pieces(benches), *(_parts(benches[0]))]
-    others = {"corruptions.json": _corruptions, "kills.json": _kills, "endurance.json": _endurance,
-              "mutations.json": _mutations}
-    told += [text(read_json(folder / name)) for name, text in others.items() if (folder / name).is_file()]
+    told = [
+        _throughput(benches),
+        *(_without(earlier) if earlier else ()),
+        _pieces(benches),
+        *(_parts(benches[0])),
+    ]
+    others = {
+        "corruptions.json": _corruptions,
+        "kills.json": _kills,
+        "endurance.json": _endurance,
+        "mutations.json": _mutations,
+    }
+    told += [
+        text(read_json(folder / name)) for name, text in others.items() if (folder / name).is_file()
+    ]
     return "\n\n".join(told)
 
 
 def _throughput(benches: Sequence[Mapping]) -> str:
     """The throughput of all records, a column each."""
-    hardware, load, side = benches[0]["hardware"], benches[0]["load"], benches[0]["load"]["image_size"]
+    hardware, load, side = (
+        benches[0]["hardware"],
+        benches[0]["load"],
+        benches[0]["load"]["image_size"],
+    )
     where = f"{hardware['processor']}, {hardware['threads']} threads, {benches[0]['computed_in']}"
-    head = (f"`catchup bench`: {load['model']}, {side}×{side} images, {load['classes']} classes, {where}; images "
-            "per second, and in brackets an epoch's time as a multiple of ours (median, quartiles), all in turn; the "
-            "plain loop and the one that gives memory back in processes of their own:")
-    table = [["", *(f"width {bench['load']['width']}, batch {bench['load']['batch']}" for bench in benches)]]
+    head = (
+        f"`catchup bench`: {load['model']}, {side}×{side} images, {load['classes']} classes,"
+        f" {where}; images per second, and in brackets an epoch's time as a multiple of ours"
+        " (median, quartiles), all in turn; the plain loop and the one that gives memory back in"
+        " processes of their own:"
+    )
+    table = [
+        [
+            "",
+            *(
+                f"width {bench['load']['width']}, batch {bench['load']['batch']}"
+                for bench in benches
+            ),
+        ]
+    ]
     for name, spoken in SPOKEN.items():
         rows = [bench["throughput"]["variants"][name] for bench in benches]
-        table.append([spoken, *(f"{row['images_per_s']:.0f} ({row['ratio']:.2f}, {row['low']:.2f}–{row['high']:.2f})"
-                                for row in rows)])
+        table.append(
+            [
+                spoken,
+                *(
+                    f"{row['images_per_s']:.0f} ({row['ratio']:.2f},"
+                    f" {row['low']:.2f}–{row['high']:.2f})"
+                    for row in rows
+                ),
+            ]
+        )
     return f"{head}\n\n{as_markdown(table)}\n\n{' '.join(_aims(bench) for bench in benches)}"
 
 
 def _without(benches: Sequence[Mapping]) -> list[str]:
     """The goals on a processor without bfloat16, where the records have one."""
-    return [f"On a processor without bfloat16 (AVX2, {benches[0]['computed_in']}; before freed memory was kept, and "
-            f"with the plain loop in the same process): {' '.join(_aims(bench) for bench in benches)}"]
+    return [
+        f"On a processor without bfloat16 (AVX2, {benches[0]['computed_in']}; before freed memory"
+        " was kept, and with the plain loop in the same process):"
+        f" {' '.join(_aims(bench) for bench in benches)}"
+    ]
 
 
 def _aims(bench: Mapping) -> str:
@@ -68,10 +113,14 @@ def _aims(bench: Mapping) -> str:
     for name, goal in goals.items():
         sign, limit = ("≥", goal["at_least"]) if "at_least" in goal else ("≤", goal["at_most"])
         met = goal["reached"] >= limit if sign == "≥" else goal["reached"] <= limit
-        said.append(f"{name} {goal['reached']:.3f} (goal {sign} {limit:g}, {'met' if met else 'missed'})")
+        said.append(
+            f"{name} {goal['reached']:.3f} (goal {sign} {limit:g}, {'met' if met else 'missed'})"
+        )
     rates = bench["throughput"]["tflops_per_s"]
-    return (f"Width {bench['load']['width']}: {'; '.join(said)}; {1e3 * rates['ours']:.1f} GFLOP/s of the "
-            f"{1e3 * rates['matrix product']:.1f} that a large matrix product reaches.")
+    return (
+        f"Width {bench['load']['width']}: {'; '.join(said)}; {1e3 * rates['ours']:.1f} GFLOP/s of"
+        f" the {1e3 * rates['matrix product']:.1f} that a large matrix product reaches."
+    )
 
 
 def _pieces(benches: Sequence[Mapping]) -> str:
@@ -79,94 +128,150 @@ def _pieces(benches: Sequence[Mapping]) -> str:
     said = []
     for bench in benches:
         share = bench["mix"]["share_percent"]
-        said.append(f"width {bench['load']['width']}: norms {share['norms']:.2f} %, ranking {share['ranking']:.2f} %, "
-                    f"gather and select {share['select']:.2f} %, their backward {share['backward']:.2f} %, together "
-                    f"{share['all']:.2f} %")
-    return f"What Catch-up Mix adds to a plain step, mean over the blocks it may draw: {'; '.join(said)}."
+        said.append(
+            f"width {bench['load']['width']}: norms {share['norms']:.2f} %, ranking"
+            f" {share['ranking']:.2f} %, gather and select {share['select']:.2f} %, their backward"
+            f" {share['backward']:.2f} %, together {share['all']:.2f} %"
+        )
+    return (
+        "What Catch-up Mix adds to a plain step, mean over the blocks it may draw:"
+        f" {'; '.join(said)}."
+    )
 
 
 def _parts(bench: Mapping) -> list[str]:
     """Growth, streaming, precision of one record, where it has them."""
     said = []
     if "scaling" in bench:
-        rows = [[f"{row['cost']} over {row['over']}", f"{row['sizes'][0]} … {row['sizes'][-1]}",
-                 *("" if row[key] is None else f"{row[key]:.2f} ± {row[f'{key}_se']:.2f}"
-                   for key in ("exponent", "memory_exponent"))] for row in bench["scaling"]]
-        said += ["How cost grows (1 is linear; slope and standard error of a line through the logarithms):",
-                 as_markdown([["", "from … to", "exponent of time", "of peak tensor memory"], *rows])]
+        rows = [
+            [
+                f"{row['cost']} over {row['over']}",
+                f"{row['sizes'][0]} … {row['sizes'][-1]}",
+                *(
+                    "" if row[key] is None else f"{row[key]:.2f} ± {row[f'{key}_se']:.2f}"
+                    for key in ("exponent", "memory_exponent")
+                ),
+            ]
+            for row in bench["scaling"]
+        ]
+        said += [
+            (
+                "How cost grows (1 is linear; slope and standard error of a line through the"
+                " logarithms):"
+            ),
+            as_markdown([["", "from … to", "exponent of time", "of peak tensor memory"], *rows]),
+        ]
     if "streaming" in bench:
-        rows = [[row["loader"], str(row["images"]), f"{row['decoded_mib']:.0f}",
-                 f"{row['peak_mib'] - row['base_mib']:.0f}", f"{row['images_per_s']:.0f}"]
-                for row in bench["streaming"]]
-        said += [f"Images of 224×224 out of JPEG files, one pass without training, "
-                 f"{bench['streaming'][0]['workers']} workers: what they would take in memory, and what "
-                 "the process and its workers took beyond their start:",
-                 as_markdown([["loader", "images", "MiB decoded", "MiB taken", "images/s"], *rows])]
+        rows = [
+            [
+                row["loader"],
+                str(row["images"]),
+                f"{row['decoded_mib']:.0f}",
+                f"{row['peak_mib'] - row['base_mib']:.0f}",
+                f"{row['images_per_s']:.0f}",
+            ]
+            for row in bench["streaming"]
+        ]
+        said += [
+            (
+                "Images of 224×224 out of JPEG files, one pass without training,"
+                f" {bench['streaming'][0]['workers']} workers: what they would take in memory, and"
+                " what the process and its workers took beyond their start:"
+            ),
+            as_markdown([["loader", "images", "MiB decoded", "MiB taken", "images/s"], *rows]),
+        ]
     if "precision" in bench:
         found = bench["precision"]
-        said.append(f"Error with bf16 minus error with fp32, {len(found['fp32'])} seeds on digits: "
-                    f"{found['difference']:+.2f} points [{found['low']:+.2f}, {found['high']:+.2f}].")
+        said.append(
+            f"Error with bf16 minus error with fp32, {len(found['fp32'])} seeds on digits: "
+            f"{found['difference']:+.2f} points [{found['low']:+.2f}, {found['high']:+.2f}]."
+        )
     return said
 
 
 def _corruptions(found: Mapping) -> str:
     """How long the corrupted images take."""
-    (theirs, ours), (others, own) = (found["total_ms"][which] for which in ("all 19", "all but frost"))
-    return (f"`python -m benchmarks.corruptions`: the 19 corruptions of CIFAR-C take {ours:.2f} ms per image (one "
-            f"of each, one thread, processor time), the library imagecorruptions with the same numbers {theirs:.1f}: "
-            f"{theirs / ours:.1f} times as long, {others / own:.1f} without frost, for which the library reads a "
-            f"photograph per image. For 10 000 images and five severities that is {50 * ours:.0f} s against "
-            f"{50 * theirs:.0f}.")
+    (theirs, ours), (others, own) = (
+        found["total_ms"][which] for which in ("all 19", "all but frost")
+    )
+    return (
+        f"`python -m benchmarks.corruptions`: the 19 corruptions of CIFAR-C take {ours:.2f} ms per"
+        " image (one of each, one thread, processor time), the library imagecorruptions with the"
+        f" same numbers {theirs:.1f}: {theirs / ours:.1f} times as long, {others / own:.1f} without"
+        " frost, for which the library reads a photograph per image. For 10 000 images and five"
+        f" severities that is {50 * ours:.0f} s against {50 * theirs:.0f}."
+    )
 
 
 def _kills(found: Mapping) -> str:
     """What became of runs that were killed."""
     total, writes = found["total"], found["writes"]
-    of = "; ".join(", ".join(sorted({row[key] for row in found["cases"]})) for key in ("case", "loader"))
-    return (f"`python tests/kill_and_resume.py`: {total['trials']} runs ({of}) killed with SIGKILL "
-            f"{total['kills']} times at random moments, {total['in_write']} of them while a file "
-            f"was being written, and taken up again: {total['identical']} of {total['trials']} end with the weights of "
-            f"a run left alone, {total['unloadable']} checkpoints could not be loaded, {total['lost']} epochs lost. "
-            f"Of {total['controls']} runs whose generators were forgotten on purpose {total['controls_different']} end "
-            f"with others. A process that does nothing but save, killed {writes['kills']} times, left "
-            f"{writes['unloadable']} unreadable files.")
+    of = "; ".join(
+        ", ".join(sorted({row[key] for row in found["cases"]})) for key in ("case", "loader")
+    )
+    return (
+        f"`python tests/kill_and_resume.py`: {total['trials']} runs ({of}) killed with SIGKILL"
+        f" {total['kills']} times at random moments, {total['in_write']} of them while a file was"
+        f" being written, and taken up again: {total['identical']} of {total['trials']} end with"
+        f" the weights of a run left alone, {total['unloadable']} checkpoints could not be loaded,"
+        f" {total['lost']} epochs lost. Of {total['controls']} runs whose generators were forgotten"
+        f" on purpose {total['controls_different']} end with others. A process that does nothing"
+        f" but save, killed {writes['kills']} times, left {writes['unloadable']} unreadable files."
+    )
 
 
 def _endurance(found: Mapping) -> str:
     """What became of runs that were interrupted, stopped, repeated, or many."""
     told, said = found.get, []
     if row := told("interrupts"):
-        said.append(f"{row['interrupts']} interrupts of {row['trials']} runs at random moments: {row['identical']} end "
-                    f"with the weights of a run left alone, {row['hooks_left']} hooks stay behind.")
+        said.append(
+            f"{row['interrupts']} interrupts of {row['trials']} runs at random moments:"
+            f" {row['identical']} end with the weights of a run left alone, {row['hooks_left']}"
+            " hooks stay behind."
+        )
     if row := told("terminations"):
-        said.append(f"SIGTERM in {row['trials']} runs: {row['code_143']} save and leave with 143, after "
-                    f"{1e3 * row['stop_s']:.0f} ms (median; most {1e3 * row['most_s']:.0f}; a step takes "
-                    f"{1e3 * row['step_s']:.0f} and a save {1e3 * row['save_s']:.0f}), {row['identical']} then end"
-                    " with the weights of a run left alone.")
+        said.append(
+            f"SIGTERM in {row['trials']} runs: {row['code_143']} save and leave with 143, after"
+            f" {1e3 * row['stop_s']:.0f} ms (median; most {1e3 * row['most_s']:.0f}; a step takes"
+            f" {1e3 * row['step_s']:.0f} and a save {1e3 * row['save_s']:.0f}), {row['identical']}"
+            " then end with the weights of a run left alone."
+        )
     if row := told("repeats"):
         same = sum(different == 1 for different in row["methods"].values())
         read = sum(different == 1 for different in row["workers"].values())
-        said.append(f"The same run {row['times']} times: bit-equal for {same} of {len(row['methods'])} methods; "
-                    f"resident, and streamed by 0, 1 and 2 processes: for {read} of {len(row['workers'])}.")
+        said.append(
+            f"The same run {row['times']} times: bit-equal for {same} of {len(row['methods'])}"
+            f" methods; resident, and streamed by 0, 1 and 2 processes: for {read} of"
+            f" {len(row['workers'])}."
+        )
     if rows := told("watching"):
         each = ", ".join(f"{row['percent']:.2f} % at width {row['width']}" for row in rows)
         said.append(f"Looking for numbers that are none costs {each} of a training.")
     if row := told("outputs"):
-        said.append(f"A notebook that prints into an `Output`, {row['times']} times beside other work: {row['slow']} "
-                    "slow.")
+        said.append(
+            f"A notebook that prints into an `Output`, {row['times']} times beside other work:"
+            f" {row['slow']} slow."
+        )
     if row := told("moves"):
-        said.append(f"{row['times']} moves of a slider: {row['grown_mib']:+.1f} MiB, {row['kept']} figures kept.")
+        said.append(
+            f"{row['times']} moves of a slider: {row['grown_mib']:+.1f} MiB, {row['kept']} figures"
+            " kept."
+        )
     if row := told("soak"):
-        said.append(f"{row['runs']} small runs one after the other in {row['seconds']:.0f} s: memory "
-                    f"{row['growth_percent']:+.1f} % from the first half to the second, open files "
-                    f"{row['open_files_early']} and {row['open_files_late']}.")
+        said.append(
+            f"{row['runs']} small runs one after the other in {row['seconds']:.0f} s: memory "
+            f"{row['growth_percent']:+.1f} % from the first half to the second, open files "
+            f"{row['open_files_early']} and {row['open_files_late']}."
+        )
     return "`python tests/endurance.py`: " + " ".join(said)
 
 
 def _mutations(found: Mapping) -> str:
     rows = found["mutations"]
-    return (f"`python tests/mutations.py` breaks {len(rows)} places of the package, one by one: the tests notice "
-            f"{sum(row['noticed'] for row in rows)}.")
+    return (
+        f"`python tests/mutations.py` breaks {len(rows)} places of the package, one by one: the"
+        f" tests notice {sum(row['noticed'] for row in rows)}."
+    )
 
 
 def placed(text: str, content: str) -> str:

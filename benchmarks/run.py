@@ -1,4 +1,5 @@
-"""`catchup bench`: the speed of training, where a step's time goes, and how it grows; side by side, in one call.
+"""`catchup bench`: the speed of training, where a step's time goes, and how it grows; side by side,
+in one call.
 
 The parts are functions of their own: `benchmarks.throughput`, and those of `benchmarks.scaling`.
 """
@@ -23,30 +24,47 @@ from catchup.utils.provenance import surroundings
 PARTS = ("throughput", "mix", "scaling", "streaming", "precision")
 
 
-def run(load: Load | None = None, parts: Sequence[str] = ("throughput", "mix"), *, out: Path | None = None,
-        folder: Path | None = None, progress: bool = True) -> dict:
+def run(
+    load: Load | None = None,
+    parts: Sequence[str] = ("throughput", "mix"),
+    *,
+    out: Path | None = None,
+    folder: Path | None = None,
+    progress: bool = True,
+) -> dict:
     """Measures, and writes what was found so far after every part.
 
     Args:
         load: what is trained; None takes the defaults.
-        parts: of `PARTS`: "throughput" (see above), "mix" (what each piece of Catch-up Mix costs), "scaling" (how cost
-            and memory grow with images, classes, width), "streaming" (images per second and memory of the
-            loader that reads files while it trains), "precision" (the error with bf16 beside that with fp32).
+        parts: of `PARTS`: "throughput" (see above), "mix" (what each piece of Catch-up Mix costs),
+            "scaling" (how cost and memory grow with images, classes, width), "streaming" (images
+            per second and memory of the loader that reads files while it trains), "precision" (the
+            error with bf16 beside that with fp32).
         out: a JSON file; None writes nothing. folder: of classes, to stream; None: made up.
         progress: a bar on standard error.
     Returns:
-        {"load": its fields, "device", "computed_in", one entry for each part, "versions", "hardware", …}.
+        {"load": its fields, "device", "computed_in", one entry for each part, "versions",
+        "hardware", …}.
     Raises:
-        ValueError: before anything is measured, for an unknown part, a number out of range, or an `out` that holds
-            something else.
+        ValueError: before anything is measured, for an unknown part, a number out of range, or an
+            `out` that holds something else.
     """
     load, asked = load or Load(), [pick("part", part, PARTS) for part in parts]
     if out is not None:
         _check_file(Path(out))
     settings = load.settings
-    results = {"load": asdict(load), "computed_in": settings.precision, "device": _device(settings).type}
-    work = {"throughput": throughput, "mix": scaling.pieces, "scaling": scaling.sweeps,
-            "streaming": partial(scaling.streaming, folder=folder), "precision": scaling.precisions}
+    results = {
+        "load": asdict(load),
+        "computed_in": settings.precision,
+        "device": _device(settings).type,
+    }
+    work = {
+        "throughput": throughput,
+        "mix": scaling.pieces,
+        "scaling": scaling.sweeps,
+        "streaming": partial(scaling.streaming, folder=folder),
+        "precision": scaling.precisions,
+    }
     for part in bar(asked, "bench", "part", progress):
         with seeded(0):
             results[part] = work[part](load)
@@ -58,9 +76,11 @@ def run(load: Load | None = None, parts: Sequence[str] = ("throughput", "mix"), 
 def report(results: Mapping) -> str:
     """What was measured, as text."""
     load = results["load"]
-    head = (f"{load['model']} width {load['width']}, {load['image_size']}×{load['image_size']}, batch {load['batch']}, "
-            f"{load['classes']} classes; {results['device']}, {results['hardware']['threads']} threads, "
-            f"ours in {results['computed_in']}")
+    head = (
+        f"{load['model']} width {load['width']}, {load['image_size']}×{load['image_size']}, batch"
+        f" {load['batch']}, {load['classes']} classes; {results['device']},"
+        f" {results['hardware']['threads']} threads, ours in {results['computed_in']}"
+    )
     told: dict[str, Callable] = {"throughput": described, **scaling.TEXTS}
     return "\n\n".join([head, *(told[part](results[part]) for part in PARTS if part in results)])
 
@@ -71,6 +91,12 @@ def _device(settings: Settings) -> torch.device:
 
 def _check_file(path: Path) -> None:
     """ValueError unless results can be written to `path` without harm to something else."""
-    if path.is_dir() or path.exists() and not (isinstance(held := read_json(path), dict) and "load" in held):
-        raise ValueError(f"{path} holds something else than the results of `catchup bench`; give another file")
+    if (
+        path.is_dir()
+        or path.exists()
+        and not (isinstance(held := read_json(path), dict) and "load" in held)
+    ):
+        raise ValueError(
+            f"{path} holds something else than the results of `catchup bench`; give another file"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)

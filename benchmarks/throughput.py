@@ -1,4 +1,5 @@
-"""How fast training is: our loop beside the loop most people write and beside the limit, in turn, in one call.
+"""How fast training is: our loop beside the loop most people write and beside the limit, in turn,
+in one call.
 
 An epoch of the same network on the same images, again and again, by
 
@@ -11,11 +12,12 @@ dataloader  a plain PyTorch loop over a torchvision data set of pictures with a 
 limit       the model's bare forward and backward pass on a batch that stays, in our precision and memory format, freed
             memory kept
 
-How memory is handled is decided for a whole process. So the two that leave it to the C library run in processes of
-their own, which wait while it is not their turn.
+How memory is handled is decided for a whole process. So the two that leave it to the C library run
+in processes of their own, which wait while it is not their turn.
 
-Where it misleads: the clock is the wall's, for the DataLoader works in processes of its own; other work on the machine
-stretches all variants, not always alike. And the reading of files, which the plain loop of a larger data set also does,
+Where it misleads: the clock is the wall's, for the DataLoader works in processes of its own; other
+work on the machine stretches all variants, not always alike. And the reading of files, which the
+plain loop of a larger data set also does,
 is no part of it: its pictures lie in memory, as CIFAR's do.
 """
 
@@ -44,7 +46,10 @@ from catchup.utils.choices import check_least, pick
 from catchup.utils.text import as_text
 
 VARIANTS = ("ours", "catchup", "ordinary", "returned", "dataloader", "limit")
-GOALS = {"cpu": (2.5, 0.95), "cuda": (10.0, 0.9)}  # times the plain loop, share of the limit: the toolkit's own
+GOALS = {
+    "cpu": (2.5, 0.95),
+    "cuda": (10.0, 0.9),
+}  # times the plain loop, share of the limit: the toolkit's own
 MIX_GOAL = 1.02  # of a Catch-up step to a plain one
 
 
@@ -86,49 +91,79 @@ class Load:
     @property
     def settings(self) -> Settings:
         """Those of ours: long enough that no epoch of a measurement is validated."""
-        return with_precision(Settings(
-            model=self.model, width=self.width, batch_size=self.batch, epochs=10**6, validate_every=10**6, lr=0.01,
-            schedule="constant", precision=self.precision, compile=self.compile, device=self.device))
+        return with_precision(
+            Settings(
+                model=self.model,
+                width=self.width,
+                batch_size=self.batch,
+                epochs=10**6,
+                validate_every=10**6,
+                lr=0.01,
+                schedule="constant",
+                precision=self.precision,
+                compile=self.compile,
+                device=self.device,
+            )
+        )
 
 
 def throughput(load: Load) -> dict:
     """Every variant of `VARIANTS` timed in turn.
 
     Returns:
-        {"variants": {name: {"images_per_s", "time_s" of an epoch, "ratio" of its time to ours, "low", "high":
-        quartiles}}, "tflops_per_s": {"ours", "limit", "matrix product"}, "goals": {…: {"at_least" or "at_most",
-        "reached"}}}. The last of the tflops is that of one large matrix product in the same precision: what the device
-        can do at best.
+        {"variants": {name: {"images_per_s", "time_s" of an epoch, "ratio" of its time to ours,
+        "low", "high": quartiles}}, "tflops_per_s": {"ours", "limit", "matrix product"}, "goals":
+        {…: {"at_least" or "at_most", "reached"}}}. The last of the tflops is that of one large
+        matrix product in the same precision: what the device can do at best.
     """
     trainer = partial(Trainer, load)
     device = trainer("baseline").device
-    with (Elsewhere(partial(trainer, "baseline")) as returned, Elsewhere(partial(Plain, load, device)) as plain):
-        work = {"ours": trainer("baseline").epoch, "catchup": trainer("catchup").epoch,
-                "ordinary": trainer("baseline", ordinary=True).epoch, "returned": returned.epoch,
-                "dataloader": plain.epoch, "limit": partial(bare, trainer("baseline"))}
+    with (
+        Elsewhere(partial(trainer, "baseline")) as returned,
+        Elsewhere(partial(Plain, load, device)) as plain,
+    ):
+        work = {
+            "ours": trainer("baseline").epoch,
+            "catchup": trainer("catchup").epoch,
+            "ordinary": trainer("baseline", ordinary=True).epoch,
+            "returned": returned.epoch,
+            "dataloader": plain.epoch,
+            "limit": partial(bare, trainer("baseline")),
+        }
         found = ratios(work, load.rounds, wall_clock(device))
     images = load.steps * load.batch
-    variants = {name: {"images_per_s": images / row["time_s"], **row} for name, row in found.items()}
+    variants = {
+        name: {"images_per_s": images / row["time_s"], **row} for name, row in found.items()
+    }
     flops = flops_of_a_step(load)
     rates = {name: flops * load.steps / found[name]["time_s"] / 1e12 for name in ("ours", "limit")}
-    return {"variants": variants, "flops_per_image": flops / load.batch,
-            "tflops_per_s": {**rates, "matrix product": matrix_product(load.settings.precision, device)},
-            "goals": goals(variants, device.type)}
+    return {
+        "variants": variants,
+        "flops_per_image": flops / load.batch,
+        "tflops_per_s": {
+            **rates,
+            "matrix product": matrix_product(load.settings.precision, device),
+        },
+        "goals": goals(variants, device.type),
+    }
 
 
 def goals(variants: dict, device: str) -> dict:
     """What was aimed at, and what was reached, of the rows of `throughput`."""
     faster, share = GOALS.get(device, GOALS["cpu"])
-    return {"times the plain loop": {"at_least": faster, "reached": variants["dataloader"]["ratio"]},
-            "share of the limit": {"at_least": share, "reached": variants["limit"]["ratio"]},
-            "Catch-up step": {"at_most": MIX_GOAL, "reached": variants["catchup"]["ratio"]}}
+    return {
+        "times the plain loop": {"at_least": faster, "reached": variants["dataloader"]["ratio"]},
+        "share of the limit": {"at_least": share, "reached": variants["limit"]["ratio"]},
+        "Catch-up step": {"at_most": MIX_GOAL, "reached": variants["catchup"]["ratio"]},
+    }
 
 
 class Trainer:
     """Our own loop on made-up images; `epoch()` is what is timed.
 
     Args:
-        load: what is trained. method: its name. ordinary: in float32 and PyTorch's ordinary memory format.
+        load: what is trained. method: its name. ordinary: in float32 and PyTorch's ordinary memory
+            format.
     """
 
     def __init__(self, load: Load, method: str, ordinary: bool = False):
@@ -154,16 +189,26 @@ class Trainer:
 
 
 class Plain:
-    """The loop most people write: pictures, torchvision's transforms, a DataLoader, a loss read at every step."""
+    """The loop most people write: pictures, torchvision's transforms, a DataLoader, a loss read at
+    every step.
+    """
 
     def __init__(self, load: Load, device: torch.device):
         from torch.utils.data import DataLoader
 
         data = dataset(load)
-        self.loader = DataLoader(Pictures(data), batch_size=load.batch, shuffle=True, num_workers=load.workers,
-                                 pin_memory=device.type == "cuda", persistent_workers=load.workers > 0)
+        self.loader = DataLoader(
+            Pictures(data),
+            batch_size=load.batch,
+            shuffle=True,
+            num_workers=load.workers,
+            pin_memory=device.type == "cuda",
+            persistent_workers=load.workers > 0,
+        )
         self.model, self.device = network(load).to(device), device
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4
+        )
 
     def epoch(self) -> float:
         """One epoch; the mean loss."""
@@ -180,16 +225,23 @@ class Plain:
 
 
 class Pictures:
-    """A data set as torchvision's CIFAR is one: arrays in memory, each made a picture and transformed."""
+    """A data set as torchvision's CIFAR is one: arrays in memory, each made a picture and
+    transformed.
+    """
 
     def __init__(self, data: Dataset):
         from torchvision import transforms
 
         self.arrays = data.train.pixels.permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = data.train.labels.tolist()
-        self.transform = transforms.Compose([
-            transforms.RandomCrop(self.arrays.shape[1], padding=4), transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(), transforms.Normalize(data.mean, data.std)])
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(self.arrays.shape[1], padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(data.mean, data.std),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -204,8 +256,8 @@ class Elsewhere:
     """`work().epoch`, called in a process of its own; a context, whose end ends the process.
 
     Args:
-        work: what makes the object, there; it can be pickled. Python starts the process anew, so that a script which
-            comes here keeps its own work behind `if __name__ == "__main__"`.
+        work: what makes the object, there; it can be pickled. Python starts the process anew, so
+            that a script which comes here keeps its own work behind `if __name__ == "__main__"`.
     """
 
     def __init__(self, work: Callable[[], Trainer | Plain]):
@@ -226,8 +278,10 @@ class Elsewhere:
             self._pipe.recv()
         except (EOFError, OSError) as error:
             self._process.join()
-            raise RuntimeError(f"a process of the benchmark ended with exit code {self._process.exitcode}; what it "
-                               "says of that stands on standard error") from error
+            raise RuntimeError(
+                f"a process of the benchmark ended with exit code {self._process.exitcode}; what it"
+                " says of that stands on standard error"
+            ) from error
 
     def __enter__(self) -> "Elsewhere":
         return self
@@ -275,19 +329,27 @@ def network(load: Load) -> nn.Module:
 
 
 def dataset(load: Load) -> Dataset:
-    """As many scenes of `catchup.data.sets.shapes` as an epoch has, with random labels, augmented as CIFAR is."""
+    """As many scenes of `catchup.data.sets.shapes` as an epoch has, with random labels, augmented
+    as CIFAR is.
+    """
     count = load.steps * load.batch
     pixels = render(draw_scenes(min(count, 512), seed=0))
     if load.image_size != pixels.shape[2]:
-        pixels = F.interpolate(pixels, (load.image_size, load.image_size), mode="bilinear", antialias=True)
+        pixels = F.interpolate(
+            pixels, (load.image_size, load.image_size), mode="bilinear", antialias=True
+        )
     pixels = pixels.repeat(-(-count // len(pixels)), 1, 1, 1)[:count].contiguous()
     labels = torch.randint(load.classes, (count,), generator=torch.Generator().manual_seed(0))
     drawn = Images(pixels, labels, tuple(str(name) for name in range(load.classes)))
-    return Dataset("scenes", drawn, drawn.take([0, 1]), (0.5,) * 3, (0.25,) * 3, Augmentation(pad=4, flip=True))
+    return Dataset(
+        "scenes", drawn, drawn.take([0, 1]), (0.5,) * 3, (0.25,) * 3, Augmentation(pad=4, flip=True)
+    )
 
 
 def flops_of_a_step(load: Load) -> int:
-    """Floating-point operations of a batch, forward and backward; a multiplication with its addition counts as two."""
+    """Floating-point operations of a batch, forward and backward; a multiplication with its
+    addition counts as two.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     model, batch = network(load), dataset(load).train.take(range(2))
@@ -312,9 +374,19 @@ def matrix_product(precision: str, device: torch.device) -> float:
 def described(found: Mapping) -> str:
     """What `throughput` found, as text."""
     rows = [["", "images/s", "time / ours", "quartiles"]]
-    rows += [[name, f"{row['images_per_s']:.0f}", f"{row['ratio']:.3f}", f"{row['low']:.3f}–{row['high']:.3f}"]
-             for name, row in found["variants"].items()]
-    aims = "; ".join(f"{name} {aim['reached']:.2f} (goal {'≥' if 'at_least' in aim else '≤'} "
-                     f"{aim.get('at_least', aim.get('at_most')):g})" for name, aim in found["goals"].items())
+    rows += [
+        [
+            name,
+            f"{row['images_per_s']:.0f}",
+            f"{row['ratio']:.3f}",
+            f"{row['low']:.3f}–{row['high']:.3f}",
+        ]
+        for name, row in found["variants"].items()
+    ]
+    aims = "; ".join(
+        f"{name} {aim['reached']:.2f} (goal {'≥' if 'at_least' in aim else '≤'} "
+        f"{aim.get('at_least', aim.get('at_most')):g})"
+        for name, aim in found["goals"].items()
+    )
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in found["tflops_per_s"].items())
     return "\n\n".join([as_text(rows), aims, f"TFLOP/s: {rates}"])

@@ -1,7 +1,9 @@
-"""What something costs: variants of one piece of work timed in turn, passes through a model counted, memory watched.
+"""What something costs: variants of one piece of work timed in turn, passes through a model
+counted, memory watched.
 
-Single timings on a shared machine say little; the ratio of neighbours in one process does. `python -m benchmarks.timing`
-measures what recording the filters costs a training step; what a method costs is in `benchmarks.method_cost`.
+Single timings on a shared machine say little; the ratio of neighbours in one process does. `python
+-m benchmarks.timing` measures what recording the filters costs a training step; what a method costs
+is in `benchmarks.method_cost`.
 """
 
 import argparse
@@ -28,25 +30,34 @@ from catchup.training.machine import heap
 from catchup.utils.provenance import surroundings
 
 
-def ratios(work: Mapping[str, Callable[[], None]], rounds: int = 15, clock: Callable[[], float] | None = None,
-           turns: int = 1) -> dict:
-    """Runs every variant once a round, in turn, the order reversed every other time; memory is kept as in training.
+def ratios(
+    work: Mapping[str, Callable[[], None]],
+    rounds: int = 15,
+    clock: Callable[[], float] | None = None,
+    turns: int = 1,
+) -> dict:
+    """Runs every variant once a round, in turn, the order reversed every other time; memory is kept
+    as in training.
 
     Args:
-        work: {name: what to time}; the first is what the others are compared with. Each is run once before, untimed.
+        work: {name: what to time}; the first is what the others are compared with. Each is run once
+            before, untimed.
         rounds: ≥ 2.
         clock: seconds; None takes `clock_of` a GPU, if there is one, otherwise that of the CPU.
-        turns: ≥ 1. Where there are more than one, each variant runs so often in a round, always one after the other,
-            and the times of its turns are added up: neighbours come closer. Before, untimed, as often.
+        turns: ≥ 1. Where there are more than one, each variant runs so often in a round, always one
+            after the other, and the times of its turns are added up: neighbours come closer.
+            Before, untimed, as often.
     Returns:
-        {name: {"ratio": median over rounds of its time to the first's, "low", "high": quartiles of the ratio,
-        "time_s": median of its time in a round}}.
+        {name: {"ratio": median over rounds of its time to the first's, "low", "high": quartiles of
+        the ratio, "time_s": median of its time in a round}}.
     Raises:
         ValueError: if there is no work, `rounds` < 2 or `turns` < 1.
     """
     if not work or rounds < 2 or turns < 1:
-        raise ValueError(f"there must be something to time, in at least 2 rounds, got {list(work)} and {rounds}"
-                         + (f", and at least 1 turn, got {turns}" if turns < 1 else ""))
+        raise ValueError(
+            f"there must be something to time, in at least 2 rounds, got {list(work)} and {rounds}"
+            + (f", and at least 1 turn, got {turns}" if turns < 1 else "")
+        )
     clock = clock or clock_of(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     times = {name: [0.0] * rounds for name in work}
     with heap.kept():
@@ -54,7 +65,7 @@ def ratios(work: Mapping[str, Callable[[], None]], rounds: int = 15, clock: Call
             for call in work.values():
                 call()
         for turn in range(rounds * turns):
-            for name in list(work)[::-1 if turn % 2 else 1]:
+            for name in list(work)[:: -1 if turn % 2 else 1]:
                 start = clock()
                 work[name]()
                 times[name][turn // turns] += clock() - start
@@ -70,14 +81,15 @@ def ratios(work: Mapping[str, Callable[[], None]], rounds: int = 15, clock: Call
 def clock_of(device: torch.device) -> Callable[[], float]:
     """The clock, in seconds, for work on that device.
 
-    On a CPU the process's own time, which other processes do not stretch (measure on one thread); elsewhere
-    `wall_clock`.
+    On a CPU the process's own time, which other processes do not stretch (measure on one thread);
+    elsewhere `wall_clock`.
     """
     return time.process_time if device.type == "cpu" else wall_clock(device)
 
 
 def wall_clock(device: torch.device) -> Callable[[], float]:
     """The wall clock, in seconds, after waiting for the device."""
+
     def clock() -> float:
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
@@ -88,7 +100,9 @@ def wall_clock(device: torch.device) -> Callable[[], float]:
 
 @dataclass
 class Passes:
-    """Passes through networks of the model's kind and size, in batches: half a batch is half a pass."""
+    """Passes through networks of the model's kind and size, in batches: half a batch is half a
+    pass.
+    """
 
     forward: float = 0.0
     backward: float = 0.0
@@ -103,10 +117,12 @@ class Peak:
 
 @contextmanager
 def counted_passes(model: nn.Module, batch: int) -> Iterator[Passes]:
-    """Inside the block counts the passes through the model and through copies of it, whoever made them.
+    """Inside the block counts the passes through the model and through copies of it, whoever made
+    them.
 
-    A copy is any module of the model's class with as many parameters. A forward pass counts when it is over, as its
-    share of a batch; a backward pass when gradient arrives at what a forward pass returned, also for the images alone.
+    A copy is any module of the model's class with as many parameters. A forward pass counts when it
+    is over, as its share of a batch; a backward pass when gradient arrives at what a forward pass
+    returned, also for the images alone.
 
     Args:
         model: wrapped or not. batch: images in a batch, ≥ 1.
@@ -131,16 +147,20 @@ def counted_passes(model: nn.Module, batch: int) -> Iterator[Passes]:
             if output.requires_grad:
                 output.register_hook(lambda _grad: arrived(share))
 
-    with register_module_forward_pre_hook(begins), register_module_forward_hook(ends, always_call=True):
+    with (
+        register_module_forward_pre_hook(begins),
+        register_module_forward_hook(ends, always_call=True),
+    ):
         yield found
 
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """Inside the block watches the memory of the tensors made in it, on one device; on leaving sets the peak's `bytes`.
+    """Inside the block watches the memory of the tensors made in it, on one device; on leaving sets
+    the peak's `bytes`.
 
-    On a GPU its allocator keeps count, of everything. On a CPU the storages that operations return are added up; what
-    an operation needs for itself meanwhile is not seen there.
+    On a GPU its allocator keeps count, of everything. On a CPU the storages that operations return
+    are added up; what an operation needs for itself meanwhile is not seen there.
 
     Args:
         device: elsewhere than on a CPU or with CUDA the peak stays None.
@@ -160,9 +180,17 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         yield found
 
 
-def recording_cost(width: int = 16, batch: int = 100, method: str = "catchup", rounds: int = 15) -> dict:
-    """`ratios` of ten training steps of ResNet-18 on 32×32 images: plain, recorded at every tenth and at every step."""
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+def recording_cost(
+    width: int = 16, batch: int = 100, method: str = "catchup", rounds: int = 15
+) -> dict:
+    """`ratios` of ten training steps of ResNet-18 on 32×32 images: plain, recorded at every tenth
+    and at every step.
+    """
+    device = (
+        torch.accelerator.current_accelerator()
+        if torch.accelerator.is_available()
+        else torch.device("cpu")
+    )
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, 32, 32, generator=generator).to(device)
     labels = torch.randint(100, (batch,), generator=generator).to(device)
@@ -170,15 +198,21 @@ def recording_cost(width: int = 16, batch: int = 100, method: str = "catchup", r
     def ten_steps(every: int | None) -> Callable[[], None]:
         torch.manual_seed(0)
         model = models.create("resnet18", num_classes=100, width=width).to(device)
-        mixer, optimizer = make(method, seed=0), torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+        mixer, optimizer = (
+            make(method, seed=0),
+            torch.optim.SGD(model.parameters(), 0.05, momentum=0.9),
+        )
 
         def go() -> None:
-            mixer.load_state_dict(make(method, seed=0).state_dict())  # the same layers in every variant and round
+            mixer.load_state_dict(
+                make(method, seed=0).state_dict()
+            )  # the same layers in every variant and round
             with recording(model, mixer=mixer, every=every) if every else nullcontext():
                 for _ in range(10):
                     mixer.loss(model, images, labels).backward()
                     optimizer.step()
                     optimizer.zero_grad()
+
         return go
 
     work = {"plain": ten_steps(None), "every 10th step": ten_steps(10), "every step": ten_steps(1)}
@@ -186,10 +220,12 @@ def recording_cost(width: int = 16, batch: int = 100, method: str = "catchup", r
 
 
 class _Tensors(TorchDispatchMode):
-    """Inside the block adds up the memory of all tensors that are made in it: `now`, and the highest it was, `peak`.
+    """Inside the block adds up the memory of all tensors that are made in it: `now`, and the
+    highest it was, `peak`.
 
-    Counted is every storage that an operation returns, from then until it is freed. What an operation needs for itself
-    and gives back before it returns is not seen, nor are tensors that were there before.
+    Counted is every storage that an operation returns, from then until it is freed. What an
+    operation needs for itself and gives back before it returns is not seen, nor are tensors that
+    were there before.
     """
 
     def __init__(self):
@@ -228,8 +264,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    print(json.dumps({**vars(chosen), "recording": recording_cost(chosen.width, chosen.batch, rounds=chosen.rounds),
-                      **surroundings()}, indent=1))
+    print(
+        json.dumps(
+            {
+                **vars(chosen),
+                "recording": recording_cost(chosen.width, chosen.batch, rounds=chosen.rounds),
+                **surroundings(),
+            },
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

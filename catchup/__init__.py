@@ -1,4 +1,5 @@
-"""Catch-up Mix (Kang, Kang & Kim, AAAI 2024) on any CNN, with the methods and analyses it stands beside.
+"""Catch-up Mix (Kang, Kang & Kim, AAAI 2024) on any CNN, with the methods and analyses it stands
+beside.
 
 Importing downloads nothing, seeds nothing and picks no device.
 """
@@ -44,10 +45,48 @@ from .training.trainer import fit, train
 from .utils.text import as_markdown, as_text
 
 __all__ = [
-    "AlignMixup", "AutoMix", "Baseline", "CatchUpMix", "CoMixup", "CutMix", "Draw", "FMix", "GuidedMixup",
-    "InputMixup", "ManifoldMixup", "Mixer", "MIXERS", "MoEx", "PuzzleMix", "RandomChannelMix", "Record",
-    "RecursiveMix", "REGULARISERS", "ResizeMix", "SaliencyMix", "Settings", "SnapMix", "Snapshots", "Step",
-    "Target", "accuracy_without", "as_markdown", "as_text", "captured", "comparison", "compile_blocks",
-    "count_hooks", "data", "edited", "filter_influence", "find_blocks", "fit", "keep_mask", "mix_channels",
-    "models", "recording", "relative_filter_influence", "train",
+    "AlignMixup",
+    "AutoMix",
+    "Baseline",
+    "CatchUpMix",
+    "CoMixup",
+    "CutMix",
+    "Draw",
+    "FMix",
+    "GuidedMixup",
+    "InputMixup",
+    "ManifoldMixup",
+    "Mixer",
+    "MIXERS",
+    "MoEx",
+    "PuzzleMix",
+    "RandomChannelMix",
+    "Record",
+    "RecursiveMix",
+    "REGULARISERS",
+    "ResizeMix",
+    "SaliencyMix",
+    "Settings",
+    "SnapMix",
+    "Snapshots",
+    "Step",
+    "Target",
+    "accuracy_without",
+    "as_markdown",
+    "as_text",
+    "captured",
+    "comparison",
+    "compile_blocks",
+    "count_hooks",
+    "data",
+    "edited",
+    "filter_influence",
+    "find_blocks",
+    "fit",
+    "keep_mask",
+    "mix_channels",
+    "models",
+    "recording",
+    "relative_filter_influence",
+    "train",
 ]

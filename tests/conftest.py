@@ -1,11 +1,14 @@
-"""Shared by all tests: small, single-threaded models, and a guard that no test reaches for the network."""
+"""Shared by all tests: small, single-threaded models, and a guard that no test reaches for the
+network.
+"""
 
 import os
 import signal
 import socket
 import sys
 
-# Tests start a hundred processes that import torch: where bytecode may not be kept, each of them compiles it anew.
+# Tests start a hundred processes that import torch: where bytecode may not be kept, each of them
+# compiles it anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -20,7 +23,11 @@ def _offline(monkeypatch):
     connect = socket.socket.connect
 
     def guarded(self, address):
-        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in (
+            "127.0.0.1",
+            "::1",
+            "localhost",
+        ):
             raise OSError(f"a test tried to reach {address}")
         return connect(self, address)
 
@@ -42,12 +49,16 @@ def _one_thread():
 
 @pytest.fixture(autouse=True, scope="session")
 def _ctrl_c():
-    """Tests interrupt themselves, also where the test run is a shell's job in the background, which ignores Ctrl-C."""
+    """Tests interrupt themselves, also where the test run is a shell's job in the background, which
+    ignores Ctrl-C.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start, notebook kernels among them
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # for the processes that tests start, notebook kernels among them
+)
 
 
 class TinyNet(nn.Module):
@@ -56,8 +67,12 @@ class TinyNet(nn.Module):
     def __init__(self, classes: int = 5, channels: int = 3, width: int = 6):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU())
-        self.layer1 = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1))
-        self.layer2 = nn.Sequential(nn.Conv2d(width, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 1))
+        self.layer1 = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1)
+        )
+        self.layer2 = nn.Sequential(
+            nn.Conv2d(width, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 1)
+        )
         self.fc = nn.Linear(8, classes)
 
     def forward(self, images):

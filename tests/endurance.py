@@ -1,9 +1,11 @@
-"""What a run outlives, and whether it is the same every time: interrupts, SIGTERM, repeats, many runs, bad numbers.
+"""What a run outlives, and whether it is the same every time: interrupts, SIGTERM, repeats, many
+runs, bad numbers.
 
     python tests/endurance.py --out data/results/endurance.json
     python tests/endurance.py --parts soak --seconds 600
 
-Runs that are killed outright are the matter of `kill_and_resume.py`, whose small runs are used here too.
+Runs that are killed outright are the matter of `kill_and_resume.py`, whose small runs are used here
+too.
 """
 
 import argparse
@@ -49,8 +51,9 @@ from conftest import TinyNet
 
 
 def interrupted(after_s: float, work: Callable[[], object], signum: int = signal.SIGINT) -> object:
-    """`work()`, while a thread sends this process a signal after so many seconds; its result, or the KeyboardInterrupt
-    that the signal raised."""
+    """`work()`, while a thread sends this process a signal after so many seconds; its result, or
+    the KeyboardInterrupt that the signal raised.
+    """
     timer = threading.Timer(after_s, os.kill, (os.getpid(), signum))
     try:
         timer.start()
@@ -70,18 +73,22 @@ def network() -> TinyNet:
 
 
 def interrupts(trials: int, least: int, folder: Path, seed: int = 0) -> dict:
-    """Runs interrupted at random moments, and called again in the same process until they are through.
+    """Runs interrupted at random moments, and called again in the same process until they are
+    through.
 
     Args:
         trials, least: so many runs at least, and so many interrupts.
         folder: for the runs. seed: of the moments.
     Returns:
-        trials, interrupts, and how many of the runs ended with the weights of one that was left alone; and what must
-        be 0: hooks found in a model after an interrupt, interrupts after which the signals' handlers were others or a
-        lock or half a file lay about, runs after which the model was not in training mode any more, or that did not
-        leave one row for each epoch.
+        trials, interrupts, and how many of the runs ended with the weights of one that was left
+        alone; and what must
+        be 0: hooks found in a model after an interrupt, interrupts after which the signals'
+        handlers were others or a lock or half a file lay about, runs after which the model was not
+        in training mode any more, or that did not leave one row for each epoch.
     """
-    settings = replace(kills.SMALL, epochs=4, batch_size=5, validate_every=100, method="recursivemix")
+    settings = replace(
+        kills.SMALL, epochs=4, batch_size=5, validate_every=100, method="recursivemix"
+    )
     dataset, rng = dataset_of(settings, progress=False), random.Random(seed)
 
     def run(model, out):  # a method with a history, a layer of its own, and hooks
@@ -92,30 +99,47 @@ def interrupts(trials: int, least: int, folder: Path, seed: int = 0) -> dict:
     started = time.perf_counter()
     reference = weights(run(network(), folder / "whole").model)
     took, before = time.perf_counter() - started, handlers()
-    found = dict.fromkeys(("trials", "interrupts", "identical", "hooks_left", "handlers_changed", "left_over",
-                           "mode_changed", "rows_wrong"), 0)
+    found = dict.fromkeys(
+        (
+            "trials",
+            "interrupts",
+            "identical",
+            "hooks_left",
+            "handlers_changed",
+            "left_over",
+            "mode_changed",
+            "rows_wrong",
+        ),
+        0,
+    )
     while found["trials"] < trials or found["interrupts"] < least:
         model, out, result = network(), folder / str(found["trials"]), KeyboardInterrupt()
         while isinstance(result, KeyboardInterrupt):
-            result = interrupted(rng.uniform(0, 0.25 * took), lambda model=model, out=out: run(model, out))
+            result = interrupted(
+                rng.uniform(0, 0.25 * took), lambda model=model, out=out: run(model, out)
+            )
             found["interrupts"] += isinstance(result, KeyboardInterrupt)
             found["hooks_left"] += count_hooks(model)
             found["handlers_changed"] += handlers() != before
             found["left_over"] += bool(list(out.glob(".*")))
         found["trials"] += 1
-        found["rows_wrong"] += [row["epoch"] for row in runs.read_metrics(out)] != list(range(1, settings.epochs + 1))
+        found["rows_wrong"] += [row["epoch"] for row in runs.read_metrics(out)] != list(
+            range(1, settings.epochs + 1)
+        )
         found["identical"] += torch.equal(weights(result.model), reference)
         found["mode_changed"] += not result.model.training
     return found
 
 
 def terminations(trials: int, folder: Path, seed: int = 0) -> dict:
-    """Runs that get SIGTERM at a random moment, as clusters send it before they kill, and are taken up again.
+    """Runs that get SIGTERM at a random moment, as clusters send it before they kill, and are taken
+    up again.
 
     Returns:
-        trials; how many of them left with 143, kept a checkpoint that can be read, and ended with the weights of a run
-        left alone; seconds of a step and of a save, medians, and from the signal to the end of the process, the median
-        and the most. Runs that were through before the signal are no trials.
+        trials; how many of them left with 143, kept a checkpoint that can be read, and ended with
+        the weights of a run left alone; seconds of a step and of a save, medians, and from the
+        signal to the end of the process, the median and the most. Runs that were through before the
+        signal are no trials.
     """
     settings, rng = replace(kills.SMALL, epochs=6, method="catchup"), random.Random(seed)
     reference, whole_s = kills.whole(settings, folder / "terminated")
@@ -133,23 +157,40 @@ def terminations(trials: int, folder: Path, seed: int = 0) -> dict:
         with suppress(checkpoint.CheckpointError):
             checkpoint.load(out / runs.CHECKPOINT)
             found["kept"] += 1
-        if kills.ended(kills.forked(lambda out=out: train(settings, out, resume=True, progress=False))) == 0:
+        if (
+            kills.ended(
+                kills.forked(lambda out=out: train(settings, out, resume=True, progress=False))
+            )
+            == 0
+        ):
             found["identical"] += kills.digest(out) == reference
     if not stops:
-        raise RuntimeError(f"no signal met a run under way in {10 * trials} tries: the runs are too short")
+        raise RuntimeError(
+            f"no signal met a run under way in {10 * trials} tries: the runs are too short"
+        )
     step_s, save_s = _step_and_save(settings, folder / "timed")
-    return {**found, "step_s": step_s, "save_s": save_s, "stop_s": statistics.median(stops), "most_s": max(stops)}
+    return {
+        **found,
+        "step_s": step_s,
+        "save_s": save_s,
+        "stop_s": statistics.median(stops),
+        "most_s": max(stops),
+    }
 
 
 def _terminated(settings: Settings, out: Path, after_s: float) -> tuple[int, float]:
-    """(exit code, seconds it took to end) of a run that gets SIGTERM so long after its first checkpoint."""
+    """(exit code, seconds it took to end) of a run that gets SIGTERM so long after its first
+    checkpoint.
+    """
     pid = kills.forked(lambda: train(settings, out, progress=False))
     end = time.monotonic() + 120
     while not (out / runs.CHECKPOINT).exists() and time.monotonic() < end:
         time.sleep(0.001)
     time.sleep(after_s)
     sent = time.perf_counter()
-    os.kill(pid, signal.SIGTERM)  # one that is through waits for us as a zombie: the number is still its own
+    os.kill(
+        pid, signal.SIGTERM
+    )  # one that is through waits for us as a zombie: the number is still its own
     return kills.ended(pid), time.perf_counter() - sent
 
 
@@ -158,8 +199,15 @@ def _step_and_save(settings: Settings, out: Path) -> tuple[float, float]:
     times, saves = [], []
     dataset = dataset_of(settings, progress=False)
     mixer = make(settings.method, seed=0)
-    fit(model_of(settings, dataset), mixer, dataset, settings, out=out, progress=False,
-        on_step=lambda _: times.append(time.perf_counter()))
+    fit(
+        model_of(settings, dataset),
+        mixer,
+        dataset,
+        settings,
+        out=out,
+        progress=False,
+        on_step=lambda _: times.append(time.perf_counter()),
+    )
     state = checkpoint.load(out / runs.CHECKPOINT)
     for _ in range(9):
         started = time.perf_counter()
@@ -169,12 +217,14 @@ def _step_and_save(settings: Settings, out: Path) -> tuple[float, float]:
 
 
 def repeats(methods: Sequence[str], folder: Path, times: int = 3) -> dict:
-    """The same run again and again: with every method, and with every number of processes that read the images.
+    """The same run again and again: with every method, and with every number of processes that read
+    the images.
 
     Returns:
-        methods, {method: number of different results, 1 if all is well}; workers, the same for {method: resident, and
-        streamed by 0, 1 and 2 processes}.
+        methods, {method: number of different results, 1 if all is well}; workers, the same for
+        {method: resident, and streamed by 0, 1 and 2 processes}.
     """
+
     def digests(settings: Sequence[Settings], name: str) -> int:
         seen = set()
         for number, one in enumerate(settings):
@@ -184,26 +234,40 @@ def repeats(methods: Sequence[str], folder: Path, times: int = 3) -> dict:
         return len(seen)
 
     small = replace(kills.SMALL, epochs=2)
-    found = {method: digests([replace(small, method=method)] * times, f"repeat-{method}") for method in methods}
+    found = {
+        method: digests([replace(small, method=method)] * times, f"repeat-{method}")
+        for method in methods
+    }
     pictures = replace(small, data=f"folder:{folder / 'pictures'}", subset=None)
     loaders = [("resident", None), ("stream", 0), ("stream", 1), ("stream", 2)]
-    workers = {method: digests([replace(pictures, method=method, loader=loader, workers=count)
-                                for loader, count in loaders], f"workers-{method}")
-               for method in methods if method in ("catchup", "recursivemix", "automix")}
+    workers = {
+        method: digests(
+            [
+                replace(pictures, method=method, loader=loader, workers=count)
+                for loader, count in loaders
+            ],
+            f"workers-{method}",
+        )
+        for method in methods
+        if method in ("catchup", "recursivemix", "automix")
+    }
     return {"times": times, "methods": found, "workers": workers}
 
 
 def watching(folder: Path, widths: Sequence[int] = (16, 64), rounds: int = 9) -> list[dict]:
-    """What it costs to look for numbers that are none: in every step the loss, once an epoch the weights.
+    """What it costs to look for numbers that are none: in every step the loss, once an epoch the
+    weights.
 
     Returns:
-        For each width of a CIFAR ResNet-18 (100 images a batch, one thread): step_ms, the median milliseconds of an
-        epoch of one step, all that an epoch does included; look_ms and weights_ms, those of the two looks; percent,
-        what they add to an epoch of 500 steps.
+        For each width of a CIFAR ResNet-18 (100 images a batch, one thread): step_ms, the median
+        milliseconds of an epoch of one step, all that an epoch does included; look_ms and
+        weights_ms, those of the two looks; percent, what they add to an epoch of 500 steps.
     """
     rows = []
     for width in widths:
-        trainer = Trainer(Load(width=width, batch=100, steps=1, rounds=rounds, device="cpu"), "baseline")
+        trainer = Trainer(
+            Load(width=width, batch=100, steps=1, rounds=rounds, device="cpu"), "baseline"
+        )
         run, loss, bad = trainer.run, torch.tensor(1.0), torch.full((), math.inf)
 
         def look(loss=loss, bad=bad) -> float:
@@ -213,13 +277,21 @@ def watching(folder: Path, widths: Sequence[int] = (16, 64), rounds: int = 9) ->
         trainer.epoch()
         step, weights = _median_s(trainer.epoch, rounds), _median_s(run._check_weights, rounds)
         looked = _median_s(lambda look=look: [look() for _ in range(100)], rounds) / 100
-        rows.append({"width": width, "step_ms": 1e3 * step, "look_ms": 1e3 * looked, "weights_ms": 1e3 * weights,
-                     "percent": 100 * (looked + weights / 500) / step})
+        rows.append(
+            {
+                "width": width,
+                "step_ms": 1e3 * step,
+                "look_ms": 1e3 * looked,
+                "weights_ms": 1e3 * weights,
+                "percent": 100 * (looked + weights / 500) / step,
+            }
+        )
     return rows
 
 
 def soak(seconds: float, folder: Path) -> dict:
-    """Small runs one after the other in this process: resident memory and open files, early and late.
+    """Small runs one after the other in this process: resident memory and open files, early and
+    late.
 
     Args:
         seconds: for so long, and at least four runs of each case of `kill_and_resume`.
@@ -227,26 +299,44 @@ def soak(seconds: float, folder: Path) -> dict:
     seen, end, names = [], time.monotonic() + seconds, list(kills.CASES)
     while time.monotonic() < end or len(seen) < 4 * len(names):
         case = names[len(seen) % len(names)]
-        train(kills.settings_of(case, "resident", folder), folder / f"soak-{len(seen)}", progress=False)
+        train(
+            kills.settings_of(case, "resident", folder),
+            folder / f"soak-{len(seen)}",
+            progress=False,
+        )
         seen.append((_resident(), len(os.listdir("/proc/self/fd"))))
-    early = seen[len(names):len(seen) // 2]  # after every case has run once
-    late = seen[len(seen) // 2:]
-    mean = {name: sum(row[0] for row in part) / len(part) for name, part in (("early", early), ("late", late))}
-    return {"runs": len(seen), "seconds": seconds, "resident_early_mib": mean["early"] / 2**20,
-            "resident_late_mib": mean["late"] / 2**20, "growth_percent": 100 * (mean["late"] / mean["early"] - 1),
-            "open_files_early": max(row[1] for row in early), "open_files_late": max(row[1] for row in late)}
+    early = seen[len(names) : len(seen) // 2]  # after every case has run once
+    late = seen[len(seen) // 2 :]
+    mean = {
+        name: sum(row[0] for row in part) / len(part)
+        for name, part in (("early", early), ("late", late))
+    }
+    return {
+        "runs": len(seen),
+        "seconds": seconds,
+        "resident_early_mib": mean["early"] / 2**20,
+        "resident_late_mib": mean["late"] / 2**20,
+        "growth_percent": 100 * (mean["late"] / mean["early"] - 1),
+        "open_files_early": max(row[1] for row in early),
+        "open_files_late": max(row[1] for row in late),
+    }
 
 
 def outputs(times: int, folder: Path) -> dict:
-    """A notebook that prints into an `Output`, executed again and again while two processes keep the cores busy.
+    """A notebook that prints into an `Output`, executed again and again while two processes keep
+    the cores busy.
 
-    nbclient alone can wait for ever for such a cell (its issue 312); `notebook_scan.awake` cures it.
+    nbclient alone can wait for ever for such a cell (its issue 312); `notebook_scan.awake` cures
+    it.
 
     Returns:
-        times; slow, the executions that took over 30 s or failed; the median and the most seconds of one.
+        times; slow, the executions that took over 30 s or failed; the median and the most seconds
+        of one.
     """
-    cells = ["import ipywidgets as w\nout = w.Output()\nout",
-             *["for i in range(20):\n    with out:\n        out.clear_output(wait=True); print(i)"] * 5]
+    cells = [
+        "import ipywidgets as w\nout = w.Output()\nout",
+        *["for i in range(20):\n    with out:\n        out.clear_output(wait=True); print(i)"] * 5,
+    ]
     book, took, slow = new_notebook(cells=[new_code_cell(cell) for cell in cells]), [], 0
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     send = OutputWidget.send
@@ -255,7 +345,9 @@ def outputs(times: int, folder: Path) -> dict:
         for _ in range(times):
             started, failed = time.perf_counter(), False
             try:
-                notebook_scan.ListeningClient(copy.deepcopy(book), timeout=30).execute(cwd=str(folder))
+                notebook_scan.ListeningClient(copy.deepcopy(book), timeout=30).execute(
+                    cwd=str(folder)
+                )
             except (CellTimeoutError, CellExecutionError, DeadKernelError):
                 failed = True
             took.append(time.perf_counter() - started)
@@ -265,16 +357,16 @@ def outputs(times: int, folder: Path) -> dict:
         for process in busy:
             process.kill()
             process.wait()
-    return {"times": times, "slow": slow, "median_s": statistics.median(took),
-            "most_s": max(took)}
+    return {"times": times, "slow": slow, "median_s": statistics.median(took), "most_s": max(took)}
 
 
 def moves(times: int) -> dict:
     """A slider moved again and again; every picture is drawn.
 
     Returns:
-        times; grown_mib, by how much the resident memory grew after the first fifth of them (figures wait for the
-        garbage collector); kept, the figures that are still there when it has come.
+        times; grown_mib, by how much the resident memory grew after the first fifth of them
+        (figures wait for the garbage collector); kept, the figures that are still there when it has
+        come.
     """
     figures = weakref.WeakSet()
 
@@ -332,13 +424,17 @@ PARTS = {
 
 
 def main() -> None:
-    """Runs the parts, prints them and writes them to --out; those that an earlier call wrote there stay."""
+    """Runs the parts, prints them and writes them to --out; those that an earlier call wrote there
+    stay.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--seconds", type=float, default=600.0, help="part soak: for so long")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     chosen = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell takes it from background jobs
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell takes it from background jobs
     torch.set_num_threads(1)
     found = read_json(chosen.out) if chosen.out and chosen.out.exists() else {}
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():

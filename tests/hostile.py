@@ -1,7 +1,8 @@
 """A corpus of hostile and broken input: one entry for each kind, made in code, with a name.
 
-Groups, by what reads them: checkpoints (bytes, then states with a right checksum), caches of decoded and of corrupted
-images, image files, JSON texts, command lines; archives are in `hostile_archives.py`. `test_hostile.py` runs them.
+Groups, by what reads them: checkpoints (bytes, then states with a right checksum), caches of
+decoded and of corrupted images, image files, JSON texts, command lines; archives are in
+`hostile_archives.py`. `test_hostile.py` runs them.
 """
 
 import io
@@ -56,7 +57,9 @@ def safetensors_bytes() -> bytes:
 def compressed(content: bytes) -> bytes:
     """A zip archive with the same members, compressed: a way to put a bomb behind a right checksum."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return zip_bytes({name: archive.read(name) for name in archive.namelist()}, zipfile.ZIP_DEFLATED)
+        return zip_bytes(
+            {name: archive.read(name) for name in archive.namelist()}, zipfile.ZIP_DEFLATED
+        )
 
 
 def record(pickled: bytes) -> bytes:
@@ -64,8 +67,8 @@ def record(pickled: bytes) -> bytes:
     return zip_bytes({"archive/data.pkl": pickled, "archive/version": b"3\n"})
 
 
-# Checkpoints: a function from the body of a good one to the bytes of the file's body. Each is tried as it is and, but
-# for those that take the good file whole, behind a right mark and checksum.
+# Checkpoints: a function from the body of a good one to the bytes of the file's body. Each is tried
+# as it is and, but for those that take the good file whole, behind a right mark and checksum.
 
 BODIES = {
     "nothing": lambda good: b"",
@@ -80,21 +83,25 @@ BODIES = {
     "a NumPy array": lambda good: torch_bytes({"model": np.zeros(3)}),
     "a hostile pickle in the archive": lambda good: torch_bytes({"model": Hostile()}),
     "a bare hostile pickle": lambda good: pickle.dumps(Hostile()),
-    "a pickle of another protocol": lambda good: torch_bytes({"model": Hostile()}, pickle_protocol=4),
-    "torch's old format": lambda good: torch_bytes({"model": {}}, _use_new_zipfile_serialization=False),
+    "a pickle of another protocol": lambda good: torch_bytes(
+        {"model": Hostile()}, pickle_protocol=4
+    ),
+    "torch's old format": lambda good: torch_bytes(
+        {"model": {}}, _use_new_zipfile_serialization=False
+    ),
     "a tensor alone": lambda good: torch_bytes(torch.zeros(3)),
     "a list": lambda good: torch_bytes([1, 2, 3]),
     "compressed members": compressed,
-    "half the archive": lambda good: good[:len(good) // 2],
+    "half the archive": lambda good: good[: len(good) // 2],
     "the archive behind noise": lambda good: noise(100) + good,
     "a record with a broken pickle": lambda good: record(b"\x80\x02}q\x00(X"),
     "a pickle that nests": lambda good: record(b"\x80\x02" + b"(" * 5000 + b"t" * 5000 + b"."),
 }
 # The bytes of a whole good file, changed.
 FILES = {
-    "cut at 10 %": lambda good: good[:len(good) // 10],
-    "cut at 50 %": lambda good: good[:len(good) // 2],
-    "cut at 99 %": lambda good: good[:len(good) * 99 // 100],
+    "cut at 10 %": lambda good: good[: len(good) // 10],
+    "cut at 50 %": lambda good: good[: len(good) // 2],
+    "cut at 99 %": lambda good: good[: len(good) * 99 // 100],
     "one bit flipped": lambda good: good[:500] + bytes([good[500] ^ 1]) + good[501:],
     "a byte behind the end": lambda good: good + b"\0",
     "two of them in one file": lambda good: good + good,
@@ -107,16 +114,28 @@ STATES = {
     "nothing in it": lambda good: {},
     "no weights": lambda good: {key: value for key, value in good.items() if key != "model"},
     "weights of another architecture": lambda good: {**good, "model": {"weight": torch.zeros(3)}},
-    "weights of another number of classes": lambda good: {**good, "model": {
-        key: value[:3] if key.startswith("fc.") else value for key, value in good["model"].items()}},
+    "weights of another number of classes": lambda good: {
+        **good,
+        "model": {
+            key: value[:3] if key.startswith("fc.") else value
+            for key, value in good["model"].items()
+        },
+    },
     "a number for the weights": lambda good: {**good, "model": 3},
     "texts for the weights": lambda good: {**good, "model": dict.fromkeys(good["model"], "w")},
-    "tensors without data": lambda good: {**good, "model": {
-        key: value.to("meta") for key, value in good["model"].items()}},
+    "tensors without data": lambda good: {
+        **good,
+        "model": {key: value.to("meta") for key, value in good["model"].items()},
+    },
     "a text for the epochs": lambda good: {**good, "rows": "all"},
     "epochs without numbers": lambda good: {**good, "rows": [{}]},
-    "weights that are not finite": lambda good: {**good, "model": {
-        key: value * torch.nan if value.is_floating_point() else value for key, value in good["model"].items()}},
+    "weights that are not finite": lambda good: {
+        **good,
+        "model": {
+            key: value * torch.nan if value.is_floating_point() else value
+            for key, value in good["model"].items()
+        },
+    },
 }
 
 # Caches: a function from (pixels, skipped) to the bytes of the file.
@@ -146,41 +165,75 @@ CACHES = {
     "an HTML page": lambda pixels, skipped: HTML,
     "another zip": lambda pixels, skipped: zip_bytes({"a.txt": b"one"}),
     "cut in half": lambda pixels, skipped: npz(pixels=pixels, skipped=skipped)[:-1000],
-    "an array of objects": lambda pixels, skipped: npz(pixels=np.array([Hostile()], dtype=object), skipped=skipped),
+    "an array of objects": lambda pixels, skipped: npz(
+        pixels=np.array([Hostile()], dtype=object), skipped=skipped
+    ),
     "a hostile pickle for the list": lambda pixels, skipped: npz_bytes(
-        pixels=npy(str(pixels.shape), pixels.tobytes()), skipped=pickle.dumps(Hostile())),
+        pixels=npy(str(pixels.shape), pixels.tobytes()), skipped=pickle.dumps(Hostile())
+    ),
     "one array missing": lambda pixels, skipped: npz(pixels=pixels),
     "one array too many": lambda pixels, skipped: npz(pixels=pixels, skipped=skipped, more=skipped),
     "fewer images": lambda pixels, skipped: npz(pixels=pixels[:-1], skipped=skipped),
     "images of no size": lambda pixels, skipped: npz(pixels=pixels[..., :0], skipped=skipped),
     "images without channels": lambda pixels, skipped: npz(pixels=pixels[:, 0], skipped=skipped),
     "two channels": lambda pixels, skipped: npz(pixels=pixels[:, :2], skipped=skipped),
-    "numbers with a point": lambda pixels, skipped: npz(pixels=pixels.astype(np.float32), skipped=skipped),
-    "numbers with a sign": lambda pixels, skipped: npz(pixels=pixels.view(np.int8), skipped=skipped),
-    "a list of skipped files that is none": lambda pixels, skipped: npz(pixels=pixels[:-1], skipped=np.array([np.nan])),
-    "a skipped file that is not there": lambda pixels, skipped: npz(pixels=pixels[:-1], skipped=np.array([99])),
-    "a file skipped twice": lambda pixels, skipped: npz(pixels=pixels[:-2], skipped=np.array([1, 1])),
+    "numbers with a point": lambda pixels, skipped: npz(
+        pixels=pixels.astype(np.float32), skipped=skipped
+    ),
+    "numbers with a sign": lambda pixels, skipped: npz(
+        pixels=pixels.view(np.int8), skipped=skipped
+    ),
+    "a list of skipped files that is none": lambda pixels, skipped: npz(
+        pixels=pixels[:-1], skipped=np.array([np.nan])
+    ),
+    "a skipped file that is not there": lambda pixels, skipped: npz(
+        pixels=pixels[:-1], skipped=np.array([99])
+    ),
+    "a file skipped twice": lambda pixels, skipped: npz(
+        pixels=pixels[:-2], skipped=np.array([1, 1])
+    ),
     "a header that reads less than there is": lambda pixels, skipped: npz_bytes(
-        pixels=npy(str((*pixels.shape[:3], pixels.shape[3] // 2)), pixels.tobytes()), skipped=NONE),
-    "a header of a terabyte": lambda pixels, skipped: npz_bytes(pixels=npy(f"({1 << 40},)", b"0"), skipped=NONE),
-    "a header of nonsense": lambda pixels, skipped: npz_bytes(pixels=npy("(((", b"0"), skipped=NONE),
-    "a negative shape": lambda pixels, skipped: npz_bytes(pixels=npy("(-1, 3, 8, 8)", b"0" * 1920), skipped=NONE),
-    "a bomb": lambda pixels, skipped: zip_bytes({"pixels.npy": npy(f"({len(pixels)}, 3, 900, 900)", bytes(
-        2_430_000 * len(pixels))), "skipped.npy": NONE}, zipfile.ZIP_DEFLATED),
+        pixels=npy(str((*pixels.shape[:3], pixels.shape[3] // 2)), pixels.tobytes()), skipped=NONE
+    ),
+    "a header of a terabyte": lambda pixels, skipped: npz_bytes(
+        pixels=npy(f"({1 << 40},)", b"0"), skipped=NONE
+    ),
+    "a header of nonsense": lambda pixels, skipped: npz_bytes(
+        pixels=npy("(((", b"0"), skipped=NONE
+    ),
+    "a negative shape": lambda pixels, skipped: npz_bytes(
+        pixels=npy("(-1, 3, 8, 8)", b"0" * 1920), skipped=NONE
+    ),
+    "a bomb": lambda pixels, skipped: zip_bytes(
+        {
+            "pixels.npy": npy(f"({len(pixels)}, 3, 900, 900)", bytes(2_430_000 * len(pixels))),
+            "skipped.npy": NONE,
+        },
+        zipfile.ZIP_DEFLATED,
+    ),
 }
 
 # Image files: those that are refused, and those that are read, with what they show.
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 2) -> bytes:
     """A PNG file of any words: width and height are what the header says, rows what there is."""
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows))
-            + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **how) -> bytes:
@@ -232,8 +285,12 @@ READABLE = {
     "alpha.png": lambda: encoded(picture(4)),
     "grey-alpha.png": lambda: encoded(picture(2)),
     "one-bit.png": lambda: encoded(picture(None).convert("1")),
-    "colour-sixteen-bits.png": lambda: png(2, 2, b"\0" + noise(12) + b"\0" + noise(12, 1), depth=16),
-    "animation.gif": lambda: encoded(picture(), "GIF", save_all=True, append_images=[picture(seed=4)]),
+    "colour-sixteen-bits.png": lambda: png(
+        2, 2, b"\0" + noise(12) + b"\0" + noise(12, 1), depth=16
+    ),
+    "animation.gif": lambda: encoded(
+        picture(), "GIF", save_all=True, append_images=[picture(seed=4)]
+    ),
     "pages.tif": lambda: encoded(picture(), "TIFF", save_all=True, append_images=[picture(seed=4)]),
     "rotated.jpg": rotated,
     "progressive.jpg": lambda: encoded(picture(), "JPEG", progressive=True),
@@ -259,20 +316,32 @@ JSON = {
     "a number of 5000 digits": b'{"settings": ' + b"9" * 5000 + b"}",
     "nothing in it": b"{}",
     "rows of numbers": b'{"rows": [1, 2], "settings": 3, "bench": {}}',
-    "wrong types": b'{"rows": [{"method": 3}], "settings": {"data": 3, "model": [], "method": null}}',
+    "wrong types": (
+        b'{"rows": [{"method": 3}], "settings": {"data": 3, "model": [], "method": null}}'
+    ),
 }
 
 
-# Command lines: (arguments, what is said); few, for each costs a second of parsing. What they would otherwise name is
-# in SETTINGS and SPECS: the same refusals, asked for by the functions under the commands.
+# Command lines: (arguments, what is said); few, for each costs a second of parsing. What they would
+# otherwise name is in SETTINGS and SPECS: the same refusals, asked for by the functions under the
+# commands.
 
 DEEP = "(" * 3000 + ")" * 3000
 COMMANDS = {
     "a model of terabytes": (["train", "--width", "99999999999"], "not enough memory"),
     "a border of terabytes": (["train", "--pad", "999999999"], "not enough memory"),
-    "a method of 100000 letters": (["train", "--method", "x" * 100_000], "unknown method 'xxx.*100002 characters"),
-    "a path for a recipe": (["train", "--recipe", "../../evil.toml"], r"unknown recipe '\.\./\.\./evil.toml'"),
-    "brackets 3000 deep": (["train", "--regularisers", f"cutout:size={DEEP}"], "a regulariser is written name or"),
+    "a method of 100000 letters": (
+        ["train", "--method", "x" * 100_000],
+        "unknown method 'xxx.*100002 characters",
+    ),
+    "a path for a recipe": (
+        ["train", "--recipe", "../../evil.toml"],
+        r"unknown recipe '\.\./\.\./evil.toml'",
+    ),
+    "brackets 3000 deep": (
+        ["train", "--regularisers", f"cutout:size={DEEP}"],
+        "a regulariser is written name or",
+    ),
     "a device for a run": (["evaluate", "/dev/null"], "is not the folder of a run"),
     "a device for a record": (["report", "/dev/null"], "holds no evaluated run"),
 }
@@ -289,21 +358,40 @@ SETTINGS = {
     "a window larger than the image": ({"window": 10**20}, "does not fit into images of 8 x 8"),
     "a border below zero": ({"pad": -1}, "pad must be an integer of at least 0"),
     "a share that is no number": ({"subset": float("nan")}, r"a share must lie in \(0, 1\]"),
-    "a crop that is no number": ({"resized_scale": (float("nan"), 1.0)}, "the scale of a resized crop is two shares"),
+    "a crop that is no number": (
+        {"resized_scale": (float("nan"), 1.0)},
+        "the scale of a resized crop is two shares",
+    ),
     "a layer of 20 digits": ({"method_settings": {"layers": (10**20,)}}, "unknown layer 1000"),
     "a setting that is none": ({"method_settings": {"aplha": 1.0}}, "Did you mean 'alpha'"),
     "data of 100000 letters": ({"data": "x" * 100_000}, "unknown data set 'xxx.*100002 characters"),
-    "a path for a data set": ({"data": "../../etc/passwd"}, r"unknown data set '\.\./\.\./etc/passwd'"),
+    "a path for a data set": (
+        {"data": "../../etc/passwd"},
+        r"unknown data set '\.\./\.\./etc/passwd'",
+    ),
     "a folder that is no word": ({"data": "folder:"}, "needs a path after the colon"),
     "a bias that is no number": ({"data": "shapes:nan"}, r"takes a bias in \[0, 1\]"),
-    "a path for a method": ({"method": "../../etc/passwd"}, r"unknown method '\.\./\.\./etc/passwd'"),
+    "a path for a method": (
+        {"method": "../../etc/passwd"},
+        r"unknown method '\.\./\.\./etc/passwd'",
+    ),
     "a path for a model": ({"model": "torchvision.../../evil", "width": None}, "unknown model"),
 }
 SPECS = {
-    "nothing": "", "a colon": ":", "a path": "../../evil", "two colons": "cutout::", "200000 signs": "cutout:size="
-    + "-" * 200_000 + "1", "brackets 3000 deep": f"cutout:size={DEEP}", "an open bracket": "cutout:size=(1",
-    "an open quote": "cutout:size='1", "code": "cutout:size=__import__('os').mkdir('x')",
-    "a table": "cutout:size={[]:1}", "a word twice": "cutout:size=1,size=2", "a byte of zero": "cutout:size=\0",
-    "no text": None, "a number": 3,
-    "a number without end": "cutout:prob=1e999", "5000 digits": "cutout:size=" + "9" * 5000,
+    "nothing": "",
+    "a colon": ":",
+    "a path": "../../evil",
+    "two colons": "cutout::",
+    "200000 signs": "cutout:size=" + "-" * 200_000 + "1",
+    "brackets 3000 deep": f"cutout:size={DEEP}",
+    "an open bracket": "cutout:size=(1",
+    "an open quote": "cutout:size='1",
+    "code": "cutout:size=__import__('os').mkdir('x')",
+    "a table": "cutout:size={[]:1}",
+    "a word twice": "cutout:size=1,size=2",
+    "a byte of zero": "cutout:size=\0",
+    "no text": None,
+    "a number": 3,
+    "a number without end": "cutout:prob=1e999",
+    "5000 digits": "cutout:size=" + "9" * 5000,
 }

@@ -1,6 +1,7 @@
 """Hostile and broken archives: a function from a path to the file there, and what is said of it.
 
-Beside these, `test_archives.py` has downloads, checksums and a full disk. `test_hostile.py` runs them.
+Beside these, `test_archives.py` has downloads, checksums and a full disk. `test_hostile.py` runs
+them.
 """
 
 import io
@@ -21,7 +22,9 @@ def tar(path: Path, *entries, mode: str = "w:gz") -> Path:
                 archive.addfile(entry)
                 continue
             info = tarfile.TarInfo(entry[0])
-            info.type, info.mode = (tarfile.DIRTYPE, 0o755) if entry[1] is None else (tarfile.REGTYPE, 0o644)
+            info.type, info.mode = (
+                (tarfile.DIRTYPE, 0o755) if entry[1] is None else (tarfile.REGTYPE, 0o644)
+            )
             info.size = len(entry[1] or b"")
             archive.addfile(info, io.BytesIO(entry[1] or b""))
     return path
@@ -64,31 +67,69 @@ def two_names_zip(path: Path) -> Path:
     """A zip archive whose member is called otherwise in the list than where it lies."""
     content = zipped(path, ("set/a.txt", b"one")).read_bytes()
     first = content.find(b"set/a.txt")
-    return written(path, content[:first] + b"../../etc" + content[first + 9:])
+    return written(path, content[:first] + b"../../etc" + content[first + 9 :])
 
 
 ARCHIVES = {  # name: (how it is made, what is said)
-    "up and out": (lambda path: tar(path, GOOD, ("../evil.txt", b"x")), r"'\.\./evil.txt' would land outside"),
-    "in, up and out": (lambda path: tar(path, GOOD, ("set/../../evil.txt", b"x")), "would land outside"),
-    "an absolute path": (lambda path: tar(path, GOOD, ("/evil.txt", b"x")), "'/evil.txt' would land outside"),
-    "a path of Windows": (lambda path: tar(path, GOOD, ("C:\\evil.txt", b"x")), "would land outside"),
+    "up and out": (
+        lambda path: tar(path, GOOD, ("../evil.txt", b"x")),
+        r"'\.\./evil.txt' would land outside",
+    ),
+    "in, up and out": (
+        lambda path: tar(path, GOOD, ("set/../../evil.txt", b"x")),
+        "would land outside",
+    ),
+    "an absolute path": (
+        lambda path: tar(path, GOOD, ("/evil.txt", b"x")),
+        "'/evil.txt' would land outside",
+    ),
+    "a path of Windows": (
+        lambda path: tar(path, GOOD, ("C:\\evil.txt", b"x")),
+        "would land outside",
+    ),
     "a link to a file elsewhere": (
-        lambda path: tar(path, GOOD, special("set/link", tarfile.SYMTYPE, "/etc/hostname")), "link to '/etc/hostname'"),
+        lambda path: tar(path, GOOD, special("set/link", tarfile.SYMTYPE, "/etc/hostname")),
+        "link to '/etc/hostname'",
+    ),
     "a link up and out": (
-        lambda path: tar(path, GOOD, special("set/link", tarfile.SYMTYPE, "../../evil")), r"link to '\.\./\.\./evil'"),
+        lambda path: tar(path, GOOD, special("set/link", tarfile.SYMTYPE, "../../evil")),
+        r"link to '\.\./\.\./evil'",
+    ),
     "a hard link out": (
-        lambda path: tar(path, GOOD, special("set/link", tarfile.LNKTYPE, "../evil")), r"a link to '\.\./evil'"),
-    "a pipe": (lambda path: tar(path, GOOD, special("set/pipe", tarfile.FIFOTYPE)), "'set/pipe' is something special"),
-    "a disk": (lambda path: tar(path, GOOD, special("set/disk", tarfile.BLKTYPE)), "'set/disk' is something special"),
-    "a device": (lambda path: tar(path, GOOD, special("set/tty", tarfile.CHRTYPE)), "'set/tty' is something special"),
+        lambda path: tar(path, GOOD, special("set/link", tarfile.LNKTYPE, "../evil")),
+        r"a link to '\.\./evil'",
+    ),
+    "a pipe": (
+        lambda path: tar(path, GOOD, special("set/pipe", tarfile.FIFOTYPE)),
+        "'set/pipe' is something special",
+    ),
+    "a disk": (
+        lambda path: tar(path, GOOD, special("set/disk", tarfile.BLKTYPE)),
+        "'set/disk' is something special",
+    ),
+    "a device": (
+        lambda path: tar(path, GOOD, special("set/tty", tarfile.CHRTYPE)),
+        "'set/tty' is something special",
+    ),
     "a member twice": (lambda path: tar(path, GOOD, GOOD), "'set/a.txt' stands in it twice"),
     "a member twice, written otherwise": (
-        lambda path: tar(path, GOOD, ("set/./a.txt", b"other")), "stands in it twice"),
-    "a file that is a folder": (lambda path: tar(path, ("set", b"x"), GOOD), "'set' is a file and a folder"),
+        lambda path: tar(path, GOOD, ("set/./a.txt", b"other")),
+        "stands in it twice",
+    ),
+    "a file that is a folder": (
+        lambda path: tar(path, ("set", b"x"), GOOD),
+        "'set' is a file and a folder",
+    ),
     "folders without files": (lambda path: tar(path, ("set", None)), "holds no files"),
     "nothing in it": (lambda path: tar(path), "holds no files"),
-    "zip: up and out": (lambda path: zipped(path, GOOD, ("../evil.txt", b"x")), r"'\.\./evil.txt' would land outside"),
-    "zip: an absolute path": (lambda path: zipped(path, GOOD, ("/evil.txt", b"x")), "'/evil.txt' would land outside"),
+    "zip: up and out": (
+        lambda path: zipped(path, GOOD, ("../evil.txt", b"x")),
+        r"'\.\./evil.txt' would land outside",
+    ),
+    "zip: an absolute path": (
+        lambda path: zipped(path, GOOD, ("/evil.txt", b"x")),
+        "'/evil.txt' would land outside",
+    ),
     "zip: a link": (lambda path: zipped(path, GOOD, link_in_zip()), "'set/link' is a link"),
     "zip: encrypted": (locked_zip, "'set/a.txt' is encrypted"),
     "zip: two names": (two_names_zip, "is damaged, or no archive"),
@@ -97,9 +138,15 @@ ARCHIVES = {  # name: (how it is made, what is said)
     "random bytes": (lambda path: written(path, noise(4000)), "is damaged, or no archive"),
     "an empty file": (lambda path: written(path, b""), "is damaged, or no archive"),
     "a hundred thousand empty files": (
-        lambda path: tar(path, *((f"set/{i}", b"") for i in range(140)), mode="w:xz"), "would fill more than"),
+        lambda path: tar(path, *((f"set/{i}", b"") for i in range(140)), mode="w:xz"),
+        "would fill more than",
+    ),
     "more than it claims to hold": (
-        lambda path: tar(path, GOOD, ("set/zeros", bytes(1 << 22))), "would fill more than"),
+        lambda path: tar(path, GOOD, ("set/zeros", bytes(1 << 22))),
+        "would fill more than",
+    ),
     "zip: more than it claims to hold": (
-        lambda path: zipped(path, GOOD, ("set/zeros", bytes(1 << 22))), "would fill more than"),
+        lambda path: zipped(path, GOOD, ("set/zeros", bytes(1 << 22))),
+        "would fill more than",
+    ),
 }

@@ -1,4 +1,6 @@
-"""Two processes that torch.distributed joins (gloo), forked from this one, so that nothing has to be imported anew."""
+"""Two processes that torch.distributed joins (gloo), forked from this one, so that nothing has to
+be imported anew.
+"""
 
 import os
 import signal
@@ -9,7 +11,8 @@ from kill_and_resume import ended, forked
 
 
 def together(work: Callable[[int], object], n: int = 2) -> list[int]:
-    """`work(rank)` in n processes, where accelerate and torch.distributed find what torchrun would have told them.
+    """`work(rank)` in n processes, where accelerate and torch.distributed find what torchrun would
+    have told them.
 
     Returns:
         Their exit codes; what they raise is on standard error.
@@ -20,8 +23,14 @@ def together(work: Callable[[int], object], n: int = 2) -> list[int]:
         from accelerate.state import AcceleratorState
 
         AcceleratorState._reset_state(reset_partial_state=True)
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n),
-                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        os.environ.update(
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(n),
+            LOCAL_WORLD_SIZE=str(n),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+        )
         work(rank)
 
     children = [forked(lambda rank=rank: one(rank)) for rank in range(n)]
@@ -30,7 +39,9 @@ def together(work: Callable[[int], object], n: int = 2) -> list[int]:
         for child in children:
             codes.append(ended(child, 300))
     finally:
-        for child in children[len(codes) + 1:]:  # one hangs, and has been killed: the others wait for it
+        for child in children[
+            len(codes) + 1 :
+        ]:  # one hangs, and has been killed: the others wait for it
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     return codes

@@ -1,17 +1,19 @@
-"""Kills runs with SIGKILL at random moments, takes them up again, and compares their last weights with a whole run's.
+"""Kills runs with SIGKILL at random moments, takes them up again, and compares their last weights
+with a whole run's.
 
     python tests/kill_and_resume.py --trials 100 --controls 20 --out data/results/kills.json
 
-A warm parent imports torch once and forks every attempt. A trial is one run, killed again and again until it has used
-up its kills or is through. A kill comes a random while after a random number of the run's files were written, which the
-attempt tells in shared memory: a clock alone would kill slow machines' runs before they have begun. Half of the kills
-wait for a file that is being written. After each kill the checkpoint must load.
+A warm parent imports torch once and forks every attempt. A trial is one run, killed again and again
+until it has used up its kills or is through. A kill comes a random while after a random number of
+the run's files were written, which the
+attempt tells in shared memory: a clock alone would kill slow machines' runs before they have begun.
+Half of the kills wait for a file that is being written. After each kill the checkpoint must load.
 
-The negative control forgets the generators' states on resuming: its weights have to differ, or the comparison could
-not fail.
+The negative control forgets the generators' states on resuming: its weights have to differ, or the
+comparison could not fail.
 
-Where it misleads: SIGKILL ends a process, not the machine. That a file outlives a loss of power rests on fsync, which
-no process can test.
+Where it misleads: SIGKILL ends a process, not the machine. That a file outlives a loss of power
+rests on fsync, which no process can test.
 """
 
 import argparse
@@ -38,11 +40,18 @@ from catchup.training import folder as runs
 from catchup.utils.files import write_json
 from catchup.utils.provenance import surroundings
 
-# Four steps an epoch. float32 also where a processor has bfloat16: the same numbers are asked of every machine.
-SMALL = Settings(subset=5, width=2, epochs=3, batch_size=13, lr=0.05, device="cpu", precision="fp32")
-CASES = {"automix": ("automix", {}), "recursivemix": ("recursivemix", {}), "catchup": ("catchup", {}),
-         "catchup-layer0": ("catchup", {"layers": (0,)}),
-         "catchup-regularised": ("catchup", {"regularisers": ("augmix", "dropblock", "shakedrop")})}
+# Four steps an epoch. float32 also where a processor has bfloat16: the same numbers are asked of
+# every machine.
+SMALL = Settings(
+    subset=5, width=2, epochs=3, batch_size=13, lr=0.05, device="cpu", precision="fp32"
+)
+CASES = {
+    "automix": ("automix", {}),
+    "recursivemix": ("recursivemix", {}),
+    "catchup": ("catchup", {}),
+    "catchup-layer0": ("catchup", {"layers": (0,)}),
+    "catchup-regularised": ("catchup", {"regularisers": ("augmix", "dropblock", "shakedrop")}),
+}
 MOST_KILLS = 6  # in a trial; then it is let through
 SAVES = (0.0, 0.0, 0.02, None)  # seconds between two checkpoints, drawn anew for each attempt
 
@@ -54,7 +63,9 @@ def digest(out: Path) -> str:
 
 
 def forked(work: Callable[[], object]) -> int:
-    """Starts `work` in a child process; its id. It ends with 0, or with 1 and a traceback on standard error."""
+    """Starts `work` in a child process; its id. It ends with 0, or with 1 and a traceback on
+    standard error.
+    """
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -77,7 +88,9 @@ def forked(work: Callable[[], object]) -> int:
 
 
 def ended(pid: int, timeout_s: float = 120.0) -> int:
-    """Waits for a child; its exit code, negative for a signal. One that hangs is killed, and an error."""
+    """Waits for a child; its exit code, negative for a signal. One that hangs is killed, and an
+    error.
+    """
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -118,7 +131,9 @@ class Attempt:
     """One child that trains in `out`, going on where the one before was killed."""
 
     def __init__(self, settings: Settings, out: Path, forget: bool = False):
-        self.writing = mmap.mmap(-1, 2)  # 1 while a file of the run is written; how many were (up to 255)
+        self.writing = mmap.mmap(
+            -1, 2
+        )  # 1 while a file of the run is written; how many were (up to 255)
 
         def work() -> None:
             self._tell()
@@ -141,9 +156,13 @@ class Attempt:
             module.write_atomically = told
 
     def killed(self, rng: random.Random, after: int, longest_s: float) -> tuple[bool, bool]:
-        """(Was it killed, or through before? in the middle of a write?) a random while after so many writes."""
+        """(Was it killed, or through before? in the middle of a write?) a random while after so
+        many writes.
+        """
         in_write, code, at = rng.random() < 0.5, None, None
-        while code is None and (at is None or time.monotonic() < at or (in_write and not self.writing[0])):
+        while code is None and (
+            at is None or time.monotonic() < at or (in_write and not self.writing[0])
+        ):
             found, status = os.waitpid(self.pid, os.WNOHANG)
             code = os.waitstatus_to_exitcode(status) if found else None
             if at is None and self.writing[1] >= after:
@@ -161,7 +180,9 @@ class Attempt:
 
 
 def _forget_generators() -> None:
-    """From now on a checkpoint of this process gives back weights and place, but the generators of a new run."""
+    """From now on a checkpoint of this process gives back weights and place, but the generators of
+    a new run.
+    """
     load = checkpoint.load
 
     def forgetful(path: Path) -> dict:
@@ -181,18 +202,26 @@ def strays(out: Path) -> int:
 
 
 def trial(settings: Settings, out: Path, seed: int, whole_s: float, forget: bool = False) -> dict:
-    """One run, killed up to `MOST_KILLS` times: the kills, those in a write, those after which a checkpoint was there,
-    what was unloadable or left over, and the digest of the end."""
-    rng, found = random.Random(seed), {"kills": 0, "in_write": 0, "resumed": 0, "unloadable": 0, "lost": 0, "strays": 0}
+    """One run, killed up to `MOST_KILLS` times: the kills, those in a write, those after which a
+    checkpoint was there, what was unloadable or left over, and the digest of the end.
+    """
+    rng, found = (
+        random.Random(seed),
+        {"kills": 0, "in_write": 0, "resumed": 0, "unloadable": 0, "lost": 0, "strays": 0},
+    )
     there = False
     while True:
         one = replace(settings, save_every_s=rng.choice(SAVES))
         attempt = Attempt(one, out, forget)
         if found["kills"] == MOST_KILLS:
             if (code := ended(attempt.pid)) != 0:
-                raise RuntimeError(f"the last attempt ended with {code}; its traceback is on standard error")
+                raise RuntimeError(
+                    f"the last attempt ended with {code}; its traceback is on standard error"
+                )
             break
-        after = rng.randrange(4, 7) if found["kills"] == 0 else rng.randrange(6)  # the first kill finds a checkpoint
+        after = (
+            rng.randrange(4, 7) if found["kills"] == 0 else rng.randrange(6)
+        )  # the first kill finds a checkpoint
         killed, in_write = attempt.killed(rng, after, 0.03 * whole_s)
         if not killed:
             break
@@ -223,32 +252,59 @@ def whole(settings: Settings, out: Path) -> tuple[str, float]:
     return digest(out), time.monotonic() - started
 
 
-def measured(case: str, loader: str, trials: int, controls: int, folder: Path, seed: int = 0) -> dict:
+def measured(
+    case: str, loader: str, trials: int, controls: int, folder: Path, seed: int = 0
+) -> dict:
     """All trials of a case: how many ended with the weights of the whole run, and the control's."""
     settings = settings_of(case, loader, folder / "pictures")
     reference, whole_s = whole(settings, folder / f"{case}-{loader}")
-    rows = [trial(settings, folder / f"{case}-{loader}-{number}", seed + number, whole_s) for number in range(trials)]
-    control = [trial(settings, folder / f"{case}-{loader}-control-{number}", seed + number, whole_s, forget=True)
-               for number in range(controls)]
-    control = [row for row in control if row["resumed"]]  # one that was never resumed forgot nothing
+    rows = [
+        trial(settings, folder / f"{case}-{loader}-{number}", seed + number, whole_s)
+        for number in range(trials)
+    ]
+    control = [
+        trial(
+            settings,
+            folder / f"{case}-{loader}-control-{number}",
+            seed + number,
+            whole_s,
+            forget=True,
+        )
+        for number in range(controls)
+    ]
+    control = [
+        row for row in control if row["resumed"]
+    ]  # one that was never resumed forgot nothing
     usual = ["checkpoint.pt", "metrics.jsonl", "run.json"]
-    return {"case": case, "loader": loader, "trials": trials,
-            "identical": sum(row["digest"] == reference for row in rows),
-            **{key: sum(row[key] for row in rows) for key in ("kills", "in_write", "resumed", "unloadable", "lost")},
-            "most_strays": max((row["strays"] for row in rows), default=0),
-            "left_over": sum(row["left"] != usual for row in rows),
-            "controls": len(control), "controls_different": sum(row["digest"] != reference for row in control)}
+    return {
+        "case": case,
+        "loader": loader,
+        "trials": trials,
+        "identical": sum(row["digest"] == reference for row in rows),
+        **{
+            key: sum(row[key] for row in rows)
+            for key in ("kills", "in_write", "resumed", "unloadable", "lost")
+        },
+        "most_strays": max((row["strays"] for row in rows), default=0),
+        "left_over": sum(row["left"] != usual for row in rows),
+        "controls": len(control),
+        "controls_different": sum(row["digest"] != reference for row in control),
+    }
 
 
 def writes(kills: int, folder: Path, seed: int = 0) -> dict:
-    """A process that does nothing but save, killed again and again: every time a whole checkpoint must be there."""
+    """A process that does nothing but save, killed again and again: every time a whole checkpoint
+    must be there.
+    """
     folder.mkdir()
     path, rng = folder / runs.CHECKPOINT, random.Random(seed)
     checkpoint.save(path, {"weights": torch.zeros(200_000), "number": -1})
 
     def save_for_ever() -> None:
         for number in range(10**9):
-            checkpoint.save(path, {"weights": torch.full((200_000,), float(number)), "number": number})
+            checkpoint.save(
+                path, {"weights": torch.full((200_000,), float(number)), "number": number}
+            )
 
     found = {"kills": kills, "unloadable": 0, "torn": 0, "most_strays": 0}
     from catchup.training.lock import clean
@@ -271,11 +327,19 @@ def writes(kills: int, folder: Path, seed: int = 0) -> dict:
 def main() -> int:
     """Runs what was asked for, prints it and writes it to --out; 1 if anything was lost or differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=50, help="in all, shared by the cases and loaders")
-    parser.add_argument("--controls", type=int, default=10, help="trials of the negative control, shared likewise")
-    parser.add_argument("--writes", type=int, default=50, help="kills of a process that does nothing but save")
+    parser.add_argument(
+        "--trials", type=int, default=50, help="in all, shared by the cases and loaders"
+    )
+    parser.add_argument(
+        "--controls", type=int, default=10, help="trials of the negative control, shared likewise"
+    )
+    parser.add_argument(
+        "--writes", type=int, default=50, help="kills of a process that does nothing but save"
+    )
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--loaders", nargs="+", default=["resident", "stream"], choices=["resident", "stream"])
+    parser.add_argument(
+        "--loaders", nargs="+", default=["resident", "stream"], choices=["resident", "stream"]
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     chosen = parser.parse_args()
@@ -287,23 +351,52 @@ def main() -> int:
         warm(folder)
         rows, pairs = [], [(case, loader) for loader in chosen.loaders for case in chosen.cases]
         for number, (case, loader) in enumerate(pairs):
-            shares = [total // len(pairs) + (number < total % len(pairs)) for total in (chosen.trials, chosen.controls)]
+            shares = [
+                total // len(pairs) + (number < total % len(pairs))
+                for total in (chosen.trials, chosen.controls)
+            ]
             rows.append(measured(case, loader, *shares, folder, chosen.seed))
             print(json.dumps(rows[-1]), flush=True)
-        keys = ("trials", "identical", "kills", "in_write", "resumed", "unloadable", "lost", "left_over", "controls",
-                "controls_different")
-        results = {"total": {key: sum(row[key] for row in rows) for key in keys}, "cases": rows,
-                   "writes": writes(chosen.writes, folder / "writes")}
-    results |= {"threads": torch.get_num_threads(), "time_s": time.monotonic() - started, **surroundings()}
+        keys = (
+            "trials",
+            "identical",
+            "kills",
+            "in_write",
+            "resumed",
+            "unloadable",
+            "lost",
+            "left_over",
+            "controls",
+            "controls_different",
+        )
+        results = {
+            "total": {key: sum(row[key] for row in rows) for key in keys},
+            "cases": rows,
+            "writes": writes(chosen.writes, folder / "writes"),
+        }
+    results |= {
+        "threads": torch.get_num_threads(),
+        "time_s": time.monotonic() - started,
+        **surroundings(),
+    }
     print(json.dumps({key: results[key] for key in ("total", "writes", "time_s")}, indent=1))
     if chosen.out:
         write_json(chosen.out, results)
     total = results["total"]
-    empty = any(row["trials"] and not row["resumed"] for row in rows) or (total["controls"] and not
-                                                                          total["controls_different"])
-    return int(total["identical"] < total["trials"] or empty or bool(
-        total["unloadable"] or total["lost"] or total["left_over"] or results["writes"]["unloadable"]
-        or results["writes"]["torn"]))
+    empty = any(row["trials"] and not row["resumed"] for row in rows) or (
+        total["controls"] and not total["controls_different"]
+    )
+    return int(
+        total["identical"] < total["trials"]
+        or empty
+        or bool(
+            total["unloadable"]
+            or total["lost"]
+            or total["left_over"]
+            or results["writes"]["unloadable"]
+            or results["writes"]["torn"]
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python tests/mutations.py [--out data/results/mutations.json] [--only N ...]
 
-Every place is a line of the package, made wrong as a person could make it wrong, and the tests that ought to notice. It
-works on a copy; the checkout is never changed. A place that no test notices is a hole in the tests, and ends the
-script with exit code 1. `tests/test_mutations.py` holds that every place still exists.
+Every place is a line of the package, made wrong as a person could make it wrong, and the tests that
+ought to notice. It works on a copy; the checkout is never changed. A place that no test notices is
+a hole in the tests, and ends the script with exit code 1. `tests/test_mutations.py` holds that
+every place still exists.
 """
 
 import argparse
@@ -24,7 +25,9 @@ ROOT = Path(__file__).parents[1]
 
 
 class Mutation(NamedTuple):
-    """One place: in `file` the text `was`, which occurs there once, becomes `now`; `tests` must fail."""
+    """One place: in `file` the text `was`, which occurs there once, becomes `now`; `tests` must
+    fail.
+    """
 
     file: str
     was: str
@@ -34,82 +37,277 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = (
-    Mutation("mixers/catchup.py", "_sum_to_one(fi_source) - _sum_to_one(fi_target)",
-             "_sum_to_one(fi_target) - _sum_to_one(fi_source)", "test_catchup.py", "RFI with the wrong sign"),
-    Mutation("mixers/catchup.py", "k = int(lam * rfi.shape[1])", "k = round(lam * rfi.shape[1])", "test_catchup.py",
-             "K rounded instead of cut off"),
-    Mutation("mixers/catchup.py", "rfi.argsort(dim=1, stable=True)", "rfi.argsort(dim=1, stable=True, descending=True)",
-             "test_catchup.py", "the highest RFI kept"),
-    Mutation("mixers/catchup.py", "inverse = partner.argsort()", "inverse = partner", "test_catchup.py",
-             "the gradient sent to the partner's partner"),
-    Mutation("mixers/catchup.py", "maps.to(dtype).square().sum(dim).sqrt()", "maps.to(dtype).abs().sum(dim)",
-             "test_bench.py", "the l1 norm for the l2 norm"),
-    Mutation("mixers/cutmix.py", "half = 0.5 * math.sqrt(1 - lam)", "half = 0.5 * (1 - lam)", "test_mixers.py",
-             "CutMix's box of another area"),
-    Mutation("mixers/cutmix.py", "1 - (bottom - top) * (right - left) / (height * width)", "draw.lam", "test_mixers.py",
-             "the label not corrected for the cut box"),
-    Mutation("mixers/moex.py", "* (std[partner] / std)", "* (std / std[partner])", "test_moex.py", "moments swapped"),
-    Mutation("mixers/puzzlemix.py", "(n_labels - 1)\n", "n_labels\n", "test_puzzlemix.py", "the levels of the mask"),
-    Mutation("mixers/recursivemix.py", "return (1 - distance).clip(0).mean(axis=0)",
-             "return (1 - distance).clip(0).max(axis=0)", "test_recursivemix.py", "RoIAlign without its mean"),
-    Mutation("mixers/snapmix.py", "torch.where(says, spread / total, 1 / (height * width))",
-             "torch.where(says, spread / total, 0)", "test_snapmix.py", "an empty semantic map"),
-    Mutation("mixers/automix.py", "torch.lerp(images[partner], images,", "torch.lerp(images, images[partner],",
-             "test_automix.py", "the mask on the wrong image"),
-    Mutation("mixers/target.py", "(share, 1 - share if other is None else other)",
-             "(share, share if other is None else other)",
-             "test_target.py", "label weights that do not sum to one"),
-    Mutation("mixers/target.py", "return -(soft * log_p + (1 - soft) * log_q).mean()", "return -(soft * log_p).mean()",
-             "test_target.py", "half of the binary cross-entropy"),
-    Mutation("hooks/layers.py", "return edit(output)", "edit(output)", "test_hooks.py", "the mixed maps thrown away"),
-    Mutation("training/schedule.py", "min(1.0, (step + 1) / rises)", "min(1.0, step / rises)", "test_protocol.py",
-             "a first step of rate 0"),
-    Mutation("training/loop.py", "self.schedule.step()", "pass", "test_training.py", "a rate that never changes"),
-    Mutation("measures/robustness.py", "(images + eps * loss_gradient(model, images, labels).sign())",
-             "(images - eps * loss_gradient(model, images, labels).sign())", "test_robustness.py", "FGSM downhill"),
-    Mutation("measures/robustness.py", "adversarial = (adversarial + step * gradient.sign()).clamp(low, high)",
-             "adversarial = (adversarial + step * gradient.sign()).clamp(0, 1)", "test_robustness.py", "PGD unbounded"),
-    Mutation("measures/feature_drop.py", "round(fraction * features.shape[1])", "int(fraction * features.shape[1]) + 1",
-             "test_feature_drop.py", "one feature too many dropped"),
-    Mutation("inspection/reliance.py", "1 / _shares(influence).square().sum(dim=-1)", "_shares(influence).square().sum(dim=-1)",
-             "test_reliance.py", "the participation ratio upside down"),
-    Mutation("measures/calibration.py", "100 * sum(share * abs(mean - accuracy)", "100 * sum(abs(mean - accuracy)",
-             "test_calibration.py", "ECE without weights"),
-    Mutation("measures/ood.py", "needed = -(-95 * n_out // 100)", "needed = -(-5 * n_out // 100)", "test_ood.py",
-             "FPR at 5 % instead of 95 %"),
-    Mutation("measures/cam.py", "align_corners=False", "align_corners=True", "test_localization.py", "maps stretched otherwise"),
-    Mutation("measures/hessian.py", "return _finite(total / len(images), \"the product of Hessian and vector\")",
-             "return _finite(total, \"the product of Hessian and vector\")", "test_hessian.py", "a sum for a mean"),
-    Mutation("measures/statistics.py", "stdtrit(len(values) - 1, (1 + level) / 2)", "stdtrit(len(values), (1 + level) / 2)",
-             "test_tables.py", "degrees of freedom"),
-    Mutation("experiments/report/verdict.py", "return int(value > 0) - int(value < 0)", "return int(value >= 0) - int(value < 0)",
-             "test_verdict.py", "no difference called a gain"),
-    Mutation("data/augment.py", "most = 2 * augmentation.pad\n", "most = augmentation.pad\n", "test_augment.py",
-             "crops that reach one side only"),
-    Mutation("data/images.py", "self.labels.index_select(0, index))",
-             "self.labels[: len(index)])", "test_data.py", "labels of other images"),
-    Mutation("mixers/parts/partners.py", "return maps.index_select(0, partner)", "return maps.flip(0)", "test_partners.py",
-             "partners of the other order"),
-    Mutation("training/machine/accelerator.py", '"_original_forward", "_is_accelerate_prepared")', '"_original_forward")', "test_precision.py",
-             "a model trained again in float32"),
-    Mutation("training/machine/precision.py", "found or chosen(", "chosen(", "test_precision.py",
-             "a resumed run in the precision of another machine"),
-    Mutation("training/machine/onednn.py", "// step == 0", "// step == 1", "test_onednn.py", "wrong gradients of lone columns"),
-    Mutation("training/machine/heap.py", "libc.mallopt(M_TRIM_THRESHOLD, NEVER)", "pass", "test_heap.py",
-             "memory given back at every step"),
-    Mutation("training/checkpoint.py", "if hashlib.sha256(body).hexdigest().encode() != digest:", "if False:",
-             "test_checkpoint.py", "a damaged checkpoint taken for a whole one"),
-    Mutation("mixers/regularisers/cutout.py", "torch.where(holes(", "torch.where(~holes(", "test_regularisers.py",
-             "Cutout inside out"),
-    Mutation("measures/corruptions/base.py", "images * weights[:, None, None]", "images", "test_corruptions.py",
-             "grey as the sum of the colours"),
+    Mutation(
+        "mixers/catchup.py",
+        "_sum_to_one(fi_source) - _sum_to_one(fi_target)",
+        "_sum_to_one(fi_target) - _sum_to_one(fi_source)",
+        "test_catchup.py",
+        "RFI with the wrong sign",
+    ),
+    Mutation(
+        "mixers/catchup.py",
+        "k = int(lam * rfi.shape[1])",
+        "k = round(lam * rfi.shape[1])",
+        "test_catchup.py",
+        "K rounded instead of cut off",
+    ),
+    Mutation(
+        "mixers/catchup.py",
+        "rfi.argsort(dim=1, stable=True)",
+        "rfi.argsort(dim=1, stable=True, descending=True)",
+        "test_catchup.py",
+        "the highest RFI kept",
+    ),
+    Mutation(
+        "mixers/catchup.py",
+        "inverse = partner.argsort()",
+        "inverse = partner",
+        "test_catchup.py",
+        "the gradient sent to the partner's partner",
+    ),
+    Mutation(
+        "mixers/catchup.py",
+        "maps.to(dtype).square().sum(dim).sqrt()",
+        "maps.to(dtype).abs().sum(dim)",
+        "test_bench.py",
+        "the l1 norm for the l2 norm",
+    ),
+    Mutation(
+        "mixers/cutmix.py",
+        "half = 0.5 * math.sqrt(1 - lam)",
+        "half = 0.5 * (1 - lam)",
+        "test_mixers.py",
+        "CutMix's box of another area",
+    ),
+    Mutation(
+        "mixers/cutmix.py",
+        "1 - (bottom - top) * (right - left) / (height * width)",
+        "draw.lam",
+        "test_mixers.py",
+        "the label not corrected for the cut box",
+    ),
+    Mutation(
+        "mixers/moex.py",
+        "* (std[partner] / std)",
+        "* (std / std[partner])",
+        "test_moex.py",
+        "moments swapped",
+    ),
+    Mutation(
+        "mixers/puzzlemix.py",
+        "(n_labels - 1)\n",
+        "n_labels\n",
+        "test_puzzlemix.py",
+        "the levels of the mask",
+    ),
+    Mutation(
+        "mixers/recursivemix.py",
+        "return (1 - distance).clip(0).mean(axis=0)",
+        "return (1 - distance).clip(0).max(axis=0)",
+        "test_recursivemix.py",
+        "RoIAlign without its mean",
+    ),
+    Mutation(
+        "mixers/snapmix.py",
+        "torch.where(says, spread / total, 1 / (height * width))",
+        "torch.where(says, spread / total, 0)",
+        "test_snapmix.py",
+        "an empty semantic map",
+    ),
+    Mutation(
+        "mixers/automix.py",
+        "torch.lerp(images[partner], images,",
+        "torch.lerp(images, images[partner],",
+        "test_automix.py",
+        "the mask on the wrong image",
+    ),
+    Mutation(
+        "mixers/target.py",
+        "(share, 1 - share if other is None else other)",
+        "(share, share if other is None else other)",
+        "test_target.py",
+        "label weights that do not sum to one",
+    ),
+    Mutation(
+        "mixers/target.py",
+        "return -(soft * log_p + (1 - soft) * log_q).mean()",
+        "return -(soft * log_p).mean()",
+        "test_target.py",
+        "half of the binary cross-entropy",
+    ),
+    Mutation(
+        "hooks/layers.py",
+        "return edit(output)",
+        "edit(output)",
+        "test_hooks.py",
+        "the mixed maps thrown away",
+    ),
+    Mutation(
+        "training/schedule.py",
+        "min(1.0, (step + 1) / rises)",
+        "min(1.0, step / rises)",
+        "test_protocol.py",
+        "a first step of rate 0",
+    ),
+    Mutation(
+        "training/loop.py",
+        "self.schedule.step()",
+        "pass",
+        "test_training.py",
+        "a rate that never changes",
+    ),
+    Mutation(
+        "measures/robustness.py",
+        "(images + eps * loss_gradient(model, images, labels).sign())",
+        "(images - eps * loss_gradient(model, images, labels).sign())",
+        "test_robustness.py",
+        "FGSM downhill",
+    ),
+    Mutation(
+        "measures/robustness.py",
+        "adversarial = (adversarial + step * gradient.sign()).clamp(low, high)",
+        "adversarial = (adversarial + step * gradient.sign()).clamp(0, 1)",
+        "test_robustness.py",
+        "PGD unbounded",
+    ),
+    Mutation(
+        "measures/feature_drop.py",
+        "round(fraction * features.shape[1])",
+        "int(fraction * features.shape[1]) + 1",
+        "test_feature_drop.py",
+        "one feature too many dropped",
+    ),
+    Mutation(
+        "inspection/reliance.py",
+        "1 / _shares(influence).square().sum(dim=-1)",
+        "_shares(influence).square().sum(dim=-1)",
+        "test_reliance.py",
+        "the participation ratio upside down",
+    ),
+    Mutation(
+        "measures/calibration.py",
+        "100 * sum(share * abs(mean - accuracy)",
+        "100 * sum(abs(mean - accuracy)",
+        "test_calibration.py",
+        "ECE without weights",
+    ),
+    Mutation(
+        "measures/ood.py",
+        "needed = -(-95 * n_out // 100)",
+        "needed = -(-5 * n_out // 100)",
+        "test_ood.py",
+        "FPR at 5 % instead of 95 %",
+    ),
+    Mutation(
+        "measures/cam.py",
+        "align_corners=False",
+        "align_corners=True",
+        "test_localization.py",
+        "maps stretched otherwise",
+    ),
+    Mutation(
+        "measures/hessian.py",
+        'return _finite(total / len(images), "the product of Hessian and vector")',
+        'return _finite(total, "the product of Hessian and vector")',
+        "test_hessian.py",
+        "a sum for a mean",
+    ),
+    Mutation(
+        "measures/statistics.py",
+        "stdtrit(len(values) - 1, (1 + level) / 2)",
+        "stdtrit(len(values), (1 + level) / 2)",
+        "test_tables.py",
+        "degrees of freedom",
+    ),
+    Mutation(
+        "experiments/report/verdict.py",
+        "return int(value > 0) - int(value < 0)",
+        "return int(value >= 0) - int(value < 0)",
+        "test_verdict.py",
+        "no difference called a gain",
+    ),
+    Mutation(
+        "data/augment.py",
+        "most = 2 * augmentation.pad\n",
+        "most = augmentation.pad\n",
+        "test_augment.py",
+        "crops that reach one side only",
+    ),
+    Mutation(
+        "data/images.py",
+        "self.labels.index_select(0, index))",
+        "self.labels[: len(index)])",
+        "test_data.py",
+        "labels of other images",
+    ),
+    Mutation(
+        "mixers/parts/partners.py",
+        "return maps.index_select(0, partner)",
+        "return maps.flip(0)",
+        "test_partners.py",
+        "partners of the other order",
+    ),
+    Mutation(
+        "training/machine/accelerator.py",
+        '    "_is_accelerate_prepared",\n',
+        "",
+        "test_precision.py",
+        "a model trained again in float32",
+    ),
+    Mutation(
+        "training/machine/precision.py",
+        "found or chosen(",
+        "chosen(",
+        "test_precision.py",
+        "a resumed run in the precision of another machine",
+    ),
+    Mutation(
+        "training/machine/onednn.py",
+        "// step == 0",
+        "// step == 1",
+        "test_onednn.py",
+        "wrong gradients of lone columns",
+    ),
+    Mutation(
+        "training/machine/heap.py",
+        "libc.mallopt(M_TRIM_THRESHOLD, NEVER)",
+        "pass",
+        "test_heap.py",
+        "memory given back at every step",
+    ),
+    Mutation(
+        "training/checkpoint.py",
+        "if hashlib.sha256(body).hexdigest().encode() != digest:",
+        "if False:",
+        "test_checkpoint.py",
+        "a damaged checkpoint taken for a whole one",
+    ),
+    Mutation(
+        "mixers/regularisers/cutout.py",
+        "            holes(",
+        "            ~holes(",
+        "test_regularisers.py",
+        "Cutout inside out",
+    ),
+    Mutation(
+        "measures/corruptions/base.py",
+        "images * weights[:, None, None]",
+        "images",
+        "test_corruptions.py",
+        "grey as the sum of the colours",
+    ),
 )
 
 
 def copied(target: Path) -> Path:
     """A copy of the checkout in `target`: what git tracks and what it does not ignore."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
-                            check=True).stdout.splitlines()
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
     for name in listed:
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +318,9 @@ def copied(target: Path) -> Path:
 def broken(source: str, mutation: Mutation) -> str:
     """The source of a file with the mutation in it; ValueError unless its place occurs once."""
     if source.count(mutation.was) != 1:
-        raise ValueError(f"{mutation.file} has {source.count(mutation.was)} times {mutation.was!r}, wanted once")
+        raise ValueError(
+            f"{mutation.file} has {source.count(mutation.was)} times {mutation.was!r}, wanted once"
+        )
     return source.replace(mutation.was, mutation.now)
 
 
@@ -130,16 +330,40 @@ def outcome(checkout: Path, mutation: Mutation) -> dict:
     whole = path.read_text()
     path.write_text(broken(whole, mutation))
     try:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--no-header",
-                   f"tests/{mutation.tests}"]
-        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True,
-                              env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"})
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-n",
+            "0",
+            "-p",
+            "no:cacheprovider",
+            "--no-header",
+            f"tests/{mutation.tests}",
+        ]
+        done = subprocess.run(
+            command,
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
     finally:
         path.write_text(whole)
-    failed = [line.split(" - ")[0].removeprefix("FAILED ").removeprefix("ERROR ") for line in done.stdout.splitlines()
-              if line.startswith(("FAILED", "ERROR"))]
-    return {"what": mutation.what, "file": f"catchup/{mutation.file}", "noticed": done.returncode == 1 and bool(failed),
-            "by": failed[0] if failed else None, "time_s": round(time.perf_counter() - started, 1)}
+    failed = [
+        line.split(" - ")[0].removeprefix("FAILED ").removeprefix("ERROR ")
+        for line in done.stdout.splitlines()
+        if line.startswith(("FAILED", "ERROR"))
+    ]
+    return {
+        "what": mutation.what,
+        "file": f"catchup/{mutation.file}",
+        "noticed": done.returncode == 1 and bool(failed),
+        "by": failed[0] if failed else None,
+        "time_s": round(time.perf_counter() - started, 1),
+    }
 
 
 def main() -> int:
@@ -158,7 +382,6 @@ def main() -> int:
     noticed = sum(row["noticed"] for row in rows)
     print(f"{noticed} of {len(rows)} noticed")
     if chosen.out:
-
         write_json(chosen.out, {"mutations": rows, "noticed": noticed, **surroundings()})
     return 0 if noticed == len(rows) else 1
 

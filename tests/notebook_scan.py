@@ -1,10 +1,13 @@
-"""A pytest plugin (`-p notebook_scan`) for errors that nbmake cannot see: those inside widgets and threads.
+"""A pytest plugin (`-p notebook_scan`) for errors that nbmake cannot see: those inside widgets and
+threads.
 
-nbmake asks whether a cell raised. An exception inside `interactive_output`, `@interact`, `with out:` or a thread raises
-in no cell: it is printed into a widget, or on standard error, and the notebook passes. This plugin looks there too.
+nbmake asks whether a cell raised. An exception inside `interactive_output`, `@interact`, `with
+out:` or a thread raises
+in no cell: it is printed into a widget, or on standard error, and the notebook passes. This plugin
+looks there too.
 
-What it cannot see: callbacks that only a front end calls (nobody moves a slider here), errors that were cleared from an
-`Output` before the end, and what a thread says after the last cell has ended.
+What it cannot see: callbacks that only a front end calls (nobody moves a slider here), errors that
+were cleared from an `Output` before the end, and what a thread says after the last cell has ended.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,14 +28,20 @@ TRACEBACK = "Traceback (most recent call last)"
 def hidden_errors(nb: NotebookNode) -> list[str]:
     """What went wrong in an executed notebook, one line for each error; empty if nothing did.
 
-    Looks at the outputs of cells and of `ipywidgets.Output`, for errors and for tracebacks on standard error, and at
-    the `error` trait of every widget, where this package's own put theirs. Cells tagged `raises-exception` may fail.
+    Looks at the outputs of cells and of `ipywidgets.Output`, for errors and for tracebacks on
+    standard error, and at the `error` trait of every widget, where this package's own put theirs.
+    Cells tagged `raises-exception` may fail.
 
     Args:
-        nb: a notebook with its outputs and its widget state (nbclient stores it unless told otherwise).
+        nb: a notebook with its outputs and its widget state (nbclient stores it unless told
+            otherwise).
     """
-    found = [f"cell {index}: {line}" for index, cell in enumerate(nb.cells)
-             if "raises-exception" not in cell.metadata.get("tags", []) for line in _failures(cell.get("outputs", []))]
+    found = [
+        f"cell {index}: {line}"
+        for index, cell in enumerate(nb.cells)
+        if "raises-exception" not in cell.metadata.get("tags", [])
+        for line in _failures(cell.get("outputs", []))
+    ]
     for model, widget in nb.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {}).items():
         name, state = f"{widget.get('model_name', 'widget')} {model[:8]}", widget.get("state", {})
         found += [f"{name}: {line}" for line in _failures(state.get("outputs") or [])]
@@ -46,12 +55,18 @@ def _failures(outputs: list[dict]) -> Iterator[str]:
     for output in outputs:
         if output["output_type"] == "error":
             yield f"{output['ename']}: {output['evalue']}"
-        if output["output_type"] == "stream" and output["name"] == "stderr" and TRACEBACK in output["text"]:
+        if (
+            output["output_type"] == "stream"
+            and output["name"] == "stderr"
+            and TRACEBACK in output["text"]
+        ):
             yield f"traceback on standard error: {output['text'].strip().splitlines()[-1]}"
 
 
 class ListeningClient(NotebookClient):
-    """Also hears what a thread tells its widgets after its cell has ended, as a front end does; nbclient drops that."""
+    """Also hears what a thread tells its widgets after its cell has ended, as a front end does;
+    nbclient drops that.
+    """
 
     async def async_start_new_kernel_client(self):
         """A client whose messages for cells that have ended go where they belong."""
@@ -60,14 +75,18 @@ class ListeningClient(NotebookClient):
 
         async def get_msg(*args, **kwargs):
             msg = await ensure_async(receive(*args, **kwargs))
-            if (parent := msg["parent_header"].get("msg_id")) != self._current and parent in self._seen:
+            if (
+                parent := msg["parent_header"].get("msg_id")
+            ) != self._current and parent in self._seen:
                 self._late(msg, *self._seen[parent])
             return msg
 
         client.iopub_channel.get_msg = get_msg
         return client
 
-    def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> NotebookNode | None:
+    def process_message(
+        self, msg: dict, cell: NotebookNode, cell_index: int
+    ) -> NotebookNode | None:
         """As nbclient's; remembers whose message it was."""
         self._current = msg["parent_header"].get("msg_id")
         self._seen[self._current] = cell, cell_index
@@ -86,8 +105,12 @@ def scanned(execute: Callable) -> Callable:
     def execute_and_scan(self) -> NotebookResult:
         result = execute(self)
         if result.error is None and (found := hidden_errors(result.nb)):
-            trace = "\n  ".join([f"{self.filename}: no cell raised, but the notebook hides errors", *found])
-            result.error = NotebookError(summary=f"hidden error: {found[0]}", trace=trace, failing_cell_index=-1)
+            trace = "\n  ".join(
+                [f"{self.filename}: no cell raised, but the notebook hides errors", *found]
+            )
+            result.error = NotebookError(
+                summary=f"hidden error: {found[0]}", trace=trace, failing_cell_index=-1
+            )
         return result
 
     return execute_and_scan
@@ -96,12 +119,15 @@ def scanned(execute: Callable) -> Callable:
 def awake(send: Callable) -> Callable:
     """`OutputWidget.send` that does not swallow the wake-up of whoever waits on the same socket.
 
-    Without it nbclient can wait for ever for a cell that prints into an `Output` (nbclient issue 312).
+    Without it nbclient can wait for ever for a cell that prints into an `Output` (nbclient issue
+    312).
     """
 
     def send_and_wake(self, *args, **kwargs) -> None:
         send(self, *args, **kwargs)
-        wake = getattr(self.kernel_client.shell_channel.socket, "_schedule_remaining_events", None)  # private in pyzmq
+        wake = getattr(
+            self.kernel_client.shell_channel.socket, "_schedule_remaining_events", None
+        )  # private in pyzmq
         if wake is not None:
             wake()
 

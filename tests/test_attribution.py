@@ -14,12 +14,21 @@ from catchup.inspection.attribution import grad_cam, saliency
 def with_norm_and_dropout():
     """Modes matter here, and the block is followed by an activation that works in place."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.5),
-                         nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 5))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+    )
 
 
 def slow_cam(model, images, labels, block):
-    """Eqs. 1 and 2 of Grad-CAM, one image at a time, through a copy of the maps put in the block's place."""
+    """Eqs. 1 and 2 of Grad-CAM, one image at a time, through a copy of the maps put in the block's
+    place.
+    """
     model.eval()
     found = []
     for image, label in zip(images, labels):
@@ -44,17 +53,27 @@ def test_saliency_is_the_largest_gradient_over_the_colours(batch):
     found = saliency(model, images, labels)
     model.eval()
     for k in range(len(images)):
-        image = images[k:k + 1].clone().requires_grad_()
+        image = images[k : k + 1].clone().requires_grad_()
         (slope,) = torch.autograd.grad(model(image)[0, labels[k]], image)
         torch.testing.assert_close(found[k], slope[0].abs().amax(dim=0))
-    assert found.shape == (7, 8, 8) and (found >= 0).all() and found.max() > 0 and not found.requires_grad
+    assert (
+        found.shape == (7, 8, 8)
+        and (found >= 0).all()
+        and found.max() > 0
+        and not found.requires_grad
+    )
 
 
 @pytest.mark.parametrize("block", ["stem", "layer1", "layer2", "layer2.1"])
 def test_grad_cam_is_its_formula(tiny, batch, block):
     found = grad_cam(tiny, *batch, block)
     torch.testing.assert_close(found, slow_cam(tiny, *batch, block), rtol=1e-4, atol=1e-7)
-    assert found.shape == (7, 8, 8) and (found >= 0).all() and found.max() > 0 and not found.requires_grad
+    assert (
+        found.shape == (7, 8, 8)
+        and (found >= 0).all()
+        and found.max() > 0
+        and not found.requires_grad
+    )
 
 
 @pytest.mark.parametrize("block", ["0", "1", "2"])
@@ -82,8 +101,12 @@ def test_modes_weights_gradients_hooks_and_images_stay_as_they_were(batch, attri
         attribute(model, images, labels)
     assert [part.training for part in model.modules()] == modes and count_hooks(model) == 0
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert all(new.grad is old or torch.equal(new.grad, old) for new, old in zip(model.parameters(), grads))
-    assert [p.requires_grad for p in model.parameters()] == asked and torch.equal(torch.get_rng_state(), chance)
+    assert all(
+        new.grad is old or torch.equal(new.grad, old) for new, old in zip(model.parameters(), grads)
+    )
+    assert [p.requires_grad for p in model.parameters()] == asked and torch.equal(
+        torch.get_rng_state(), chance
+    )
     assert images.grad is None and not images.requires_grad
 
 
@@ -96,11 +119,19 @@ def test_a_wrapped_and_a_real_model_work(batch):
 
 def test_bad_input_is_refused_and_nothing_is_left(tiny, batch):
     images, labels = batch
-    cases = [(images[0], labels, "(B, C, H, W)"), (images.byte(), labels, "uint8"), (images, labels[:3], "got torch"),
-             (images, labels.float(), "float32"), (images, labels + 3, r"\[0, 4\]"), (images, labels - 9, r"\[0, 4\]")]
+    cases = [
+        (images[0], labels, "(B, C, H, W)"),
+        (images.byte(), labels, "uint8"),
+        (images, labels[:3], "got torch"),
+        (images, labels.float(), "float32"),
+        (images, labels + 3, r"\[0, 4\]"),
+        (images, labels - 9, r"\[0, 4\]"),
+    ]
     for given, wanted, sentence in cases:
         for attribute in (saliency, lambda *args: grad_cam(*args, "layer1")):
-            with pytest.raises(ValueError, match=sentence.replace("(B", r"\(B").replace("W)", r"W\)")):
+            with pytest.raises(
+                ValueError, match=sentence.replace("(B", r"\(B").replace("W)", r"W\)")
+            ):
                 attribute(tiny, given, wanted)
     with pytest.raises(ValueError, match="Did you mean 'layer1'"):
         grad_cam(tiny, images, labels, "layr1")

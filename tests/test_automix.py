@@ -1,4 +1,6 @@
-"""AutoMix: one step against the same written out by hand, who learns from what, and the momentum encoder."""
+"""AutoMix: one step against the same written out by hand, who learns from what, and the momentum
+encoder.
+"""
 
 import copy
 import math
@@ -25,13 +27,22 @@ class NormNet(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
         for stage in (1, 2, 3):
-            self.add_module(f"layer{stage}", nn.Sequential(
-                nn.Conv2d(4, 6, 3, padding=1, stride=2 if stage == 3 else 1), nn.BatchNorm2d(6), nn.ReLU(inplace=True),
-                nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4)))
+            self.add_module(
+                f"layer{stage}",
+                nn.Sequential(
+                    nn.Conv2d(4, 6, 3, padding=1, stride=2 if stage == 3 else 1),
+                    nn.BatchNorm2d(6),
+                    nn.ReLU(inplace=True),
+                    nn.Conv2d(6, 4, 1),
+                    nn.BatchNorm2d(4),
+                ),
+            )
         self.fc = nn.Linear(4, 5)
 
     def forward(self, images):
-        return self.fc(self.layer3(self.layer2(self.layer1(self.stem(images)))).relu().mean(dim=(2, 3)))
+        return self.fc(
+            self.layer3(self.layer2(self.layer1(self.stem(images)))).relu().mean(dim=(2, 3))
+        )
 
 
 @pytest.fixture
@@ -46,7 +57,9 @@ def begun(net, **settings) -> tuple[AutoMix, list[dict]]:
 
 
 def unlike(mixer, net) -> None:
-    """As after some training: k is another network than q, and the Mix Block's masks differ from 0.5."""
+    """As after some training: k is another network than q, and the Mix Block's masks differ from
+    0.5.
+    """
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for module in (mixer.modules["momentum"], mixer.modules["mix_block"]):
@@ -63,8 +76,11 @@ def masks_by_hand(block, maps, partner, lam, size):
     """Eqs. 4–5, one pair at a time."""
     masks = []
     for i, j in enumerate(partner.tolist()):
+
         def z(k, share):
-            return torch.cat([maps[k], torch.full((1, *maps.shape[2:]), share)]).flatten(1).T  # (h·w, C + 1)
+            return (
+                torch.cat([maps[k], torch.full((1, *maps.shape[2:]), share)]).flatten(1).T
+            )  # (h·w, C + 1)
 
         def linear(conv, rows):
             return rows @ conv.weight[:, :, 0, 0].T + conv.bias
@@ -72,11 +88,15 @@ def masks_by_hand(block, maps, partner, lam, size):
         left, right = linear(block.similar, z(i, lam)), linear(block.similar, z(j, 1 - lam))
         p = F.softmax(left @ right.T / left.shape[1] ** 0.5, dim=1)
         mask = torch.sigmoid(p @ linear(block.value, z(i, lam))).reshape(maps.shape[2:])
-        masks.append(mask.repeat_interleave(size[0] // mask.shape[0], 0).repeat_interleave(size[1] // mask.shape[1], 1))
+        masks.append(
+            mask.repeat_interleave(size[0] // mask.shape[0], 0).repeat_interleave(
+                size[1] // mask.shape[1], 1
+            )
+        )
     return torch.stack(masks)[:, None]
 
 
-# -- one step ----------------------------------------------------------------------------------------------------------
+# -- one step --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lam", [0.35, 0.8])
@@ -84,13 +104,19 @@ def test_a_step_is_algorithm_1_and_each_part_learns_from_its_own_losses(net, bat
     images, labels = batch
     mixer, _ = begun(net, ema_start=1.0, ema_end=1.0)
     unlike(mixer, net)
-    q, k, block = copy.deepcopy(net), copy.deepcopy(mixer.modules["momentum"]), mixer.modules["mix_block"]
+    q, k, block = (
+        copy.deepcopy(net),
+        copy.deepcopy(mixer.modules["momentum"]),
+        mixer.modules["mix_block"],
+    )
     draw = Draw(0, [3, 0, 1, 2, 6, 4, 5], lam, seed=11)
     loss = mixer.loss(net, images, labels, draw=draw)
     loss.backward()
 
     seen = []
-    handle = k.layer3.register_forward_hook(lambda _m, _a, output: seen.append(output.detach().clone()))
+    handle = k.layer3.register_forward_hook(
+        lambda _m, _a, output: seen.append(output.detach().clone())
+    )
     with torch.no_grad():
         k(images)
     handle.remove()
@@ -99,8 +125,12 @@ def test_a_step_is_algorithm_1_and_each_part_learns_from_its_own_losses(net, bat
     q_loss = q_loss + ce(q(images), labels)
     other = mixer.block_draw(draw)
     k_mask = masks_by_hand(block, seen[0], other.partner, other.lam, (8, 8))
-    k_loss = ce(k(k_mask * images + (1 - k_mask) * images[other.partner]), labels, other.partner, other.lam)
-    k_loss = k_loss + 0.1 * ((other.lam - k_mask.mean(dim=(1, 2, 3))).abs() - 0.1).clamp(min=0).mean()
+    k_loss = ce(
+        k(k_mask * images + (1 - k_mask) * images[other.partner]), labels, other.partner, other.lam
+    )
+    k_loss = (
+        k_loss + 0.1 * ((other.lam - k_mask.mean(dim=(1, 2, 3))).abs() - 0.1).clamp(min=0).mean()
+    )
 
     torch.testing.assert_close(loss, q_loss + k_loss)
     for module, part, grads in ((net, q, q_loss), (block, block, k_loss)):
@@ -108,9 +138,13 @@ def test_a_step_is_algorithm_1_and_each_part_learns_from_its_own_losses(net, bat
         assert all(grad.abs().max() > 0 for grad in wanted[-2:])
         for p, grad in zip(module.parameters(), wanted, strict=True):
             torch.testing.assert_close(p.grad, grad, rtol=1e-3, atol=1e-6)
-    assert all(p.grad is None and not p.requires_grad for p in mixer.modules["momentum"].parameters())
+    assert all(
+        p.grad is None and not p.requires_grad for p in mixer.modules["momentum"].parameters()
+    )
     torch.testing.assert_close(mixer.last.draw.extra["mask"], q_mask)
-    for name, value in mixer.modules["momentum"].named_buffers():  # k's two passes moved its running statistics
+    for name, value in mixer.modules[
+        "momentum"
+    ].named_buffers():  # k's two passes moved its running statistics
         torch.testing.assert_close(value, dict(k.named_buffers())[name])
 
 
@@ -119,10 +153,16 @@ def test_four_forward_and_three_backward_passes(net, batch):
     k, counted = mixer.modules["momentum"], []
     for name, module in (("q", net), ("k", k)):
         module.fc.register_forward_hook(lambda *_, name=name: counted.append(name))
-        module.layer3.register_full_backward_hook(lambda *_, name=name: counted.append(f"{name} back"))
+        module.layer3.register_full_backward_hook(
+            lambda *_, name=name: counted.append(f"{name} back")
+        )
     mixer.loss(net, *batch).backward()
     forward, backward = [c for c in counted if "back" not in c], [c for c in counted if "back" in c]
-    assert sorted(forward) == ["k", "k", "q", "q"] and sorted(backward) == ["k back", "q back", "q back"]
+    assert sorted(forward) == ["k", "k", "q", "q"] and sorted(backward) == [
+        "k back",
+        "q back",
+        "q back",
+    ]
     assert (len(forward), len(backward)) == AutoMix.passes
 
 
@@ -131,9 +171,12 @@ def test_the_mask_is_the_share_of_the_own_image():
     mask = torch.zeros(3, 1, 4, 4)
     mask[:, :, :2] = 1
     mixed = blend(images, partner, mask)
-    assert torch.equal(mixed[:, :, :2], images[:, :, :2]) and torch.equal(mixed[:, :, 2:], images[partner][:, :, 2:])
-    torch.testing.assert_close(blend(images, partner, torch.full((3, 1, 4, 4), 0.3)),
-                               0.3 * images + 0.7 * images[partner])
+    assert torch.equal(mixed[:, :, :2], images[:, :, :2]) and torch.equal(
+        mixed[:, :, 2:], images[partner][:, :, 2:]
+    )
+    torch.testing.assert_close(
+        blend(images, partner, torch.full((3, 1, 4, 4), 0.3)), 0.3 * images + 0.7 * images[partner]
+    )
 
 
 def test_what_a_step_leaves_is_the_mask_alone(net, batch):
@@ -152,7 +195,9 @@ def test_mix_takes_the_mask_as_a_number(net):
     mixer, _ = begun(net)
     images, mask = torch.randn(2, 3, 8, 8), torch.rand(2, 1, 8, 8, requires_grad=True)
     mixed = mixer.mix(images, Draw(0, [1, 0], 0.5, extra={"mask": mask}))
-    assert not mixed.maps.requires_grad and torch.equal(mixed.maps, blend(images, torch.tensor([1, 0]), mask))
+    assert not mixed.maps.requires_grad and torch.equal(
+        mixed.maps, blend(images, torch.tensor([1, 0]), mask)
+    )
 
 
 def test_mix_without_a_mask_is_refused(net):
@@ -168,7 +213,9 @@ def test_the_blocks_images_have_partners_and_a_ratio_of_their_own():
     again = mixer.block_draw(Draw(0, [3, 2, 1, 0], 0.9, seed=5))
     assert again.lam == draws[5].lam and torch.equal(again.partner, draws[5].partner)
     lams = np.array([draw.lam for draw in draws])
-    assert lams.mean() == pytest.approx(0.5, abs=4 * (1 / 20 / 2000) ** 0.5)  # Beta(2, 2) has variance 1/20
+    assert lams.mean() == pytest.approx(
+        0.5, abs=4 * (1 / 20 / 2000) ** 0.5
+    )  # Beta(2, 2) has variance 1/20
     assert lams.var() == pytest.approx(1 / 20, abs=0.005)
     assert len({tuple(draw.partner.tolist()) for draw in draws}) == 24  # every permutation of four
 
@@ -200,7 +247,9 @@ def test_label_changes_of_regularisers_apply_to_all_three_label_losses(net, batc
     losses = []
     for other in (labels, (labels + 1) % 5):
         mixer, _ = begun(net, regularisers=(Smooth(),))
-        losses.append(mixer.loss(net, images, other, draw=Draw(0, [1, 2, 3, 4, 5, 6, 0], 0.4, seed=3)))
+        losses.append(
+            mixer.loss(net, images, other, draw=Draw(0, [1, 2, 3, 4, 5, 6, 0], 0.4, seed=3))
+        )
     torch.testing.assert_close(losses[0], losses[1])
 
 
@@ -216,14 +265,29 @@ def test_the_criterion_is_that_of_all_three_label_losses(net, batch):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_features_that_are_no_numbers_make_it_inputmixup(net, batch, bad):
-    """As where a layer overflows in half precision: k's maps of image 2 break, so pairs with it are blended evenly."""
+    """As where a layer overflows in half precision: k's maps of image 2 break, so pairs with it are
+    blended evenly.
+    """
     mixer, groups = begun(net)
-    k, broken = mixer.modules["momentum"], [torch.zeros(7, 1, 1, 1).index_fill_(0, torch.tensor(2), bad)]
-    handle = k.layer3.register_forward_hook(lambda _m, _a, output: output + broken.pop() if broken else output)
+    k, broken = (
+        mixer.modules["momentum"],
+        [torch.zeros(7, 1, 1, 1).index_fill_(0, torch.tensor(2), bad)],
+    )
+    handle = k.layer3.register_forward_hook(
+        lambda _m, _a, output: output + broken.pop() if broken else output
+    )
     loss = mixer.loss(net, *batch, draw=Draw(0, [1, 2, 3, 4, 5, 6, 0], 0.4, seed=3))
     handle.remove()
     mask = mixer.last.draw.extra["mask"]
-    assert (mask.flatten(1) == 0.4).all(dim=1).tolist() == [False, True, True, False, False, False, False]
+    assert (mask.flatten(1) == 0.4).all(dim=1).tolist() == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
     loss.backward()
     assert not broken and loss.isfinite() and mask.isfinite().all()
     assert all(p.grad.isfinite().all() for p in (*net.parameters(), *groups[0]["params"]))
@@ -238,7 +302,7 @@ def test_bfloat16_autocast_makes_masks_in_float32(net, batch):
     assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in groups[0]["params"][:2])
 
 
-# -- the momentum encoder ----------------------------------------------------------------------------------------------
+# -- the momentum encoder --------------------------------------------------------------------------
 
 
 def test_k_follows_what_the_optimiser_left_buffers_too(net, batch):
@@ -248,7 +312,9 @@ def test_k_follows_what_the_optimiser_left_buffers_too(net, batch):
     for _ in range(3):
         before, now = copy.deepcopy(k.state_dict()), copy.deepcopy(net.state_dict())
         average = mixer.modules["momentum"].train()
-        loss = mixer.loss(net, *batch, draw=Draw(None, range(7), 1.0))  # no pass of k, whose statistics would move
+        loss = mixer.loss(
+            net, *batch, draw=Draw(None, range(7), 1.0)
+        )  # no pass of k, whose statistics would move
         for name, value in average.state_dict().items():
             wanted = now[name] if "num_batches" in name else 0.9 * before[name] + 0.1 * now[name]
             torch.testing.assert_close(value, wanted)
@@ -301,7 +367,8 @@ def test_both_schedules_move_once_an_epoch_and_are_stored(net, batch):
     end = 0.999999
     assert [gamma for _, gamma in seen] == pytest.approx([0.1, 0.075, 0.05, 0.025])
     assert [1 - m for m, _ in seen] == pytest.approx(
-        [1 - end + (end - 0.999) * (math.cos(math.pi * t / 4) + 1) / 2 for t in range(4)])
+        [1 - end + (end - 0.999) * (math.cos(math.pi * t / 4) + 1) / 2 for t in range(4)]
+    )
     assert cosine(0.999, end, 1.0) == end
     twin, _ = begun(net)
     twin.load_state_dict(copy.deepcopy(mixer.state_dict()))
@@ -347,14 +414,16 @@ def test_an_average_of_another_model_is_refused(net, tiny, batch):
         follow(mixer.modules["momentum"], net, 1.5)
 
 
-# -- a run -------------------------------------------------------------------------------------------------------------
+# -- a run -----------------------------------------------------------------------------------------
 
 
 def test_the_group_for_the_optimiser_is_the_mix_blocks(net):
     mixer, groups = begun(net, block_lr=0.2)
     (group,) = groups
     assert (group["lr"], group["min_lr"]) == (0.2, 1e-3)
-    assert [id(p) for p in group["params"]] == [id(p) for p in mixer.modules["mix_block"].parameters()]
+    assert [id(p) for p in group["params"]] == [
+        id(p) for p in mixer.modules["mix_block"].parameters()
+    ]
     assert mixer.modules["mix_block"].similar.weight.shape == (4, 5, 1, 1)
     assert begun(net, reduction=2)[0].modules["mix_block"].similar.weight.shape == (2, 5, 1, 1)
 
@@ -369,7 +438,9 @@ def test_the_mix_block_follows_from_the_mixers_seed_and_the_global_generator_is_
 
     torch.manual_seed(5)
     state, training = torch.get_rng_state(), copy.deepcopy(net.state_dict())
-    assert torch.equal(weights(1), weights(1, used=True)) and not torch.equal(weights(1), weights(2))
+    assert torch.equal(weights(1), weights(1, used=True)) and not torch.equal(
+        weights(1), weights(2)
+    )
     assert torch.equal(torch.get_rng_state(), state) and net.training
     assert all(torch.equal(value, training[name]) for name, value in net.state_dict().items())
     torch.manual_seed(6)
@@ -377,12 +448,15 @@ def test_the_mix_block_follows_from_the_mixers_seed_and_the_global_generator_is_
 
 
 def test_a_three_line_loop_trains_model_and_mix_block():
-    """Bright squares on the left or dark ones on the right: the masks learn to keep to λ, the model to tell them."""
+    """Bright squares on the left or dark ones on the right: the masks learn to keep to λ, the model
+    to tell them.
+    """
     torch.manual_seed(1)
     model, labels, generator = NormNet(), torch.arange(16) % 2, torch.Generator().manual_seed(0)
     mixer = AutoMix(seed=1, mask_margin=0.0, mask_weight=3.0)
-    optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *mixer.begin_run(model, 5)], lr=0.1,
-                                momentum=0.9)
+    optimizer = torch.optim.SGD(
+        [{"params": list(model.parameters())}, *mixer.begin_run(model, 5)], lr=0.1, momentum=0.9
+    )
     images = 0.1 * torch.randn(16, 3, 8, 8, generator=generator)
     images[labels == 0, :, 2:6, :3] += 2
     images[labels == 1, :, 2:6, 5:] -= 2
@@ -416,14 +490,18 @@ def test_the_default_block_is_the_third_stage(net, tiny):
     resnet = models.create("resnet18", num_classes=5, width=4)
     assert map_channels(resnet, "layer3") == 16 and map_channels(resnet, "layer3.0.conv1") == 16
     for call in (AutoMix(seed=0).check, lambda model: AutoMix(seed=0).begin_run(model, 5)):
-        with pytest.raises(ValueError, match=r"TinyNet has only the blocks stem, layer1, layer2: name one"):
+        with pytest.raises(
+            ValueError, match=r"TinyNet has only the blocks stem, layer1, layer2: name one"
+        ):
             call(tiny)
     with pytest.raises(ValueError, match="unknown layer 'layr1'. Did you mean 'layer1'"):
         AutoMix(seed=0, block="layr1").check(tiny)
 
 
 def test_blocks_without_maps_are_refused(net):
-    with pytest.raises(ValueError, match=r"block 'fc' must return maps \(B, C, h, w\), got \(2, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"block 'fc' must return maps \(B, C, h, w\), got \(2, 5\)"
+    ):
         begun(net, block="fc")
     with pytest.raises(ValueError, match="Linear has no convolution"):
         map_channels(nn.Linear(3, 3), "")
@@ -436,7 +514,9 @@ def test_blocks_without_maps_are_refused(net):
 def test_a_block_that_runs_twice_is_refused(tiny, batch):
     class Twice(TinyNet):
         def forward(self, images):
-            return self.fc(self.layer2(self.layer1(self.layer1(self.stem(images)))).mean(dim=(2, 3)))
+            return self.fc(
+                self.layer2(self.layer1(self.layer1(self.stem(images)))).mean(dim=(2, 3))
+            )
 
     model = Twice()
     mixer, _ = begun(model, block="layer1")
@@ -444,17 +524,20 @@ def test_a_block_that_runs_twice_is_refused(tiny, batch):
         mixer.loss(model, *batch)
 
 
-@pytest.mark.parametrize(("setting", "value", "words"), [
-    ("reduction", 0, "reduction must be an integer of at least 1, got 0"),
-    ("mask_weight", -0.1, "mask_weight must be finite and at least 0, got -0.1"),
-    ("mask_margin", math.nan, "mask_margin must be finite and at least 0, got nan"),
-    ("lam_margin", 0.6, "lam_margin must be in [0, 0.5], got 0.6"),
-    ("ema_start", 1.1, "ema_start must be in [0, 1], got 1.1"),
-    ("ema_end", -1.0, "ema_end must be in [0, 1], got -1.0"),
-    ("block_lr", 0.0, "block_lr must be a positive number, got 0.0"),
-    ("block_min_lr", 0.2, "block_min_lr must be in [0, 0.1], got 0.2"),
-    ("alpha", 0.0, "alpha must be a positive number, got 0.0"),
-])
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("reduction", 0, "reduction must be an integer of at least 1, got 0"),
+        ("mask_weight", -0.1, "mask_weight must be finite and at least 0, got -0.1"),
+        ("mask_margin", math.nan, "mask_margin must be finite and at least 0, got nan"),
+        ("lam_margin", 0.6, "lam_margin must be in [0, 0.5], got 0.6"),
+        ("ema_start", 1.1, "ema_start must be in [0, 1], got 1.1"),
+        ("ema_end", -1.0, "ema_end must be in [0, 1], got -1.0"),
+        ("block_lr", 0.0, "block_lr must be a positive number, got 0.0"),
+        ("block_min_lr", 0.2, "block_min_lr must be in [0, 0.1], got 0.2"),
+        ("alpha", 0.0, "alpha must be a positive number, got 0.0"),
+    ],
+)
 def test_bad_settings_are_refused(setting, value, words):
     with pytest.raises(ValueError) as error:
         AutoMix(seed=0, **{setting: value})

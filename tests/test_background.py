@@ -24,31 +24,59 @@ TINY = replace(background.SETTINGS, subset=2, width=4, epochs=2, batch_size=8)
 @pytest.fixture(autouse=True, scope="module")
 def _few_images():
     with pytest.MonkeyPatch.context() as patch:
-        for module, name, number in ((background, "N_TEST", 64), (background, "N_WATCHED", 16),
-                                     (readers, "SHAPES_TRAIN", 128), (readers, "SHAPES_TEST", 64)):
+        for module, name, number in (
+            (background, "N_TEST", 64),
+            (background, "N_WATCHED", 16),
+            (readers, "SHAPES_TRAIN", 128),
+            (readers, "SHAPES_TEST", 64),
+        ):
             patch.setattr(module, name, number)
         yield
 
 
 def asked(out, **options):
-    return run(out, **{"methods": ("baseline", "catchup"), "rhos": (0.5,), "seeds": (0,), "settings": TINY,
-                       "progress": False, **options})
+    return run(
+        out,
+        **{
+            "methods": ("baseline", "catchup"),
+            "rhos": (0.5,),
+            "seeds": (0,),
+            "settings": TINY,
+            "progress": False,
+            **options,
+        },
+    )
 
 
 def test_rows_seed_by_seed_and_in_the_file(tmp_path):
-    rows = asked(tmp_path / "deep" / "rows.jsonl", rhos=(0.125, 1), seeds=(1, 0), methods=("baseline",))
-    assert [(row["seed"], row["rho"]) for row in rows] == [(1, 0.125), (1, 1.0), (0, 0.125), (0, 1.0)]
+    rows = asked(
+        tmp_path / "deep" / "rows.jsonl", rhos=(0.125, 1), seeds=(1, 0), methods=("baseline",)
+    )
+    assert [(row["seed"], row["rho"]) for row in rows] == [
+        (1, 0.125),
+        (1, 1.0),
+        (0, 0.125),
+        (0, 1.0),
+    ]
     assert read(tmp_path / "deep" / "rows.jsonl") == rows
     for row in rows:
         assert (row["n_train"], row["n_test"], row["epochs"], row["cue"]) == (16, 64, 2, "texture")
-        assert row["settings"]["data"] == f"shapes:{row['rho']}:texture" and row["versions"]["torch"]
-        assert all(0 <= row[f"{name}_accuracy"] <= 100 for name in ("train", "kept", "broken", "reversed"))
+        assert (
+            row["settings"]["data"] == f"shapes:{row['rho']}:texture" and row["versions"]["torch"]
+        )
+        assert all(
+            0 <= row[f"{name}_accuracy"] <= 100 for name in ("train", "kept", "broken", "reversed")
+        )
         assert 0 <= row["cue_followed"] <= 100
 
 
 def test_finished_runs_are_not_done_again(tmp_path, monkeypatch):
     out, fitted = tmp_path / "rows.jsonl", []
-    monkeypatch.setattr(background, "fit", lambda *args, **options: fitted.append(1) or training.fit(*args, **options))
+    monkeypatch.setattr(
+        background,
+        "fit",
+        lambda *args, **options: fitted.append(1) or training.fit(*args, **options),
+    )
     first, said = asked(out), []
     text = out.read_text()
     assert asked(out, on_row=said.append) == first and len(fitted) == 2 and not said
@@ -56,7 +84,11 @@ def test_finished_runs_are_not_done_again(tmp_path, monkeypatch):
     assert len(fitted) == 4 and out.read_text().startswith(text) and len(read(out)) == 4
     assert [row["rho"] for row in said] == [0.9, 0.9]
     assert [(row["rho"], row["method"]) for row in more] == [
-        (0.5, "catchup"), (0.5, "baseline"), (0.9, "catchup"), (0.9, "baseline")]
+        (0.5, "catchup"),
+        (0.5, "baseline"),
+        (0.9, "catchup"),
+        (0.9, "baseline"),
+    ]
 
 
 def test_two_processes_do_not_fill_one_file(tmp_path):
@@ -65,7 +97,9 @@ def test_two_processes_do_not_fill_one_file(tmp_path):
     found, said = [], {}
 
     def meanwhile(row):
-        with pytest.raises(ValueError, match="rows.jsonl is in use: another run of this very process"):
+        with pytest.raises(
+            ValueError, match="rows.jsonl is in use: another run of this very process"
+        ):
             asked(out, seeds=(1,))
         child = forked(lambda: told(asked, out))
         said[child] = ended(child)
@@ -99,29 +133,41 @@ def test_methods_of_a_seed_get_the_same_images_weights_and_order(tmp_path, monke
 
     def watched(model, mixer, dataset, settings, **options):
         seen[settings.method, settings.seed, settings.data] = (
-            [value.clone() for value in model.state_dict().values()], dataset.train,
-            torch.cat(batches(len(dataset.train), settings.batch_size, settings.seed, 0)))
+            [value.clone() for value in model.state_dict().values()],
+            dataset.train,
+            torch.cat(batches(len(dataset.train), settings.batch_size, settings.seed, 0)),
+        )
         return training.fit(model, mixer, dataset, settings, **options)
 
     monkeypatch.setattr(background, "fit", watched)
     asked(tmp_path / "rows.jsonl", rhos=(0.5, 1.0), seeds=(0, 1))
     half, whole = "shapes:0.5:texture", "shapes:1.0:texture"
-    (weights, images, order), (others, same_images, same_order) = (seen[m, 0, half] for m in ("baseline", "catchup"))
+    (weights, images, order), (others, same_images, same_order) = (
+        seen[m, 0, half] for m in ("baseline", "catchup")
+    )
     assert all(torch.equal(a, b) for a, b in zip(weights, others))
     assert torch.equal(images.pixels, same_images.pixels) and torch.equal(order, same_order)
     weights_1, images_1, _ = seen["baseline", 1, half]
     assert not all(torch.equal(a, b) for a, b in zip(weights, weights_1))
     assert not torch.equal(images.pixels, images_1.pixels)
     _, biased, _ = seen["baseline", 0, whole]
-    assert torch.equal(biased.labels, images.labels) and not torch.equal(biased.pixels, images.pixels)
+    assert torch.equal(biased.labels, images.labels) and not torch.equal(
+        biased.pixels, images.pixels
+    )
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({"methods": ("baselin",)}, "Did you mean 'baseline'"), ({"methods": ()}, "methods must name at least one"),
-    ({"rhos": (1.5,)}, "got 1.5"), ({"seeds": ()}, "seeds must name at least one"), ({"cue": "color"}, "colour"),
-    ({"seeds": (-1,)}, "seed must be at least 0, got -1"),
-    ({"settings": replace(TINY, method_settings={"alhpa": 1})}, "setting of baseline 'alhpa'"),
-])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"methods": ("baselin",)}, "Did you mean 'baseline'"),
+        ({"methods": ()}, "methods must name at least one"),
+        ({"rhos": (1.5,)}, "got 1.5"),
+        ({"seeds": ()}, "seeds must name at least one"),
+        ({"cue": "color"}, "colour"),
+        ({"seeds": (-1,)}, "seed must be at least 0, got -1"),
+        ({"settings": replace(TINY, method_settings={"alhpa": 1})}, "setting of baseline 'alhpa'"),
+    ],
+)
 def test_bad_requests_are_refused_before_anything_is_written(options, says, tmp_path):
     with pytest.raises(ValueError, match=says):
         asked(tmp_path / "new" / "rows.jsonl", **options)
@@ -134,7 +180,11 @@ def test_files_of_something_else_are_refused_and_left_alone(tmp_path):
     kept = out.read_text()
     with pytest.raises(ValueError, match="other settings"):
         asked(out, settings=replace(TINY, lr=0.1))
-    for text, says in (('{"a": 1}\n', "something else"), ("[1]\n", "something else"), ("thesis\n", "cannot read")):
+    for text, says in (
+        ('{"a": 1}\n', "something else"),
+        ("[1]\n", "something else"),
+        ("thesis\n", "cannot read"),
+    ):
         out.write_text(text)
         with pytest.raises(ValueError, match=says):
             asked(out)
@@ -149,12 +199,17 @@ class Follower(nn.Module):
     def __init__(self, sets, says):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(1))
-        self.answers = {pixels.numpy().tobytes(): answer for name, images in sets.items()
-                        for pixels, answer in zip(images.pixels, says(name, images.labels))}
+        self.answers = {
+            pixels.numpy().tobytes(): answer
+            for name, images in sets.items()
+            for pixels, answer in zip(images.pixels, says(name, images.labels))
+        }
 
     def forward(self, images):
         stored = (images * 255).round().to(torch.uint8)
-        return nn.functional.one_hot(torch.stack([self.answers[p.numpy().tobytes()] for p in stored]), KINDS).float()
+        return nn.functional.one_hot(
+            torch.stack([self.answers[p.numpy().tobytes()] for p in stored]), KINDS
+        ).float()
 
 
 def test_who_follows_the_shape_and_who_the_background():
@@ -163,12 +218,28 @@ def test_who_follows_the_shape_and_who_the_background():
     every = {"train": train, **sets}
     told = draw_scenes(64, 0, 1 / 8, start=2**40).texture
     by_shape = measured(Follower(every, lambda _, labels: labels), dataset, sets)
-    assert by_shape == {"train_accuracy": 100, "kept_accuracy": 100, "broken_accuracy": 100, "reversed_accuracy": 100,
-                        "cue_followed": 0}
-    cues = {"train": lambda y: y, "kept": lambda y: y, "broken": lambda y: told, "reversed": lambda y: (y + 1) % KINDS}
+    assert by_shape == {
+        "train_accuracy": 100,
+        "kept_accuracy": 100,
+        "broken_accuracy": 100,
+        "reversed_accuracy": 100,
+        "cue_followed": 0,
+    }
+    cues = {
+        "train": lambda y: y,
+        "kept": lambda y: y,
+        "broken": lambda y: told,
+        "reversed": lambda y: (y + 1) % KINDS,
+    }
     by_ground = measured(Follower(every, lambda name, labels: cues[name](labels)), dataset, sets)
-    assert (by_ground["kept_accuracy"], by_ground["reversed_accuracy"], by_ground["cue_followed"]) == (100, 0, 100)
-    assert by_ground["broken_accuracy"] == 100 * float((told == sets["broken"].labels).double().mean())
+    assert (
+        by_ground["kept_accuracy"],
+        by_ground["reversed_accuracy"],
+        by_ground["cue_followed"],
+    ) == (100, 0, 100)
+    assert by_ground["broken_accuracy"] == 100 * float(
+        (told == sets["broken"].labels).double().mean()
+    )
 
 
 def test_nothing_to_report_is_said():
@@ -178,14 +249,33 @@ def test_nothing_to_report_is_said():
 
 def test_the_report_has_a_table_for_each_share_and_paired_differences():
     def row(method, rho, seed, broken):
-        return {"method": method, "rho": rho, "seed": seed, "cue": "colour", "n_train": 16, "n_test": 64, "epochs": 2,
-                "train_accuracy": 99.0, "kept_accuracy": 90.0, "broken_accuracy": broken, "reversed_accuracy": 5.0,
-                "cue_followed": 70.0}
+        return {
+            "method": method,
+            "rho": rho,
+            "seed": seed,
+            "cue": "colour",
+            "n_train": 16,
+            "n_test": 64,
+            "epochs": 2,
+            "train_accuracy": 99.0,
+            "kept_accuracy": 90.0,
+            "broken_accuracy": broken,
+            "reversed_accuracy": 5.0,
+            "cue_followed": 70.0,
+        }
 
-    rows = [row(method, rho, seed, 40 + 3 * seed + (10 + seed) * (method == "catchup"))
-            for rho in (0.125, 0.95) for seed in (0, 1) for method in ("baseline", "catchup")]
+    rows = [
+        row(method, rho, seed, 40 + 3 * seed + (10 + seed) * (method == "catchup"))
+        for rho in (0.125, 0.95)
+        for seed in (0, 1)
+        for method in ("baseline", "catchup")
+    ]
     said = report(rows)
-    assert "colour agrees in 12.5 %" in said and "colour agrees in 95 %" in said and "2 paired seeds" in said
+    assert (
+        "colour agrees in 12.5 %" in said
+        and "colour agrees in 95 %" in said
+        and "2 paired seeds" in said
+    )
     assert said.count("catchup − baseline") == 2 and said.count("+10.50 ± 0.71") == 2
 
 
@@ -200,19 +290,38 @@ def told():
 
 def test_a_story_is_told_whatever_the_interval_of_validations(tmp_path):
     told = story("baseline", 0.5, settings=replace(TINY, validate_every=0), progress=False)
-    assert all(0 <= row["broken_accuracy"] <= 100 for row in told["epochs"]) and len(told["epochs"]) == TINY.epochs
+    assert (
+        all(0 <= row["broken_accuracy"] <= 100 for row in told["epochs"])
+        and len(told["epochs"]) == TINY.epochs
+    )
 
 
 def test_a_story_has_every_filter_in_every_epoch(told):
     _, found = told
     blocks = {row["block"] for row in found["filters"]}
-    assert {row["epoch"] for row in found["filters"]} == {0, 1, 2} and "layer4.1" in blocks or "layer4" in blocks
+    assert (
+        {row["epoch"] for row in found["filters"]} == {0, 1, 2}
+        and "layer4.1" in blocks
+        or "layer4" in blocks
+    )
     assert [row["epoch"] for row in found["epochs"]] == [1, 2]
     for row in found["filters"]:
-        assert (row["method"], row["rho"], row["seed"], row["cue"]) == ("catchup", 0.9, 1, "texture")
-        assert ("norm" in row and "map_gradient" in row) == (row["epoch"] > 0) and row["response"] >= 0
-    counts = {block: [sum(row["block"] == block and row["epoch"] == e for row in found["filters"]) for e in (0, 1, 2)]
-              for block in blocks}
+        assert (row["method"], row["rho"], row["seed"], row["cue"]) == (
+            "catchup",
+            0.9,
+            1,
+            "texture",
+        )
+        assert ("norm" in row and "map_gradient" in row) == (row["epoch"] > 0) and row[
+            "response"
+        ] >= 0
+    counts = {
+        block: [
+            sum(row["block"] == block and row["epoch"] == e for row in found["filters"])
+            for e in (0, 1, 2)
+        ]
+        for block in blocks
+    }
     assert all(len(set(count)) == 1 for count in counts.values())
 
 
@@ -221,13 +330,21 @@ def test_being_watched_does_not_change_the_run(told):
     alone = replace(settings, data="shapes:0.9:texture", method="catchup", seed=1)
     dataset = training.dataset_of(alone, progress=False)
     dataset = replace(dataset, test=dataset.test.take(range(16)))
-    rows = training.fit(training.model_of(alone, dataset), background.make("catchup", seed=1), dataset, alone,
-                        progress=False).rows
+    rows = training.fit(
+        training.model_of(alone, dataset),
+        background.make("catchup", seed=1),
+        dataset,
+        alone,
+        progress=False,
+    ).rows
     assert [row["train_loss"] for row in rows] == [row["train_loss"] for row in found["epochs"]]
 
 
 def filters(epoch, responses, grounds=(), shapes=(), **more):
-    rows = [{"epoch": epoch, "block": "layer1", "filter": c, "response": r} for c, r in enumerate(responses)]
+    rows = [
+        {"epoch": epoch, "block": "layer1", "filter": c, "response": r}
+        for c, r in enumerate(responses)
+    ]
     for key, values in {"background_share": grounds, "shape_share": shapes, **more}.items():
         for row, value in zip(rows, values):
             row[key] = value
@@ -237,15 +354,22 @@ def filters(epoch, responses, grounds=(), shapes=(), **more):
 def test_a_followed_run_has_its_story_in_few_numbers_and_is_the_same_run(tmp_path, told):
     settings, found = told
     options = {"methods": ("catchup",), "rhos": (0.9,), "seeds": (1,), "settings": settings}
-    (plain,), (row,) = asked(tmp_path / "a", **options), asked(tmp_path / "b", follow_filters=True, **options)
-    assert all(row[key] == plain[key] for key in plain if key.endswith("accuracy") or key == "cue_followed")
+    (plain,), (row,) = (
+        asked(tmp_path / "a", **options),
+        asked(tmp_path / "b", follow_filters=True, **options),
+    )
+    assert all(
+        row[key] == plain[key] for key in plain if key.endswith("accuracy") or key == "cue_followed"
+    )
     blocks, growth, epochs = (row["story"][key] for key in ("blocks", "growth", "epochs"))
     assert [at["epoch"] for at in epochs] == [1, 2] and len(blocks) == 3 * len(growth)
     assert "weak_gradient" not in blocks[0] and blocks[-1]["weak_gradient"] > 0
 
 
 def test_an_epoch_too_short_to_be_recorded_is_left_out_of_the_story(tmp_path):
-    (row,) = asked(tmp_path / "rows.jsonl", methods=("catchup",), follow_filters=True)  # 1 step in 4
+    (row,) = asked(
+        tmp_path / "rows.jsonl", methods=("catchup",), follow_filters=True
+    )  # 1 step in 4
     known = {at["epoch"]: "weak_gradient" in at for at in row["story"]["blocks"]}
     assert known == {0: False, 1: True, 2: False}
 
@@ -254,9 +378,19 @@ def test_a_summary_holds_means_over_the_filters_of_a_block(told):
     _, found = told
     told = summarised(found)
     for row in told["blocks"]:
-        here = [one for one in found["filters"] if (one["epoch"], one["block"]) == (row["epoch"], row["block"])]
-        shares = [one["background_share"] for one in here if one["background_share"] == one["background_share"]]
-        assert row["background_share"] == (pytest.approx(sum(shares) / len(shares)) if shares else None)
+        here = [
+            one
+            for one in found["filters"]
+            if (one["epoch"], one["block"]) == (row["epoch"], row["block"])
+        ]
+        shares = [
+            one["background_share"]
+            for one in here
+            if one["background_share"] == one["background_share"]
+        ]
+        assert row["background_share"] == (
+            pytest.approx(sum(shares) / len(shares)) if shares else None
+        )
         assert row["response"] == pytest.approx(sum(one["response"] for one in here) / len(here))
     for row in told["growth"]:  # early is cut to the last epoch of a run as short as this
         assert row["early"] == 2
@@ -265,20 +399,34 @@ def test_a_summary_holds_means_over_the_filters_of_a_block(told):
 
 
 def test_growth_is_over_the_untrained_response_and_compared_with_the_last_shares():
-    grown = [*filters(0, [1, 2, 4, 0]), *filters(1, [4, 4, 4, 9]),  # grown 4, 2, 1 times; the last from nothing
-             *filters(5, [1, 1, 1, 1], [0.4, 0.3, 0.1, 0.9], [0.1, 0.3, 0.9, 0.1])]
+    grown = [
+        *filters(0, [1, 2, 4, 0]),
+        *filters(1, [4, 4, 4, 9]),  # grown 4, 2, 1 times; the last from nothing
+        *filters(5, [1, 1, 1, 1], [0.4, 0.3, 0.1, 0.9], [0.1, 0.3, 0.9, 0.1]),
+    ]
     assert growth_and_background(grown, "layer1", 1, 5) == pytest.approx(1)
-    turned = [{**row, "background_share": row.get("shape_share"), "shape_share": row.get("background_share")}
-              for row in grown]
+    turned = [
+        {
+            **row,
+            "background_share": row.get("shape_share"),
+            "shape_share": row.get("background_share"),
+        }
+        for row in grown
+    ]
     assert growth_and_background(turned, "layer1", 1, 5) == pytest.approx(-1)
     with pytest.raises(ValueError, match=r"no filters of block 'layer9' in epoch 0.*\['layer1'\]"):
         growth_and_background(grown, "layer9", 1, 5)
 
 
 def test_weak_and_strong_halves_by_norm():
-    rows = filters(1, [0] * 4, norm=[5, 1, 4, 2], map_gradient=[50, 10, 40, 20], weight_gradient=[0] * 4)
-    assert weak_gradient({"filters": rows, "epochs": [{"epoch": 1, "clean_train_accuracy": 70.0}]}, "layer1") == [
-        {"epoch": 1, "clean_train_accuracy": 70.0, "weak_gradient": 15.0, "strong_gradient": 45.0}]
+    rows = filters(
+        1, [0] * 4, norm=[5, 1, 4, 2], map_gradient=[50, 10, 40, 20], weight_gradient=[0] * 4
+    )
+    assert weak_gradient(
+        {"filters": rows, "epochs": [{"epoch": 1, "clean_train_accuracy": 70.0}]}, "layer1"
+    ) == [
+        {"epoch": 1, "clean_train_accuracy": 70.0, "weak_gradient": 15.0, "strong_gradient": 45.0}
+    ]
 
 
 def test_the_untrained_network_is_measured_with_statistics_of_its_own(told):
@@ -289,7 +437,7 @@ def test_the_untrained_network_is_measured_with_statistics_of_its_own(told):
     settled = catchup.experiments.follow_filters.settled(model, dataset)
     assert before == json.dumps({key: value.tolist() for key, value in model.state_dict().items()})
     norms = [module for module in settled.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert all(not torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean)) for norm in norms)
+    assert all(
+        not torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean)) for norm in norms
+    )
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), settled.parameters()))
-
-

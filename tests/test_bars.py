@@ -44,6 +44,7 @@ def test_a_line_goes_to_standard_error(shown, capsys):
 
 def test_where_no_bar_is_shown_the_lock_of_tqdm_is_not_touched(monkeypatch):
     """A forked process that is killed with the lock in its hands would stop all others."""
+
     def refused(*_):
         raise AssertionError("tqdm's lock was asked for")
 

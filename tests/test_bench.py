@@ -1,4 +1,6 @@
-"""The benchmark: what it times is what it says, what it counts is right, and what it is given is checked first."""
+"""The benchmark: what it times is what it says, what it counts is right, and what it is given is
+checked first.
+"""
 
 import json
 import math
@@ -29,23 +31,35 @@ def test_every_variant_is_timed_and_related_to_ours(measured):
     rows = measured["throughput"]["variants"]
     assert tuple(rows) == throughput.VARIANTS and rows["ours"]["ratio"] == 1
     for row in rows.values():
-        assert row["images_per_s"] == pytest.approx(16 / row["time_s"]) and row["low"] <= row["ratio"] <= row["high"]
+        assert (
+            row["images_per_s"] == pytest.approx(16 / row["time_s"])
+            and row["low"] <= row["ratio"] <= row["high"]
+        )
     reached = {name: goal["reached"] for name, goal in measured["throughput"]["goals"].items()}
-    assert list(reached.values()) == [rows[name]["ratio"] for name in ("dataloader", "limit", "catchup")]
-    assert measured["computed_in"] == chosen("auto", torch.device("cpu")) and measured["device"] == "cpu"
+    assert list(reached.values()) == [
+        rows[name]["ratio"] for name in ("dataloader", "limit", "catchup")
+    ]
+    assert (
+        measured["computed_in"] == chosen("auto", torch.device("cpu"))
+        and measured["device"] == "cpu"
+    )
 
 
 def test_the_report_shows_what_was_measured(measured):
     text = bench.report(measured)
     for name, row in measured["throughput"]["variants"].items():
-        assert f"{name:>10} {row['images_per_s']:>9.0f}".strip() in " ".join(text.split("\n")) or name in text
+        assert (
+            f"{name:>10} {row['images_per_s']:>9.0f}".strip() in " ".join(text.split("\n"))
+            or name in text
+        )
     assert "goal ≥ 2.5" in text and "% of a plain step" in text
     json.dumps(measured)
 
 
 def test_the_operations_are_those_of_the_formula():
-    """A 1 × 1 world: of every convolution and linear layer 2 · outputs · inputs, three times (forward, two backward);
-    the first layer has no gradient for its input."""
+    """A 1 × 1 world: of every convolution and linear layer 2 · outputs · inputs, three times
+    (forward, two backward); the first layer has no gradient for its input.
+    """
     flops = throughput.flops_of_a_step(TINY)
     model, seen = throughput.network(TINY), []
 
@@ -63,11 +77,15 @@ def test_the_operations_are_those_of_the_formula():
 def test_the_plain_loop_is_the_ordinary_one():
     """Its steps are those of a loop written here: same weights, same images, same loss."""
     plain, model = throughput.Plain(TINY, torch.device("cpu")), throughput.network(TINY)
-    plain.loader.dataset.transform.transforms = plain.loader.dataset.transform.transforms[2:]  # without chance
+    plain.loader.dataset.transform.transforms = plain.loader.dataset.transform.transforms[
+        2:
+    ]  # without chance
     torch.manual_seed(0)
     loss = plain.epoch()
     torch.manual_seed(0)
-    optimizer = torch.optim.SGD(model.train().parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(
+        model.train().parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4
+    )
     losses = []
     for images, labels in plain.loader:
         optimizer.zero_grad()
@@ -93,7 +111,9 @@ def test_ours_trains_and_the_limit_does_not():
     assert all(torch.equal(a, b) for a, b in zip(weights, trainer.run.model.parameters()))
     trainer.epoch()
     trainer.epoch()
-    assert trainer.run.step == 4 and not torch.equal(weights[0], next(trainer.run.model.parameters()))
+    assert trainer.run.step == 4 and not torch.equal(
+        weights[0], next(trainer.run.model.parameters())
+    )
 
 
 def test_the_ordinary_variant_is_in_the_ordinary_format():
@@ -101,7 +121,9 @@ def test_the_ordinary_variant_is_in_the_ordinary_format():
     for ordinary, expected in ((True, torch.contiguous_format), (False, torch.channels_last)):
         seen = []
         trainer = throughput.Trainer(wide, "baseline", ordinary=ordinary)
-        trainer.run.model.layer1.register_forward_hook(lambda _m, args, _o, seen=seen: seen.append(args[0]))
+        trainer.run.model.layer1.register_forward_hook(
+            lambda _m, args, _o, seen=seen: seen.append(args[0])
+        )
         trainer.epoch()
         assert all(maps.is_contiguous(memory_format=expected) for maps in seen)
 
@@ -109,7 +131,9 @@ def test_the_ordinary_variant_is_in_the_ordinary_format():
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
 def test_the_exponent_of_a_power_law_is_its_power(power):
     sizes = [3, 10, 40, 200]
-    assert scaling.exponent(sizes, [7 * size**power for size in sizes]) == pytest.approx((power, 0), abs=1e-12)
+    assert scaling.exponent(sizes, [7 * size**power for size in sizes]) == pytest.approx(
+        (power, 0), abs=1e-12
+    )
 
 
 def test_the_exponent_agrees_with_numpy_where_it_is_not_exact():
@@ -118,8 +142,10 @@ def test_the_exponent_agrees_with_numpy_where_it_is_not_exact():
     assert scaling.exponent(sizes, costs) == pytest.approx((slope, math.sqrt(covariance[0, 0])))
 
 
-@pytest.mark.parametrize(("sizes", "costs"), [([1, 2], [1, 2]), ([1, 2, 3], [1, 0, 2]), ([2, 2, 2], [1, 2, 3]),
-                                              ([1, 2, 3], [1, 2])])
+@pytest.mark.parametrize(
+    ("sizes", "costs"),
+    [([1, 2], [1, 2]), ([1, 2, 3], [1, 0, 2]), ([2, 2, 2], [1, 2, 3]), ([1, 2, 3], [1, 2])],
+)
 def test_an_exponent_of_too_little_is_refused(sizes, costs):
     with pytest.raises(ValueError, match="at least three positive"):
         scaling.exponent(sizes, costs)
@@ -127,24 +153,45 @@ def test_an_exponent_of_too_little_is_refused(sizes, costs):
 
 def test_the_pieces_are_those_of_the_method(measured):
     found = measured["mix"]
-    assert [row["shape"] for row in found["blocks"]] == [[8, 4, 16, 16], [8, 4, 16, 16], [8, 8, 8, 8], [8, 16, 4, 4],
-                                                         [8, 32, 2, 2]]
+    assert [row["shape"] for row in found["blocks"]] == [
+        [8, 4, 16, 16],
+        [8, 4, 16, 16],
+        [8, 8, 8, 8],
+        [8, 16, 4, 4],
+        [8, 32, 2, 2],
+    ]
     shares = dict(found["share_percent"])
     assert shares.pop("all") == pytest.approx(sum(shares.values())) and set(shares) == {
-        "norms", "ranking", "select", "backward"}
+        "norms",
+        "ranking",
+        "select",
+        "backward",
+    }
     for piece, share in shares.items():
         mean = np.mean([row[f"{piece}_ms"] for row in found["blocks"]])
         assert share == pytest.approx(100 * mean / found["step_ms"])
 
 
 def test_growth_is_swept_over_the_sizes_it_names(monkeypatch):
-    monkeypatch.setattr(scaling, "SWEEPS", {"images": (1, 2, 3), "classes": (2, 3, 4), "width": (4, 8, 16),
-                                            "batch": (2, 4, 8)})
+    monkeypatch.setattr(
+        scaling,
+        "SWEEPS",
+        {"images": (1, 2, 3), "classes": (2, 3, 4), "width": (4, 8, 16), "batch": (2, 4, 8)},
+    )
     rows = scaling.sweeps(TINY)
     assert [(row["over"], row["sizes"]) for row in rows] == [
-        ("images", [8, 16, 24]), ("classes", [2, 3, 4]), ("width", [4, 8, 16]), ("batch", [2, 4, 8])]
-    assert all(row["exponent"] is not None and len(row["seconds"]) == len(row["peak_bytes"]) == 3 for row in rows)
-    assert rows[2]["memory_exponent"] == pytest.approx(1, abs=0.02)  # maps grow with their channels, and nothing else
+        ("images", [8, 16, 24]),
+        ("classes", [2, 3, 4]),
+        ("width", [4, 8, 16]),
+        ("batch", [2, 4, 8]),
+    ]
+    assert all(
+        row["exponent"] is not None and len(row["seconds"]) == len(row["peak_bytes"]) == 3
+        for row in rows
+    )
+    assert rows[2]["memory_exponent"] == pytest.approx(
+        1, abs=0.02
+    )  # maps grow with their channels, and nothing else
     assert "of memory" in scaling.TEXTS["scaling"](rows)
 
 
@@ -160,10 +207,17 @@ def test_the_norms_agree_in_both_formats_of_memory():
             assert torch.allclose(found.double(), exact, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"batch": 1}, "batch must be at least 2"), ({"rounds": 1}, "rounds must be at least 2"),
-    ({"steps": 0}, "steps must be at least 1"), ({"precision": "fp8"}, "unknown precision 'fp8'"),
-    ({"device": "tpu"}, "unknown device 'tpu'"), ({"image_size": 4}, "image_size must be at least 8")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch": 1}, "batch must be at least 2"),
+        ({"rounds": 1}, "rounds must be at least 2"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"image_size": 4}, "image_size must be at least 8"),
+    ],
+)
 def test_numbers_out_of_range_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(TINY, **change)
@@ -182,8 +236,34 @@ def test_bad_input_is_refused_before_anything_is_measured(tmp_path, monkeypatch)
 
 def test_the_command_writes_its_record(tmp_path, capsys):
     out = tmp_path / "bench.json"
-    assert main(["bench", "--parts", "mix", "--width", "4", "--image-size", "16", "--batch", "8", "--steps", "1",
-                 "--rounds", "2", "--workers", "0", "--classes", "5", "--device", "cpu", "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                "bench",
+                "--parts",
+                "mix",
+                "--width",
+                "4",
+                "--image-size",
+                "16",
+                "--batch",
+                "8",
+                "--steps",
+                "1",
+                "--rounds",
+                "2",
+                "--workers",
+                "0",
+                "--classes",
+                "5",
+                "--device",
+                "cpu",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     held = json.loads(out.read_text())
     assert held["load"]["width"] == 4 and "mix" in held and held["versions"]
     assert "all together" in capsys.readouterr().out

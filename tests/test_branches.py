@@ -1,4 +1,6 @@
-"""Stochastic depth and ShakeDrop: the linear rule, the equations of the papers, expectations, gradients."""
+"""Stochastic depth and ShakeDrop: the linear rule, the equations of the papers, expectations,
+gradients.
+"""
 
 import pytest
 import torch
@@ -14,20 +16,27 @@ from catchup.mixers.regularisers.stochdepth import StochDepth, drop_branch
 def test_the_linear_rule():
     assert survivals(4, 0.5) == [0.875, 0.75, 0.625, 0.5]
     assert survivals(54, 0.5)[-1] == 0.5 and survivals(54, 0.5)[0] == pytest.approx(1 - 0.5 / 54)
-    assert sum(survivals(54, 0.5)) == pytest.approx(40, abs=0.5)  # "E(L̃) ≈ 40" of 54 blocks (Huang et al., Section 3)
+    assert sum(survivals(54, 0.5)) == pytest.approx(
+        40, abs=0.5
+    )  # "E(L̃) ≈ 40" of 54 blocks (Huang et al., Section 3)
     assert survivals(3, 1.0) == [1.0, 1.0, 1.0] and survivals(0, 0.5) == []
 
 
-# -- stochastic depth -----------------------------------------------------------------------------------------------
+# -- stochastic depth ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["batch", "row"])
 def test_the_same_dice_give_torchvisions_result(mode, monkeypatch):
     maps, survival = torch.randn(8, 3, 4, 4), 0.6
     kept = torch.rand(8 if mode == "row" else 1) < survival
-    monkeypatch.setattr(torch.Tensor, "bernoulli_",
-                        lambda noise, probability: noise.copy_(kept.reshape(noise.shape)))
-    torch.testing.assert_close(drop_branch(maps, kept, survival), stochastic_depth(maps, 1 - survival, mode))
+    monkeypatch.setattr(
+        torch.Tensor,
+        "bernoulli_",
+        lambda noise, probability: noise.copy_(kept.reshape(noise.shape)),
+    )
+    torch.testing.assert_close(
+        drop_branch(maps, kept, survival), stochastic_depth(maps, 1 - survival, mode)
+    )
 
 
 @pytest.mark.parametrize(("per", "units"), [("batch", 400), ("image", 400 * 5)])
@@ -48,11 +57,13 @@ def test_a_dropped_branch_gets_a_gradient_of_zero():
     assert torch.equal(maps.grad, torch.zeros(2, 3))
 
 
-# -- ShakeDrop ------------------------------------------------------------------------------------------------------
+# -- ShakeDrop -------------------------------------------------------------------------------------
 
 
 def slow_shakedrop(maps, grad, b, alpha, beta, survival):
-    """The paper's factors image by image, over the expectation that it multiplies with at test time."""
+    """The paper's factors image by image, over the expectation that it multiplies with at test
+    time.
+    """
     forward, backward = torch.empty_like(maps), torch.empty_like(grad)
     for image in range(len(maps)):
         forward[image] = (b + alpha[image] - b * alpha[image]) * maps[image] / survival
@@ -63,7 +74,13 @@ def slow_shakedrop(maps, grad, b, alpha, beta, survival):
 @pytest.mark.parametrize("b", [0, 1])
 def test_forward_and_backward_factors_are_the_papers(b, monkeypatch):
     maps, grad = torch.randn(4, 3, 2, 2, requires_grad=True), torch.randn(4, 3, 2, 2)
-    draws = iter([torch.full((1, 1, 1, 1), 0.0 if b else 0.99), torch.rand(4, 1, 1, 1), torch.rand(4, 1, 1, 1)])
+    draws = iter(
+        [
+            torch.full((1, 1, 1, 1), 0.0 if b else 0.99),
+            torch.rand(4, 1, 1, 1),
+            torch.rand(4, 1, 1, 1),
+        ]
+    )
     monkeypatch.setattr(torch, "rand", lambda *_, **__: next(used))
     alpha_dice, beta_dice = (dice := list(draws))[1], dice[2]
     used = iter(dice)
@@ -74,8 +91,16 @@ def test_forward_and_backward_factors_are_the_papers(b, monkeypatch):
     torch.testing.assert_close(maps.grad, backward)
 
 
-@pytest.mark.parametrize(("alpha", "survival"), [
-    ((-1.0, 1.0), 0.5), ((-1.0, 1.0), 0.9), ((0.0, 0.0), 0.5), ((0.0, 2.0), 0.7), ((-0.5, 0.75), 0.5)])
+@pytest.mark.parametrize(
+    ("alpha", "survival"),
+    [
+        ((-1.0, 1.0), 0.5),
+        ((-1.0, 1.0), 0.9),
+        ((0.0, 0.0), 0.5),
+        ((0.0, 2.0), 0.7),
+        ((-0.5, 0.75), 0.5),
+    ],
+)
 def test_over_many_draws_the_training_output_is_the_evaluation_output(alpha, survival):
     """E[(b + α − bα) / E] = 1, so F(x) in training is F(x) in evaluation on average."""
     shakedrop, dice, maps = ShakeDrop(alpha=alpha), generator(1, "test"), torch.randn(3, 2, 2, 2)
@@ -97,24 +122,36 @@ def test_what_shares_a_factor(per):
         ahead, back = ShakeDrop(per=per).factors((6, 5, 4, 3), 0.5, generator(seed, "test"))
         if not (ahead == 2).all():
             break
-    sizes = {"image": (6, 1, 1, 1), "pixel": (6, 5, 4, 3), "channel": (6, 5, 1, 1), "batch": (1, 1, 1, 1)}
+    sizes = {
+        "image": (6, 1, 1, 1),
+        "pixel": (6, 5, 4, 3),
+        "channel": (6, 5, 1, 1),
+        "batch": (1, 1, 1, 1),
+    }
     assert ahead.shape == back.shape == sizes[per] and ahead.unique().numel() == ahead.numel()
     assert (ahead.abs() <= 2).all() and (back >= 0).all() and (back <= 2).all()
-    both = [ShakeDrop(per=per).factors((6, 5, 4, 3), 0.5, generator(seed, "test"))[0] for seed in range(60)]
-    assert all((factor == 2).all() or not (factor == 2).any() for factor in both)  # b is not drawn per image
+    both = [
+        ShakeDrop(per=per).factors((6, 5, 4, 3), 0.5, generator(seed, "test"))[0]
+        for seed in range(60)
+    ]
+    assert all(
+        (factor == 2).all() or not (factor == 2).any() for factor in both
+    )  # b is not drawn per image
     assert 15 < sum(bool((factor == 2).all()) for factor in both) < 45
 
 
 def test_the_gradient_flows_on_through_what_follows_in_place():
     maps = torch.randn(3, 2, requires_grad=True)
-    result = shaken(maps * 1, torch.tensor([[2.0], [0.0], [-1.0]]), torch.tensor([[0.5], [1.0], [0.0]]))
+    result = shaken(
+        maps * 1, torch.tensor([[2.0], [0.0], [-1.0]]), torch.tensor([[0.5], [1.0], [0.0]])
+    )
     result += 1
     result.relu_().sum().backward()
     slope = (result.detach() > 0).float()
     torch.testing.assert_close(maps.grad, slope * torch.tensor([[0.5], [1.0], [0.0]]))
 
 
-# -- in a model -----------------------------------------------------------------------------------------------------
+# -- in a model ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["resnet18", "preact_resnet18", "torchvision.resnet18"])
@@ -133,7 +170,9 @@ def test_every_branch_once_in_order_with_the_linear_rule_and_its_own_dice(name, 
         model(images).sum().backward()
     assert [survival for survival, _ in calls] == survivals(8, 0.4)
     assert len({seed for _, seed in calls}) == 8  # each branch throws its own dice
-    assert all(parameter.grad is not None for parameter in model.parameters())  # also of dropped branches: for DDP
+    assert all(
+        parameter.grad is not None for parameter in model.parameters()
+    )  # also of dropped branches: for DDP
 
 
 def test_with_every_branch_dropped_only_shortcuts_are_left():

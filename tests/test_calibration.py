@@ -1,4 +1,6 @@
-"""Calibration: a naive loop over the bins, torchmetrics as oracle, edges, empty bins, cases known by hand."""
+"""Calibration: a naive loop over the bins, torchmetrics as oracle, edges, empty bins, cases known
+by hand.
+"""
 
 import pytest
 import torch
@@ -10,8 +12,11 @@ from catchup.plots.robustness import plot_reliability
 def some(n=400, classes=5, scale=2.0, seed=0):
     rng = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(n, classes, generator=rng)
-    return logits, torch.where(torch.rand(n, generator=rng) < 0.6, logits.argmax(1),
-                               torch.randint(0, classes, (n,), generator=rng))
+    return logits, torch.where(
+        torch.rand(n, generator=rng) < 0.6,
+        logits.argmax(1),
+        torch.randint(0, classes, (n,), generator=rng),
+    )
 
 
 def naive(logits, labels, n_bins):
@@ -44,13 +49,17 @@ def test_error_and_bins_are_those_of_the_naive_loop(n_bins, scale):
 def test_torchmetrics_agrees():
     classification = pytest.importorskip("torchmetrics.functional.classification")
     logits, labels = some()
-    theirs = classification.multiclass_calibration_error(logits.softmax(1), labels, 5, n_bins=15, norm="l1")
+    theirs = classification.multiclass_calibration_error(
+        logits.softmax(1), labels, 5, n_bins=15, norm="l1"
+    )
     assert calibration(logits, labels)["ece"] == pytest.approx(100 * theirs.item(), abs=1e-3)
 
 
 @pytest.mark.parametrize(("n_bins", "place"), [(1, 0), (2, 0), (4, 0), (8, 1), (3, 0)])
 def test_a_confidence_on_an_edge_belongs_to_the_lower_bin(n_bins, place):
-    found = calibration(torch.zeros(6, 4), torch.zeros(6, dtype=torch.int64), n_bins)  # each exactly 1/4 sure
+    found = calibration(
+        torch.zeros(6, 4), torch.zeros(6, dtype=torch.int64), n_bins
+    )  # each exactly 1/4 sure
     assert [number for number, row in enumerate(found["bins"]) if row[3]] == [place]
 
 
@@ -64,7 +73,9 @@ def test_empty_bins_hold_nothing_and_cost_nothing():
 def test_a_model_that_knows_how_sure_to_be_has_no_error_and_a_louder_one_has():
     rng = torch.Generator().manual_seed(0)
     logits = torch.randn(20_000, 3, generator=rng, dtype=torch.float64)
-    labels = logits.softmax(1).multinomial(1, generator=rng)[:, 0]  # truth drawn from what the model says
+    labels = logits.softmax(1).multinomial(1, generator=rng)[
+        :, 0
+    ]  # truth drawn from what the model says
     assert calibration(logits, labels)["ece"] < 1.5
     assert calibration(5 * logits, labels)["ece"] > 10
     assert calibration(0.1 * logits, labels)["ece"] > 10
@@ -73,20 +84,45 @@ def test_a_model_that_knows_how_sure_to_be_has_no_error_and_a_louder_one_has():
 def test_images_may_come_in_any_order():
     logits, labels = some()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
-    assert calibration(logits[order], labels[order])["ece"] == pytest.approx(calibration(logits, labels)["ece"])
+    assert calibration(logits[order], labels[order])["ece"] == pytest.approx(
+        calibration(logits, labels)["ece"]
+    )
 
 
-@pytest.mark.parametrize(("logits", "labels", "n_bins", "message"), [
-    (torch.zeros(3), torch.zeros(3).long(), 15, r"floating \(N, classes\), N >= 1, got torch.float32 \(3,\)"),
-    (torch.zeros(0, 3), torch.zeros(0).long(), 15, r"N >= 1, got torch.float32 \(0, 3\)"),
-    (torch.full((2, 3), float("nan")), torch.zeros(2).long(), 15, "must be finite"),
-    (torch.zeros(2, 3).long(), torch.zeros(2).long(), 15, "floating.*got torch.int64"),
-    (torch.zeros(2, 3), torch.zeros(3).long(), 15, r"labels must be int64 \(2,\), got torch.int64 \(3,\)"),
-    (torch.zeros(2, 3), torch.zeros(2), 15, "labels must be int64.*got torch.float32"),
-    (torch.zeros(2, 3), torch.tensor([0, 3]), 15, r"labels must lie in \[0, 2\], got 0 to 3"),
-    (torch.zeros(2, 3), torch.zeros(2).long(), 0, "n_bins must be a whole number of at least 1, got 0"),
-    (torch.zeros(2, 3), torch.zeros(2).long(), 2.5, "n_bins must be a whole number of at least 1, got 2.5"),
-])
+@pytest.mark.parametrize(
+    ("logits", "labels", "n_bins", "message"),
+    [
+        (
+            torch.zeros(3),
+            torch.zeros(3).long(),
+            15,
+            r"floating \(N, classes\), N >= 1, got torch.float32 \(3,\)",
+        ),
+        (torch.zeros(0, 3), torch.zeros(0).long(), 15, r"N >= 1, got torch.float32 \(0, 3\)"),
+        (torch.full((2, 3), float("nan")), torch.zeros(2).long(), 15, "must be finite"),
+        (torch.zeros(2, 3).long(), torch.zeros(2).long(), 15, "floating.*got torch.int64"),
+        (
+            torch.zeros(2, 3),
+            torch.zeros(3).long(),
+            15,
+            r"labels must be int64 \(2,\), got torch.int64 \(3,\)",
+        ),
+        (torch.zeros(2, 3), torch.zeros(2), 15, "labels must be int64.*got torch.float32"),
+        (torch.zeros(2, 3), torch.tensor([0, 3]), 15, r"labels must lie in \[0, 2\], got 0 to 3"),
+        (
+            torch.zeros(2, 3),
+            torch.zeros(2).long(),
+            0,
+            "n_bins must be a whole number of at least 1, got 0",
+        ),
+        (
+            torch.zeros(2, 3),
+            torch.zeros(2).long(),
+            2.5,
+            "n_bins must be a whole number of at least 1, got 2.5",
+        ),
+    ],
+)
 def test_bad_input_gets_a_sentence(logits, labels, n_bins, message):
     with pytest.raises(ValueError, match=message):
         calibration(logits, labels, n_bins)

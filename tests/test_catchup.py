@@ -1,4 +1,6 @@
-"""The operator against the paper: a naive NumPy loop, properties, gradients, memory, passes, synchronisation."""
+"""The operator against the paper: a naive NumPy loop, properties, gradients, memory, passes,
+synchronisation.
+"""
 
 import math
 import weakref
@@ -23,11 +25,17 @@ from conftest import TinyNet
 
 
 def paper_mix(maps: np.ndarray, partner: list[int], lam: float) -> tuple[np.ndarray, np.ndarray]:
-    """Algorithm 1 one pair and one filter at a time, from Eqs. 4-6; nothing imported from the package."""
+    """Algorithm 1 one pair and one filter at a time, from Eqs. 4-6; nothing imported from the
+    package.
+    """
     mixed, kept = maps.copy(), np.zeros(maps.shape[:2], dtype=bool)
     for i, j in enumerate(partner):
-        fi_source = [math.sqrt(sum(v * v for v in maps[i, c].ravel().tolist())) for c in range(maps.shape[1])]
-        fi_target = [math.sqrt(sum(v * v for v in maps[j, c].ravel().tolist())) for c in range(maps.shape[1])]
+        fi_source = [
+            math.sqrt(sum(v * v for v in maps[i, c].ravel().tolist())) for c in range(maps.shape[1])
+        ]
+        fi_target = [
+            math.sqrt(sum(v * v for v in maps[j, c].ravel().tolist())) for c in range(maps.shape[1])
+        ]
         total_s, total_t = sum(fi_source) or 1.0, sum(fi_target) or 1.0
         rfi = [s / total_s - t / total_t for s, t in zip(fi_source, fi_target)]
         order = sorted(range(len(rfi)), key=lambda c: (rfi[c], c))
@@ -78,8 +86,12 @@ def test_ties_go_to_the_lower_channel():
 
 
 def test_worked_example_by_hand():
-    """Two images, three 1x2 maps with norms (5, 3, 2) and (1, 1, 8): RFI of the first is (.4, .2, -.6)."""
-    maps = torch.tensor([[[[3.0, 4.0]], [[0.0, 3.0]], [[2.0, 0.0]]], [[[1.0, 0.0]], [[0.0, 1.0]], [[8.0, 0.0]]]])
+    """Two images, three 1x2 maps with norms (5, 3, 2) and (1, 1, 8): RFI of the first is (.4, .2,
+    -.6).
+    """
+    maps = torch.tensor(
+        [[[[3.0, 4.0]], [[0.0, 3.0]], [[2.0, 0.0]]], [[[1.0, 0.0]], [[0.0, 1.0]], [[8.0, 0.0]]]]
+    )
     influence = filter_influence(maps)
     assert influence.tolist() == [[5, 3, 2], [1, 1, 8]]
     rfi = relative_filter_influence(influence, influence.flip(0))
@@ -118,7 +130,11 @@ def test_norms_of_half_precision_maps_are_taken_in_float32(dtype):
 def test_channels_last_is_kept_and_gives_the_same():
     maps, partner = torch.randn(6, 5, 4, 3), torch.randperm(6)
     plain = CatchUpMix(seed=0).mix(maps, Draw(1, partner, 0.4)).maps
-    last = CatchUpMix(seed=0).mix(maps.contiguous(memory_format=torch.channels_last), Draw(1, partner, 0.4)).maps
+    last = (
+        CatchUpMix(seed=0)
+        .mix(maps.contiguous(memory_format=torch.channels_last), Draw(1, partner, 0.4))
+        .maps
+    )
     assert last.is_contiguous(memory_format=torch.channels_last) and torch.equal(plain, last)
 
 
@@ -144,7 +160,9 @@ def test_gradient_of_the_ranking_is_cut():
     mixed = CatchUpMix(seed=0).mix(maps, Draw(1, [1, 2, 0], 0.5))
     assert mixed.keep.dtype == torch.bool and mixed.keep.shape == (3, 4, 1, 1)
     mixed.maps.sum().backward()
-    assert torch.equal(maps.grad, maps.grad.round())  # whole numbers: copies of the incoming ones only
+    assert torch.equal(
+        maps.grad, maps.grad.round()
+    )  # whole numbers: copies of the incoming ones only
 
 
 class Largest(TorchDispatchMode):
@@ -173,7 +191,9 @@ def test_no_single_allocation_of_a_step_exceeds_one_feature_map(dtype, memory_fo
     maps = torch.randn(16, 32, 24, 24).to(dtype).contiguous(memory_format=memory_format)
     mixer, draw = CatchUpMix(seed=0), Draw(1, torch.randperm(16), 0.5)
     mixer.mix(maps, draw)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         mixer.mix(maps, draw)
     size = maps.numel() * maps.element_size()
     largest = max(event.cpu_memory_usage for event in profile.events())
@@ -197,7 +217,9 @@ def test_memory_is_one_more_feature_map_forward_and_backward(memory_format):
 def test_one_forward_and_one_backward_pass(batch):
     model, passes = TinyNet(), {"forward": 0, "backward": 0}
     model.register_forward_hook(lambda *_: passes.__setitem__("forward", passes["forward"] + 1))
-    model.fc.register_full_backward_hook(lambda *_: passes.__setitem__("backward", passes["backward"] + 1))
+    model.fc.register_full_backward_hook(
+        lambda *_: passes.__setitem__("backward", passes["backward"] + 1)
+    )
     mixer = CatchUpMix(seed=0)
     for step in range(1, 13):
         mixer.loss(model, *batch).backward()
@@ -208,7 +230,11 @@ def test_one_forward_and_one_backward_pass(batch):
 def test_nothing_in_a_step_waits_for_the_device(layer):
     """Meta tensors have no values: a step that read one back, anywhere, would fail here."""
     with torch.device("meta"):
-        model, images, labels = TinyNet(), torch.empty(6, 3, 8, 8), torch.empty(6, dtype=torch.int64)
+        model, images, labels = (
+            TinyNet(),
+            torch.empty(6, 3, 8, 8),
+            torch.empty(6, dtype=torch.int64),
+        )
     mixer = CatchUpMix(seed=0)
     loss = mixer.loss(model, images, labels, draw=Draw(layer, [1, 2, 3, 4, 5, 0], 0.4))
     loss.backward()
@@ -231,7 +257,9 @@ def test_loss_is_the_papers_eqs_3_and_7(tiny, batch, layer):
     for part in parts[layer:]:
         rest = part(rest)
     logits = tiny.fc(rest.mean(dim=(2, 3)))
-    expected = lam * F.cross_entropy(logits, labels) + (1 - lam) * F.cross_entropy(logits, labels[partner])
+    expected = lam * F.cross_entropy(logits, labels) + (1 - lam) * F.cross_entropy(
+        logits, labels[partner]
+    )
     torch.testing.assert_close(loss, expected)
     assert np.array_equal(mixer.last.keep[:, :, 0, 0].numpy(), kept)
     assert (mixer.last.share, mixer.last.block) == (lam, ["stem", "layer1", "layer2"][layer - 1])
@@ -274,7 +302,9 @@ def test_layer_0_alone_needs_no_blocks(batch):
 
 def test_layers_are_drawn_uniformly_and_only_from_the_set():
     rng = np.random.default_rng(0)
-    counts = np.bincount([CatchUpMix(seed=0).draw(2, 5, rng).layer for _ in range(6000)], minlength=6)
+    counts = np.bincount(
+        [CatchUpMix(seed=0).draw(2, 5, rng).layer for _ in range(6000)], minlength=6
+    )
     assert len(counts) == 6 and abs(counts - 1000).max() < 150  # five standard deviations
     some = {CatchUpMix(seed=0, layers=(0, 3)).draw(2, 5, rng).layer for _ in range(100)}
     assert some == {0, 3}
@@ -288,25 +318,32 @@ def test_probability_of_mixing():
 
 def test_a_step_that_does_not_mix_is_the_plain_step(tiny, batch):
     mixer = CatchUpMix(prob=0.0, seed=0)
-    assert torch.equal(mixer.loss(tiny, *batch), Target((batch[1],), (1.0,)).cross_entropy(tiny(batch[0])))
+    assert torch.equal(
+        mixer.loss(tiny, *batch), Target((batch[1],), (1.0,)).cross_entropy(tiny(batch[0]))
+    )
     step = mixer.last
     assert (step.draw.layer, step.block, step.share, step.keep) == (None, None, 1.0, None)
-    assert step.target.weights == (1.0,)  # no partner's label with a weight of zero: 0 times infinity is no number
+    assert step.target.weights == (
+        1.0,
+    )  # no partner's label with a weight of zero: 0 times infinity is no number
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"alpha": 0.0}, "alpha must be a positive number, got 0.0"),
-    ({"alpha": float("nan")}, "alpha must be a positive number, got nan"),
-    ({"alpha": float("inf")}, "got inf"),
-    ({"prob": 1.5}, "prob must lie in [0, 1], got 1.5"),
-    ({"layers": ()}, "at least one"),
-    ({"layers": (1, 1)}, "none twice"),
-    ({"blocks": ("stem", "stem")}, "none twice"),
-    ({"input_mix": "cutmx"}, "Did you mean 'cutmix'?"),
-    ({"label": "lamda"}, "unknown label rule 'lamda'"),
-    ({"criterion": "bce_sofmax"}, "Did you mean 'bce_softmax'?"),
-    ({"input_alpha": -1.0}, "alpha must be a positive number, got -1.0"),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"alpha": 0.0}, "alpha must be a positive number, got 0.0"),
+        ({"alpha": float("nan")}, "alpha must be a positive number, got nan"),
+        ({"alpha": float("inf")}, "got inf"),
+        ({"prob": 1.5}, "prob must lie in [0, 1], got 1.5"),
+        ({"layers": ()}, "at least one"),
+        ({"layers": (1, 1)}, "none twice"),
+        ({"blocks": ("stem", "stem")}, "none twice"),
+        ({"input_mix": "cutmx"}, "Did you mean 'cutmix'?"),
+        ({"label": "lamda"}, "unknown label rule 'lamda'"),
+        ({"criterion": "bce_sofmax"}, "Did you mean 'bce_softmax'?"),
+        ({"input_alpha": -1.0}, "alpha must be a positive number, got -1.0"),
+    ],
+)
 def test_bad_settings_are_refused_with_the_value(settings, words):
     with pytest.raises(ValueError) as error:
         CatchUpMix(**settings)

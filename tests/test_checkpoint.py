@@ -10,8 +10,12 @@ import torch
 from catchup.training import checkpoint
 from catchup.training.checkpoint import CheckpointError
 
-STATE = {"model": {"w": torch.arange(6.0).reshape(2, 3)}, "epoch": 3, "rows": [{"loss": 0.5, "none": None}],
-         "rng": np.random.default_rng(0).bit_generator.state}
+STATE = {
+    "model": {"w": torch.arange(6.0).reshape(2, 3)},
+    "epoch": 3,
+    "rows": [{"loss": 0.5, "none": None}],
+    "rng": np.random.default_rng(0).bit_generator.state,
+}
 
 
 @pytest.fixture
@@ -43,8 +47,10 @@ def test_every_flipped_bit_is_noticed(path):
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
 def test_a_cut_file_is_named_with_what_to_do(path, share):
-    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
-    with pytest.raises(CheckpointError, match="checkpoint.pt .* is cut off or was not written by catchup"):
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(
+        CheckpointError, match="checkpoint.pt .* is cut off or was not written by catchup"
+    ):
         checkpoint.load(path)
 
 
@@ -61,7 +67,9 @@ class Hostile:
 
 def test_code_in_a_checkpoint_is_never_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    checkpoint.save(tmp_path / "bad.pt", {"model": Hostile()})  # a rightful mark around a hostile content
+    checkpoint.save(
+        tmp_path / "bad.pt", {"model": Hostile()}
+    )  # a rightful mark around a hostile content
     with pytest.raises(CheckpointError, match="more than plain tensors"):
         checkpoint.load(tmp_path / "bad.pt")
     pickle.dumps(Hostile())

@@ -23,8 +23,12 @@ TINY = ["--subset", "3", "--width", "4", "--epochs", "2", "--batch-size", "15", 
 @pytest.fixture
 def few_shapes(monkeypatch):
     """`shapes` of 128 training images instead of 10 240, and 64 of each test set."""
-    for module, name, number in ((background, "N_TEST", 64), (background, "N_WATCHED", 16),
-                                 (readers, "SHAPES_TRAIN", 128), (readers, "SHAPES_TEST", 64)):
+    for module, name, number in (
+        (background, "N_TEST", 64),
+        (background, "N_WATCHED", 16),
+        (readers, "SHAPES_TRAIN", 128),
+        (readers, "SHAPES_TEST", 64),
+    ):
         monkeypatch.setattr(module, name, number)
 
 
@@ -34,14 +38,39 @@ def out_of(capsys) -> str:
 
 def test_train_then_evaluate_and_the_files_they_leave(tmp_path, capsys):
     run = tmp_path / "run"
-    command = ["train", "--method", "catchup", "--alpha", "10", "--layers", "0", "1", "2", "--label", "kept",
-               "--seed", "3", *TINY, "--out", str(run)]
+    command = [
+        "train",
+        "--method",
+        "catchup",
+        "--alpha",
+        "10",
+        "--layers",
+        "0",
+        "1",
+        "2",
+        "--label",
+        "kept",
+        "--seed",
+        "3",
+        *TINY,
+        "--out",
+        str(run),
+    ]
     assert main(command) == 0
     said = out_of(capsys)
     assert "top-1 error: last" in said and f"next: catchup evaluate {run}" in said
     settings = json.loads((run / "run.json").read_text())["settings"]
-    assert (settings["method"], settings["seed"], settings["subset"], settings["epochs"]) == ("catchup", 3, 3, 2)
-    assert settings["method_settings"]["alpha"] == 10 and settings["method_settings"]["layers"] == [0, 1, 2]
+    assert (settings["method"], settings["seed"], settings["subset"], settings["epochs"]) == (
+        "catchup",
+        3,
+        3,
+        2,
+    )
+    assert settings["method_settings"]["alpha"] == 10 and settings["method_settings"]["layers"] == [
+        0,
+        1,
+        2,
+    ]
     assert settings["method_settings"]["label"] == "kept"
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
 
@@ -49,14 +78,18 @@ def test_train_then_evaluate_and_the_files_they_leave(tmp_path, capsys):
     assert "already holds a run; continue it with --resume" in capsys.readouterr().err
     assert main([*command, "--resume", "--json"]) == 0
     summary = json.loads(out_of(capsys))
-    assert {"out", "last_error_percent", "best_error_percent", "median10_error_percent"} <= set(summary)
+    assert {"out", "last_error_percent", "best_error_percent", "median10_error_percent"} <= set(
+        summary
+    )
 
     assert main(["evaluate", str(run), "--tests", "clean,fgsm,pgd,feature-drop", "--json"]) == 0
     row = json.loads(out_of(capsys))
     assert row == json.loads((run / "evaluation.json").read_text())
     described = [row[key] for key in ("method", "seed", "data", "model", "epochs")]
     assert described == ["catchup", 3, "digits", "resnet18", 2]
-    assert all(0 <= row[name] <= 100 for name in ("top1_error", "top5_error", "fgsm_error", "pgd_error"))
+    assert all(
+        0 <= row[name] <= 100 for name in ("top1_error", "top5_error", "fgsm_error", "pgd_error")
+    )
     fractions = [0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     for which in ("strongest", "weakest"):
         assert [point[0] for point in row["feature_drop"][which]] == fractions
@@ -72,70 +105,143 @@ def test_regularisers_are_a_setting_of_every_method(tmp_path, capsys):
     settings = json.loads((run / "run.json").read_text())["settings"]
     assert settings["method_settings"]["regularisers"] == ["cutout:size=3", "labelsmoothing"]
     capsys.readouterr()
-    assert all("regularisers" in {field.name for field in fields(mixer)} for mixer in MIXERS.values())
+    assert all(
+        "regularisers" in {field.name for field in fields(mixer)} for mixer in MIXERS.values()
+    )
     with pytest.raises(SystemExit):
         main(["train", "--method", "automix", "--help"])
     assert "--regularisers [STR [STR ...]]" in out_of(capsys)
     command[command.index(str(run))] = str(tmp_path / "other")
-    for bad, words in ((["cutuot"], "unknown regulariser 'cutuot'. Did you mean 'cutout'?"),
-                       (["cutout:sise=3"], "unknown setting of cutout 'sise'. Did you mean 'size'?"),
-                       (["cutout:size"], "a regulariser is written name or name:setting=value"),
-                       (["cutout", "cutout:size=3"], "a regulariser may be named once")):
+    for bad, words in (
+        (["cutuot"], "unknown regulariser 'cutuot'. Did you mean 'cutout'?"),
+        (["cutout:sise=3"], "unknown setting of cutout 'sise'. Did you mean 'size'?"),
+        (["cutout:size"], "a regulariser is written name or name:setting=value"),
+        (["cutout", "cutout:size=3"], "a regulariser may be named once"),
+    ):
         assert main([*command, *bad]) == 2
         assert words in capsys.readouterr().err and not (tmp_path / "other").exists()
 
 
-def test_compare_prints_a_table_with_intervals_and_does_nothing_twice(tmp_path, capsys, monkeypatch):
+def test_compare_prints_a_table_with_intervals_and_does_nothing_twice(
+    tmp_path, capsys, monkeypatch
+):
     out = tmp_path / "out"
-    command = ["compare", "--methods", "baseline", "cutmix:alpha=0.2,prob=0.5", "--seeds", "0", "1", *TINY,
-               "--tests", "clean,fgsm", "--out", str(out)]
+    command = [
+        "compare",
+        "--methods",
+        "baseline",
+        "cutmix:alpha=0.2,prob=0.5",
+        "--seeds",
+        "0",
+        "1",
+        *TINY,
+        "--tests",
+        "clean,fgsm",
+        "--out",
+        str(out),
+    ]
     assert main(command) == 0
     said = out_of(capsys)
     assert "cutmix:alpha=0.2,prob=0.5 − baseline  2" in said and "95 % interval" in said
     assert f"all of it: {out / 'results.json'}" in said and "FGSM error" in said
-    settings = json.loads((out / "cutmix_alpha=0.2_prob=0.5-1" / "run.json").read_text())["settings"]
-    assert (settings["seed"], settings["epochs"], settings["lr"], settings["width"]) == (1, 2, 0.05, 4)
+    settings = json.loads((out / "cutmix_alpha=0.2_prob=0.5-1" / "run.json").read_text())[
+        "settings"
+    ]
+    assert (settings["seed"], settings["epochs"], settings["lr"], settings["width"]) == (
+        1,
+        2,
+        0.05,
+        4,
+    )
     assert (settings["method_settings"]["alpha"], settings["method_settings"]["prob"]) == (0.2, 0.5)
     monkeypatch.setattr("catchup.experiments.compare.train", None)
     assert main([*command, "--json"]) == 0
     results = json.loads(out_of(capsys))
     assert results == json.loads((out / "results.json").read_text()) and len(results["rows"]) == 4
-    for bad, words in ((["--epochs", "3"], "other settings (epochs was 2, now 3)"), (["--seeds"], "seeds must name"),
-                       (["--methods", "catchpu"], "Did you mean 'catchup'?"), (["--tests", "clean,x"], "unknown test")):
+    for bad, words in (
+        (["--epochs", "3"], "other settings (epochs was 2, now 3)"),
+        (["--seeds"], "seeds must name"),
+        (["--methods", "catchpu"], "Did you mean 'catchup'?"),
+        (["--tests", "clean,x"], "unknown test"),
+    ):
         assert main([*command, *bad]) == 2
         assert words in capsys.readouterr().err
 
 
 def test_compare_over_several_data_sets_and_its_plan(tmp_path, capsys, few_shapes):
     out, data = tmp_path / "out", ["--data", "digits", "shapes:0.5"]
-    command = ["compare", "--methods", "baseline", "--seeds", "0", *TINY, "--epochs", "1", "--out", str(out)]
+    command = [
+        "compare",
+        "--methods",
+        "baseline",
+        "--seeds",
+        "0",
+        *TINY,
+        "--epochs",
+        "1",
+        "--out",
+        str(out),
+    ]
     assert main([*command, *data, "--plan"]) == 0
     said = out_of(capsys)
     assert "2 runs: 0 finished, 2 to do" in said and "catchup bench" in said and not out.exists()
     assert main([*command, *data]) == 0
     said = out_of(capsys)
-    assert "== digits\n" in said and "== shapes_0.5\n" in said and f"all of it: {out / 'shapes_0.5'}" in said
+    assert (
+        "== digits\n" in said
+        and "== shapes_0.5\n" in said
+        and f"all of it: {out / 'shapes_0.5'}" in said
+    )
     record = json.loads((out / "shapes_0.5" / "baseline-0" / "run.json").read_text())
     assert record["settings"]["data"] == "shapes:0.5" and record["settings"]["subset"] == 3
     assert main([*command, *data, "--plan", "--json", "--epochs", "1"]) == 0
     plan = json.loads(out_of(capsys))
     assert [(name, *(row["state"] for row in rows)) for name, rows in plan.items()] == [
-        ("digits", "finished"), ("shapes_0.5", "finished")]
+        ("digits", "finished"),
+        ("shapes_0.5", "finished"),
+    ]
     assert main([*command, *data, "--json"]) == 0
     assert list(json.loads(out_of(capsys))) == ["digits", "shapes_0.5"]
-    for bad, words in ((["--data", "digits", "digits"], "may be named once, got 'digits' twice"),
-                       ([*data, "--engine", "pol"], "unknown engine 'pol'. Did you mean 'pool'?"),
-                       (["--data", "digits", "digitz"], "unknown data set 'digitz'")):
+    for bad, words in (
+        (["--data", "digits", "digits"], "may be named once, got 'digits' twice"),
+        ([*data, "--engine", "pol"], "unknown engine 'pol'. Did you mean 'pool'?"),
+        (["--data", "digits", "digitz"], "unknown data set 'digitz'"),
+    ):
         assert main([*command[:-1], str(tmp_path / "bad"), *bad]) == 2
         assert words in capsys.readouterr().err and not (tmp_path / "bad").exists()
 
 
 def test_several_recipes_have_each_their_own_settings(tmp_path, capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr("catchup.experiments.compare.sweep", lambda comparisons, engine: asked.extend([*comparisons, engine]) or [
-        {"rows": [], "tests": ["clean"], "failed": []} for _ in comparisons])
-    assert main(["compare", "--recipe", "c100-400", "tiny-400", "--scale", "small", "--lr", "0.3", "--out",
-                 str(tmp_path), "--engine", "pool:jobs=2", "--methods", "baseline", "cutmix"]) == 0
+    monkeypatch.setattr(
+        "catchup.experiments.compare.sweep",
+        lambda comparisons, engine: (
+            asked.extend([*comparisons, engine])
+            or [{"rows": [], "tests": ["clean"], "failed": []} for _ in comparisons]
+        ),
+    )
+    assert (
+        main(
+            [
+                "compare",
+                "--recipe",
+                "c100-400",
+                "tiny-400",
+                "--scale",
+                "small",
+                "--lr",
+                "0.3",
+                "--out",
+                str(tmp_path),
+                "--engine",
+                "pool:jobs=2",
+                "--methods",
+                "baseline",
+                "cutmix",
+            ]
+        )
+        == 0
+    )
     first, second, engine = asked
     for name, one in (("c100-400", first), ("tiny-400", second)):
         expected = settings_of(name, None, "small", lr=0.3)
@@ -147,46 +253,95 @@ def test_several_recipes_have_each_their_own_settings(tmp_path, capsys, monkeypa
 
 
 def test_compare_ends_with_1_where_a_run_diverged(tmp_path, capsys):
-    command = ["compare", "--methods", "baseline", "--seeds", "0", *TINY, "--lr", "1e30", "--out", str(tmp_path)]
+    command = [
+        "compare",
+        "--methods",
+        "baseline",
+        "--seeds",
+        "0",
+        *TINY,
+        "--lr",
+        "1e30",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(command) == 1
     assert "left out: baseline, seed 0: the loss is not finite at step" in out_of(capsys)
 
 
 def test_overhead_prints_and_writes_what_methods_cost(tmp_path, capsys):
     out = tmp_path / "cost.json"
-    command = ["overhead", "--methods", "cutmix", "guidedmixup:saliency=ap", "--width", "4", "--batch", "4",
-               "--image-size", "8", "--classes", "3", "--rounds", "2", "--steps", "1", "--device", "cpu"]
+    command = [
+        "overhead",
+        "--methods",
+        "cutmix",
+        "guidedmixup:saliency=ap",
+        "--width",
+        "4",
+        "--batch",
+        "4",
+        "--image-size",
+        "8",
+        "--classes",
+        "3",
+        "--rounds",
+        "2",
+        "--steps",
+        "1",
+        "--device",
+        "cpu",
+    ]
     assert main([*command, "--out", str(out)]) == 0
     said = out_of(capsys)
-    assert "guidedmixup:saliency=ap" in said and "2/2" in said and "≤ 1.02" in said and "prob is set to 1" in said
+    assert (
+        "guidedmixup:saliency=ap" in said
+        and "2/2" in said
+        and "≤ 1.02" in said
+        and "prob is set to 1" in said
+    )
     assert "resnet18 width 4, 8×8, batch 4, 3 classes, fp32, cpu" in said
     written = json.loads(out.read_text())
     assert [row["method"] for row in written["rows"]] == ["cutmix", "guidedmixup:saliency=ap"]
     assert {"versions", "hardware", "command", "commit"} <= written.keys()
     assert main([*command, "--json", "--methods", "mixup"]) == 0
     assert [row["method"] for row in json.loads(out_of(capsys))["rows"]] == ["mixup"]
-    for bad, words in ((["--methods", "catchpu"], "Did you mean 'catchup'?"), (["--rounds", "1"], "rounds must be"),
-                       (["--methods", "cutmix:alpha"], "a method is written name or name:setting=value")):
+    for bad, words in (
+        (["--methods", "catchpu"], "Did you mean 'catchup'?"),
+        (["--rounds", "1"], "rounds must be"),
+        (["--methods", "cutmix:alpha"], "a method is written name or name:setting=value"),
+    ):
         assert main([*command, *bad]) == 2
         assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("command", "words"), [
-    (["train", "--method", "catchpu"], "unknown method 'catchpu'. Did you mean 'catchup'?"),
-    (["train", "--method=catchpu"], "Did you mean 'catchup'?"),
-    (["train", "--data", "cifar1000"], "cifar100"),
-    (["train", "--model", "resnet81"], "resnet18"),
-    (["train", "--method", "catchup", "--alpha", "0"], "alpha must be a positive number, got 0.0"),
-    (["train", "--method", "catchup", "--layers", "7"], "unknown layer 7"),
-    (["train", "--method", "catchup", "--blocks", "layer9"], "unknown layer 'layer9'. Did you mean 'layer"),
-    (["train", "--epochs", "0"], "epochs must be at least 1, got 0"),
-    (["train", "--data", "folder:nowhere"], "nowhere"),
-    (["train", "--subset", "0"], "got 0"),
-    (["train", "--resume"], "nothing to resume"),
-])
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train", "--method", "catchpu"], "unknown method 'catchpu'. Did you mean 'catchup'?"),
+        (["train", "--method=catchpu"], "Did you mean 'catchup'?"),
+        (["train", "--data", "cifar1000"], "cifar100"),
+        (["train", "--model", "resnet81"], "resnet18"),
+        (
+            ["train", "--method", "catchup", "--alpha", "0"],
+            "alpha must be a positive number, got 0.0",
+        ),
+        (["train", "--method", "catchup", "--layers", "7"], "unknown layer 7"),
+        (
+            ["train", "--method", "catchup", "--blocks", "layer9"],
+            "unknown layer 'layer9'. Did you mean 'layer",
+        ),
+        (["train", "--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["train", "--data", "folder:nowhere"], "nowhere"),
+        (["train", "--subset", "0"], "got 0"),
+        (["train", "--resume"], "nothing to resume"),
+    ],
+)
 def test_bad_input_gets_one_sentence_and_leaves_nothing(command, words, tmp_path, capsys):
     out = tmp_path / "run"
-    assert main([*command, *(["--width", "4"] if "--model" not in command else []), "--out", str(out)]) == 2
+    assert (
+        main([*command, *(["--width", "4"] if "--model" not in command else []), "--out", str(out)])
+        == 2
+    )
     said = capsys.readouterr().err.strip()
     assert words in said and said.startswith("catchup: ") and "Traceback" not in said
     assert not out.exists()
@@ -196,7 +351,9 @@ def test_options_that_do_not_exist_are_refused_with_the_nearest(tmp_path, capsys
     with pytest.raises(SystemExit) as exit_:
         main(["train", "--epoch", "3", "--out", str(tmp_path / "run")])
     assert exit_.value.code == 2 and "--epochs" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as exit_:  # a setting of another method is no setting of this one
+    with pytest.raises(
+        SystemExit
+    ) as exit_:  # a setting of another method is no setting of this one
         main(["train", "--method", "cutmix", "--layers", "1", "--out", str(tmp_path / "run")])
     assert exit_.value.code == 2 and not (tmp_path / "run").exists()
 
@@ -208,27 +365,61 @@ def test_evaluate_refuses_what_is_no_run(tmp_path, capsys):
 
 
 def test_a_diverging_run_stops_with_exit_code_1(tmp_path, capsys):
-    command = ["train", "--method", "baseline", *TINY, "--lr", "1e30", "--out", str(tmp_path / "run")]
+    command = [
+        "train",
+        "--method",
+        "baseline",
+        *TINY,
+        "--lr",
+        "1e30",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert main(command) == 1
     assert "the loss is not finite at step" in capsys.readouterr().err
 
 
-def test_background_trains_what_is_missing_and_prints_a_table_for_each_share(tmp_path, capsys, few_shapes):
+def test_background_trains_what_is_missing_and_prints_a_table_for_each_share(
+    tmp_path, capsys, few_shapes
+):
     out = tmp_path / "shapes.jsonl"
-    command = ["background", "--out", str(out), "--methods", "baseline", "catchup", "--rhos", "0.5", "--subset", "2",
-               "--width", "4", "--epochs", "1"]
+    command = [
+        "background",
+        "--out",
+        str(out),
+        "--methods",
+        "baseline",
+        "catchup",
+        "--rhos",
+        "0.5",
+        "--subset",
+        "2",
+        "--width",
+        "4",
+        "--epochs",
+        "1",
+    ]
     assert main([*command, "--seeds", "0"]) == 0
     said = out_of(capsys)
-    assert "texture agrees in 50 %" in said and "catchup − baseline" in said and "cue reversed" in said
+    assert (
+        "texture agrees in 50 %" in said and "catchup − baseline" in said and "cue reversed" in said
+    )
     first = out.read_text()
     assert main([*command, "--seeds", "0", "1", "--json"]) == 0
     rows = json.loads(out_of(capsys))
     assert [(row["method"], row["seed"]) for row in rows] == [
-        ("baseline", 0), ("catchup", 0), ("baseline", 1), ("catchup", 1)]
+        ("baseline", 0),
+        ("catchup", 0),
+        ("baseline", 1),
+        ("catchup", 1),
+    ]
     assert out.read_text().startswith(first) and len(out.read_text().splitlines()) == 4
     assert main([*command, "--seeds", "0", "--cue", "texture", "--epochs", "2"]) == 2
     assert "holds runs with other settings" in capsys.readouterr().err
-    for bad, words in ((["--rhos", "1.5"], "got 1.5"), (["--methods", "catchpu"], "Did you mean 'catchup'?")):
+    for bad, words in (
+        (["--rhos", "1.5"], "got 1.5"),
+        (["--methods", "catchpu"], "Did you mean 'catchup'?"),
+    ):
         assert main(["background", "--out", str(tmp_path / "none.jsonl"), *bad]) == 2
         assert words in capsys.readouterr().err and not (tmp_path / "none.jsonl").exists()
 
@@ -237,17 +428,22 @@ def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
     assert main(["methods"]) == 0
     said = out_of(capsys)
     assert all(name in said for name in (*MIXERS, *REGULARISERS)) and "--alpha 1.0" in said
-    assert said.index("cutout") > said.index("catchup") and "epsilon=0.1" in said and "(4/3)" in said
+    assert (
+        said.index("cutout") > said.index("catchup") and "epsilon=0.1" in said and "(4/3)" in said
+    )
     assert main(["methods", "--json"]) == 0
     listed = json.loads(out_of(capsys))
     assert [row["method"] for row in listed["methods"]] == list(MIXERS)
     assert [row["regulariser"] for row in listed["regularisers"]] == list(REGULARISERS)
-    assert all({"about", "passes", "settings"} <= row.keys() for rows in listed.values() for row in rows)
+    assert all(
+        {"about", "passes", "settings"} <= row.keys() for rows in listed.values() for row in rows
+    )
     assert {row["method"]: row["passes"] for row in listed["methods"]}["automix"] == [4, 3]
     assert main(["datasets", "--data-dir", str(tmp_path), "--json"]) == 0
     rows = json.loads(out_of(capsys))
     assert {"digits", "shapes", "cifar10", "cifar100", "tiny-imagenet", "folder"} <= {
-        row["name"].split(":")[0] for row in rows}
+        row["name"].split(":")[0] for row in rows
+    }
     assert main(["datasets", "--data-dir", str(tmp_path)]) == 0
     assert "digits" in out_of(capsys)
 
@@ -259,8 +455,22 @@ def test_the_help_of_evaluate_names_every_test(capsys):
     assert all(f" {test}" in said for test in MEASURES)
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["methods"], ["datasets"], ["background"],
-                                     ["compare"], ["overhead"], ["recipes"], ["report"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["demo"],
+        ["train"],
+        ["evaluate"],
+        ["methods"],
+        ["datasets"],
+        ["background"],
+        ["compare"],
+        ["overhead"],
+        ["recipes"],
+        ["report"],
+    ],
+)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([*command, "--help"])
@@ -280,8 +490,16 @@ def test_help_of_train_shows_the_settings_of_the_named_method(capsys):
 
 
 def test_the_console_script_prints_its_version():
-    done = subprocess.run([sys.executable, "-c", "from catchup.cli.commands import main; raise SystemExit(main(['--version']))"],
-                          capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from catchup.cli.commands import main; raise SystemExit(main(['--version']))",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert (done.returncode, done.stdout.strip()) == (0, __version__)
 
 
@@ -290,8 +508,12 @@ def test_when_nobody_reads_on_the_end_is_quiet():
     """As in `catchup recipes | head`, where it comes late."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-m", "catchup.cli", "recipes"], stdout=writer, stderr=subprocess.PIPE,
-                          text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "catchup.cli", "recipes"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     os.close(writer)
     assert done.returncode == 141 and done.stderr == ""
 

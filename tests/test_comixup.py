@@ -1,4 +1,6 @@
-"""Co-Mixup: its objective in loops, every expansion move tried, and masks that are only ever improved."""
+"""Co-Mixup: its objective in loops, every expansion move tried, and masks that are only ever
+improved.
+"""
 
 import itertools
 from dataclasses import replace
@@ -30,7 +32,9 @@ def problem(parts=3, n=5, side=3, seed=0, tau=5.0, gamma=0.1, sizes=None):
     sizes = torch.tensor(sizes or [n] * parts)
     cost = torch.rand(parts, n, side, side, generator=generator, dtype=torch.float64)
     pull = torch.rand(parts, n, n, generator=generator, dtype=torch.float32) * 0.1
-    start = (torch.rand(parts, n, side, side, generator=generator) * sizes[:, None, None, None]).long()
+    start = (
+        torch.rand(parts, n, side, side, generator=generator) * sizes[:, None, None, None]
+    ).long()
     real = torch.arange(n) < sizes[:, None]
     return Problem(cost.float(), real, torch.eye(n) + pull + pull.mT, 0.1, gamma, tau), start
 
@@ -49,7 +53,9 @@ def naive_objective(labels, problem, part):
     """The module's formula, block by block and pair by pair."""
     n = int(problem.real[part].sum())
     shown = [[int((labels[part, j] == i).sum()) for i in range(n)] for j in range(n)]
-    total = sum(naive_energy(labels[part, j].tolist(), problem.cost[part], problem.beta) for j in range(n))
+    total = sum(
+        naive_energy(labels[part, j].tolist(), problem.cost[part], problem.beta) for j in range(n)
+    )
     for j in range(n):
         others = [sum(shown[k][i] for k in range(n) if k != j) for i in range(n)]
         for i in range(n):
@@ -58,7 +64,7 @@ def naive_objective(labels, problem, part):
     return total
 
 
-# -- the solver ----------------------------------------------------------------------------------------------------
+# -- the solver ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sizes", [None, [5, 3, 1]])
@@ -70,22 +76,31 @@ def test_the_objective_is_the_formula(tau, sizes):
         assert float(ours[part]) == pytest.approx(naive_objective(labels, given, part), rel=1e-5)
 
 
-@pytest.mark.parametrize(("side", "n", "beta"), [(2, 4, 0.1), (2, 3, 0.5), (3, 3, 0.1), (3, 3, 1.0), (1, 4, 0.2)])
+@pytest.mark.parametrize(
+    ("side", "n", "beta"), [(2, 4, 0.1), (2, 3, 0.5), (3, 3, 0.1), (3, 3, 1.0), (1, 4, 0.2)]
+)
 def test_the_best_expansion_is_the_best_of_all_moves(side, n, beta):
     given, start = problem(4, n, side, seed=side)
     moved, energy = best_expansion(start[:, 0], given.cost, beta)
     for part in range(4):
         label = start[part, 0].numpy()
-        trials = [np.where(np.reshape(move, (side, side)), to, label).tolist() for to in range(n)
-                  for move in itertools.product((False, True), repeat=side * side)]
+        trials = [
+            np.where(np.reshape(move, (side, side)), to, label).tolist()
+            for to in range(n)
+            for move in itertools.product((False, True), repeat=side * side)
+        ]
         least = min(naive_energy(trial, given.cost[part], beta) for trial in trials)
         assert moved[part].tolist() in trials
         assert float(energy[part]) == pytest.approx(least, abs=1e-5)
-        assert naive_energy(moved[part].tolist(), given.cost[part], beta) == pytest.approx(least, abs=1e-5)
+        assert naive_energy(moved[part].tolist(), given.cost[part], beta) == pytest.approx(
+            least, abs=1e-5
+        )
 
 
 def test_a_label_that_is_dearer_everywhere_may_still_be_worth_it():
-    """The block in the middle would rather have label 1 than 2, by a little less than its four neighbours weigh."""
+    """The block in the middle would rather have label 1 than 2, by a little less than its four
+    neighbours weigh.
+    """
     cost, labels = torch.full((1, 3, 3, 3), 9.0), torch.full((1, 3, 3), 2)
     cost[0, 2], cost[0, 1, 1, 1], labels[0, 1, 1] = 0.0, -3.9, 1
     moved, energy = best_expansion(labels, cost, 1.0)
@@ -99,18 +114,29 @@ def test_a_labelling_is_a_local_minimum_close_to_the_least(beta):
     found = labelling_energy(labels, given.cost, beta)
     assert (found <= labelling_energy(start[:, 0], given.cost, beta) + 1e-6).all()
     assert (best_expansion(labels, given.cost, beta)[1] >= found - 1e-5).all()
-    least = [min(naive_energy(np.reshape(each, (2, 2)).tolist(), given.cost[part], beta)
-                 for each in itertools.product(range(4), repeat=4)) for part in range(12)]
-    assert (found.numpy() <= 2 * np.array(least) + 1e-6).all()  # the bound of Boykov, Veksler & Zabih
+    least = [
+        min(
+            naive_energy(np.reshape(each, (2, 2)).tolist(), given.cost[part], beta)
+            for each in itertools.product(range(4), repeat=4)
+        )
+        for part in range(12)
+    ]
+    assert (
+        found.numpy() <= 2 * np.array(least) + 1e-6
+    ).all()  # the bound of Boykov, Veksler & Zabih
     assert np.isclose(found.numpy(), least, atol=1e-5).mean() > 0.7
 
 
 def test_stopped_early_a_labelling_is_the_best_so_far():
     given, start = problem(6, 8, 4, seed=4)
-    energies = [labelling_energy(best_labelling(start[:, 0], given.cost, 0.4, moves), given.cost, 0.4)
-                for moves in (0, 1, 2, 64)]
-    first = torch.minimum(labelling_energy(start[:, 0], given.cost, 0.4),
-                          labelling_energy(given.cost.argmin(dim=1), given.cost, 0.4))
+    energies = [
+        labelling_energy(best_labelling(start[:, 0], given.cost, 0.4, moves), given.cost, 0.4)
+        for moves in (0, 1, 2, 64)
+    ]
+    first = torch.minimum(
+        labelling_energy(start[:, 0], given.cost, 0.4),
+        labelling_energy(given.cost.argmin(dim=1), given.cost, 0.4),
+    )
     torch.testing.assert_close(energies[0], first)
     assert all((after <= before + 1e-6).all() for before, after in itertools.pairwise(energies))
     assert (energies[1] < energies[0]).any()
@@ -137,7 +163,9 @@ def test_the_modular_step_alone_would_raise_it():
         used = ((shown.sum(dim=1) - shown[:, j])[:, None] @ given.affinity)[:, 0]
         penalty = 2 * given.gamma * torch.where(used > given.tau, used, 0)
         trial = labels.clone()
-        trial[:, j] = best_labelling(labels[:, j], given.cost + penalty[..., None, None], given.beta)
+        trial[:, j] = best_labelling(
+            labels[:, j], given.cost + penalty[..., None, None], given.beta
+        )
         raised += int((objective(trial, given) > objective(labels, given) + 1e-4).sum())
     assert raised > 0
 
@@ -145,7 +173,9 @@ def test_the_modular_step_alone_would_raise_it():
 def test_padding_changes_nothing():
     given, labels = problem(2, 6, 3, seed=6, sizes=[6, 4], tau=3.0)
     found = solve(given, labels, 4)
-    alone = Problem(given.cost[1:, :4], given.real[1:, :4], given.affinity[1:, :4, :4], 0.1, 0.1, 3.0)
+    alone = Problem(
+        given.cost[1:, :4], given.real[1:, :4], given.affinity[1:, :4, :4], 0.1, 0.1, 3.0
+    )
     assert torch.equal(solve(alone, labels[1:, :4], 4), found[1:, :4])
     assert (found[1, :4] < 4).all()
 
@@ -153,15 +183,19 @@ def test_padding_changes_nothing():
 def test_without_diversity_all_outputs_are_the_best_one_and_with_it_they_differ():
     given, labels = problem(3, 6, 3, seed=7, tau=0.0)
     alike = solve(replace(given, gamma=0.0), labels, 4)
-    energies = torch.stack([labelling_energy(alike[:, j], given.cost, given.beta) for j in range(6)])
+    energies = torch.stack(
+        [labelling_energy(alike[:, j], given.cost, given.beta) for j in range(6)]
+    )
     torch.testing.assert_close(energies, energies[:1].expand(6, -1), atol=0.35, rtol=0)
     assert len(alike[0].flatten(1).unique(dim=0)) < 4
     apart = solve(given, labels, 6)
     assert all(len(part.flatten(1).unique(dim=0)) == 6 for part in apart)
-    assert (diversity(counts(apart, given.real), given) < diversity(counts(alike, given.real), given)).all()
+    assert (
+        diversity(counts(apart, given.real), given) < diversity(counts(alike, given.real), given)
+    ).all()
 
 
-# -- the parts, the places, the affinity ---------------------------------------------------------------------------
+# -- the parts, the places, the affinity -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch", [1, 2, 19, 20, 21, 41, 100, 128])
@@ -176,16 +210,26 @@ def test_salient_places_and_affinity():
     saliency = torch.rand(6, 12, 16, generator=torch.Generator().manual_seed(8))
     places = salient_places(saliency)
     for i in range(6):
-        means = {(y, x): float(saliency[i, y:y + 3, x:x + 4].mean()) for y in range(10) for x in range(13)}
+        means = {
+            (y, x): float(saliency[i, y : y + 3, x : x + 4].mean())
+            for y in range(10)
+            for x in range(13)
+        }
         assert tuple(places[i].tolist()) == max(means, key=means.get)
-    given = affinity(torch.tensor([[[0.0, 0], [3, 4], [0, 0]]]), torch.tensor([[True, True, False]]), 0.1)
-    expected = torch.tensor([[0.9, 0.1, 0], [0.1, 0.9, 0], [0, 0, 0.9]])  # two real ones, 7 apart: scaled to 1
+    given = affinity(
+        torch.tensor([[[0.0, 0], [3, 4], [0, 0]]]), torch.tensor([[True, True, False]]), 0.1
+    )
+    expected = torch.tensor(
+        [[0.9, 0.1, 0], [0.1, 0.9, 0], [0, 0, 0.9]]
+    )  # two real ones, 7 apart: scaled to 1
     torch.testing.assert_close(given[0], expected)
-    torch.testing.assert_close(affinity(torch.zeros(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), 0.1)[0],
-                               0.9 * torch.eye(3))
+    torch.testing.assert_close(
+        affinity(torch.zeros(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), 0.1)[0],
+        0.9 * torch.eye(3),
+    )
 
 
-# -- the method ----------------------------------------------------------------------------------------------------
+# -- the method ------------------------------------------------------------------------------------
 
 
 def drawn(mixer, batch, side=16, seed=0, saliency=None):
@@ -199,7 +243,9 @@ def drawn(mixer, batch, side=16, seed=0, saliency=None):
     return images, draw, mixer.mix(images, draw)
 
 
-@pytest.mark.parametrize(("batch", "block", "part"), [(7, 4, 20), (9, 2, 4), (1, 4, 20), (23, 4, 20), (5, 1, 2)])
+@pytest.mark.parametrize(
+    ("batch", "block", "part"), [(7, 4, 20), (9, 2, 4), (1, 4, 20), (23, 4, 20), (5, 1, 2)]
+)
 def test_blocks_come_from_the_part_and_labels_count_the_area(batch, block, part):
     mixer = CoMixup(seed=0, block=block, part=part)
     images, draw, mixed = drawn(mixer, batch)
@@ -217,7 +263,9 @@ def test_blocks_come_from_the_part_and_labels_count_the_area(batch, block, part)
         assert soft[b].numpy() == pytest.approx(area, abs=1e-6)
         assert float(mixed.share[b]) == pytest.approx(area[b])
     hard = mixer.target(labels, draw, mixed)
-    assert torch.equal(mixer.target(F.one_hot(labels).float(), draw, mixed).soft(batch), hard.soft(batch))
+    assert torch.equal(
+        mixer.target(F.one_hot(labels).float(), draw, mixed).soft(batch), hard.soft(batch)
+    )
 
 
 def test_masks_are_the_solution_of_the_stated_problem():
@@ -227,13 +275,24 @@ def test_masks_are_the_solution_of_the_stated_problem():
     saliency = torch.rand(6, 16, 16, generator=generator) ** 3
     draw = Draw(0, [3, 1, 4, 0, 5, 2], 1.0, 11)
     members, real, chances, start = mixer._chances(draw, torch.device("cpu"))
-    assert torch.equal(members, draw.partner[None]) and float(chances.exp().sum()) == pytest.approx(1)
+    assert torch.equal(members, draw.partner[None]) and float(chances.exp().sum()) == pytest.approx(
+        1
+    )
     cost = torch.empty(1, 6, 4, 4)
     for i, image in enumerate(draw.partner.tolist()):
         for y, x in itertools.product(range(4), repeat=2):
-            block = saliency[image, 4 * y:4 * y + 4, 4 * x:4 * x + 4].sum() / saliency[image].sum()
+            block = (
+                saliency[image, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4].sum() / saliency[image].sum()
+            )
             cost[0, i, y, x] = -block - 0.05 / 16 * chances[0, i]
-    given = Problem(cost, real, affinity(salient_places(saliency)[members], real, 0.2), 0.32 / 16, 1 / 16, 0.83 * 16)
+    given = Problem(
+        cost,
+        real,
+        affinity(salient_places(saliency)[members], real, 0.2),
+        0.32 / 16,
+        1 / 16,
+        0.83 * 16,
+    )
     expected = members[0][solve(given, start, 4).flatten(2)[0]]
     assert torch.equal(mixer.masks(saliency, draw)["source"][draw.partner], expected)
 
@@ -254,7 +313,10 @@ def test_the_same_draw_gives_the_same_masks_and_another_seed_others():
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_without_a_usable_saliency_all_blocks_count_alike(value):
-    mixer, saliency = CoMixup(seed=0), torch.rand(6, 16, 16, generator=torch.Generator().manual_seed(4))
+    mixer, saliency = (
+        CoMixup(seed=0),
+        torch.rand(6, 16, 16, generator=torch.Generator().manual_seed(4)),
+    )
     broken, even = saliency.clone(), saliency.clone()
     broken[0] = 0
     broken[0, 2, 2] = value
@@ -263,7 +325,9 @@ def test_without_a_usable_saliency_all_blocks_count_alike(value):
     assert torch.equal(*source)
     for nothing in (torch.zeros(6, 16, 16), torch.full((6, 16, 16), float("nan"))):
         _, draw, mixed = drawn(mixer, 6, saliency=nothing)
-        assert mixed.maps.isfinite().all() and torch.allclose(draw.extra["weights"].sum(dim=1), torch.ones(6))
+        assert mixed.maps.isfinite().all() and torch.allclose(
+            draw.extra["weights"].sum(dim=1), torch.ones(6)
+        )
 
 
 def with_norm():
@@ -297,7 +361,9 @@ def test_without_the_clean_loss_the_criterion_of_the_mixed_labels_is_all(batch):
     model, mixer = with_norm(), CoMixup(seed=0, clean_lam=0.0)
     loss = mixer.loss(model, *batch)
     soft = mixer.last.target.soft(5)
-    torch.testing.assert_close(loss, -(soft * mixer.last.logits.log_softmax(dim=1)).sum(dim=1).mean())
+    torch.testing.assert_close(
+        loss, -(soft * mixer.last.logits.log_softmax(dim=1)).sum(dim=1).mean()
+    )
     assert model[0].num_batches_tracked == 1  # the saliency pass moved no running statistic
     alone = batch[0][:1], batch[1][:1]
     plain = F.cross_entropy(model(alone[0]), alone[1])
@@ -311,16 +377,27 @@ def test_masks_are_the_same_under_autocast():
     expected = mixer.masks(saliency, draw)["source"]
     with torch.autocast("cpu", torch.bfloat16):
         planned = mixer.plan(model, images, labels, draw)
-    assert torch.equal(mixer.masks(planned.extra["saliency"], draw)["source"], planned.extra["source"])
+    assert torch.equal(
+        mixer.masks(planned.extra["saliency"], draw)["source"], planned.extra["source"]
+    )
     assert expected.shape == planned.extra["source"].shape
 
 
-@pytest.mark.parametrize(("setting", "words"), [
-    ({"block": 8}, "block must be one of 1 … 7, got 8"), ({"part": 0}, "part must be a number ≥ 1, got 0"),
-    ({"alpha": 0.0}, "alpha must be a positive number"), ({"omega": 1.5}, r"omega must lie in \[0, 1\], got 1.5"),
-    ({"tau": -1.0}, "tau"), ({"sweeps": -1}, "sweeps"), ({"gamma": float("nan")}, "gamma"), ({"eta": -1.0}, "eta"),
-    ({"beta": -1.0}, "beta"), ({"clean_lam": -1.0}, "clean_lam"),
-])
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"block": 8}, "block must be one of 1 … 7, got 8"),
+        ({"part": 0}, "part must be a number ≥ 1, got 0"),
+        ({"alpha": 0.0}, "alpha must be a positive number"),
+        ({"omega": 1.5}, r"omega must lie in \[0, 1\], got 1.5"),
+        ({"tau": -1.0}, "tau"),
+        ({"sweeps": -1}, "sweeps"),
+        ({"gamma": float("nan")}, "gamma"),
+        ({"eta": -1.0}, "eta"),
+        ({"beta": -1.0}, "beta"),
+        ({"clean_lam": -1.0}, "clean_lam"),
+    ],
+)
 def test_bad_settings_are_refused(setting, words):
     with pytest.raises(ValueError, match=words):
         CoMixup(**setting)

@@ -1,4 +1,6 @@
-"""Controls and explorers without a browser: values, redraws, errors, what is left behind. tests/browser drives them."""
+"""Controls and explorers without a browser: values, redraws, errors, what is left behind.
+tests/browser drives them.
+"""
 
 import gc
 import io
@@ -29,9 +31,13 @@ def square(amount, colour="#0072B2", again=None):
 
 @pytest.fixture
 def explorer():
-    explorer = explore(square, amount=Range("Amount", 0, 1, 0.1, 0.5, ".1f"),
-                       colour=Choice("Colour", {"blue": "#0072B2", "orange": "#E69F00"}),
-                       play=Play("Play", "amount"), again=Buttons("Again", ["Draw", "Stop"]))
+    explorer = explore(
+        square,
+        amount=Range("Amount", 0, 1, 0.1, 0.5, ".1f"),
+        colour=Choice("Colour", {"blue": "#0072B2", "orange": "#E69F00"}),
+        play=Play("Play", "amount"),
+        again=Buttons("Again", ["Draw", "Stop"]),
+    )
     yield explorer
     explorer.close()
 
@@ -42,7 +48,11 @@ def colour_of(explorer):
 
 def test_it_draws_at_once_and_after_every_move(explorer):
     assert explorer.values == {"amount": 0.5, "colour": "#0072B2", "again": {"Draw": 0, "Stop": 0}}
-    assert (colour_of(explorer), explorer.description, explorer.error) == ((0, 0x72, 0xB2), "a square of 0.5", "")
+    assert (colour_of(explorer), explorer.description, explorer.error) == (
+        (0, 0x72, 0xB2),
+        "a square of 0.5",
+        "",
+    )
     explorer.set(colour="#E69F00")
     assert colour_of(explorer) == (0xE6, 0x9F, 0)
     explorer.values = {"amount": 0.3, "colour": "blue"}  # a label serves as well
@@ -77,9 +87,20 @@ def test_an_error_is_kept_and_shown_and_the_picture_stays(explorer):
     assert (explorer.error, explorer.traceback) == ("", "")
 
 
-@pytest.mark.parametrize("result, sentence", [
-    (None, "TypeError: the function must return a matplotlib Figure or (Figure, text), got NoneType"),
-    ((Figure(), 3), "got Figure with int"), (Figure().subplots(), "an Axes has its figure as .figure")])
+@pytest.mark.parametrize(
+    "result, sentence",
+    [
+        (
+            None,
+            (
+                "TypeError: the function must return a matplotlib Figure or (Figure, text), got"
+                " NoneType"
+            ),
+        ),
+        ((Figure(), 3), "got Figure with int"),
+        (Figure().subplots(), "an Axes has its figure as .figure"),
+    ],
+)
 def test_what_is_no_figure_is_an_error(result, sentence):
     explorer = explore(lambda: result)
     assert sentence in explorer.error and explorer.image.value == b""
@@ -107,15 +128,23 @@ def test_an_error_in_a_press_is_shown():
 
 
 def test_without_a_text_the_values_describe_the_picture():
-    explorer = explore(lambda **_: Figure(), lam=Range("λ", 0, 1, 0.25, 0.5, "{:.0%}"), how=Choice("How", ["a", "b"]))
+    explorer = explore(
+        lambda **_: Figure(),
+        lam=Range("λ", 0, 1, 0.25, 0.5, "{:.0%}"),
+        how=Choice("How", ["a", "b"]),
+    )
     assert explorer.description == "λ: 50%, How: a"
 
 
 def test_wrong_moves_are_refused_before_anything_moves(explorer):
     before = explorer.values
-    for move, sentence in (({"amount": 2}, "must lie in 0 … 1, got 2"), ({"amont": 0.1}, "Did you mean 'amount'"),
-                           ({"amount": 0.1, "colour": "green"}, "Choose one of: blue, orange"),
-                           ({"amount": "0.1"}, "got '0.1'"), ({"play": 1}, "unknown control 'play'")):
+    for move, sentence in (
+        ({"amount": 2}, "must lie in 0 … 1, got 2"),
+        ({"amont": 0.1}, "Did you mean 'amount'"),
+        ({"amount": 0.1, "colour": "green"}, "Choose one of: blue, orange"),
+        ({"amount": "0.1"}, "got '0.1'"),
+        ({"play": 1}, "unknown control 'play'"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             explorer.set(**move)
     assert explorer.values == before and explorer.error == ""
@@ -158,8 +187,10 @@ def test_the_png_is_the_figure():
     figure.subplots().plot([0, 1])
     expected = io.BytesIO()
     figure.savefig(expected, format="png", dpi=80)
-    expected, found = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-                       for data in (expected.getvalue(), as_png(figure, 80)))
+    expected, found = (
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        for data in (expected.getvalue(), as_png(figure, 80))
+    )
     assert np.array_equal(expected, found)
 
 
@@ -181,34 +212,57 @@ def test_the_pixels_of_a_picture_do_not_wait_for_the_garbage_collector():
 
 def test_a_range_has_the_decimal_values_one_expects():
     assert Range("λ", 0, 1, 0.01).grid == tuple(k / 100 for k in range(101))
-    assert Range("n", 2, 9, 3).grid == (2, 5, 8) and all(isinstance(n, int) for n in Range("n", 2, 9, 3).grid)
+    assert Range("n", 2, 9, 3).grid == (2, 5, 8) and all(
+        isinstance(n, int) for n in Range("n", 2, 9, 3).grid
+    )
     assert Range("x", -1, 1, 0.1, 0.33).value == 0.3
     spec = Range("e", 0, 2, format=lambda epoch: f"epoch {epoch}").spec("e")
     assert spec["texts"] == ["epoch 0", "epoch 1", "epoch 2"] and spec["max"] == 2
 
 
-@pytest.mark.parametrize("make, sentence", [
-    (lambda: Range("a", 1, 0), "min ≤ max"), (lambda: Range("a", 0, 1, 0), "step > 0"),
-    (lambda: Range("a", 0, 1, 1e-6), "at most 2000 steps"), (lambda: Range("a", 0, float("nan")), "got min 0, max nan"),
-    (lambda: Range("a", 0, 1, 0.1, 5), "must lie in 0 … 1, got 5"),
-    (lambda: Choice("c", []), "at least one"), (lambda: Choice("c", ["a", "a"]), "different labels"),
-    (lambda: Choice("c", ["a"], "b"), "unknown c 'b'"), (lambda: Buttons("b", []), "at least one"),
-    (lambda: Buttons("b", "Go"), "got 'Go'"), (lambda: Play("p", "a", 10), "at least 50, got 10"),
-    (lambda: Controls(p=Play("p", "a")), "plays 'a', which is no Range"),
-    (lambda: explore(square, amount=3), "must be a Range, Choice, Buttons or Play, got 3")])
+@pytest.mark.parametrize(
+    "make, sentence",
+    [
+        (lambda: Range("a", 1, 0), "min ≤ max"),
+        (lambda: Range("a", 0, 1, 0), "step > 0"),
+        (lambda: Range("a", 0, 1, 1e-6), "at most 2000 steps"),
+        (lambda: Range("a", 0, float("nan")), "got min 0, max nan"),
+        (lambda: Range("a", 0, 1, 0.1, 5), "must lie in 0 … 1, got 5"),
+        (lambda: Choice("c", []), "at least one"),
+        (lambda: Choice("c", ["a", "a"]), "different labels"),
+        (lambda: Choice("c", ["a"], "b"), "unknown c 'b'"),
+        (lambda: Buttons("b", []), "at least one"),
+        (lambda: Buttons("b", "Go"), "got 'Go'"),
+        (lambda: Play("p", "a", 10), "at least 50, got 10"),
+        (lambda: Controls(p=Play("p", "a")), "plays 'a', which is no Range"),
+        (lambda: explore(square, amount=3), "must be a Range, Choice, Buttons or Play, got 3"),
+    ],
+)
 def test_bad_controls_are_refused(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
 
 
 def test_names_are_documented_and_the_browsers_files_are_part_of_the_package():
-    assert all(getattr(widgets, name).__doc__ for name in widgets.__all__) and Explorer in vars(widgets).values()
+    assert (
+        all(getattr(widgets, name).__doc__ for name in widgets.__all__)
+        and Explorer in vars(widgets).values()
+    )
     folder = Path(widgets.__file__).parent
-    assert {path.name for path in folder.glob("*.[jc]s*")} == {"controls.js", "controls.css", "inspector.js",
-                                                                "inspector.css"}
+    assert {path.name for path in folder.glob("*.[jc]s*")} == {
+        "controls.js",
+        "controls.css",
+        "inspector.js",
+        "inspector.css",
+    }
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it():
-    script = "import sys; sys.modules['anywidget'] = None\nimport catchup; print('light')\nimport catchup.widgets"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    script = (
+        "import sys; sys.modules['anywidget'] = None\nimport catchup; print('light')\nimport"
+        " catchup.widgets"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
     assert done.stdout == "light\n" and "pip install 'catchup-mix[notebooks]'" in done.stderr

@@ -1,4 +1,6 @@
-"""What a method costs: passes against what the classes state, times by a clock that counts, refusals."""
+"""What a method costs: passes against what the classes state, times by a clock that counts,
+refusals.
+"""
 
 import json
 from dataclasses import dataclass
@@ -50,7 +52,8 @@ def twice(monkeypatch):
 def counting_clock(monkeypatch):
     """Time is the number of forward passes made since the clock was set up."""
     model = torch.nn.modules.module.register_module_forward_hook(
-        lambda module, _args, _out: made.append(1) if isinstance(module, ResNet) else None)
+        lambda module, _args, _out: made.append(1) if isinstance(module, ResNet) else None
+    )
     made: list[int] = []
     monkeypatch.setattr(cost, "clock_of", lambda device: lambda: float(len(made)))
     yield
@@ -69,26 +72,43 @@ def test_every_regulariser_adds_the_passes_it_states(name):
     mixer = make("mixup", regularisers=(REGULARISERS[name](**settings),), seed=0)
     _, passes = cost.weighed(mixer, TINY)
     stated = REGULARISERS[name].passes
-    assert (passes.forward, passes.backward) == (1 + stated[0], 1 + stated[1]) == cost.stated_passes(mixer)
+    assert (
+        (passes.forward, passes.backward)
+        == (1 + stated[0], 1 + stated[1])
+        == cost.stated_passes(mixer)
+    )
 
 
-def test_a_row_holds_ratio_passes_memory_and_what_the_passes_alone_cost(twice, counting_clock, tmp_path):
+def test_a_row_holds_ratio_passes_memory_and_what_the_passes_alone_cost(
+    twice, counting_clock, tmp_path
+):
     out = tmp_path / "new" / "cost.json"
     results = cost.run(["baseline", "twice", "cutmix"], TINY, out=out, progress=False)
     baseline, row, cutmix = results["rows"]
-    assert [row[key] for key in ("method", "ratio", "low", "high")] == ["twice", 2, 2, 2]  # so every step mixed
+    assert [row[key] for key in ("method", "ratio", "low", "high")] == [
+        "twice",
+        2,
+        2,
+        2,
+    ]  # so every step mixed
     assert (row["forward"], row["backward"], row["stated"]) == (2, 2, [1, 1])
     assert row["passes_ratio"] == 2 and row["paper"] == {} and row["goal"] is None
     assert row["time_s"] == 2  # per step, of a clock that counts passes
     assert row["extra_bytes"] > 1e6 and row["peak_bytes"] > row["extra_bytes"]
-    assert (baseline["ratio"], baseline["passes_ratio"]) == (1, None) and 0 <= baseline["extra_bytes"] < 1000
+    assert (baseline["ratio"], baseline["passes_ratio"]) == (1, None) and 0 <= baseline[
+        "extra_bytes"
+    ] < 1000
     assert cutmix["paper"] == {"CIFAR-100": 104.5 / 103.8, "Tiny-ImageNet": 21.4 / 21.2}
     assert cutmix["goal"] == {"ratio": 1.02, "met": None}  # it is for another bench
     assert json.loads(out.read_text()) == results
     assert results["device"] == "cpu" and results["bench"]["steps"] == 2 and "versions" in results
     said = cost.report(results)
     assert "2/2 (stated 1/1)" in said and "2.000–2.000" in said and "prob is set to 1" in said
-    assert "≤ 1.02" in said and "met" not in said.split("cost:")[0].split("\n", 1)[1] and "1.01" in said
+    assert (
+        "≤ 1.02" in said
+        and "met" not in said.split("cost:")[0].split("\n", 1)[1]
+        and "1.01" in said
+    )
 
 
 def test_passes_alone_are_so_many_and_one_step_of_the_optimiser():
@@ -105,7 +125,10 @@ def test_goals_are_judged_on_the_bench_they_are_for():
     assert cost.judged("catchup", meant, 1.02, None) == {"ratio": 1.02, "met": True}
     assert cost.judged("catchup", meant, 1.03, None) == {"ratio": 1.02, "met": False}
     assert cost.judged("catchup", other, 1.03, None) == {"ratio": 1.02, "met": None}
-    assert cost.judged("automix", cost.Bench(width=64), 3.5, 3.2) == {"over_passes": 1.1, "met": True}
+    assert cost.judged("automix", cost.Bench(width=64), 3.5, 3.2) == {
+        "over_passes": 1.1,
+        "met": True,
+    }
     assert cost.judged("automix", meant, 3.6, 3.2) == {"over_passes": 1.1, "met": False}
     assert cost.judged("snapmix", meant, 9.9, 2.0) is None
 
@@ -145,10 +168,18 @@ def test_the_step_is_a_runs_and_its_work_stays_the_same():
     mixer = make("automix", seed=0)
     training = cost.Training(mixer, TINY)
     model = [parameter.clone() for parameter in training.model.parameters()]
-    own = [parameter.clone() for group in training.optimizer.param_groups[1:] for parameter in group["params"]]
+    own = [
+        parameter.clone()
+        for group in training.optimizer.param_groups[1:]
+        for parameter in group["params"]
+    ]
     training.step()
-    assert all(torch.equal(before, after) for before, after in zip(model, training.model.parameters()))
-    after = [parameter for group in training.optimizer.param_groups[1:] for parameter in group["params"]]
+    assert all(
+        torch.equal(before, after) for before, after in zip(model, training.model.parameters())
+    )
+    after = [
+        parameter for group in training.optimizer.param_groups[1:] for parameter in group["params"]
+    ]
     assert own and any(not torch.equal(a, b) for a, b in zip(own, after))
     assert all(parameter.grad is None for parameter in training.model.parameters())
     twice = Twice(prob=1.0, seed=0)
@@ -157,46 +188,86 @@ def test_the_step_is_a_runs_and_its_work_stays_the_same():
 
 
 def test_mixed_precision_is_that_of_a_run():
-    training, seen = cost.Training(cost.named("mixup"), cost.Bench(**{**vars(TINY), "precision": "bf16"})), []
-    with training.model.layer1.register_forward_hook(lambda _module, _args, output: seen.append(output.dtype)):
+    training, seen = (
+        cost.Training(cost.named("mixup"), cost.Bench(**{**vars(TINY), "precision": "bf16"})),
+        [],
+    )
+    with training.model.layer1.register_forward_hook(
+        lambda _module, _args, output: seen.append(output.dtype)
+    ):
         training.step()
     assert seen == [torch.bfloat16]
     assert training.mixer.last.logits.dtype == torch.float32
 
 
 def test_the_papers_ratios_and_the_names():
-    ratio = {data: {name: took / times["baseline"] for name, took in times.items()}
-             for data, times in cost.PAPER_S.items()}
+    ratio = {
+        data: {name: took / times["baseline"] for name, took in times.items()}
+        for data, times in cost.PAPER_S.items()
+    }
     for data, name, expected, places in (
-            ("CIFAR-100", "puzzlemix", 2.66, 2), ("CIFAR-100", "comixup", 8.6, 1), ("CIFAR-100", "alignmixup", 1.14, 2),
-            ("CIFAR-100", "catchup", 1.04, 2), ("Tiny-ImageNet", "puzzlemix", 3.0, 1),
-            ("Tiny-ImageNet", "comixup", 11.5, 1), ("Tiny-ImageNet", "alignmixup", 1.67, 2),
-            ("Tiny-ImageNet", "catchup", 1.05, 2)):
+        ("CIFAR-100", "puzzlemix", 2.66, 2),
+        ("CIFAR-100", "comixup", 8.6, 1),
+        ("CIFAR-100", "alignmixup", 1.14, 2),
+        ("CIFAR-100", "catchup", 1.04, 2),
+        ("Tiny-ImageNet", "puzzlemix", 3.0, 1),
+        ("Tiny-ImageNet", "comixup", 11.5, 1),
+        ("Tiny-ImageNet", "alignmixup", 1.67, 2),
+        ("Tiny-ImageNet", "catchup", 1.05, 2),
+    ):
         assert round(ratio[data][name], places) == expected
-    named = {*cost.GOALS, *cost.GOALS_ON_PASSES, *(name for times in cost.PAPER_S.values() for name in times)}
+    named = {
+        *cost.GOALS,
+        *cost.GOALS_ON_PASSES,
+        *(name for times in cost.PAPER_S.values() for name in times),
+    }
     assert named <= set(MIXERS)
 
 
-@pytest.mark.parametrize(("methods", "bench", "words"), [
-    (["catchpu"], {}, "unknown method 'catchpu'. Did you mean 'catchup'?"),
-    (["cutmix:aplha=1"], {}, "unknown setting of cutmix 'aplha'. Did you mean 'alpha'?"),
-    (["cutmix:alpha=0"], {}, "alpha must be a positive number, got 0"),
-    (["cutmix:seed=1"], {}, "seed cannot be set"),
-    (["catchup:layers=[7]"], {}, "unknown layer 7"),
-    (["cutmix", "mixup", "cutmix"], {}, "a method may be named once, got cutmix, mixup, cutmix"),
-    ([], {}, "methods must name at least one"),
-    ("cutmix", {}, "methods must name at least one, got 'cutmix'"),
-    (["cutmix"], {"precision": "fp16"}, "fp16 needs a GPU"),
-])
-def test_bad_input_is_refused_before_anything_is_measured(methods, bench, words, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("methods", "bench", "words"),
+    [
+        (["catchpu"], {}, "unknown method 'catchpu'. Did you mean 'catchup'?"),
+        (["cutmix:aplha=1"], {}, "unknown setting of cutmix 'aplha'. Did you mean 'alpha'?"),
+        (["cutmix:alpha=0"], {}, "alpha must be a positive number, got 0"),
+        (["cutmix:seed=1"], {}, "seed cannot be set"),
+        (["catchup:layers=[7]"], {}, "unknown layer 7"),
+        (
+            ["cutmix", "mixup", "cutmix"],
+            {},
+            "a method may be named once, got cutmix, mixup, cutmix",
+        ),
+        ([], {}, "methods must name at least one"),
+        ("cutmix", {}, "methods must name at least one, got 'cutmix'"),
+        (["cutmix"], {"precision": "fp16"}, "fp16 needs a GPU"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_measured(
+    methods, bench, words, tmp_path, monkeypatch
+):
     monkeypatch.setattr(cost, "weighed", None)
     with pytest.raises(ValueError) as error:
-        cost.run(methods, cost.Bench(**{**vars(TINY), **bench}), out=tmp_path / "new" / "cost.json", progress=False)
+        cost.run(
+            methods,
+            cost.Bench(**{**vars(TINY), **bench}),
+            out=tmp_path / "new" / "cost.json",
+            progress=False,
+        )
     assert words in str(error.value) and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "value"), [("batch", 1), ("rounds", 1), ("steps", 0), ("classes", 1), ("width", 0),
-                                             ("precision", "fp8"), ("device", "tpu")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch", 1),
+        ("rounds", 1),
+        ("steps", 0),
+        ("classes", 1),
+        ("width", 0),
+        ("precision", "fp8"),
+        ("device", "tpu"),
+    ],
+)
 def test_numbers_that_make_no_sense_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name}.*got|unknown {name}"):
         bench = cost.Bench(**{**vars(TINY), name: value})

@@ -1,4 +1,6 @@
-"""Deformations: torchvision's affine as oracle, exact cases, a naive sampler, what an accuracy depends on."""
+"""Deformations: torchvision's affine as oracle, exact cases, a naive sampler, what an accuracy
+depends on.
+"""
 
 import math
 
@@ -9,7 +11,15 @@ from torch import nn
 from catchup.data import Images
 from catchup.data.augment import to_float
 from catchup.hooks.layers import count_hooks
-from catchup.measures.deformation import DEFORMATIONS, deformation_accuracies, deformed, parsed, rotate, shear, zoom
+from catchup.measures.deformation import (
+    DEFORMATIONS,
+    deformation_accuracies,
+    deformed,
+    parsed,
+    rotate,
+    shear,
+    zoom,
+)
 from catchup.models.inference import PixelModel
 from catchup.plots.robustness import deformation_bars
 
@@ -17,11 +27,15 @@ BOTH = pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 
 
 def some(batch=3, height=12, width=12, seed=0):
-    return torch.rand(batch, 2, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.rand(
+        batch, 2, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def naive(images, inverse):
-    """Bilinear sampling a pixel at a time: `inverse` takes (x, y) in pixels from the centre, y down, to the input."""
+    """Bilinear sampling a pixel at a time: `inverse` takes (x, y) in pixels from the centre, y
+    down, to the input.
+    """
     out = torch.zeros_like(images)
     _, _, height, width = images.shape
     for i in range(height):
@@ -39,10 +53,16 @@ def naive(images, inverse):
 @BOTH
 def test_no_deformation_is_the_identity(interpolation):
     images = some(height=9, width=14)
-    for same in (rotate(images, 0, interpolation), shear(images, 0, interpolation), zoom(images, 100, interpolation),
-                 shear(images, 0, interpolation, "sine")):
+    for same in (
+        rotate(images, 0, interpolation),
+        shear(images, 0, interpolation),
+        zoom(images, 100, interpolation),
+        shear(images, 0, interpolation, "sine"),
+    ):
         torch.testing.assert_close(same, images, rtol=0, atol=1e-12)
-    torch.testing.assert_close(zoom(images.float(), 100, interpolation), images.float(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        zoom(images.float(), 100, interpolation), images.float(), rtol=0, atol=1e-5
+    )
 
 
 @BOTH
@@ -50,7 +70,9 @@ def test_no_deformation_is_the_identity(interpolation):
 def test_right_angles_are_rot90(interpolation, size):
     images = some(height=size, width=size)
     for turns in (-1, 1, 2, 3):
-        torch.testing.assert_close(rotate(images, 90.0 * turns, interpolation), images.rot90(turns, (2, 3)))
+        torch.testing.assert_close(
+            rotate(images, 90.0 * turns, interpolation), images.rot90(turns, (2, 3))
+        )
 
 
 @BOTH
@@ -62,10 +84,18 @@ def test_rotation_and_shear_agree_with_torchvision(interpolation, shape, degrees
 
     images, mode = some(height=shape[0], width=shape[1]), InterpolationMode(interpolation)
     settings = {"translate": [0, 0], "scale": 1.0, "interpolation": mode}
-    torch.testing.assert_close(rotate(images, degrees, interpolation),
-                               affine(images, angle=-degrees, shear=[0.0, 0.0], **settings), rtol=0, atol=1e-5)
-    torch.testing.assert_close(shear(images, degrees, interpolation),
-                               affine(images, angle=0.0, shear=[degrees, 0.0], **settings), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        rotate(images, degrees, interpolation),
+        affine(images, angle=-degrees, shear=[0.0, 0.0], **settings),
+        rtol=0,
+        atol=1e-5,
+    )
+    torch.testing.assert_close(
+        shear(images, degrees, interpolation),
+        affine(images, angle=0.0, shear=[degrees, 0.0], **settings),
+        rtol=0,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("percent", [60, 80, 120, 140])
@@ -74,24 +104,38 @@ def test_zoom_agrees_with_torchvision_and_with_the_naive_sampler(percent):
     from torchvision.transforms.functional import affine
 
     images = some(height=10, width=17)
-    theirs = affine(images, angle=0.0, shear=[0.0, 0.0], translate=[0, 0], scale=100 / percent,
-                    interpolation=InterpolationMode.BILINEAR)
+    theirs = affine(
+        images,
+        angle=0.0,
+        shear=[0.0, 0.0],
+        translate=[0, 0],
+        scale=100 / percent,
+        interpolation=InterpolationMode.BILINEAR,
+    )
     torch.testing.assert_close(zoom(images, percent), theirs, rtol=0, atol=1e-5)
     share = percent / 100
-    torch.testing.assert_close(zoom(images, percent), naive(images, lambda x, y: (share * x, share * y)))
+    torch.testing.assert_close(
+        zoom(images, percent), naive(images, lambda x, y: (share * x, share * y))
+    )
 
 
 def test_the_two_shears_follow_their_definitions():
     images, angle = some(height=7, width=10), math.radians(33)
-    torch.testing.assert_close(shear(images, 33), naive(images, lambda x, y: (x + math.tan(angle) * y, y)))
-    torch.testing.assert_close(shear(images, 33, form="sine"),
-                               naive(images, lambda x, y: (math.cos(angle) * x, y - math.sin(angle) * x)))
+    torch.testing.assert_close(
+        shear(images, 33), naive(images, lambda x, y: (x + math.tan(angle) * y, y))
+    )
+    torch.testing.assert_close(
+        shear(images, 33, form="sine"),
+        naive(images, lambda x, y: (math.cos(angle) * x, y - math.sin(angle) * x)),
+    )
 
 
 def test_a_zoom_of_half_or_double_is_what_the_words_say():
     images = some(height=8, width=8)
     twice = zoom(images, 50, "nearest")  # the middle 4 x 4 box, every pixel four times
-    torch.testing.assert_close(twice, images[:, :, 2:6, 2:6].repeat_interleave(2, 2).repeat_interleave(2, 3))
+    torch.testing.assert_close(
+        twice, images[:, :, 2:6, 2:6].repeat_interleave(2, 2).repeat_interleave(2, 3)
+    )
     ones = torch.ones(1, 1, 8, 8)
     small = zoom(ones, 200, "nearest")
     expected = torch.zeros(1, 1, 8, 8)
@@ -104,7 +148,9 @@ def test_every_image_is_turned_by_its_own_angle_and_left_alone():
     before = images.clone()
     turned = rotate(images, angles)
     for index, angle in enumerate(angles.tolist()):
-        torch.testing.assert_close(turned[index:index + 1], rotate(images[index:index + 1], angle))
+        torch.testing.assert_close(
+            turned[index : index + 1], rotate(images[index : index + 1], angle)
+        )
     assert torch.equal(images, before)
 
 
@@ -120,7 +166,9 @@ def test_values_stay_in_the_pixel_range_and_what_comes_in_is_black(name, interpo
 def model_of(pixels, classes=4, seed=3):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(pixels.shape[1:].numel(), classes))
+        net = nn.Sequential(
+            nn.Flatten(), nn.Dropout(0.5), nn.Linear(pixels.shape[1:].numel(), classes)
+        )
     return PixelModel(net, (0.5,) * 3, (0.25,) * 3)
 
 
@@ -139,7 +187,8 @@ def test_accuracies_are_those_of_the_deformed_images():
     by_hand = {
         "rotate 40": rotate(to_float(images.pixels), 40 * place),
         "shear 57.3": shear(to_float(images.pixels), 57.3 * place),
-        "zoom 140": zoom(to_float(images.pixels), 140)}
+        "zoom 140": zoom(to_float(images.pixels), 140),
+    }
     model.eval()
     for name, batch in by_hand.items():
         right = (model(batch).argmax(1) == images.labels).float().mean().item()
@@ -152,9 +201,12 @@ def test_neither_the_batch_size_nor_the_others_change_a_number_and_the_seed_does
     whole = deformation_accuracies(model, images)
     assert deformation_accuracies(model, images, batch_size=7) == whole
     assert deformation_accuracies(model, images, deformations=("shear 28.6", "zoom 120")) == {
-        name: whole[name] for name in ("shear 28.6", "zoom 120")}
+        name: whole[name] for name in ("shear 28.6", "zoom 120")
+    }
     other = deformation_accuracies(model, images, seed=1)
-    assert other != whole and all(other[name] == whole[name] for name in whole if name.startswith("zoom"))
+    assert other != whole and all(
+        other[name] == whole[name] for name in whole if name.startswith("zoom")
+    )
     assert deformation_accuracies(model, images, shear_form="sine") != whole
     assert deformation_accuracies(model, images, interpolation="nearest") != whole
 
@@ -162,10 +214,16 @@ def test_neither_the_batch_size_nor_the_others_change_a_number_and_the_seed_does
 def test_the_model_is_left_as_it_was():
     images = resident(9)
     model = model_of(images.pixels).train()
-    state, chance = torch.get_rng_state(), {name: part.clone() for name, part in model.state_dict().items()}
+    state, chance = (
+        torch.get_rng_state(),
+        {name: part.clone() for name, part in model.state_dict().items()},
+    )
     deformation_accuracies(model, images)
     assert model.training and count_hooks(model) == 0 and torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(chance[name], part) and part.grad is None for name, part in model.named_parameters())
+    assert all(
+        torch.equal(chance[name], part) and part.grad is None
+        for name, part in model.named_parameters()
+    )
 
 
 def test_a_model_of_nan_is_an_error_and_no_zero():
@@ -176,24 +234,41 @@ def test_a_model_of_nan_is_an_error_and_no_zero():
         deformation_accuracies(model, images)
 
 
-@pytest.mark.parametrize("name", ["rotate", "rotate x", "rotate 0", "shear -3", "rotate 181", "zoom inf", "zoom nan"])
+@pytest.mark.parametrize(
+    "name", ["rotate", "rotate x", "rotate 0", "shear -3", "rotate 181", "zoom inf", "zoom nan"]
+)
 def test_a_deformation_written_wrong_gets_a_sentence(name):
     with pytest.raises(ValueError, match=rf"rotate DEGREES.*got '{name}'"):
         parsed(name)
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda images: rotate(images, 10, "cubic"), "unknown interpolation 'cubic'"),
-    (lambda images: shear(images, 10, form="cosine"), "unknown form of the shear 'cosine'"),
-    (lambda images: shear(images, 90), "below 90 degrees, got 90; form='sine'"),
-    (lambda images: zoom(images, 0), "percent must be a finite number greater than 0, got 0"),
-    (lambda images: rotate(images[0], 10), r"floating \(B, C, H, W\), got torch.float64 \(2, 12, 12\)"),
-    (lambda images: rotate((255 * images).byte(), 10), "got torch.uint8"),
-    (lambda images: rotate(images, torch.tensor([1.0, 2.0])), r"one for each of 3 images, got \(2,\)"),
-    (lambda images: rotate(images, math.inf), "one finite number.*got inf"),
-    (lambda images: deformation_accuracies(None, None, deformations=["turn 20"]), "unknown deformation 'turn'"),
-    (lambda images: deformation_accuracies(None, None, interpolation="area"), "unknown interpolation 'area'"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda images: rotate(images, 10, "cubic"), "unknown interpolation 'cubic'"),
+        (lambda images: shear(images, 10, form="cosine"), "unknown form of the shear 'cosine'"),
+        (lambda images: shear(images, 90), "below 90 degrees, got 90; form='sine'"),
+        (lambda images: zoom(images, 0), "percent must be a finite number greater than 0, got 0"),
+        (
+            lambda images: rotate(images[0], 10),
+            r"floating \(B, C, H, W\), got torch.float64 \(2, 12, 12\)",
+        ),
+        (lambda images: rotate((255 * images).byte(), 10), "got torch.uint8"),
+        (
+            lambda images: rotate(images, torch.tensor([1.0, 2.0])),
+            r"one for each of 3 images, got \(2,\)",
+        ),
+        (lambda images: rotate(images, math.inf), "one finite number.*got inf"),
+        (
+            lambda images: deformation_accuracies(None, None, deformations=["turn 20"]),
+            "unknown deformation 'turn'",
+        ),
+        (
+            lambda images: deformation_accuracies(None, None, interpolation="area"),
+            "unknown interpolation 'area'",
+        ),
+    ],
+)
 def test_bad_input_gets_a_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call(some())
@@ -202,13 +277,22 @@ def test_bad_input_gets_a_sentence(call, message):
 def test_bars_are_means_over_seeds_beside_each_other():
     from matplotlib.figure import Figure
 
-    rows = [{"method": method, "seed": seed, "deformation": {"rotate 20": high + seed, "zoom 60": high / 2}}
-            for method, high in (("baseline", 50.0), ("catchup", 60.0)) for seed in (0, 1)]
+    rows = [
+        {
+            "method": method,
+            "seed": seed,
+            "deformation": {"rotate 20": high + seed, "zoom 60": high / 2},
+        }
+        for method, high in (("baseline", 50.0), ("catchup", 60.0))
+        for seed in (0, 1)
+    ]
     ax = deformation_bars(rows, Figure().subplots())
     bars = [container for container in ax.containers if hasattr(container, "patches")]
     assert [[bar.get_height() for bar in group] for group in bars] == [[50.5, 25.0], [60.5, 30.0]]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["rotate\n±20°", "zoom\n60 %"]
-    assert max(bar.get_x() for bar in (bars[0][0], bars[1][0])) + 0.4 <= 0.5  # both beside their tick
+    assert (
+        max(bar.get_x() for bar in (bars[0][0], bars[1][0])) + 0.4 <= 0.5
+    )  # both beside their tick
     with pytest.raises(ValueError, match="same deformations, got rotate 20, zoom 60 and zoom 60"):
         deformation_bars([*rows, {"method": "cutmix", "seed": 0, "deformation": {"zoom 60": 1.0}}])
     with pytest.raises(ValueError, match="no deformation: evaluate it first"):

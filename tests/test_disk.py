@@ -1,4 +1,6 @@
-"""A disk that is full, a folder that may not be written: the old file stays, and the error says what to do."""
+"""A disk that is full, a folder that may not be written: the old file stays, and the error says
+what to do.
+"""
 
 import os
 import resource
@@ -33,11 +35,14 @@ def said_of(path: Path, kinds, words) -> None:
         checkpoint.save(path, {"weights": torch.zeros(100_000)})
     for part in (*words, str(path), "needs 4", "are free"):
         assert part in str(error.value), str(error.value)
-    assert path.read_bytes() == before and [file.name for file in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes() == before and [file.name for file in path.parent.iterdir()] == [
+        path.name
+    ]
 
 
 def test_a_file_that_may_not_grow(place):
     """RLIMIT_FSIZE stands for a disk that fills up in the middle of the file."""
+
     def work():
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         said_of(place / "checkpoint.pt", OSError, ("File too large",))
@@ -68,7 +73,11 @@ def test_a_folder_that_may_not_be_written(place):
         if os.geteuid() == 0:
             os.setegid(65534)
             os.seteuid(65534)  # root may write anywhere
-        said_of(place / "checkpoint.pt", PermissionError, ("Permission denied", "permissions of the folder"))
+        said_of(
+            place / "checkpoint.pt",
+            PermissionError,
+            ("Permission denied", "permissions of the folder"),
+        )
 
     place.chmod(0o555)
     try:

@@ -1,7 +1,8 @@
 """One run on two processes (gloo) against the same run on one.
 
-Batch norm's statistics and the partners of a mix are of each process's share, so the two can only be equal, up to the
-rounding of another order of summation, for a network without batch norm that mixes nothing. That is what is compared.
+Batch norm's statistics and the partners of a mix are of each process's share, so the two can only
+be equal, up to the rounding of another order of summation, for a network without batch norm that
+mixes nothing. That is what is compared.
 """
 
 import json
@@ -23,23 +24,39 @@ from catchup.mixers import make
 from catchup.training import folder as runs
 from conftest import TinyNet
 
-# 53 images in batches of 16: three whole batches and one of five, of which one process gets three and the other two.
+# 53 images in batches of 16: three whole batches and one of five, of which one process gets three
+# and the other two.
 N, BATCH, EPOCHS = 53, 16, 3
-SETTINGS = Settings(epochs=EPOCHS, batch_size=BATCH, lr=0.2, augment=False, precision="fp32", device="cpu")
+SETTINGS = Settings(
+    epochs=EPOCHS, batch_size=BATCH, lr=0.2, augment=False, precision="fp32", device="cpu"
+)
+
 
 def made() -> Dataset:
     """Five classes of noise around a mean of their own: easy, so that the loss falls."""
     generator = torch.Generator().manual_seed(3)
     labels = torch.arange(N) % 5
     means = torch.randint(40, 216, (5, 3, 1, 1), generator=generator)
-    pixels = (means[labels] + torch.randint(-30, 31, (N, 3, 8, 8), generator=generator)).clamp(0, 255).to(torch.uint8)
+    pixels = (
+        (means[labels] + torch.randint(-30, 31, (N, 3, 8, 8), generator=generator))
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
     classes = tuple("abcde")
-    return Dataset("made", Images(pixels, labels, classes), Images(pixels[:20], labels[:20], classes), (0.5,) * 3,
-                   (0.25,) * 3, Augmentation())
+    return Dataset(
+        "made",
+        Images(pixels, labels, classes),
+        Images(pixels[:20], labels[:20], classes),
+        (0.5,) * 3,
+        (0.25,) * 3,
+        Augmentation(),
+    )
 
 
 def one_run(method: str, out: Path | None) -> dict:
-    """What a process sees of a run: its rows, the images of its shares, layer and λ of every step, its weights."""
+    """What a process sees of a run: its rows, the images of its shares, layer and λ of every step,
+    its weights.
+    """
     torch.manual_seed(0)
     mixer, draws, taken, batches = make(method, seed=0), [], [], Images.batches
 
@@ -48,8 +65,15 @@ def one_run(method: str, out: Path | None) -> dict:
         return batches(images, shares)
 
     with patch.object(Images, "batches", noted):
-        result = fit(TinyNet(), mixer, made(), SETTINGS, out=out, progress=False,
-                     on_step=lambda _: draws.append([mixer.last.draw.layer, mixer.last.draw.lam]))
+        result = fit(
+            TinyNet(),
+            mixer,
+            made(),
+            SETTINGS,
+            out=out,
+            progress=False,
+            on_step=lambda _: draws.append([mixer.last.draw.layer, mixer.last.draw.lam]),
+        )
     weights = torch.cat([value.flatten() for value in result.model.state_dict().values()]).tolist()
     return {"rows": result.rows, "taken": taken, "draws": draws, "weights": weights}
 
@@ -65,8 +89,10 @@ def both(tmp_path_factory):
         torch.distributed.destroy_process_group()
 
     assert together(work) == [0, 0]
-    return {method: [json.loads((out / f"{method}-{rank}.json").read_text()) for rank in range(2)]
-            for method in ("baseline", "catchup")}, out
+    return {
+        method: [json.loads((out / f"{method}-{rank}.json").read_text()) for rank in range(2)]
+        for method in ("baseline", "catchup")
+    }, out
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +101,24 @@ def alone():
 
 
 def test_two_processes_have_the_loss_curve_of_one(both, alone):
-    """The last batch, of five images in shares of three and two, too: the gradient is that of the whole batch."""
+    """The last batch, of five images in shares of three and two, too: the gradient is that of the
+    whole batch.
+    """
     for found in both[0]["baseline"]:
         assert len(found["rows"]) == EPOCHS
         for ours, expected in zip(found["rows"], alone["rows"]):
             assert ours["step"] == expected["step"] and ours["lr"] == expected["lr"]
             for key in ("train_loss", "val_loss"):
                 assert ours[key] == pytest.approx(expected[key], rel=2e-5)
-            for key in ("train_accuracy_mixed_percent", "val_error_percent", "clean_train_error_percent"):
+            for key in (
+                "train_accuracy_mixed_percent",
+                "val_error_percent",
+                "clean_train_error_percent",
+            ):
                 assert ours[key] == pytest.approx(expected[key], abs=1e-4)
-        torch.testing.assert_close(torch.tensor(found["weights"]), torch.tensor(alone["weights"]), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            torch.tensor(found["weights"]), torch.tensor(alone["weights"]), rtol=1e-4, atol=1e-6
+        )
     losses = [row["train_loss"] for row in alone["rows"]]
     assert losses[-1] < losses[0] - 0.05  # a curve, and no straight line
 
@@ -104,7 +138,12 @@ def test_every_image_is_taken_once_an_epoch_by_one_of_them(both, alone, method):
 def test_measurements_are_of_all_processes_and_one_of_them_writes(both):
     for method, (first, second) in both[0].items():
         for ours, theirs in zip(first["rows"], second["rows"]):
-            for key in ("train_loss", "train_accuracy_mixed_percent", "val_loss", "val_error_percent"):
+            for key in (
+                "train_loss",
+                "train_accuracy_mixed_percent",
+                "val_loss",
+                "val_error_percent",
+            ):
                 assert ours[key] == theirs[key] and math.isfinite(ours[key])
         assert first["weights"] == second["weights"]
         folder = both[1] / method
@@ -113,13 +152,20 @@ def test_measurements_are_of_all_processes_and_one_of_them_writes(both):
 
 
 def test_processes_mix_by_the_same_layer_and_share_each_its_own_images(both):
-    """So λ and the layer are of the whole batch, as with one process; the partners are of the process's share."""
+    """So λ and the layer are of the whole batch, as with one process; the partners are of the
+    process's share.
+    """
     first, second = (found["draws"] for found in both[0]["catchup"])
-    assert first == second and len({layer for layer, _ in first}) > 1 and len({lam for _, lam in first}) > 1
+    assert (
+        first == second
+        and len({layer for layer, _ in first}) > 1
+        and len({lam for _, lam in first}) > 1
+    )
 
 
-# The exchange ends while the process holds the interpreter and is about to end: gloo's thread waits in order to free
-# the tensor. `Slow` then lets it go on, in the middle of the end. The other process only has to come late.
+# The exchange ends while the process holds the interpreter and is about to end: gloo's thread waits
+# in order to free the tensor. `Slow` then lets it go on, in the middle of the end. The other
+# process only has to come late.
 ENDS = """
 import atexit, sys, time
 from pathlib import Path
@@ -159,10 +205,24 @@ else:
 
 def started(program: str) -> list[subprocess.Popen]:
     """Two processes that run it, as torchrun would start them."""
-    joined = {**os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-              "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    return [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                             env={**joined, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
+    joined = {
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1",
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**joined, "RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]
 
 
 def test_a_process_whose_last_exchange_is_still_being_cleared_away_ends_well():
@@ -199,7 +259,9 @@ raise SystemExit(said)  # as the command line does
 
 
 def test_a_process_that_fails_waits_for_nobody():
-    """Its launcher has to see it, in order to end the others; an earlier run of the same process went well."""
+    """Its launcher has to see it, in order to end the others; an earlier run of the same process
+    went well.
+    """
     both = started(FAILS)
     begun = time.monotonic()
     said = both[0].communicate(timeout=120)[1]

@@ -1,4 +1,6 @@
-"""DropBlock against a loop read off Algorithm 1, against torchvision where that can, and where it cannot."""
+"""DropBlock against a loop read off Algorithm 1, against torchvision where that can, and where it
+cannot.
+"""
 
 import pytest
 import torch
@@ -28,7 +30,9 @@ def test_blocks_grow_as_in_the_loop_even_and_odd(block):
     corners[0, 0], corners[0, 1] = False, True
     before = corners.clone()
     dropped = grown(corners, block)
-    assert torch.equal(dropped, slow_blocks(corners, block, height, width)) and torch.equal(corners, before)
+    assert torch.equal(dropped, slow_blocks(corners, block, height, width)) and torch.equal(
+        corners, before
+    )
     assert not dropped[0, 0].any() and dropped[0, 1].all()
 
 
@@ -43,7 +47,9 @@ def test_the_same_corners_give_torchvisions_result(size, block, drop, monkeypatc
         found.append(probability)
         return noise.copy_(corners)
 
-    corners = torch.rand(6, 4, size[0] - block + 1, size[1] - block + 1) < gamma(1 - drop, (block, block), size)
+    corners = torch.rand(6, 4, size[0] - block + 1, size[1] - block + 1) < gamma(
+        1 - drop, (block, block), size
+    )
     monkeypatch.setattr(torch.Tensor, "bernoulli_", bernoulli)
     expected = drop_block2d(maps, drop, block)
     assert found[0] == pytest.approx(gamma(1 - drop, (block, block), size))
@@ -53,18 +59,21 @@ def test_the_same_corners_give_torchvisions_result(size, block, drop, monkeypatc
 def test_gamma_is_equation_1():
     assert gamma(0.9, (4, 4), (8, 8)) == pytest.approx(0.1 / 4**2 * 8**2 / 5**2)
     assert gamma(0.9, (7, 7), (14, 14)) == pytest.approx(0.1 / 49 * 196 / 64)
-    assert gamma(0.75, (1, 1), (5, 3)) == pytest.approx(0.25)   # dropout
-    assert gamma(0.75, (5, 3), (5, 3)) == pytest.approx(0.25)   # whole maps
+    assert gamma(0.75, (1, 1), (5, 3)) == pytest.approx(0.25)  # dropout
+    assert gamma(0.75, (5, 3), (5, 3)) == pytest.approx(0.25)  # whole maps
     for side in range(1, 9):
         assert all(gamma(0.6, (block, 1), (side, 4)) <= 0.4 + 1e-9 for block in range(1, side + 1))
 
 
-@pytest.mark.parametrize(("size", "block", "share"), [
-    ((8, 8), 1, 0.3),   # single values
-    ((2, 3), 4, 0.3),   # torchvision refuses: a map smaller than the block goes as a whole
-    ((1, 1), 7, 0.3),
-    ((4, 4), 4, 0.3),   # torchvision refuses: even
-])
+@pytest.mark.parametrize(
+    ("size", "block", "share"),
+    [
+        ((8, 8), 1, 0.3),  # single values
+        ((2, 3), 4, 0.3),  # torchvision refuses: a map smaller than the block goes as a whole
+        ((1, 1), 7, 0.3),
+        ((4, 4), 4, 0.3),  # torchvision refuses: even
+    ],
+)
 def test_the_share_dropped_where_it_is_known(size, block, share):
     dropped = DropBlock(keep=0.7, block=block).dropped((40, 50, *size), generator(3, "test"))
     independent = 40 * 50 if block > 1 else dropped.numel()
@@ -82,7 +91,7 @@ def test_every_channel_of_every_image_has_its_own_blocks_all_places_as_likely():
     middle, corner = share[3, 3], share[0, 0]
     place = gamma(0.9, (3, 3), (7, 7))
     error = (place / 4000) ** 0.5
-    assert abs(corner - place) < 4 * error               # one block can cover a corner
+    assert abs(corner - place) < 4 * error  # one block can cover a corner
     assert abs(middle - (1 - (1 - place) ** 9)) < 12 * error  # nine can cover the middle
 
 
@@ -117,9 +126,14 @@ def test_it_acts_behind_the_last_two_stages_or_where_it_is_told():
     def zeros(regulariser):
         seen = {}
         with regulariser.around(model, 2):
-            handles = [model.get_submodule(name).register_forward_hook(
-                lambda _m, _a, maps, name=name: seen.update({name: (maps[:, :, 1:3, 1:3] == 0).all(dim=(2, 3))}))
-                for name in ("stem", "layer1", "layer2", "layer3", "layer4")]
+            handles = [
+                model.get_submodule(name).register_forward_hook(
+                    lambda _m, _a, maps, name=name: seen.update(
+                        {name: (maps[:, :, 1:3, 1:3] == 0).all(dim=(2, 3))}
+                    )
+                )
+                for name in ("stem", "layer1", "layer2", "layer3", "layer4")
+            ]
             model(images)
         for handle in handles:
             handle.remove()

@@ -28,13 +28,22 @@ def test_the_same_run_ends_the_same_whoever_reads_its_images(folder, monkeypatch
     assert found == {"times": 2, "methods": {"catchup": 1}, "workers": {"catchup": 1}}
     kills.pictures(folder / "others" / "pictures")
     drawn = iter(range(100))
-    monkeypatch.setattr(endurance, "train", lambda settings, out, **_: kills.train(
-        replace(settings, seed=next(drawn)), out, progress=False))
-    assert endurance.repeats(["catchup"], folder / "others", times=2)["methods"] == {"catchup": 2}  # it can be seen
+    monkeypatch.setattr(
+        endurance,
+        "train",
+        lambda settings, out, **_: kills.train(
+            replace(settings, seed=next(drawn)), out, progress=False
+        ),
+    )
+    assert endurance.repeats(["catchup"], folder / "others", times=2)["methods"] == {
+        "catchup": 2
+    }  # it can be seen
 
 
 def test_many_small_runs_leave_memory_and_open_files_as_they_were(folder, monkeypatch):
-    monkeypatch.setattr(kills, "CASES", {name: kills.CASES[name] for name in ("recursivemix", "catchup")})
+    monkeypatch.setattr(
+        kills, "CASES", {name: kills.CASES[name] for name in ("recursivemix", "catchup")}
+    )
     found = endurance.soak(0.0, folder)
     assert found["open_files_late"] <= found["open_files_early"]
     assert found["growth_percent"] < 10 and found["runs"] == 8

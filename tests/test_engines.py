@@ -1,4 +1,6 @@
-"""Engines with small jobs: every job answered once, whatever is killed; nothing left behind; bad names refused."""
+"""Engines with small jobs: every job answered once, whatever is killed; nothing left behind; bad
+names refused.
+"""
 
 import multiprocessing
 import os
@@ -22,11 +24,14 @@ TESTS = str(Path(__file__).parent)
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_start():
-    """Processes forked from one that has imported torch: the same in all that is tested here, without the seconds that
-    each import takes. What begins anew is tested once, below."""
+    """Processes forked from one that has imported torch: the same in all that is tested here,
+    without the seconds that each import takes. What begins anew is tested once, below.
+    """
     before = here.START
     here.START = "forkserver"
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["catchup.experiments.compare", "work"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(
+        ["catchup.experiments.compare", "work"]
+    )
     yield
     here.START = before
 
@@ -79,8 +84,11 @@ def test_eight_processes_do_every_job_once_while_some_are_killed(tmp_path):
     def kill():
         for _ in range(6):
             time.sleep(0.15)
-            busy = [path for path in tmp_path.glob("begun-*")
-                    if not (tmp_path / path.name.replace("begun", "done")).exists()]
+            busy = [
+                path
+                for path in tmp_path.glob("begun-*")
+                if not (tmp_path / path.name.replace("begun", "done")).exists()
+            ]
             pids = [int(path.read_text().split()[-1]) for path in busy if path.read_text()]
             if pids and alive(pids[0]):
                 os.kill(pids[0], signal.SIGKILL)
@@ -91,13 +99,21 @@ def test_eight_processes_do_every_job_once_while_some_are_killed(tmp_path):
     started = time.monotonic()
     found = answers("pool:jobs=8", work.noted, jobs, tmp_path)
     hunter.join()
-    assert {number: answer[0] for number, answer in found.items()} == {number: number for number in range(40)}
-    assert killed and not set(killed) & {process for _, process in found.values()} - set(lines(tmp_path, "done-*"))
+    assert {number: answer[0] for number, answer in found.items()} == {
+        number: number for number in range(40)
+    }
+    assert killed and not set(killed) & {process for _, process in found.values()} - set(
+        lines(tmp_path, "done-*")
+    )
     done = Counter({number: len(lines(tmp_path, f"done-{number}")) for number in range(40)})
     begun = Counter({number: len(lines(tmp_path, f"begun-{number}")) for number in range(40)})
     lost = sum(begun.values()) - sum(done.values())
-    assert min(done.values()) == 1 and lost <= len(killed)  # taken up again only where it was cut off
-    assert sum(done.values()) - 40 <= len(killed) - lost    # a kill between a job's end and its answer repeats it
+    assert min(done.values()) == 1 and lost <= len(
+        killed
+    )  # taken up again only where it was cut off
+    assert (
+        sum(done.values()) - 40 <= len(killed) - lost
+    )  # a kill between a job's end and its answer repeats it
     assert time.monotonic() - started < 60
     assert within(10, lambda: not any(map(alive, lines(tmp_path, "begun-*"))))
 
@@ -117,12 +133,17 @@ def test_leaving_early_ends_the_processes(tmp_path):
         for _ in engines.outcomes(engines.named("pool:jobs=2"), work.noted, jobs, tmp_path):
             within(10, (tmp_path / "begun-2").exists)
             raise KeyboardInterrupt
-    assert within(10, lambda: not any(map(alive, lines(tmp_path, "begun-*")))) and time.monotonic() - started < 30
+    assert (
+        within(10, lambda: not any(map(alive, lines(tmp_path, "begun-*"))))
+        and time.monotonic() - started < 30
+    )
     assert [path.name for path in tmp_path.glob("done-*")] == ["done-0"]
 
 
 def test_processes_that_begin_anew_end_with_a_coordinator_that_is_killed(tmp_path):
-    """kill -9 of the one that hands out the jobs: nobody is left at work, so that it can be called again."""
+    """kill -9 of the one that hands out the jobs: nobody is left at work, so that it can be called
+    again.
+    """
     script = tmp_path / "call.py"
     script.write_text(f"""
 import sys
@@ -136,7 +157,9 @@ if __name__ == "__main__":
     for number, answer in engines.outcomes(engines.named("pool:jobs=1"), work.noted, jobs, Path()):
         print(number, answer, flush=True)
 """)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as coordinator:
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True
+    ) as coordinator:
         first = coordinator.stdout.readline()
         assert within(60, (tmp_path / "begun-1").exists) and first.startswith("0 (0, ")
         (worker,) = lines(tmp_path, "begun-1")
@@ -152,18 +175,30 @@ def test_each_process_has_one_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
     assert here._gpus(2) == ["5", "7"]
     monkeypatch.setattr(here.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(here.threading, "Thread", lambda **_: type("", (), {"start": lambda self: None})())
+    monkeypatch.setattr(
+        here.threading, "Thread", lambda **_: type("", (), {"start": lambda self: None})()
+    )
     here._begin(None, "7")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("slrum", "unknown engine 'slrum'. Did you mean 'slurm'?"), ("pool:job=2", "unknown setting of pool 'job'"),
-    ("local:jobs=2", "the engine local has no settings"), ("pool:jobs=0", "jobs must be a whole number of at least 1"),
-    ("pool:jobs=two", "jobs must be a whole number"), ("pool:jobs=true", "got True"), ("pool:2", "an engine is"),
-    ("pool:jobs=1.5", "got 1.5"), ("slurm:hours=0", "hours must be a number of at least 0.02, got 0"),
-    ("slurm:gpus=-1", "gpus"), ("slurm:cluster=pbs", "unknown cluster 'pbs'"), ("ray:cpus=0", "cpus"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("slrum", "unknown engine 'slrum'. Did you mean 'slurm'?"),
+        ("pool:job=2", "unknown setting of pool 'job'"),
+        ("local:jobs=2", "the engine local has no settings"),
+        ("pool:jobs=0", "jobs must be a whole number of at least 1"),
+        ("pool:jobs=two", "jobs must be a whole number"),
+        ("pool:jobs=true", "got True"),
+        ("pool:2", "an engine is"),
+        ("pool:jobs=1.5", "got 1.5"),
+        ("slurm:hours=0", "hours must be a number of at least 0.02, got 0"),
+        ("slurm:gpus=-1", "gpus"),
+        ("slurm:cluster=pbs", "unknown cluster 'pbs'"),
+        ("ray:cpus=0", "cpus"),
+    ],
+)
 def test_unknown_engines_and_settings_are_refused(text, words):
     with pytest.raises(ValueError) as error:
         engines.named(text)
@@ -178,16 +213,31 @@ def test_what_an_engine_needs_is_asked_first(monkeypatch):
     engines.named("slurm:cluster=local").check()
     for engine, package, extra in (("slurm", "submitit", "cluster"), ("ray", "ray", "ray")):
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(ImportError, match=rf"needs the package {package}: pip install 'catchup-mix\[{extra}\]'"):
+        with pytest.raises(
+            ImportError, match=rf"needs the package {package}: pip install 'catchup-mix\[{extra}\]'"
+        ):
             engines.named(engine).check()
 
 
 def test_slurm_is_told_what_the_settings_say():
-    engine = engines.named("slurm:partition=gpu,account=lab,hours=1.5,gpus=1,cpus=4,memory_gb=8,jobs=20")
+    engine = engines.named(
+        "slurm:partition=gpu,account=lab,hours=1.5,gpus=1,cpus=4,memory_gb=8,jobs=20"
+    )
     assert engine.parameters() == {
-        "name": "catchup", "timeout_min": 90, "gpus_per_node": 1, "cpus_per_task": 4, "mem_gb": 8,
-        "slurm_partition": "gpu", "slurm_account": "lab", "slurm_array_parallelism": 20}
-    assert engines.named("slurm").parameters() == {"name": "catchup", "timeout_min": 240, "gpus_per_node": 0}
+        "name": "catchup",
+        "timeout_min": 90,
+        "gpus_per_node": 1,
+        "cpus_per_task": 4,
+        "mem_gb": 8,
+        "slurm_partition": "gpu",
+        "slurm_account": "lab",
+        "slurm_array_parallelism": 20,
+    }
+    assert engines.named("slurm").parameters() == {
+        "name": "catchup",
+        "timeout_min": 240,
+        "gpus_per_node": 0,
+    }
 
 
 @pytest.fixture
@@ -195,7 +245,12 @@ def slurm(tmp_path, monkeypatch):
     """A SLURM of three scripts, which note how they were called."""
     place = tmp_path / "bin"
     place.mkdir()
-    for name, says in (("sbatch", "Submitted batch job 12"), ("scancel", ""), ("srun", ""), ("sacct", "")):
+    for name, says in (
+        ("sbatch", "Submitted batch job 12"),
+        ("scancel", ""),
+        ("srun", ""),
+        ("sacct", ""),
+    ):
         (place / name).write_text(f'#!/bin/sh\necho "$@" >> {place}/{name}.log\necho {says}\n')
         (place / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(place), prepend=os.pathsep)
@@ -210,10 +265,20 @@ def test_slurm_is_handed_an_array_and_what_has_not_answered_is_taken_back(tmp_pa
         tickets = crew.start([(str(tmp_path), number, 0) for number in range(5)])
         assert [ticket.job_id for ticket in tickets] == [f"12_{number}" for number in range(5)]
         script = next(tmp_path.rglob("*.sh"))
-        assert crew.at_once == 1000 and len((slurm / "sbatch.log").read_text().split()) == 1  # one call for all five
-    for line in ("--array=0-4%3", "--partition=gpu", "--gpus-per-node=1", "--time=240", "--job-name=catchup"):
+        assert (
+            crew.at_once == 1000 and len((slurm / "sbatch.log").read_text().split()) == 1
+        )  # one call for all five
+    for line in (
+        "--array=0-4%3",
+        "--partition=gpu",
+        "--gpus-per-node=1",
+        "--time=240",
+        "--job-name=catchup",
+    ):
         assert f"#SBATCH {line}\n" in script.read_text()
-    assert sorted((slurm / "scancel.log").read_text().split()) == [f"12_{number}" for number in range(5)]
+    assert sorted((slurm / "scancel.log").read_text().split()) == [
+        f"12_{number}" for number in range(5)
+    ]
 
 
 def test_a_job_whose_time_is_up_is_queued_again_as_it_is(tmp_path):
@@ -229,12 +294,18 @@ def test_submitit_takes_up_a_killed_job_again(tmp_path, monkeypatch):
     monkeypatch.setattr(submitit.local.local.LocalJob, "_results_timeout_s", 1)
     monkeypatch.setenv("PYTHONPATH", TESTS)
     found = answers("slurm:cluster=local", work.dies_once, [(str(tmp_path), 1, 0)], tmp_path)
-    assert found[0][0] == 1 and len(lines(tmp_path, "begun-1")) == 2 and len(lines(tmp_path, "done-1")) == 1
+    assert (
+        found[0][0] == 1
+        and len(lines(tmp_path, "begun-1")) == 2
+        and len(lines(tmp_path, "done-1")) == 1
+    )
     assert any((tmp_path / ".submitit").iterdir())
 
 
 class StandIn:
-    """As much of Ray as an engine uses, done at once in this process; what is to die does so when it is asked for."""
+    """As much of Ray as an engine uses, done at once in this process; what is to die does so when
+    it is asked for.
+    """
 
     class exceptions:
         class RayError(Exception):
@@ -251,7 +322,9 @@ class StandIn:
 
     def remote(self, **options):
         self.calls.append(("remote", (), options))
-        return lambda function: type("Remote", (), {"remote": staticmethod(lambda *args: (function, args))})
+        return lambda function: type(
+            "Remote", (), {"remote": staticmethod(lambda *args: (function, args))}
+        )
 
     def wait(self, tickets, num_returns):
         return tickets[:num_returns], tickets[num_returns:]
@@ -264,7 +337,9 @@ class StandIn:
 
 
 def test_ray_is_told_what_the_settings_say(tmp_path, monkeypatch):
-    """With a stand-in: which calls are made. That Ray itself takes them is the next test, where Ray can start."""
+    """With a stand-in: which calls are made. That Ray itself takes them is the next test, where Ray
+    can start.
+    """
     ray = StandIn()
     monkeypatch.setitem(sys.modules, "ray", ray)
     found = answers("ray:address=auto,gpus=0.5,jobs=3", work.surroundings, [None, "dies"], tmp_path)
@@ -273,10 +348,18 @@ def test_ray_is_told_what_the_settings_say(tmp_path, monkeypatch):
     assert start == {"address": "auto", "include_dashboard": None, "log_to_driver": True}
     assert options == {"num_cpus": 1, "num_gpus": 0.5, "max_retries": 0}
     assert [name for name, *_ in ray.calls] == ["init", "remote", "shutdown"]
-    with pytest.raises(KeyboardInterrupt), engines.named("ray:jobs=3,cpus=2").crew(work.surroundings, tmp_path) as crew:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        engines.named("ray:jobs=3,cpus=2").crew(work.surroundings, tmp_path) as crew,
+    ):
         (ticket,) = crew.start(["long"])
         raise KeyboardInterrupt
-    assert ray.calls[3][2] == {"address": None, "include_dashboard": False, "log_to_driver": True, "num_cpus": 6}
+    assert ray.calls[3][2] == {
+        "address": None,
+        "include_dashboard": False,
+        "log_to_driver": True,
+        "num_cpus": 6,
+    }
     assert ray.calls[-2:] == [("cancel", (ticket,), {"force": True}), ("shutdown", (), {})]
 
 
@@ -285,10 +368,14 @@ def test_two_workers_of_ray(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", TESTS)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    ray.remote(num_cpus=1, num_gpus=0.5, max_retries=0)(work.noted)  # which options there are, it knows without a start
+    ray.remote(num_cpus=1, num_gpus=0.5, max_retries=0)(
+        work.noted
+    )  # which options there are, it knows without a start
     try:
         ray.init(num_cpus=2, include_dashboard=False)
-    except Exception as error:  # its own limit of 15 s for its agents is not enough on a busy machine
+    except (
+        Exception
+    ) as error:  # its own limit of 15 s for its agents is not enough on a busy machine
         pytest.skip(f"Ray does not start here: {error}")
     try:
         jobs = [(str(tmp_path), number, 0) for number in range(2)]

@@ -1,4 +1,6 @@
-"""One evaluation object per run: its fields against a direct computation, what is kept, what is refused."""
+"""One evaluation object per run: its fields against a direct computation, what is kept, what is
+refused.
+"""
 
 import json
 import shutil
@@ -10,7 +12,13 @@ import torch
 from torch import nn
 
 from catchup.data import Images, load
-from catchup.experiments.evaluation import USUAL, evaluate, evaluate_pretrained, evaluation_of, with_published
+from catchup.experiments.evaluation import (
+    USUAL,
+    evaluate,
+    evaluate_pretrained,
+    evaluation_of,
+    with_published,
+)
 from catchup.hooks.layers import count_hooks
 from catchup.measures.feature_drop import FRACTIONS
 from catchup.measures.registry import Options, loaded
@@ -22,9 +30,20 @@ from catchup.training.settings import Settings
 from catchup.training.trainer import dataset_of, fit, model_of, train
 from catchup.utils.files import read_json, write_json
 
-SETTINGS = Settings(data="digits", subset=5, model="resnet18", width=16, method="catchup",
-                    method_settings={"alpha": 2.0}, epochs=8, batch_size=25, lr=0.02, device="cpu", precision="fp32",
-                    seed=3)
+SETTINGS = Settings(
+    data="digits",
+    subset=5,
+    model="resnet18",
+    width=16,
+    method="catchup",
+    method_settings={"alpha": 2.0},
+    epochs=8,
+    batch_size=25,
+    lr=0.02,
+    device="cpu",
+    precision="fp32",
+    seed=3,
+)
 MEASURED = ("top1_error", "top5_error", "fgsm_error", "pgd_error", "feature_drop")
 
 
@@ -80,26 +99,48 @@ def test_the_error_under_fgsm_is_that_of_the_formula(full):
     attacked = (images.detach() + 4 / 255 * images.grad.sign()).clamp(0, 1)
     with torch.no_grad():
         answers = model((attacked - data.mean[0]) / data.std[0]).argmax(dim=1)
-    assert row["fgsm_error"] == pytest.approx(100 * (answers != data.test.labels).float().mean().item(), abs=0.41)
+    assert row["fgsm_error"] == pytest.approx(
+        100 * (answers != data.test.labels).float().mean().item(), abs=0.41
+    )
     assert row["top1_error"] < row["fgsm_error"] <= row["pgd_error"] + 1
 
 
 def test_the_object_is_complete_and_is_what_lies_in_the_folder(full):
     folder, row = full
     assert json.loads((folder / "evaluation.json").read_text()) == row
-    expected = {"method": "catchup", "seed": 3, "data": "digits", "subset": 5, "model": "resnet18", "width": 16,
-                "epochs": 8, "finished": True}
+    expected = {
+        "method": "catchup",
+        "seed": 3,
+        "data": "digits",
+        "subset": 5,
+        "model": "resnet18",
+        "width": 16,
+        "epochs": 8,
+        "finished": True,
+    }
     assert {key: row[key] for key in expected} == expected
     assert row["method_settings"]["alpha"] == 2.0
     assert row["measured_with"] == {
-        "clean": {}, "feature-drop": {}, "fgsm": {"sample": None, "eps_255": 4.0},
-        "pgd": {"sample": None, "eps_255": 4.0, "pgd_steps": 10, "pgd_step_255": 1.0}}
+        "clean": {},
+        "feature-drop": {},
+        "fgsm": {"sample": None, "eps_255": 4.0},
+        "pgd": {"sample": None, "eps_255": 4.0, "pgd_steps": 10, "pgd_step_255": 1.0},
+    }
     rows = runs.read_metrics(folder)
     errors = [line["val_error_percent"] for line in rows]
     assert row["last_error"] == errors[-1] == pytest.approx(row["top1_error"])
     assert row["last_val_loss"] == rows[-1]["val_loss"] > 0
-    assert row["best_error"] == min(errors) and row["median10_error"] == pytest.approx(sum(sorted(errors)[3:5]) / 2)
-    assert {"versions", "hardware", "command", "commit", "training", "checkpoint_sha256"} <= row.keys()
+    assert row["best_error"] == min(errors) and row["median10_error"] == pytest.approx(
+        sum(sorted(errors)[3:5]) / 2
+    )
+    assert {
+        "versions",
+        "hardware",
+        "command",
+        "commit",
+        "training",
+        "checkpoint_sha256",
+    } <= row.keys()
     for which in ("strongest", "weakest"):
         assert [fraction for fraction, _ in row["feature_drop"][which]] == list(FRACTIONS)
         assert row["feature_drop"][which][0][1] == pytest.approx(100 - row["top1_error"])
@@ -115,16 +156,24 @@ def test_tests_not_asked_for_are_null_then_kept_while_the_checkpoint_is_the_same
     first = evaluate(run_dir, ("clean",), progress=False)
     assert [key for key in MEASURED if first[key] is not None] == ["top1_error", "top5_error"]
     second = evaluate(run_dir, ("feature-drop",), progress=False)
-    assert {key for key in MEASURED if second[key] is not None} == {"top1_error", "top5_error", "feature_drop"}
+    assert {key for key in MEASURED if second[key] is not None} == {
+        "top1_error",
+        "top5_error",
+        "feature_drop",
+    }
     assert second["top1_error"] == first["top1_error"]
     state = checkpoint.load(run_dir / "checkpoint.pt")
     state["model"]["fc.bias"] += 1
     checkpoint.save(run_dir / "checkpoint.pt", state)
     third = evaluate(run_dir, ("clean",), progress=False)
-    assert third["feature_drop"] is None and third["checkpoint_sha256"] != second["checkpoint_sha256"]
+    assert (
+        third["feature_drop"] is None and third["checkpoint_sha256"] != second["checkpoint_sha256"]
+    )
 
 
-@pytest.mark.parametrize("key, value", [("n_test", 499), ("checkpoint_sha256", "other"), ("measured_with", None)])
+@pytest.mark.parametrize(
+    "key, value", [("n_test", 499), ("checkpoint_sha256", "other"), ("measured_with", None)]
+)
 def test_fields_measured_otherwise_are_not_kept(run_dir, key, value):
     row = evaluate(run_dir, ("feature-drop",), progress=False)
     write_json(run_dir / "evaluation.json", {**row, key: value})
@@ -134,10 +183,16 @@ def test_fields_measured_otherwise_are_not_kept(run_dir, key, value):
 def test_options_are_recorded_with_the_test_and_kept_with_its_fields(run_dir):
     first = evaluate(run_dir, ("fgsm",), options=Options(eps_255=0.0, sample=2), progress=False)
     assert first["measured_with"] == {"fgsm": {"sample": 2, "eps_255": 0.0}}
-    assert first["fgsm_error"] * 20 / 100 == pytest.approx(round(first["fgsm_error"] * 20 / 100)), "of 20 images"
+    assert first["fgsm_error"] * 20 / 100 == pytest.approx(round(first["fgsm_error"] * 20 / 100)), (
+        "of 20 images"
+    )
     second = evaluate(run_dir, ("clean", "calibration"), progress=False)
     assert second["fgsm_error"] == first["fgsm_error"]
-    assert second["measured_with"] == {**first["measured_with"], "clean": {}, "calibration": {"bins": 15}}
+    assert second["measured_with"] == {
+        **first["measured_with"],
+        "clean": {},
+        "calibration": {"bins": 15},
+    }
 
 
 def test_images_from_elsewhere_are_brought_to_the_models_size_and_channels():
@@ -160,15 +215,29 @@ def test_published_corruptions_are_taken_where_they_lie(tmp_path):
         assert with_published(chosen, run) == chosen
 
 
-def test_a_run_is_evaluated_with_the_published_corruptions_and_they_are_looked_at_first(trained, tmp_path, monkeypatch):
-    """Digits have none: the folder named for them is refused, before anything is measured or written."""
+def test_a_run_is_evaluated_with_the_published_corruptions_and_they_are_looked_at_first(
+    trained, tmp_path, monkeypatch
+):
+    """Digits have none: the folder named for them is refused, before anything is measured or
+    written.
+    """
     from catchup.experiments import evaluation
 
-    monkeypatch.setattr(evaluation, "with_published", lambda options, _: replace(options, corrupted=tmp_path))
-    before = (trained / "evaluation.json").read_bytes() if (trained / "evaluation.json").exists() else None
+    monkeypatch.setattr(
+        evaluation, "with_published", lambda options, _: replace(options, corrupted=tmp_path)
+    )
+    before = (
+        (trained / "evaluation.json").read_bytes()
+        if (trained / "evaluation.json").exists()
+        else None
+    )
     with pytest.raises(FileNotFoundError, match="lacks labels.npy"):
         evaluate(trained, ("clean", "corruption"), progress=False)
-    after = (trained / "evaluation.json").read_bytes() if (trained / "evaluation.json").exists() else None
+    after = (
+        (trained / "evaluation.json").read_bytes()
+        if (trained / "evaluation.json").exists()
+        else None
+    )
     assert before == after
 
 
@@ -178,8 +247,12 @@ def test_where_published_arrays_lay_does_not_matter_for_what_is_missing():
     here, generated = Options(corrupted=Path("a/CIFAR-100-C")), Options()
     held = {"sample": None, "corrupted": "b/CIFAR-100-C"}
     assert _as_asked(held, "corruption", here) and not _as_asked(held, "corruption", generated)
-    assert not _as_asked({**held, "sample": 3}, "corruption", here) and not _as_asked(None, "corruption", here)
-    assert _as_asked({"bins": 15}, "calibration", generated) and not _as_asked({"bins": 9}, "calibration", generated)
+    assert not _as_asked({**held, "sample": 3}, "corruption", here) and not _as_asked(
+        None, "corruption", here
+    )
+    assert _as_asked({"bins": 15}, "calibration", generated) and not _as_asked(
+        {"bins": 9}, "calibration", generated
+    )
 
 
 def test_masking_is_told_where_pgd_errs_less_than_fgsm():
@@ -188,15 +261,22 @@ def test_masking_is_told_where_pgd_errs_less_than_fgsm():
     assert masking({"fgsm_error": 50.0, "pgd_error": None}).startswith("not checked")
     assert masking({"fgsm_error": 50.0, "pgd_error": float("nan")}).startswith("not checked")
     other = {"fgsm": {"eps_255": 8.0, "sample": None}, "pgd": {"eps_255": 4.0, "sample": None}}
-    assert masking({"fgsm_error": 50.0, "pgd_error": 40.0, "measured_with": other}).startswith("not checked")
+    assert masking({"fgsm_error": 50.0, "pgd_error": 40.0, "measured_with": other}).startswith(
+        "not checked"
+    )
     assert masking({"fgsm_error": None, "pgd_error": 50.0}) is None
 
 
 def test_masking_of_several_models_is_one_sentence_or_names_them():
-    fine, bad, alone = ({"label": "cutmix", "seed": seed, "fgsm_error": 50.0, "pgd_error": pgd}
-                        for seed, pgd in ((0, 60.0), (1, 40.0), (2, None)))
+    fine, bad, alone = (
+        {"label": "cutmix", "seed": seed, "fgsm_error": 50.0, "pgd_error": pgd}
+        for seed, pgd in ((0, 60.0), (1, 40.0), (2, None))
+    )
     (said,) = masked([fine, fine])
-    assert said == "no sign of gradient masking in 2 models: PGD errs at least as often as FGSM in each"
+    assert (
+        said
+        == "no sign of gradient masking in 2 models: PGD errs at least as often as FGSM in each"
+    )
     (said,) = masked([fine, bad, alone])
     assert said.startswith("cutmix, seed 1: gradient masking: the PGD error (40.00 %)")
     assert masked([fine, alone])[0].startswith("1 of 2 models not checked for gradient masking")
@@ -204,7 +284,10 @@ def test_masking_of_several_models_is_one_sentence_or_names_them():
 
 
 def test_what_a_test_lacks_is_said_before_anything_is_measured(trained):
-    for tests, sentence in ((("clean", "ood"), "--ood"), (("clean", "localization"), "needs boxes")):
+    for tests, sentence in (
+        (("clean", "ood"), "--ood"),
+        (("clean", "localization"), "needs boxes"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             evaluate(trained, tests, progress=False)
     with pytest.raises(ValueError, match=r"\(1, 8, 8\).*\(3, 32, 32\)"):
@@ -225,17 +308,25 @@ def test_a_run_that_never_validated_has_no_validation_error(run_dir):
     state["rows"] = [{**row, "val_error_percent": None, "val_loss": None} for row in state["rows"]]
     checkpoint.save(run_dir / "checkpoint.pt", state)
     row = evaluate(run_dir, ("clean",), progress=False)
-    assert [row[key] for key in ("last_error", "best_error", "median10_error", "last_val_loss")] == [None] * 4
+    assert [
+        row[key] for key in ("last_error", "best_error", "median10_error", "last_val_loss")
+    ] == [None] * 4
     assert row["top1_error"] is not None
 
 
 def test_a_model_in_memory_gives_the_same_and_is_left_as_it_was(full):
     folder, row = full
     model, data = network(folder).train(), load("digits")
-    before, modes = {k: v.clone() for k, v in model.state_dict().items()}, [part.training for part in model.modules()]
+    before, modes = (
+        {k: v.clone() for k, v in model.state_dict().items()},
+        [part.training for part in model.modules()],
+    )
     measured = evaluation_of(model, data, ("clean", "feature-drop"))
     assert {key: measured[key] for key in (*MEASURED, "n_test")} == {
-        **{key: row[key] for key in (*MEASURED, "n_test")}, "fgsm_error": None, "pgd_error": None}
+        **{key: row[key] for key in (*MEASURED, "n_test")},
+        "fgsm_error": None,
+        "pgd_error": None,
+    }
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert [part.training for part in model.modules()] == modes and count_hooks(model) == 0
 
@@ -249,9 +340,16 @@ def test_pgd_runs_with_the_settings_that_are_recorded(full, monkeypatch):
 
     monkeypatch.setattr("catchup.measures.registry.pgd", recorded)
     row = evaluation_of(network(full[0]), load("digits"), ("pgd",))
-    assert row["measured_with"]["pgd"] == {"sample": None, "eps_255": 4.0, "pgd_steps": 10, "pgd_step_255": 1.0}
+    assert row["measured_with"]["pgd"] == {
+        "sample": None,
+        "eps_255": 4.0,
+        "pgd_steps": 10,
+        "pgd_step_255": 1.0,
+    }
     assert len(seen) == 5 and all(
-        settings == {"eps_255": 4.0, "steps": 10, "step_255": 1.0, "generator": 0} for settings in seen)
+        settings == {"eps_255": 4.0, "steps": 10, "step_255": 1.0, "generator": 0}
+        for settings in seen
+    )
 
 
 def test_the_result_of_fit_can_be_evaluated_at_once():
@@ -267,7 +365,11 @@ def test_the_result_of_fit_can_be_evaluated_at_once():
 def test_top5_is_zero_by_definition_where_there_are_five_classes():
     from catchup.data import Augmentation, Dataset, Images
 
-    images = Images(torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1), torch.arange(10) % 5, tuple("abcde"))
+    images = Images(
+        torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1),
+        torch.arange(10) % 5,
+        tuple("abcde"),
+    )
     data = Dataset("handmade", images, images, (0.5,), (0.5,), Augmentation())
     measured = evaluation_of(nn.Sequential(nn.Flatten(), nn.Linear(1, 5)), data, ("clean",))
     assert measured["top5_error"] == 0 and measured["top1_error"] > 0
@@ -275,7 +377,11 @@ def test_top5_is_zero_by_definition_where_there_are_five_classes():
 
 def test_unknown_tests_and_models_without_a_head_are_refused(trained):
     data = load("digits")
-    for tests, sentence in (((), "no test was"), (("clean", "fgms"), "Did you mean 'fgsm'"), (("",), "unknown test")):
+    for tests, sentence in (
+        ((), "no test was"),
+        (("clean", "fgms"), "Did you mean 'fgsm'"),
+        (("",), "unknown test"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             evaluate(trained, tests, progress=False)
         with pytest.raises(ValueError, match=sentence):
@@ -294,8 +400,13 @@ def imagenet_like(monkeypatch):
     from catchup.experiments import evaluation
 
     names = tuple(f"n{number:08}" for number in range(1000))
-    images = Images(torch.randint(256, (9, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
-                    torch.arange(9) % 3, names)
+    images = Images(
+        torch.randint(
+            256, (9, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        ),
+        torch.arange(9) % 3,
+        names,
+    )
     asked = {}
 
     def load_images(*args, **settings):
@@ -314,24 +425,43 @@ def imagenet_like(monkeypatch):
 
 def test_a_pretrained_model_is_measured_as_a_run_is(imagenet_like, tmp_path):
     out = tmp_path / "in"
-    row = evaluate_pretrained("torchvision.resnet18", "imagenet:PATH", out, ("clean", "feature-drop", "reliance"),
-                              progress=False)
-    assert imagenet_like == {"data": ("imagenet:PATH", "data"), "image_size": 256, "window": 224, "progress": False,
-                             "model": "torchvision.resnet18", "pretrained": True}
+    row = evaluate_pretrained(
+        "torchvision.resnet18",
+        "imagenet:PATH",
+        out,
+        ("clean", "feature-drop", "reliance"),
+        progress=False,
+    )
+    assert imagenet_like == {
+        "data": ("imagenet:PATH", "data"),
+        "image_size": 256,
+        "window": 224,
+        "progress": False,
+        "model": "torchvision.resnet18",
+        "pretrained": True,
+    }
     assert row == json.loads((out / "evaluation.json").read_text())
     assert (row["method"], row["model"], row["n_test"]) == ("pretrained", "torchvision.resnet18", 9)
     assert row["feature_drop"]["strongest"][0][1] == pytest.approx(100 - row["top1_error"])
     assert -1 <= row["reliance"]["rank_correlation"] <= 1 and len(row["reliance"]["blocks"]) == 5
-    again = evaluate_pretrained("torchvision.resnet18", "imagenet:PATH", out, ("calibration",), progress=False)
+    again = evaluate_pretrained(
+        "torchvision.resnet18", "imagenet:PATH", out, ("calibration",), progress=False
+    )
     assert again["feature_drop"] == row["feature_drop"] and again["calibration"] is not None
-    other = evaluate_pretrained("torchvision.resnet18", "imagenet:OTHER", out, ("clean",), progress=False)
+    other = evaluate_pretrained(
+        "torchvision.resnet18", "imagenet:OTHER", out, ("clean",), progress=False
+    )
     assert other["feature_drop"] is None
 
 
 def test_a_pretrained_model_is_not_measured_on_other_classes(imagenet_like, tmp_path):
-    """With a folder that is not there the others would move up, and the model would get a new classifier."""
+    """With a folder that is not there the others would move up, and the model would get a new
+    classifier.
+    """
     with pytest.raises(ValueError, match="imagenet:CUT has 999 classes, .* 1000"):
-        evaluate_pretrained("torchvision.resnet18", "imagenet:CUT", tmp_path / "in", ("clean",), progress=False)
+        evaluate_pretrained(
+            "torchvision.resnet18", "imagenet:CUT", tmp_path / "in", ("clean",), progress=False
+        )
     assert not (tmp_path / "in").exists()
 
 
@@ -341,7 +471,9 @@ def test_a_pretrained_model_spares_folders_of_others(imagenet_like, trained, tmp
         with pytest.raises(ValueError, match="holds something else"):
             evaluate_pretrained("torchvision.resnet18", "imagenet", folder, progress=False)
     with pytest.raises(ValueError, match="training images"):
-        evaluate_pretrained("torchvision.resnet18", "imagenet", tmp_path / "x", ("landscape",), progress=False)
+        evaluate_pretrained(
+            "torchvision.resnet18", "imagenet", tmp_path / "x", ("landscape",), progress=False
+        )
     assert not imagenet_like and not (tmp_path / "x").exists()
 
 
@@ -381,15 +513,22 @@ def other_content(folder):
     checkpoint.save(folder / "checkpoint.pt", {"weights": torch.zeros(1)})
 
 
-@pytest.mark.parametrize("spoil, error, sentence", [
-    (no_run, ValueError, "not the folder of a run.*run.json"), (no_settings, ValueError, "does not hold the settings"),
-    (unknown_setting, ValueError, "does not hold the settings.*colour"),
-    (no_checkpoint, CheckpointError, "no checkpoint"),
-    (flipped_byte, CheckpointError, "damaged"), (cut_off, CheckpointError, "cut off"),
-    (other_width, CheckpointError, "another model.*resnet18, width 8, 10 classes"),
-    (other_content, CheckpointError, "no checkpoint of a training run.*weights"),
-])
-def test_a_folder_that_cannot_be_evaluated_gets_one_sentence_and_no_file(run_dir, spoil, error, sentence):
+@pytest.mark.parametrize(
+    "spoil, error, sentence",
+    [
+        (no_run, ValueError, "not the folder of a run.*run.json"),
+        (no_settings, ValueError, "does not hold the settings"),
+        (unknown_setting, ValueError, "does not hold the settings.*colour"),
+        (no_checkpoint, CheckpointError, "no checkpoint"),
+        (flipped_byte, CheckpointError, "damaged"),
+        (cut_off, CheckpointError, "cut off"),
+        (other_width, CheckpointError, "another model.*resnet18, width 8, 10 classes"),
+        (other_content, CheckpointError, "no checkpoint of a training run.*weights"),
+    ],
+)
+def test_a_folder_that_cannot_be_evaluated_gets_one_sentence_and_no_file(
+    run_dir, spoil, error, sentence
+):
     spoil(run_dir)
     before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
     with pytest.raises(error, match=sentence) as caught:

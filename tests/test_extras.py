@@ -1,4 +1,5 @@
-"""Packages that only some functions need, blocked in turn: the rest works, and the sentence names the extra to install.
+"""Packages that only some functions need, blocked in turn: the rest works, and the sentence names
+the extra to install.
 
 In a process of its own, because a module that was imported once stays.
 """
@@ -14,7 +15,18 @@ import pytest
 from catchup.utils.optional import needed
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCKED = ("anywidget", "ipywidgets", "captum", "seaborn", "timm", "lightning", "submitit", "ray", "pandas", "IPython")
+BLOCKED = (
+    "anywidget",
+    "ipywidgets",
+    "captum",
+    "seaborn",
+    "timm",
+    "lightning",
+    "submitit",
+    "ray",
+    "pandas",
+    "IPython",
+)
 BLOCK = '''
 import sys
 from importlib.machinery import PathFinder
@@ -35,7 +47,9 @@ def block(*names):
         if name.partition(".")[0] in (*names, "catchup"):
             del sys.modules[name]
 '''
-TRY = BLOCK + '''
+TRY = (
+    BLOCK
+    + """
 import tempfile
 from pathlib import Path
 import torch
@@ -75,18 +89,30 @@ for name, call in calls.items():
         call()
     except (ImportError, ValueError) as error:
         print(name, type(error).__name__, error)
-'''
+"""
+)
 
 
 def test_without_any_of_them_the_core_works_and_what_needs_one_says_how_to_get_it():
-    done = subprocess.run([sys.executable, "-c", TRY, *BLOCKED], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", TRY, *BLOCKED], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     before, worked, said = done.stdout.partition("worked without " + " ".join(BLOCKED) + "\n")
     assert worked and "catchup " in before
     lines = said.splitlines()
-    assert [line.split()[0] for line in lines] == ["widgets", "saliency", "grad_cam", "histograms", "timm"]
+    assert [line.split()[0] for line in lines] == [
+        "widgets",
+        "saliency",
+        "grad_cam",
+        "histograms",
+        "timm",
+    ]
     for line in lines[:4]:
-        assert " ImportError this needs the package " in line and "pip install 'catchup-mix[notebooks]'" in line
+        assert (
+            " ImportError this needs the package " in line
+            and "pip install 'catchup-mix[notebooks]'" in line
+        )
     assert "pip install 'catchup-mix[timm]'" in lines[4]
 
 
@@ -95,15 +121,28 @@ def asked_for() -> list[tuple[str, str]]:
     found = []
     for path in sorted((ROOT / "catchup").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "needed":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "needed"
+            ):
                 words = [one.value for one in node.args if isinstance(one, ast.Constant)]
-                found.append((words[0].partition(".")[0], words[1] if len(words) > 1 else "notebooks"))
+                found.append(
+                    (words[0].partition(".")[0], words[1] if len(words) > 1 else "notebooks")
+                )
     return sorted(set(found))
 
 
 def test_every_package_asked_for_is_in_the_extra_that_is_named():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {package for package, _ in asked_for()} >= {"anywidget", "ipywidgets", "captum", "seaborn"}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert {package for package, _ in asked_for()} >= {
+        "anywidget",
+        "ipywidgets",
+        "captum",
+        "seaborn",
+    }
     for package, extra in asked_for():
         assert any(line.startswith(package) for line in extras[extra]), (package, extra)
 
@@ -113,5 +152,7 @@ def test_a_package_that_is_there_but_broken_says_so_itself(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
         needed("halfthere")
-    with pytest.raises(ImportError, match=r"this needs the package notthere: pip install 'catchup-mix\[ray\]'"):
+    with pytest.raises(
+        ImportError, match=r"this needs the package notthere: pip install 'catchup-mix\[ray\]'"
+    ):
         needed("notthere.deep", "ray")

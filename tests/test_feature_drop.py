@@ -1,4 +1,6 @@
-"""Feature drop: a naive loop for the zeroing, a curve worked out by hand, the whole model run with edited features."""
+"""Feature drop: a naive loop for the zeroing, a curve worked out by hand, the whole model run with
+edited features.
+"""
 
 import math
 
@@ -10,12 +12,20 @@ from catchup import models
 from catchup.data import Images
 from catchup.data.augment import to_float
 from catchup.hooks.layers import count_hooks, evaluating
-from catchup.measures.feature_drop import FRACTIONS, classifier_head, drop, feature_drop_curve, pooled_features
+from catchup.measures.feature_drop import (
+    FRACTIONS,
+    classifier_head,
+    drop,
+    feature_drop_curve,
+    pooled_features,
+)
 from catchup.models.inference import PixelModel, predict, top_k_error
 
 
 def slow_drop(features, fraction, which):
-    """The definition, one image at a time: Python lists, sorted(), rounding by hand (halves to even)."""
+    """The definition, one image at a time: Python lists, sorted(), rounding by hand (halves to
+    even).
+    """
     rows = []
     for row in features.tolist():
         exact = fraction * len(row)
@@ -30,7 +40,9 @@ def slow_drop(features, fraction, which):
 def as_images(n=20, channels=3, size=8, classes=10, seed=0):
     rng = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (n, channels, size, size), dtype=torch.uint8, generator=rng)
-    return Images(pixels, torch.randint(0, classes, (n,), generator=rng), tuple(map(str, range(classes))))
+    return Images(
+        pixels, torch.randint(0, classes, (n,), generator=rng), tuple(map(str, range(classes)))
+    )
 
 
 def in_pixels(model, channels=3):
@@ -52,7 +64,9 @@ def test_drop_equals_the_naive_loop(which):
         for features in (signed, signed.relu(), many_ties, many_ties.double()):
             kept = features.clone()
             for fraction in (*FRACTIONS, 0.25, 0.33, 0.5, 0.95, 1):
-                assert torch.equal(drop(features, fraction, which), slow_drop(features, fraction, which))
+                assert torch.equal(
+                    drop(features, fraction, which), slow_drop(features, fraction, which)
+                )
             assert torch.equal(features, kept)
 
 
@@ -70,26 +84,34 @@ def test_nothing_and_everything_dropped(which):
     assert drop(features, 0, which).data_ptr() != features.data_ptr()
 
 
-@pytest.mark.parametrize("features, fraction, which, sentence", [
-    (torch.ones(2, 4), -0.1, "weakest", "got -0.1"), (torch.ones(2, 4), 1.1, "weakest", "got 1.1"),
-    (torch.ones(2, 4), math.nan, "weakest", "got nan"), (torch.full((2, 4), math.nan), 0.5, "weakest", "NaN"),
-    (torch.ones(2, 4, 4), 0.5, "weakest", r"\(2, 4, 4\)"), (torch.ones(2, 4).long(), 0.5, "weakest", "int64"),
-    (torch.ones(2, 4), 0.5, "stronges", "Did you mean 'strongest'"),
-])
+@pytest.mark.parametrize(
+    "features, fraction, which, sentence",
+    [
+        (torch.ones(2, 4), -0.1, "weakest", "got -0.1"),
+        (torch.ones(2, 4), 1.1, "weakest", "got 1.1"),
+        (torch.ones(2, 4), math.nan, "weakest", "got nan"),
+        (torch.full((2, 4), math.nan), 0.5, "weakest", "NaN"),
+        (torch.ones(2, 4, 4), 0.5, "weakest", r"\(2, 4, 4\)"),
+        (torch.ones(2, 4).long(), 0.5, "weakest", "int64"),
+        (torch.ones(2, 4), 0.5, "stronges", "Did you mean 'strongest'"),
+    ],
+)
 def test_drop_refuses_bad_input(features, fraction, which, sentence):
     with pytest.raises(ValueError, match=sentence):
         drop(features, fraction, which)
 
 
 def test_the_curve_of_a_handmade_model_is_the_one_worked_out_on_paper():
-    """Features are the pixels of a 1x10 image; class 1 wins as long as any of them is above zero (bias -0.5 / 255).
+    """Features are the pixels of a 1x10 image; class 1 wins as long as any of them is above zero
+    (bias -0.5 / 255).
 
-    Image k of ten has k + 1 pixels that are not black: dropping the strongest n leaves it right while k + 1 > n;
-    dropping the weakest n leaves it right while n < 10, because its strongest pixel goes last.
+    Image k of ten has k + 1 pixels that are not black: dropping the strongest n leaves it right
+    while k + 1 > n; dropping the weakest n leaves it right while n < 10, because its strongest
+    pixel goes last.
     """
     pixels = torch.zeros(10, 1, 1, 10, dtype=torch.uint8)
     for k in range(10):
-        pixels[k, 0, 0, 10 - k - 1:] = torch.arange(k + 1) + 1
+        pixels[k, 0, 0, 10 - k - 1 :] = torch.arange(k + 1) + 1
     head = nn.Linear(10, 2)
     with torch.no_grad():
         head.weight.copy_(torch.stack([torch.zeros(10), torch.ones(10)]))
@@ -111,20 +133,39 @@ def test_the_curve_equals_the_whole_model_run_with_edited_features():
         for fraction, accuracy in curve[which]:
             edit = lambda _m, args, f=fraction, w=which: (slow_drop(args[0], f, w),)  # noqa: E731
             with head.register_forward_pre_hook(edit):
-                assert accuracy == pytest.approx(100 - top_k_error(predict(model, images), images.labels))
-    assert len({accuracy for _, accuracy in curve["strongest"]}) > 2, "a flat curve would compare nothing"
+                assert accuracy == pytest.approx(
+                    100 - top_k_error(predict(model, images), images.labels)
+                )
+    assert len({accuracy for _, accuracy in curve["strongest"]}) > 2, (
+        "a flat curve would compare nothing"
+    )
     assert curve["strongest"][0][1] == 100 - top_k_error(predict(model, images), images.labels)
 
 
-@pytest.mark.parametrize("name, head, size", [
-    ("resnet18", "fc", 32), ("preact_resnet18", "fc", 32), ("torchvision.resnet18", "fc", 512),
-    ("torchvision.vgg11", "classifier.6", 4096), ("torchvision.mobilenet_v2", "classifier.1", 1280),
-    ("torchvision.densenet121", "classifier", 1024), ("torchvision.googlenet", "fc", 1024),
-    ("timm.resnet18", "fc", 512), ("timm.regnety_002", "head.fc", 368), ("timm.convnext_tiny", "head.fc", 768),
-])
+@pytest.mark.parametrize(
+    "name, head, size",
+    [
+        ("resnet18", "fc", 32),
+        ("preact_resnet18", "fc", 32),
+        ("torchvision.resnet18", "fc", 512),
+        ("torchvision.vgg11", "classifier.6", 4096),
+        ("torchvision.mobilenet_v2", "classifier.1", 1280),
+        ("torchvision.densenet121", "classifier", 1024),
+        ("torchvision.googlenet", "fc", 1024),
+        ("timm.resnet18", "fc", 512),
+        ("timm.regnety_002", "head.fc", 368),
+        ("timm.convnext_tiny", "head.fc", 768),
+    ],
+)
 def test_the_head_is_found_in_known_models(name, head, size):
     with torch.device("cpu" if "regnety" in name else "meta"):
-        options = {"width": 4} if "." not in name else {"init_weights": False} if "googlenet" in name else {}
+        options = (
+            {"width": 4}
+            if "." not in name
+            else {"init_weights": False}
+            if "googlenet" in name
+            else {}
+        )
         model = models.create(name, num_classes=10, **options)
     found, module = classifier_head(in_pixels(model))
     assert found == f"model.{head}" and module is model.get_submodule(head)
@@ -144,11 +185,15 @@ def test_library_models_give_the_vector_their_head_reads():
 def test_pooled_features_are_the_mean_of_the_last_maps_for_every_batch_size():
     model, images = own(), as_images(7)
     seen = []
-    with model.model.layer4.register_forward_hook(lambda _m, _a, output: seen.append(output.detach())):
+    with model.model.layer4.register_forward_hook(
+        lambda _m, _a, output: seen.append(output.detach())
+    ):
         with evaluating(model), torch.no_grad():
             model(to_float(images.pixels))
     for batch_size in (1, 3, 500):
-        torch.testing.assert_close(pooled_features(model, images, batch_size), seen[0].mean(dim=(2, 3)))
+        torch.testing.assert_close(
+            pooled_features(model, images, batch_size), seen[0].mean(dim=(2, 3))
+        )
 
 
 def test_modes_weights_hooks_and_gradients_are_as_before():
@@ -161,7 +206,9 @@ def test_modes_weights_hooks_and_gradients_are_as_before():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not pooled_features(model, images).requires_grad
     with pytest.raises(ValueError):
-        pooled_features(model, as_images(channels=1))  # refused inside the forward pass: the hook is gone all the same
+        pooled_features(
+            model, as_images(channels=1)
+        )  # refused inside the forward pass: the hook is gone all the same
     assert count_hooks(model) == 0 and [part.training for part in model.modules()] == modes
 
 
@@ -183,12 +230,25 @@ class Unused(Tokens):
         return images.mean(dim=(2, 3))
 
 
-@pytest.mark.parametrize("model, sentence", [
-    (lambda: nn.Sequential(nn.Conv2d(3, 10, 8), nn.Flatten()), "ends in a linear layer.*without any"),
-    (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10), nn.Softmax(dim=1)), "something comes after it"),
-    (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 20), nn.Linear(20, 10), nn.GLU()), "something comes after it"),
-    (Tokens, r"on one vector per image.*\(20, 64, 3\)"), (Unused, "nothing"),
-])
+@pytest.mark.parametrize(
+    "model, sentence",
+    [
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 10, 8), nn.Flatten()),
+            "ends in a linear layer.*without any",
+        ),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10), nn.Softmax(dim=1)),
+            "something comes after it",
+        ),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 20), nn.Linear(20, 10), nn.GLU()),
+            "something comes after it",
+        ),
+        (Tokens, r"on one vector per image.*\(20, 64, 3\)"),
+        (Unused, "nothing"),
+    ],
+)
 def test_models_that_do_not_end_in_a_linear_layer_are_refused(model, sentence):
     model = in_pixels(model())
     with pytest.raises(ValueError, match=sentence):

@@ -14,14 +14,19 @@ from catchup.mixers.fmix import low_frequency_image, top_mask
 
 
 def slow_image(height, width, decay, rng):
-    """The definition: white noise over frequencies, divided by f^δ, and the sum of waves that it describes."""
+    """The definition: white noise over frequencies, divided by f^δ, and the sum of waves that it
+    describes.
+    """
     columns = width // 2 + 1
     noise = rng.standard_normal((2, height, columns))
     image = np.zeros((height, width))
     for v in range(height):
         for u in range(columns):
             frequency = math.hypot(min(v, height - v) / height, u / width)
-            z = complex(noise[0, v, u], noise[1, v, u]) / max(frequency, 1 / max(height, width)) ** decay
+            z = (
+                complex(noise[0, v, u], noise[1, v, u])
+                / max(frequency, 1 / max(height, width)) ** decay
+            )
             both = 1 if u == 0 or 2 * u == width else 2  # the wave and its mirror image
             for y in range(height):
                 for x in range(width):
@@ -30,11 +35,15 @@ def slow_image(height, width, decay, rng):
     return image
 
 
-@pytest.mark.parametrize(("height", "width", "decay"), [
-    (6, 6, 3), (5, 8, 3), (8, 5, 1.5), (7, 7, 0), (1, 6, 3), (1, 1, 3)])
+@pytest.mark.parametrize(
+    ("height", "width", "decay"),
+    [(6, 6, 3), (5, 8, 3), (8, 5, 1.5), (7, 7, 0), (1, 6, 3), (1, 1, 3)],
+)
 def test_the_image_is_a_sum_of_filtered_waves(height, width, decay):
     image = low_frequency_image(height, width, decay, np.random.default_rng(3))
-    np.testing.assert_allclose(image, slow_image(height, width, decay, np.random.default_rng(3)), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        image, slow_image(height, width, decay, np.random.default_rng(3)), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_amplitudes_fall_with_the_power_of_the_frequency():
@@ -43,7 +52,9 @@ def test_amplitudes_fall_with_the_power_of_the_frequency():
         spectra.append(np.abs(np.fft.fft2(low_frequency_image(32, 32, 3, rng))) ** 2)
     power = np.mean(spectra, axis=0)
     for near, far in ((1, 2), (2, 4), (3, 6)):
-        assert np.log2(power[0, near] / power[0, far]) == pytest.approx(6, abs=0.5)  # amplitudes 2³, powers 2⁶
+        assert np.log2(power[0, near] / power[0, far]) == pytest.approx(
+            6, abs=0.5
+        )  # amplitudes 2³, powers 2⁶
         assert np.log2(power[near, 0] / power[far, 0]) == pytest.approx(6, abs=0.5)
 
 
@@ -60,12 +71,17 @@ def test_a_mask_has_the_brightest_pixels_and_k_next_to_lambda_n():
 
 def test_the_mean_of_the_mask_is_lambda_on_average():
     rng = np.random.default_rng(0)
-    counts = [top_mask(rng.standard_normal((3, 3)), 0.37, 0.0, rng).sum() for _ in range(2000)]  # 3.33 pixels
+    counts = [
+        top_mask(rng.standard_normal((3, 3)), 0.37, 0.0, rng).sum() for _ in range(2000)
+    ]  # 3.33 pixels
     assert np.mean(counts) == pytest.approx(3.33, abs=4 * math.sqrt(0.33 * 0.67 / 2000))
 
 
 def test_ties_go_to_the_pixel_that_is_read_first():
-    assert top_mask(np.zeros((2, 3)), 0.5, 0.0, np.random.default_rng(0)).tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert top_mask(np.zeros((2, 3)), 0.5, 0.0, np.random.default_rng(0)).tolist() == [
+        [1, 1, 1],
+        [0, 0, 0],
+    ]
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.03, 0.2, 0.5, 0.77, 0.99, 1.0])
@@ -78,13 +94,17 @@ def test_a_soft_edge_keeps_the_mean_and_falls_with_the_brightness(lam, max_soft)
     by_brightness = mask.flat[(-image).argsort(axis=None)]
     assert (np.diff(by_brightness) <= 1e-12).all()
     soft = int(100 * min(max_soft, lam, 1 - lam))
-    assert ((mask > 0) & (mask < 1)).sum() == max(2 * soft - 2, 0)  # a straight line from 1 to 0, both ends included
+    assert ((mask > 0) & (mask < 1)).sum() == max(
+        2 * soft - 2, 0
+    )  # a straight line from 1 to 0, both ends included
 
 
 def test_masks_of_decay_3_hang_together_and_those_of_white_noise_do_not():
     def pieces(decay):
         rng = np.random.default_rng(0)
-        masks = [top_mask(low_frequency_image(32, 32, decay, rng), 0.5, 0.0, rng) for _ in range(20)]
+        masks = [
+            top_mask(low_frequency_image(32, 32, decay, rng), 0.5, 0.0, rng) for _ in range(20)
+        ]
         return np.mean([connected(mask)[1] for mask in masks])
 
     assert pieces(3) < 10 < 50 < pieces(0)
@@ -102,7 +122,10 @@ def test_images_are_mixed_by_one_mask_and_weighted_by_the_rule(rule):
         for y in range(9):
             for x in range(6):
                 assert torch.equal(result.maps[i, :, y, x], images[i if mask[y, x] else j, :, y, x])
-    assert result.share == (0.41 if rule == "lam" else mask.mean()) and abs(result.share - 0.41) < 1 / 54
+    assert (
+        result.share == (0.41 if rule == "lam" else mask.mean())
+        and abs(result.share - 0.41) < 1 / 54
+    )
     assert mask.mean() != 0.41
 
 
@@ -112,7 +135,11 @@ def test_a_soft_mask_blends_and_has_no_keep():
     rng = np.random.default_rng(1)
     mask = torch.from_numpy(top_mask(low_frequency_image(8, 8, 3, rng), 0.5, 0.4, rng)).float()
     torch.testing.assert_close(result.maps, mask * images + (1 - mask) * images[partner])
-    assert result.keep is None and result.share == pytest.approx(float(mask.mean())) and (mask % 1 > 0).sum() > 40
+    assert (
+        result.keep is None
+        and result.share == pytest.approx(float(mask.mean()))
+        and (mask % 1 > 0).sum() > 40
+    )
     identity = make("fmix", seed=0, max_soft=0.4).mix(images, Draw(0, partner, 1.0, seed=1))
     assert torch.equal(identity.maps, images) and identity.share == 1
 
@@ -124,13 +151,16 @@ def test_lambda_zero_is_the_partner_and_seeds_decide_the_mask():
     assert torch.equal(keeps[0], keeps[1]) and not torch.equal(keeps[0], keeps[2])
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"alpha": 0}, "alpha must be a positive number, got 0"),
-    ({"decay": -1}, "decay must be a number ≥ 0, got -1"),
-    ({"decay": math.nan}, "decay must be a number ≥ 0, got nan"),
-    ({"max_soft": 0.6}, r"max_soft must lie in \[0, 0.5\], got 0.6"),
-    ({"label": "kep"}, "Did you mean 'kept'"),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"alpha": 0}, "alpha must be a positive number, got 0"),
+        ({"decay": -1}, "decay must be a number ≥ 0, got -1"),
+        ({"decay": math.nan}, "decay must be a number ≥ 0, got nan"),
+        ({"max_soft": 0.6}, r"max_soft must lie in \[0, 0.5\], got 0.6"),
+        ({"label": "kep"}, "Did you mean 'kept'"),
+    ],
+)
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         make("fmix", **settings)

@@ -1,6 +1,8 @@
-"""Checkpoints of earlier formats, committed as they were written, still load, go on and are evaluated.
+"""Checkpoints of earlier formats, committed as they were written, still load, go on and are
+evaluated.
 
-tests/golden/formatN/NAME: stopped after 6 of 12 steps, in the middle of epoch 2. A new format gets a folder of its own.
+tests/golden/formatN/NAME: stopped after 6 of 12 steps, in the middle of epoch 2. A new format gets
+a folder of its own.
 """
 
 import shutil
@@ -23,12 +25,15 @@ RUNS = [folder for folder in sorted(GOLDEN.glob("*/*")) if (folder / runs.RUN).e
 
 
 def close(one, other) -> bool:
-    """Equal up to what another processor may round otherwise, 0.0003 of the weights' length (AVX-512 after AVX2); a
-    generator forgotten makes it 0.02 and more."""
+    """Equal up to what another processor may round otherwise, 0.0003 of the weights' length
+    (AVX-512 after AVX2); a generator forgotten makes it 0.02 and more.
+    """
     first, second = (state["model"] for state in (one, other))
     assert first.keys() == second.keys()
     apart = sum((first[key].double() - second[key].double()).square().sum() for key in first).sqrt()
-    return bool(apart <= 3e-3 * sum(value.double().square().sum() for value in second.values()).sqrt())
+    return bool(
+        apart <= 3e-3 * sum(value.double().square().sum() for value in second.values()).sqrt()
+    )
 
 
 def test_the_files_are_there_and_small():
@@ -52,12 +57,21 @@ def test_a_run_of_an_earlier_format_goes_on_to_the_weights_of_a_whole_one(folder
 
 def test_a_methods_own_networks_of_an_earlier_format_are_taken_up(tmp_path):
     shutil.copytree(GOLDEN / "format1" / "automix-own-model", tmp_path / "old")
-    settings = Settings(subset=5, epochs=3, batch_size=16, lr=0.05, method="automix", device="cpu", precision="fp32")
+    settings = Settings(
+        subset=5, epochs=3, batch_size=16, lr=0.05, method="automix", device="cpu", precision="fp32"
+    )
     for name in ("old", "new"):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = TinyNet(10, 1)
-        fit(model, make("automix", seed=0, block="layer2"), dataset_of(settings), settings, out=tmp_path / name,
-            resume=True, progress=False)
+        fit(
+            model,
+            make("automix", seed=0, block="layer2"),
+            dataset_of(settings),
+            settings,
+            out=tmp_path / name,
+            resume=True,
+            progress=False,
+        )
     one, other = (checkpoint.load(tmp_path / name / runs.CHECKPOINT) for name in ("old", "new"))
     assert close(one, other) and set(one["mixer"]["modules"]) == {"momentum", "mix_block"}

@@ -1,4 +1,6 @@
-"""GuidedMixup against its definition: saliency with NumPy's FFT and plain loops, pairs one after the other, masks."""
+"""GuidedMixup against its definition: saliency with NumPy's FFT and plain loops, pairs one after
+the other, masks.
+"""
 
 import copy
 import pickle
@@ -15,41 +17,61 @@ from catchup.mixers.guidedmixup import GuidedMixup, greedy_cycle, greedy_partner
 from catchup.mixers.parts.saliency import blurred, spectral_residual, sum_to_one
 from conftest import TinyNet
 
-# -- the definition, nothing imported from the package ------------------------------------------------------------
+# -- the definition, nothing imported from the package ---------------------------------------------
 
 
 def slow_spectral_residual(grey: np.ndarray) -> np.ndarray:
-    """Hou & Zhang's Eqs., without their square and blur, of one grey image (H, W) in double precision."""
+    """Hou & Zhang's Eqs., without their square and blur, of one grey image (H, W) in double
+    precision.
+    """
     height, width = grey.shape
     spectrum = np.fft.fft2(grey)
     log, phase, residual = np.log(np.abs(spectrum)), np.angle(spectrum), np.zeros((height, width))
     for row in range(height):
         for column in range(width):
-            near = [log[min(max(row + down, 0), height - 1), min(max(column + across, 0), width - 1)]
-                    for down in (-1, 0, 1) for across in (-1, 0, 1)]
+            near = [
+                log[min(max(row + down, 0), height - 1), min(max(column + across, 0), width - 1)]
+                for down in (-1, 0, 1)
+                for across in (-1, 0, 1)
+            ]
             residual[row, column] = log[row, column] - sum(near) / 9
     return np.abs(np.fft.ifft2(np.exp(residual + 1j * phase)))
 
 
 def slow_blur(saliency: np.ndarray, size: int = 7, sigma: float = 3.0) -> np.ndarray:
-    """A Gaussian of size × size pixels; beyond the border the map is mirrored without repeating its edge."""
+    """A Gaussian of size × size pixels; beyond the border the map is mirrored without repeating its
+    edge.
+    """
+
     def inside(place, length):
         return -place if place < 0 else 2 * (length - 1) - place if place >= length else place
 
     half, (height, width), result = size // 2, saliency.shape, np.zeros(saliency.shape)
-    weights = {(a, b): np.exp(-(a * a + b * b) / (2 * sigma**2))
-               for a in range(-half, half + 1) for b in range(-half, half + 1)}
+    weights = {
+        (a, b): np.exp(-(a * a + b * b) / (2 * sigma**2))
+        for a in range(-half, half + 1)
+        for b in range(-half, half + 1)
+    }
     for row in range(height):
         for column in range(width):
-            result[row, column] = sum(weight * saliency[inside(row + a, height), inside(column + b, width)]
-                                      for (a, b), weight in weights.items()) / sum(weights.values())
+            result[row, column] = sum(
+                weight * saliency[inside(row + a, height), inside(column + b, width)]
+                for (a, b), weight in weights.items()
+            ) / sum(weights.values())
     return result
 
 
 def slow_cycle(maps: list[np.ndarray]) -> list[int]:
-    """From one of the two farthest apart to the farthest not yet visited, and so on; the last gets the first."""
+    """From one of the two farthest apart to the farthest not yet visited, and so on; the last gets
+    the first.
+    """
     everyone = range(len(maps))
-    distance = {(i, j): np.sqrt(((maps[i] - maps[j]) ** 2).sum()) for i in everyone for j in everyone if i != j}
+    distance = {
+        (i, j): np.sqrt(((maps[i] - maps[j]) ** 2).sum())
+        for i in everyone
+        for j in everyone
+        if i != j
+    }
     if not distance:
         return [0]
     first = max(distance, key=lambda pair: (distance[pair], -pair[0]))[0]
@@ -71,10 +93,16 @@ def luma(image: torch.Tensor) -> np.ndarray:
 def test_equals_the_definition(number):
     rng = np.random.default_rng(number)
     torch.manual_seed(number)
-    batch, height, width = int(rng.integers(1, 7)), int(rng.integers(5, 13)), int(rng.integers(5, 13))
+    batch, height, width = (
+        int(rng.integers(1, 7)),
+        int(rng.integers(5, 13)),
+        int(rng.integers(5, 13)),
+    )
     images = torch.randn(batch, 3, height, width, dtype=torch.float64)
     mixer = GuidedMixup(seed=0)
-    draw = mixer.plan(TinyNet(), images, torch.arange(batch) % 5, Draw(0, rng.permutation(batch), 0.3))
+    draw = mixer.plan(
+        TinyNet(), images, torch.arange(batch) % 5, Draw(0, rng.permutation(batch), 0.3)
+    )
     mixed = mixer.mix(images, draw)
 
     maps = [slow_blur(slow_spectral_residual(luma(image))) for image in images]
@@ -104,19 +132,25 @@ def test_gradient_saliency_guides_the_other_variant():
     np.testing.assert_allclose(draw.extra["saliency"].numpy(), np.stack(maps), rtol=1e-4)
 
 
-# -- spectral residual --------------------------------------------------------------------------------------------
+# -- spectral residual -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (7, 12), (1, 5), (2, 2)])
 def test_spectral_residual_equals_numpys(shape):
     grey = torch.rand(2, 1, *shape, dtype=torch.float64)
     for image, found in zip(grey, spectral_residual(grey)):
-        np.testing.assert_allclose(found.numpy(), slow_spectral_residual(image[0].numpy()), rtol=1e-8, atol=1e-10)
-    torch.testing.assert_close(spectral_residual(grey.float()).double(), spectral_residual(grey), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            found.numpy(), slow_spectral_residual(image[0].numpy()), rtol=1e-8, atol=1e-10
+        )
+    torch.testing.assert_close(
+        spectral_residual(grey.float()).double(), spectral_residual(grey), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_what_differs_from_the_rest_pops_out():
-    """Hou & Zhang's claim: what is like the rest is suppressed; here a patch of a grating that runs the other way."""
+    """Hou & Zhang's claim: what is like the rest is suppressed; here a patch of a grating that runs
+    the other way.
+    """
     wave = torch.sin(2 * torch.pi * torch.arange(64.0) / 8.3).expand(64, 64)
     image = wave.clone()
     image[28:36, 30:38] = wave.T[28:36, 30:38]
@@ -144,10 +178,14 @@ def test_an_image_of_one_colour_is_flat_and_one_of_zeros_zero(side, colour):
 def test_long_sides_are_shrunk_and_the_map_enlarged():
     images = torch.rand(2, 1, 40, 24)
     small = F.interpolate(images, size=(16, 16), mode="bilinear", antialias=True)
-    expected = F.interpolate(spectral_residual(small)[:, None], size=(40, 24), mode="bilinear")[:, 0]
+    expected = F.interpolate(spectral_residual(small)[:, None], size=(40, 24), mode="bilinear")[
+        :, 0
+    ]
     torch.testing.assert_close(spectral_residual(images, side=16), expected)
     assert torch.equal(spectral_residual(images, side=40), spectral_residual(images))
-    with pytest.raises(ValueError, match=r"images must be \(B, C, H, W\) floating, got \(2, 40, 24\)"):
+    with pytest.raises(
+        ValueError, match=r"images must be \(B, C, H, W\) floating, got \(2, 40, 24\)"
+    ):
         spectral_residual(images[:, 0])
 
 
@@ -161,7 +199,7 @@ def test_autocast_rounds_nothing():
     assert torch.equal(cast.partner, plain.partner)
 
 
-# -- blur and normalisation ---------------------------------------------------------------------------------------
+# -- blur and normalisation ------------------------------------------------------------------------
 
 
 def test_blur_equals_torchvisions():
@@ -185,7 +223,7 @@ def test_maps_sum_to_one_and_those_that_say_nothing_are_uniform():
     assert torch.equal(found[1:], torch.full((3, 3, 5), 1 / 15))
 
 
-# -- pairs --------------------------------------------------------------------------------------------------------
+# -- pairs -----------------------------------------------------------------------------------------
 
 
 def length(distance, partner):
@@ -194,7 +232,9 @@ def length(distance, partner):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 30, 100])
 def test_greedy_pairs_are_the_definitions_and_one_cycle(size):
-    maps = torch.rand(size, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
+    maps = torch.rand(
+        size, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(size)
+    )
     before = maps.clone()
     partner = greedy_partners(maps)
     assert partner.tolist() == slow_cycle(list(maps.numpy())) and torch.equal(maps, before)
@@ -216,13 +256,24 @@ def test_greedy_pairs_are_farther_apart_than_random_ones():
 
 
 def test_a_cycle_by_hand():
-    """On a line at 0, 1, 4, 10: the ends are farthest apart; from 0 to 10, from there to 1, then 4, and back."""
+    """On a line at 0, 1, 4, 10: the ends are farthest apart; from 0 to 10, from there to 1, then 4,
+    and back.
+    """
     places = np.array([1.0, 10.0, 0.0, 4.0])  # in mixed order
     distance = np.abs(places[:, None] - places)
     partner = greedy_cycle(distance)
     # the first of the farthest pair is image 1 (at 10): 10 → 0 → 4 → 1 → 10
-    assert [places[partner[list(places).index(place)]] for place in (10.0, 0.0, 4.0, 1.0)] == [0.0, 4.0, 1.0, 10.0]
-    assert greedy_cycle(np.zeros((3, 3))).tolist() == [1, 2, 0]  # all alike: still one cycle, lower index first
+    assert [places[partner[list(places).index(place)]] for place in (10.0, 0.0, 4.0, 1.0)] == [
+        0.0,
+        4.0,
+        1.0,
+        10.0,
+    ]
+    assert greedy_cycle(np.zeros((3, 3))).tolist() == [
+        1,
+        2,
+        0,
+    ]  # all alike: still one cycle, lower index first
 
 
 def test_relabelling_the_images_relabels_the_greedy_pairs_up_to_the_direction():
@@ -232,10 +283,12 @@ def test_relabelling_the_images_relabels_the_greedy_pairs_up_to_the_direction():
     start = {frozenset((int(order[i]), int(order[j]))) for i, j in enumerate(renamed)}
     distance = torch.cdist(maps.flatten(1), maps.flatten(1))
     first, second = divmod(int(distance.argmax()), 7)
-    assert frozenset((first, second)) in pairs & start  # whichever end it starts from, the farthest are paired
+    assert (
+        frozenset((first, second)) in pairs & start
+    )  # whichever end it starts from, the farthest are paired
 
 
-# -- the mix ------------------------------------------------------------------------------------------------------
+# -- the mix ---------------------------------------------------------------------------------------
 
 
 def planned(images, **settings):
@@ -252,18 +305,27 @@ def test_greedy_mixes_lie_between_the_pair_and_give_both_gradient(saliency):
     mixed = mixer.mix(images, draw)
     assert (draw.partner != torch.arange(6)).all()
     other = images[draw.partner]
-    assert (mixed.maps >= images.minimum(other) - 1e-6).all() and (mixed.maps <= images.maximum(other) + 1e-6).all()
+    assert (mixed.maps >= images.minimum(other) - 1e-6).all() and (
+        mixed.maps <= images.maximum(other) + 1e-6
+    ).all()
     assert ((mixed.share > 0) & (mixed.share < 1)).all() and len(set(mixed.share.tolist())) == 6
     pair = [(i, int(j)) for i, j in enumerate(draw.partner)]
     for i, j in pair[:2]:
-        reached = torch.autograd.grad(mixed.maps[i].sum(), images, retain_graph=True)[0].abs().sum(dim=(1, 2, 3)) > 0
+        reached = (
+            torch.autograd.grad(mixed.maps[i].sum(), images, retain_graph=True)[0]
+            .abs()
+            .sum(dim=(1, 2, 3))
+            > 0
+        )
         assert reached.nonzero().flatten().tolist() == sorted((i, j))
 
 
 def test_the_two_weights_of_a_cycle_are_one_whole():
     """s_a / (s_a + s_b) of a pair and of its reverse add up to one in every pixel."""
     own, other = sum_to_one(torch.rand(4, 5, 5)), sum_to_one(torch.rand(4, 5, 5))
-    torch.testing.assert_close(saliency_mask(own, other) + saliency_mask(other, own), torch.ones(4, 5, 5))
+    torch.testing.assert_close(
+        saliency_mask(own, other) + saliency_mask(other, own), torch.ones(4, 5, 5)
+    )
 
 
 def test_pixels_that_say_nothing_are_halved():
@@ -276,12 +338,16 @@ def test_images_that_say_nothing_mix_evenly_with_each_other():
     images = torch.zeros(4, 3, 8, 8)
     images[1], images[2, 0, 3, 3] = 1.0, torch.nan
     mixer, draw = planned(images[:3])
-    torch.testing.assert_close(draw.extra["saliency"], torch.full((3, 8, 8), 1 / 64), rtol=2e-2, atol=0)
+    torch.testing.assert_close(
+        draw.extra["saliency"], torch.full((3, 8, 8), 1 / 64), rtol=2e-2, atol=0
+    )
     mixed = mixer.mix(images[:3], draw)
     torch.testing.assert_close(mixed.share, torch.full((3,), 0.5), rtol=1e-2, atol=0)
     mixer, draw = planned(torch.stack([images[0], torch.randn(3, 8, 8)]))
     share = mixer.mix(images[:2], draw).share
-    assert ((share > 0.1) & (share < 0.9)).all()  # an empty image counts as equally salient everywhere, not as nothing
+    assert (
+        (share > 0.1) & (share < 0.9)
+    ).all()  # an empty image counts as equally salient everywhere, not as nothing
 
 
 def test_a_batch_of_copies_stays_as_it_is():
@@ -294,9 +360,15 @@ def test_a_batch_of_copies_stays_as_it_is():
 def test_random_pairs_are_the_draws_and_lambda_is_not_used():
     images, partner = torch.randn(5, 3, 8, 8), [2, 0, 1, 4, 3]
     mixer = GuidedMixup(pairing="random", seed=0)
-    results = [mixer.mix(images, mixer.plan(TinyNet(), images, torch.arange(5), Draw(0, partner, lam, seed)))
-               for lam, seed in ((0.1, 0), (0.9, 7))]
-    assert torch.equal(results[0].maps, results[1].maps) and torch.equal(results[0].share, results[1].share)
+    results = [
+        mixer.mix(
+            images, mixer.plan(TinyNet(), images, torch.arange(5), Draw(0, partner, lam, seed))
+        )
+        for lam, seed in ((0.1, 0), (0.9, 7))
+    ]
+    assert torch.equal(results[0].maps, results[1].maps) and torch.equal(
+        results[0].share, results[1].share
+    )
     assert planned(images, pairing="random")[1].partner.tolist() == list(range(5))
 
 
@@ -316,7 +388,7 @@ def test_the_step_labels_with_the_partners_it_found():
     assert torch.equal(mixer.loss(model, images, labels, draw=replace(step.draw, extra={})), loss)
 
 
-# -- cost, statistics, settings -----------------------------------------------------------------------------------
+# -- cost, statistics, settings --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("saliency", ["sr", "ap"])
@@ -330,16 +402,22 @@ def test_passes_statistics_and_gradients_of_a_step(saliency):
     assert all(parameter.grad is None for parameter in model.parameters())
     loss.backward()
     assert (len(forward), len(backward)) == mixer.passes == {"sr": (1, 1), "ap": (2, 2)}[saliency]
-    assert int(model.stem[1].num_batches_tracked) == 1 and model.training and count_hooks(model) == 2
+    assert (
+        int(model.stem[1].num_batches_tracked) == 1 and model.training and count_hooks(model) == 2
+    )
     assert GuidedMixup.passes == (1, 1)
     for twin in (copy.deepcopy(mixer), pickle.loads(pickle.dumps(mixer)), replace(mixer, prob=0.3)):
         assert twin.passes == mixer.passes
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"saliency": "ab"}, "unknown saliency 'ab'. Did you mean 'ap'"), ({"prob": -0.1}, "got -0.1"),
-    ({"pairing": "greed"}, "unknown pairing 'greed'. Did you mean 'greedy'"),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"saliency": "ab"}, "unknown saliency 'ab'. Did you mean 'ap'"),
+        ({"prob": -0.1}, "got -0.1"),
+        ({"pairing": "greed"}, "unknown pairing 'greed'. Did you mean 'greedy'"),
+    ],
+)
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError) as error:
         make("guidedmixup", **settings)

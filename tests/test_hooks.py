@@ -1,4 +1,6 @@
-"""Hooks live inside the call and nowhere else; a step that would not mix is an error, never silence."""
+"""Hooks live inside the call and nowhere else; a step that would not mix is an error, never
+silence.
+"""
 
 import copy
 import json
@@ -26,7 +28,7 @@ class Broken(nn.Module):
         raise self.error
 
 
-# -- edited --------------------------------------------------------------------------------------------------------
+# -- edited ----------------------------------------------------------------------------------------
 
 
 def test_edited_changes_the_output_inside_and_not_after(tiny, batch):
@@ -86,7 +88,10 @@ def test_captured_says_which_layer_returns_no_tensor(batch):
             return images, images
 
     model = nn.Sequential(Pair())
-    with pytest.raises(ValueError, match="layer '0' returns no tensor but a tuple"), captured(model, "0"):
+    with (
+        pytest.raises(ValueError, match="layer '0' returns no tensor but a tuple"),
+        captured(model, "0"),
+    ):
         model(batch[0])
     assert count_hooks(model) == 0
 
@@ -99,7 +104,7 @@ def test_evaluating_restores_every_submodules_mode(tiny):
     assert tiny.training and tiny.layer2.training and not tiny.layer1.training
 
 
-# -- the training step ---------------------------------------------------------------------------------------------
+# -- the training step -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
@@ -139,7 +144,9 @@ def test_a_block_that_does_not_run_is_an_error(tiny, batch):
 def test_a_block_that_runs_twice_is_an_error(batch):
     class Twice(TinyNet):
         def forward(self, images):
-            return self.fc(self.layer2(self.layer1(self.layer1(self.stem(images)))).mean(dim=(2, 3)))
+            return self.fc(
+                self.layer2(self.layer1(self.layer1(self.stem(images)))).mean(dim=(2, 3))
+            )
 
     model = Twice()
     with pytest.raises(RuntimeError, match="layer 'layer1' ran 2 times"):
@@ -148,7 +155,9 @@ def test_a_block_that_runs_twice_is_an_error(batch):
 
 
 def test_a_block_without_maps_is_named(tiny, batch):
-    with pytest.raises(ValueError, match=r"block 'fc' must return maps \(7, C, H, W\), got \(7, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"block 'fc' must return maps \(7, C, H, W\), got \(7, 5\)"
+    ):
         CatchUpMix(seed=0, blocks=("stem", "fc")).loss(tiny, *batch, draw=DRAW)
 
 
@@ -160,16 +169,23 @@ def test_a_model_without_logits_is_named(batch):
 
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_activation_checkpointing_around_the_block_is_refused(batch, reentrant):
-    """Its second forward pass in backward would run without the mixing: wrong gradients without a word."""
+    """Its second forward pass in backward would run without the mixing: wrong gradients without a
+    word.
+    """
+
     class Checkpointed(TinyNet):
         def forward(self, images):
-            maps = checkpoint(lambda x: self.layer2(self.layer1(x)), self.stem(images), use_reentrant=reentrant)
+            maps = checkpoint(
+                lambda x: self.layer2(self.layer1(x)), self.stem(images), use_reentrant=reentrant
+            )
             return self.fc(maps.mean(dim=(2, 3)))
 
     model = Checkpointed()
     with pytest.raises(RuntimeError, match="inside activation checkpointing"):
         CatchUpMix(seed=0).loss(model, *batch, draw=DRAW)
-    CatchUpMix(seed=0).loss(model, *batch, draw=Draw(1, DRAW.partner, 0.5)).backward()  # the stem is outside
+    CatchUpMix(seed=0).loss(
+        model, *batch, draw=Draw(1, DRAW.partner, 0.5)
+    ).backward()  # the stem is outside
     assert count_hooks(model) == 0
 
 
@@ -196,10 +212,12 @@ def test_a_checkpointed_part_inside_the_block_is_fine(batch):
         loss = CatchUpMix(seed=0, blocks=("stem", "layer1", "layer2")).loss(net, *batch, draw=DRAW)
         loss.backward()
         losses.append(loss)
-    assert torch.equal(*losses) and torch.equal(plain.stem[0].weight.grad, model.stem[0].weight.grad)
+    assert torch.equal(*losses) and torch.equal(
+        plain.stem[0].weight.grad, model.stem[0].weight.grad
+    )
 
 
-# -- compiled and parallel models ----------------------------------------------------------------------------------
+# -- compiled and parallel models ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["torch.compile(model)", "model.compile()", "block.compile()"])
@@ -239,7 +257,9 @@ def test_a_wrong_block_name_compiles_nothing(tiny):
 
 
 def test_a_forward_compiled_behind_our_back_never_leaves_a_step_unmixed(tiny, batch):
-    """Either the compiled code runs the hook, or the step is refused; and afterwards nothing is mixed any more."""
+    """Either the compiled code runs the hook, or the step is refused; and afterwards nothing is
+    mixed any more.
+    """
     reference = copy.deepcopy(tiny)
     tiny.forward = torch.compile(tiny.forward, backend="eager")
     expected = CatchUpMix(seed=0).loss(reference, *batch, draw=DRAW)
@@ -260,7 +280,9 @@ def test_dataparallel_is_refused(tiny, batch):
 
 
 def trained_together(rank: int) -> list[list]:
-    """Each method trained in one of two processes: its name, are the weights of both equal, hooks left, their sum."""
+    """Each method trained in one of two processes: its name, are the weights of both equal, hooks
+    left, their sum.
+    """
     from test_mixers import begun
 
     from catchup import MIXERS
@@ -280,7 +302,9 @@ def trained_together(rank: int) -> list[list]:
             mixer.loss(model, images, torch.arange(7) % 5).backward()
             optimizer.step()
             optimizer.zero_grad()
-        weights = torch.cat([p.detach().flatten() for group in optimizer.param_groups for p in group["params"]])
+        weights = torch.cat(
+            [p.detach().flatten() for group in optimizer.param_groups for p in group["params"]]
+        )
         both = [torch.empty_like(weights) for _ in range(2)]
         torch.distributed.all_gather(both, weights)
         total = sum(p.sum().item() for p in bare.parameters())
@@ -294,9 +318,13 @@ def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
 
     from catchup import MIXERS
 
-    assert together(lambda rank: (tmp_path / str(rank)).write_text(json.dumps(trained_together(rank)))) == [0, 0]
+    assert together(
+        lambda rank: (tmp_path / str(rank)).write_text(json.dumps(trained_together(rank)))
+    ) == [0, 0]
     rows = json.loads((tmp_path / "0").read_text())
-    assert rows == json.loads((tmp_path / "1").read_text()) and [row[0] for row in rows] == list(MIXERS)
+    assert rows == json.loads((tmp_path / "1").read_text()) and [row[0] for row in rows] == list(
+        MIXERS
+    )
     for name, equal, hooks, total in rows:
         assert (name, equal, hooks) == (name, True, 0)
         if "ddp" in ROWS[name].waived:
@@ -304,13 +332,23 @@ def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
         torch.manual_seed(0)  # the same by hand: one process, the mean of the two gradients
         model = TinyNet()
         (first, groups), second = begun(name, model, groups=True), begun(name, model)
-        data = [torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(rank)) for rank in range(2)]
+        data = [
+            torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(rank))
+            for rank in range(2)
+        ]
         optimizer = torch.optim.SGD([{"params": list(model.parameters())}, *groups], 0.1)
-        second.modules.update({name: module for name, module in first.modules.items()  # what is learnt is one
-                               if any(parameter.requires_grad for parameter in module.parameters())})
+        second.modules.update(
+            {
+                name: module
+                for name, module in first.modules.items()  # what is learnt is one
+                if any(parameter.requires_grad for parameter in module.parameters())
+            }
+        )
         for _ in range(4):
             pairs = zip((first, second), data)
-            sum(twin.loss(model, images, torch.arange(7) % 5) / 2 for twin, images in pairs).backward()
+            sum(
+                twin.loss(model, images, torch.arange(7) % 5) / 2 for twin, images in pairs
+            ).backward()
             optimizer.step()
             optimizer.zero_grad()
         assert total == pytest.approx(sum(p.sum().item() for p in model.parameters()), rel=1e-5)

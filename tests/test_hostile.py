@@ -1,7 +1,9 @@
-"""Every kind of the corpus ends in one clear error of ours or is read as it should be; hostile code never runs.
+"""Every kind of the corpus ends in one clear error of ours or is read as it should be; hostile code
+never runs.
 
-Clear: one line of at most 400 characters beside the path, which it names, with the cause and what to do; never the
-advice to let a file run code. Afterwards the folders are as they were, byte for byte.
+Clear: one line of at most 400 characters beside the path, which it names, with the cause and what
+to do; never the advice to let a file run code. Afterwards the folders are as they were, byte for
+byte.
 """
 
 import hashlib
@@ -37,9 +39,14 @@ from catchup.training import checkpoint
 from catchup.training import folder as runs
 from catchup.training.checkpoint import CheckpointError
 
-NEXT = re.compile(r"\b(train|restore|give|get|make|mend|remove|pull|install|name|unpack|run|evaluate|take|put|choose|"
-                  r"leave)\b", re.I)
-WANTED = re.compile(r"\b(must|needs|takes|fit|is written|unknown|twice|are|is two)\b")  # of a value: what it has to be
+NEXT = re.compile(
+    r"\b(train|restore|give|get|make|mend|remove|pull|install|name|unpack|run|evaluate|take|put|choose|"
+    r"leave)\b",
+    re.I,
+)
+WANTED = re.compile(
+    r"\b(must|needs|takes|fit|is written|unknown|twice|are|is two)\b"
+)  # of a value: what it has to be
 TINY = ["--width", "4", "--epochs", "1", "--subset", "4", "--device", "cpu"]
 
 
@@ -56,7 +63,11 @@ def canary(tmp_path_factory, monkeypatch):
 def whole(tmp_path_factory):
     """The folder of a run of one epoch, evaluated."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    train(Settings(width=4, epochs=1, subset=5, method="baseline", device="cpu"), folder, progress=False)
+    train(
+        Settings(width=4, epochs=1, subset=5, method="baseline", device="cpu"),
+        folder,
+        progress=False,
+    )
     evaluate(folder, ("clean",), device="cpu", progress=False)
     return folder
 
@@ -68,12 +79,17 @@ def run(whole, tmp_path):
 
 def content(folder: Path) -> dict:
     """{path: bytes} of everything in a folder, but for locks."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
-            for path in sorted(folder.rglob("*")) if path.name != ".lock"}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+        if path.name != ".lock"
+    }
 
 
 def check_sentence(said: str, *named: Path) -> None:
-    """One line, short, naming the paths, with something to do; without a path, with what the value has to be."""
+    """One line, short, naming the paths, with something to do; without a path, with what the value
+    has to be.
+    """
     assert all(str(path) in said for path in named), said
     bare = said
     for path in named:
@@ -94,17 +110,38 @@ def refused(call, kind=ValueError, *named: Path) -> str:
 
 def every_kind() -> list[tuple[str, str]]:
     """(group, name) of every kind, those below that are made in a test of their own among them."""
-    groups = ("BODIES", "FILES", "STATES", "CACHES", "UNREADABLE", "READABLE", "JSON", "COMMANDS",
-              "SETTINGS", "SPECS")
+    groups = (
+        "BODIES",
+        "FILES",
+        "STATES",
+        "CACHES",
+        "UNREADABLE",
+        "READABLE",
+        "JSON",
+        "COMMANDS",
+        "SETTINGS",
+        "SPECS",
+    )
     return [(group, name) for group in groups for name in getattr(hostile, group)] + [
-        (group, name) for group, names in (("PLACES", PLACES), ("LISTS", LISTS), ("KILLED", KILLED),
-                                           ("ARCHIVES", hostile_archives.ARCHIVES)) for name in names]
+        (group, name)
+        for group, names in (
+            ("PLACES", PLACES),
+            ("LISTS", LISTS),
+            ("KILLED", KILLED),
+            ("ARCHIVES", hostile_archives.ARCHIVES),
+        )
+        for name in names
+    ]
 
 
 def test_the_corpus_has_more_than_60_kinds():
     kinds = every_kind()
     assert len(set(kinds)) == len(kinds) >= 60, len(kinds)
-    contents = [make(b"good") for name, make in hostile.BODIES.items() if name not in ("compressed members",)]
+    contents = [
+        make(b"good")
+        for name, make in hostile.BODIES.items()
+        if name not in ("compressed members",)
+    ]
     assert len({bytes(made) for made in contents}) >= len(contents) - 1  # every kind is another one
 
 
@@ -160,7 +197,11 @@ def socket_at(path: Path) -> None:
 @pytest.mark.parametrize("name", PLACES)
 def test_checkpoints_that_are_no_files(name, tmp_path):
     PLACES[name](tmp_path / "checkpoint.pt")
-    refused(lambda: checkpoint.load(tmp_path / "checkpoint.pt"), CheckpointError, tmp_path / "checkpoint.pt")
+    refused(
+        lambda: checkpoint.load(tmp_path / "checkpoint.pt"),
+        CheckpointError,
+        tmp_path / "checkpoint.pt",
+    )
 
 
 @pytest.mark.parametrize("name", hostile.STATES)
@@ -196,13 +237,16 @@ def pictures(tmp_path_factory):
 
 
 def cache_in(root: Path) -> Path:
-    found, = root.glob(".catchup-cache-*.npz")
+    (found,) = root.glob(".catchup-cache-*.npz")
     return found
 
 
 @pytest.mark.parametrize("name", [*hostile.CACHES, *PLACES])
 def test_caches_of_decoded_images_are_made_again(name, pictures, tmp_path):
-    root, good = Path(shutil.copytree(pictures[0], tmp_path / "set", copy_function=shutil.copy2)), pictures[1]
+    root, good = (
+        Path(shutil.copytree(pictures[0], tmp_path / "set", copy_function=shutil.copy2)),
+        pictures[1],
+    )
     cache = cache_in(root)
     pixels, skipped = decode._read_cache(cache, 10)
     cache.unlink()
@@ -212,7 +256,9 @@ def test_caches_of_decoded_images_are_made_again(name, pictures, tmp_path):
         cache.write_bytes(hostile.CACHES[name](pixels, skipped))
     assert decode._read_cache(cache, 10) is None
     read = data.load(f"folder:{root}", progress=False)
-    assert torch.equal(read.train.pixels, good.train.pixels) and torch.equal(read.test.labels, good.test.labels)
+    assert torch.equal(read.train.pixels, good.train.pixels) and torch.equal(
+        read.test.labels, good.test.labels
+    )
     assert not list(root.glob("*.tmp")) and not list(root.glob(".*.tmp"))
     if name != "a folder":
         assert decode._read_cache(cache_in(root), 10) is not None
@@ -223,7 +269,7 @@ def test_caches_of_corrupted_images_are_made_again(name, pictures, tmp_path):
     images = pictures[1].test
     cache = corruption._Cache(tmp_path / "cache", images, seed=0)
     good = corruption._generated(images.pixels, "brightness", 1, 0, cache)
-    path, = (tmp_path / "cache").iterdir()
+    (path,) = (tmp_path / "cache").iterdir()
     path.unlink()
     if name in PLACES:
         PLACES[name](path)
@@ -235,7 +281,8 @@ def test_caches_of_corrupted_images_are_made_again(name, pictures, tmp_path):
         assert torch.equal(cache.read("brightness", 1, tuple(good.shape)), good)
 
 
-# Random damage: a changed checkpoint is always refused, a changed cache is refused or gives the very same images
+# Random damage: a changed checkpoint is always refused, a changed cache is refused or gives the
+# very same images
 
 MUTATIONS = 600
 
@@ -245,25 +292,27 @@ def mutated(good: bytes, chance: np.random.Generator) -> bytes:
     kind, here = int(chance.integers(7)), int(chance.integers(len(good)))
     some = int(chance.integers(1, 1 + min(40, len(good) - here)))
     if kind == 0:
-        return good[:here] + bytes([good[here] ^ (1 << int(chance.integers(8)))]) + good[here + 1:]
+        return good[:here] + bytes([good[here] ^ (1 << int(chance.integers(8)))]) + good[here + 1 :]
     if kind == 1:
-        return good[:here] + chance.bytes(some) + good[here + some:]
+        return good[:here] + chance.bytes(some) + good[here + some :]
     if kind == 2:
         return good[:here]
     if kind == 3:
-        return good[:here] + good[here + some:]
+        return good[:here] + good[here + some :]
     if kind == 4:
         return good[:here] + chance.bytes(some) + good[here:]
     if kind == 5:
-        return good[:here + some] + good[here:]
+        return good[: here + some] + good[here:]
     there = int(chance.integers(len(good)))
-    block = good[there:there + some]
-    return good[:here] + block + good[here + len(block):]
+    block = good[there : there + some]
+    return good[:here] + block + good[here + len(block) :]
 
 
 def test_600_mutations_of_a_checkpoint_are_refused(tmp_path):
     path, chance = tmp_path / "checkpoint.pt", np.random.default_rng(0)
-    checkpoint.save(path, {"format": 1, "model": {"w": torch.arange(40.0)}, "rows": [{"loss": 0.5}]})
+    checkpoint.save(
+        path, {"format": 1, "model": {"w": torch.arange(40.0)}, "rows": [{"loss": 0.5}]}
+    )
     good, refusals = path.read_bytes(), 0
     for changed in (mutated(good, chance) for _ in range(MUTATIONS)):
         path.write_bytes(changed)
@@ -280,13 +329,21 @@ def test_600_mutations_of_a_cache_are_made_again_or_change_nothing(tmp_path):
     pixels, skipped = chance.integers(0, 256, (9, 3, 4, 4), dtype=np.uint8), np.array([4])
     np.savez(path, pixels=pixels, skipped=skipped)
     good, refusals = path.read_bytes(), 0
-    targeted = [good[:at] + bytes([good[at] ^ bit]) + good[at + 1:]  # the headers, where damage is easily believed
-                for start in [good.find(b"'shape'")] for at in range(start, start + 40) for bit in (1, 2, 4, 8)]
+    targeted = [
+        good[:at]
+        + bytes([good[at] ^ bit])
+        + good[at + 1 :]  # the headers, where damage is easily believed
+        for start in [good.find(b"'shape'")]
+        for at in range(start, start + 40)
+        for bit in (1, 2, 4, 8)
+    ]
     for changed in [*targeted, *(mutated(good, chance) for _ in range(MUTATIONS))]:
         path.write_bytes(changed)
         found = decode._read_cache(path, 10)
         refusals += found is None
-        assert found is None or np.array_equal(found[0], pixels) and np.array_equal(found[1], skipped)
+        assert (
+            found is None or np.array_equal(found[0], pixels) and np.array_equal(found[1], skipped)
+        )
     assert refusals > 0.5 * MUTATIONS and decode._read_cache(path, 11) is None
     path.write_bytes(good)
     assert np.array_equal(decode._read_cache(path, 10)[0], pixels)
@@ -320,7 +377,9 @@ def test_image_files_that_cannot_be_read_are_named_or_skipped(name, pictures, tm
 def test_image_files_that_are_no_files(name, pictures, tmp_path):
     root = Path(shutil.copytree(pictures[0], tmp_path / "set"))
     PLACES[name](root / "train/cat/z.png")
-    refused(lambda: data.load(f"folder:{root}", progress=False), ValueError, root / "train/cat/z.png")
+    refused(
+        lambda: data.load(f"folder:{root}", progress=False), ValueError, root / "train/cat/z.png"
+    )
 
 
 @pytest.mark.parametrize("name", hostile.READABLE)
@@ -358,33 +417,68 @@ def json_readers(folder: Path) -> dict:
     """{name: (the file, what reads it, what is named)}."""
     run, rows, results = folder / "run", folder / "record.json", folder / "results/results.json"
     results.parent.mkdir()
-    quiet, small = {"progress": False}, Settings(width=4, epochs=1, subset=5, method="baseline", device="cpu")
+    quiet, small = (
+        {"progress": False},
+        Settings(width=4, epochs=1, subset=5, method="baseline", device="cpu"),
+    )
     bench = cost.Bench(width=4, batch=4, image_size=8, classes=3, rounds=2, steps=1, device="cpu")
     return {
         "run.json": (run / "run.json", lambda: evaluate(run, ("clean",), device="cpu", **quiet)),
-        "evaluation.json": (run / "evaluation.json", lambda: evaluate(run, ("calibration",), device="cpu", **quiet)),
+        "evaluation.json": (
+            run / "evaluation.json",
+            lambda: evaluate(run, ("calibration",), device="cpu", **quiet),
+        ),
         "metrics.jsonl": (run / "metrics.jsonl", lambda: runs.read_metrics(run)),
-        "epochs": (run / "metrics.jsonl", lambda: runs.write_metrics_of(folder, folder / "all.jsonl")),
+        "epochs": (
+            run / "metrics.jsonl",
+            lambda: runs.write_metrics_of(folder, folder / "all.jsonl"),
+        ),
         "evaluations": (run / "evaluation.json", lambda: runs.evaluations(folder)),
         "results.json": (results, lambda: report.run([results.parent])),
         "record": (rows, lambda: report.run([rows])),
         "evaluated run": (run / "evaluation.json", lambda: report.run([run])),
         "its settings": (run / "run.json", lambda: report.run([run])),
-        "comparison": (results, lambda: compare.run(results.parent, methods=("baseline",), seeds=(0,), settings=small,
-                                                    **quiet)),
+        "comparison": (
+            results,
+            lambda: compare.run(
+                results.parent, methods=("baseline",), seeds=(0,), settings=small, **quiet
+            ),
+        ),
         "overhead": (rows, lambda: cost.run(("mixup",), bench, out=rows, **quiet)),
         "background": (rows, lambda: background.run(rows, **quiet)),
         "resumed": (run / "run.json", lambda: train(small, run, resume=True, **quiet)),
     }
 
 
-READERS = ("run.json", "evaluation.json", "metrics.jsonl", "epochs", "evaluations", "results.json", "record",
-           "evaluated run", "its settings", "comparison", "overhead", "background", "resumed")
-# What is read all the same: an empty file has no lines, and objects may hold anything where nothing is looked for.
+READERS = (
+    "run.json",
+    "evaluation.json",
+    "metrics.jsonl",
+    "epochs",
+    "evaluations",
+    "results.json",
+    "record",
+    "evaluated run",
+    "its settings",
+    "comparison",
+    "overhead",
+    "background",
+    "resumed",
+)
+# What is read all the same: an empty file has no lines, and objects may hold anything where nothing
+# is looked for.
 ANYTHING = ("nothing in it", "rows of numbers", "wrong types")
-HARMLESS = {*(("nothing", reader) for reader in ("metrics.jsonl", "epochs", "background")),
-            *((name, reader) for name in ANYTHING for reader in ("metrics.jsonl", "epochs", "evaluation.json")),
-            ("nothing in it", "its settings"), ("wrong types", "its settings"), ("rows of numbers", "overhead")}
+HARMLESS = {
+    *(("nothing", reader) for reader in ("metrics.jsonl", "epochs", "background")),
+    *(
+        (name, reader)
+        for name in ANYTHING
+        for reader in ("metrics.jsonl", "epochs", "evaluation.json")
+    ),
+    ("nothing in it", "its settings"),
+    ("wrong types", "its settings"),
+    ("rows of numbers", "overhead"),
+}
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -399,12 +493,23 @@ def test_json_of_every_kind_for_every_reader(reader, whole, tmp_path):
         if (name, reader) in HARMLESS:
             continue
         try:
-            refused(read, ValueError, path.parent if path.name in ("results.json", "run.json", "evaluation.json") else
-                    path)
+            refused(
+                read,
+                ValueError,
+                (
+                    path.parent
+                    if path.name in ("results.json", "run.json", "evaluation.json")
+                    else path
+                ),
+            )
         except BaseException as error:
             raise AssertionError(f"{name} for {reader}: {type(error).__name__}: {error}") from error
         assert content(folder) == before
-    for name in (name for name, other in HARMLESS if other == reader and reader not in ("background", "overhead")):
+    for name in (
+        name
+        for name, other in HARMLESS
+        if other == reader and reader not in ("background", "overhead")
+    ):
         if good is not None:
             path.write_bytes(hostile.JSON[name])
             read()
@@ -420,14 +525,20 @@ def test_a_bad_archive_is_named_and_leaves_nothing(name, tmp_path, monkeypatch):
     (tmp_path / "inner").mkdir()
     archive = make(tmp_path / "inner/archive.bin")
     before = content(tmp_path)
-    assert re.search(says, refused(lambda: unpack(archive, tmp_path / "inner/out"), ValueError, archive))
+    assert re.search(
+        says, refused(lambda: unpack(archive, tmp_path / "inner/out"), ValueError, archive)
+    )
     assert content(tmp_path) == before
 
 
 def big_archive(folder: Path) -> Archive:
     folder.mkdir(parents=True, exist_ok=True)
-    file = hostile_archives.tar(folder / "set.tgz", *((f"set/{i}.bin", hostile.noise(2000, i)) for i in range(12)))
-    return Archive("http://127.0.0.1:1/set.tgz", hashlib.md5(file.read_bytes()).hexdigest(), "set.tgz", "set")
+    file = hostile_archives.tar(
+        folder / "set.tgz", *((f"set/{i}.bin", hostile.noise(2000, i)) for i in range(12))
+    )
+    return Archive(
+        "http://127.0.0.1:1/set.tgz", hashlib.md5(file.read_bytes()).hexdigest(), "set.tgz", "set"
+    )
 
 
 def in_a_process(work) -> int:
@@ -458,8 +569,10 @@ def killed_at(step: str, number: int = 1):
 
 
 KILLED = {
-    "before it is read": ("md5_of", 1), "before its list is checked": ("_check", 1),
-    "at the first file": ("tarfile:makefile", 1), "in the middle": ("tarfile:makefile", 7),
+    "before it is read": ("md5_of", 1),
+    "before its list is checked": ("_check", 1),
+    "at the first file": ("tarfile:makefile", 1),
+    "in the middle": ("tarfile:makefile", 7),
     "before it is put in its place": ("_put", 1),
 }
 
@@ -482,10 +595,14 @@ def test_killed_while_unpacking_nothing_is_taken_for_data(name, tmp_path):
 def test_killed_while_fetching_it_is_fetched_again(tmp_path):
     archive = big_archive(tmp_path / "served")
     handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(tmp_path / "served")))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(handler, directory=str(tmp_path / "served"))
+    )
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    archive = Archive(f"http://127.0.0.1:{server.server_port}/set.tgz", archive.md5, "set.tgz", "set")
+    archive = Archive(
+        f"http://127.0.0.1:{server.server_port}/set.tgz", archive.md5, "set.tgz", "set"
+    )
 
     def work():
         killed_at("_copied")
@@ -516,13 +633,22 @@ def test_four_processes_at_once_all_find_the_whole_folder(tmp_path):
 def test_a_hostile_pickle_among_cifars_files_is_not_opened(tmp_path):
     import pickle
 
-    for folder, files in (("cifar-10-batches-py", ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)),
-                                                   "test_batch"]), ("cifar-100-python", ["meta", "train", "test"])):
+    for folder, files in (
+        (
+            "cifar-10-batches-py",
+            ["batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch"],
+        ),
+        ("cifar-100-python", ["meta", "train", "test"]),
+    ):
         (tmp_path / folder).mkdir()
         for name in files:
             (tmp_path / folder / name).write_bytes(pickle.dumps(hostile.Hostile()))
     for name, folder in (("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")):
-        refused(lambda name=name: data.load(name, tmp_path, progress=False), ValueError, tmp_path / folder)
+        refused(
+            lambda name=name: data.load(name, tmp_path, progress=False),
+            ValueError,
+            tmp_path / folder,
+        )
 
 
 # Lists and annotations
@@ -549,15 +675,25 @@ def spoiling(file: str, text: bytes, layout: str = "tiny"):
 
 def matlab(file: str, **variables):
     """A MATLAB file with other variables."""
+
     def spoil(root):
         from scipy.io import savemat
 
         savemat(root / file, variables)
+
     return "cars", spoil, file
 
 
 def cars_rows(**change) -> np.ndarray:
-    row = {"bbox_x1": 1, "bbox_y1": 1, "bbox_x2": 9, "bbox_y2": 9, "class": 1, "fname": "00001.png", **change}
+    row = {
+        "bbox_x1": 1,
+        "bbox_y1": 1,
+        "bbox_x2": 9,
+        "bbox_y2": 9,
+        "class": 1,
+        "fname": "00001.png",
+        **change,
+    }
     table = np.empty((1, 1), dtype=[(name, "O") for name in row])
     table[0, 0] = tuple(row.values())
     return table
@@ -571,28 +707,47 @@ LISTS = {
     "binary classes": spoiling("wnids.txt", hostile.noise(300)),
     "binary annotations": spoiling("val/val_annotations.txt", hostile.noise(300)),
     "an annotation page": spoiling("val/val_annotations.txt", hostile.HTML),
-    "an annotated image up and out": spoiling("val/val_annotations.txt", b"../val_annotations.txt\tn01\t0\t0\t3\t3\n"),
-    "a box of 5000 digits": spoiling("val/val_annotations.txt", b"val_0.png\tn01\t0\t0\t3\t" + b"9" * 5000 + b"\n"),
-    "a box larger than its image": spoiling("val/val_annotations.txt", b"val_0.png\tn01\t0\t0\t3\t999999999999999\n"),
+    "an annotated image up and out": spoiling(
+        "val/val_annotations.txt", b"../val_annotations.txt\tn01\t0\t0\t3\t3\n"
+    ),
+    "a box of 5000 digits": spoiling(
+        "val/val_annotations.txt", b"val_0.png\tn01\t0\t0\t3\t" + b"9" * 5000 + b"\n"
+    ),
+    "a box larger than its image": spoiling(
+        "val/val_annotations.txt", b"val_0.png\tn01\t0\t0\t3\t999999999999999\n"
+    ),
     "a box of words": spoiling("val/val_annotations.txt", b"val_0.png\tn01\ta\tb\tc\td\n"),
     "a box with a sign": spoiling("val/val_annotations.txt", b"val_0.png\tn01\t-3\t0\t3\t3\n"),
     "CUB: binary": spoiling("images.txt", hostile.noise(300), "cub"),
     "CUB: a page": spoiling("classes.txt", hostile.HTML, "cub"),
     "CUB: an image up and out": spoiling("images.txt", b"3 ../../etc/passwd\n", "cub"),
-    "CUB: a box without end": spoiling("bounding_boxes.txt", b"".join(
-        b"%d inf 1 1 1\n" % number for number in (3, 10, 17, 24, 31)), "cub"),
+    "CUB: a box without end": spoiling(
+        "bounding_boxes.txt",
+        b"".join(b"%d inf 1 1 1\n" % number for number in (3, 10, 17, 24, 31)),
+        "cub",
+    ),
     "Aircraft: binary": spoiling("data/images_box.txt", hostile.noise(300), "aircraft"),
-    "Aircraft: a variant twice": spoiling("data/variants.txt", b"A340\nA340\nBoeing 737-700\n", "aircraft"),
+    "Aircraft: a variant twice": spoiling(
+        "data/variants.txt", b"A340\nA340\nBoeing 737-700\n", "aircraft"
+    ),
     "Cars: a page": spoiling(TRAIN_MAT, hostile.HTML, "cars"),
     "Cars: a pickle": spoiling(TRAIN_MAT, hostile.pickle.dumps(hostile.Hostile), "cars"),
-    "Cars: MATLAB 7.3": spoiling(TRAIN_MAT, b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n", "cars"),
+    "Cars: MATLAB 7.3": spoiling(
+        TRAIN_MAT, b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n", "cars"
+    ),
     "Cars: a number": matlab(TRAIN_MAT, annotations=3.0),
     "Cars: a text": matlab(TRAIN_MAT, annotations="none"),
     "Cars: words for a box": matlab(TRAIN_MAT, annotations=cars_rows(bbox_x1="left")),
-    "Cars: several numbers for a corner": matlab(TRAIN_MAT, annotations=cars_rows(bbox_x1=np.arange(3.0))),
-    "Cars: a class that is no number": matlab(TRAIN_MAT, annotations=cars_rows(**{"class": np.nan})),
+    "Cars: several numbers for a corner": matlab(
+        TRAIN_MAT, annotations=cars_rows(bbox_x1=np.arange(3.0))
+    ),
+    "Cars: a class that is no number": matlab(
+        TRAIN_MAT, annotations=cars_rows(**{"class": np.nan})
+    ),
     "Cars: half a class": matlab(TRAIN_MAT, annotations=cars_rows(**{"class": 1.5})),
-    "Cars: an image up and out": matlab(TRAIN_MAT, annotations=cars_rows(fname="../cars_test/00001.png")),
+    "Cars: an image up and out": matlab(
+        TRAIN_MAT, annotations=cars_rows(fname="../cars_test/00001.png")
+    ),
     "Cars: numbers for classes": matlab("devkit/cars_meta.mat", class_names=np.zeros(2)),
 }
 
@@ -603,14 +758,18 @@ def test_lists_of_published_sets(name, tmp_path):
 
     layout, spoil, file = LISTS[name]
     root = tmp_path / "set"
-    made = {"tiny": tiny, "cub": small_cub, "cars": small_cars, "aircraft": small_aircraft}[layout](root)
+    made = {"tiny": tiny, "cub": small_cub, "cars": small_cars, "aircraft": small_aircraft}[layout](
+        root
+    )
     asked = "tiny-imagenet" if made == root else made[0]
     data.load(f"{asked}:{root}", image_size=16, progress=False)  # it is good
     for cache in root.glob(".catchup-cache-*"):
         cache.unlink()
     spoil(root)
     before = content(root)
-    refused(lambda: data.load(f"{asked}:{root}", image_size=16, progress=False), ValueError, root / file)
+    refused(
+        lambda: data.load(f"{asked}:{root}", image_size=16, progress=False), ValueError, root / file
+    )
     assert {name: held for name, held in content(root).items() if "cache" not in name} == before
 
 
@@ -623,13 +782,24 @@ def test_command_lines(name, tmp_path, monkeypatch, capsys):
     argv, says = hostile.COMMANDS[name]
     if argv[0] == "train":
         given = [word for word in argv if word.startswith("--")]
-        argv = [*argv, "--out", "run", *(word for option, value in zip(TINY[::2], TINY[1::2]) if option not in given
-                                         for word in (option, value))]
+        argv = [
+            *argv,
+            "--out",
+            "run",
+            *(
+                word
+                for option, value in zip(TINY[::2], TINY[1::2])
+                if option not in given
+                for word in (option, value)
+            ),
+        ]
     assert main(argv) in (1, 2)
     said = capsys.readouterr().err.rpartition("\r")[2].strip()  # behind a bar of progress
     assert said.startswith("catchup: ") and re.search(says, said), said
     assert len(said) <= 400 and "\n" not in said
-    assert name == "a border of terabytes" or list(tmp_path.iterdir()) == []  # it shows only when training begins
+    assert (
+        name == "a border of terabytes" or list(tmp_path.iterdir()) == []
+    )  # it shows only when training begins
 
 
 @pytest.mark.parametrize("name", hostile.SETTINGS)
@@ -637,8 +807,11 @@ def test_settings(name, tmp_path):
     values, says = hostile.SETTINGS[name]
 
     def go():
-        train(Settings(**{"width": 4, "epochs": 1, "subset": 4, "device": "cpu", **values}), tmp_path / "run",
-              progress=False)
+        train(
+            Settings(**{"width": 4, "epochs": 1, "subset": 4, "device": "cpu", **values}),
+            tmp_path / "run",
+            progress=False,
+        )
 
     assert re.search(says, refused(go)) and len(refused(go)) <= 400
     assert list(tmp_path.iterdir()) == []
@@ -655,4 +828,8 @@ def test_what_tyro_refuses_ends_without_a_traceback(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         main(["train", "--epochs", "many", "--out", "run"])
-    assert stopped.value.code == 2 and "Traceback" not in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+    assert (
+        stopped.value.code == 2
+        and "Traceback" not in capsys.readouterr().err
+        and list(tmp_path.iterdir()) == []
+    )

@@ -1,4 +1,6 @@
-"""ImageNet and ImageNet-O by folder, and images without a training part: small folders, and the real DTD if there."""
+"""ImageNet and ImageNet-O by folder, and images without a training part: small folders, and the
+real DTD if there.
+"""
 
 import os
 import shutil
@@ -35,11 +37,15 @@ def small_imagenet(root):
     for c, wnid in enumerate(WNIDS):
         for i in range(2):
             picture(root / f"train/{wnid}/{wnid}_{i}.JPEG", 40 * c + 10 * i)
-            picture(root / f"val/{wnid}/ILSVRC2012_val_{2 * c + i + 1:08}.JPEG", 40 * c + 10 * i + 5)
+            picture(
+                root / f"val/{wnid}/ILSVRC2012_val_{2 * c + i + 1:08}.JPEG", 40 * c + 10 * i + 5
+            )
 
 
 def flattened(root, order=(3, 0, 5, 1, 4, 2)):
-    """`val/` as published: flat, in another order than the classes', with the devkit; returns the labels in order."""
+    """`val/` as published: flat, in another order than the classes', with the devkit; returns the
+    labels in order.
+    """
     from scipy.io import savemat
 
     files = sorted((root / "val").rglob("*.JPEG"))
@@ -48,10 +54,17 @@ def flattened(root, order=(3, 0, 5, 1, 4, 2)):
         os.replace(files[i], root / f"val/flat_{place + 1:08}.JPEG")
     for wnid in WNIDS:
         (root / "val" / wnid).rmdir()
-    ids = {WNIDS[0]: 2, WNIDS[1]: 9, WNIDS[2]: 1}  # not the order of the wnids, as in the real devkit
+    ids = {
+        WNIDS[0]: 2,
+        WNIDS[1]: 9,
+        WNIDS[2]: 1,
+    }  # not the order of the wnids, as in the real devkit
     kind = [(name, "O") for name in ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children")]
-    synsets = np.array([[(ids[wnid], wnid, "a word", "a gloss", 0)] for wnid in WNIDS]
-                       + [[(1001, "n00001740", "entity", "a gloss", 3)]], dtype=kind)
+    synsets = np.array(
+        [[(ids[wnid], wnid, "a word", "a gloss", 0)] for wnid in WNIDS]
+        + [[(1001, "n00001740", "entity", "a gloss", 3)]],
+        dtype=kind,
+    )
     devkit = root / "ILSVRC2012_devkit_t12/data"
     devkit.mkdir(parents=True)
     savemat(devkit / "meta.mat", {"synsets": synsets})
@@ -73,8 +86,22 @@ def test_imagenet_is_read_by_folder(tmp_path, place):
     name = "imagenet" if place == "data_dir" else f"imagenet:{tmp_path / 'imagenet'}"
     read = data.load(name, tmp_path, image_size=16, progress=False)
     assert read.train.classes == WNIDS and read.test.classes == WNIDS
-    assert shades(read.train) == [0, 10, 40, 50, 80, 90] and read.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert shades(read.test) == [5, 15, 45, 55, 85, 95] and read.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert shades(read.train) == [0, 10, 40, 50, 80, 90] and read.train.labels.tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+    ]
+    assert shades(read.test) == [5, 15, 45, 55, 85, 95] and read.test.labels.tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+    ]
     assert read.train.pixels.shape[2:] == (16, 16) and read.test.pixels.shape[2:] == (14, 14)
     assert read.augmentation == data.Augmentation(window=14, flip=True) and read.boxes is None
     assert read.mean == (0.485, 0.456, 0.406) and read.std == (0.229, 0.224, 0.225)
@@ -101,11 +128,21 @@ def test_validation_images_need_no_training_images(tmp_path):
         path.unlink() if path.is_file() else path.rmdir()
     (tmp_path / "train").rmdir()
     alone = data.load_images(f"imagenet:{tmp_path}", image_size=16, window=14, progress=False)
-    assert torch.equal(alone.pixels, both.test.pixels) and torch.equal(alone.labels, both.test.labels)
-    some = data.load_images(f"imagenet:{tmp_path}", image_size=16, classes=WNIDS[1:], progress=False)
-    assert some.classes == WNIDS and some.labels.tolist() == [1, 1, 2, 2] and shades(some) == [45, 55, 85, 95]
+    assert torch.equal(alone.pixels, both.test.pixels) and torch.equal(
+        alone.labels, both.test.labels
+    )
+    some = data.load_images(
+        f"imagenet:{tmp_path}", image_size=16, classes=WNIDS[1:], progress=False
+    )
+    assert (
+        some.classes == WNIDS
+        and some.labels.tolist() == [1, 1, 2, 2]
+        and shades(some) == [45, 55, 85, 95]
+    )
     flattened(tmp_path)
-    some = data.load_images(f"imagenet:{tmp_path}", image_size=16, classes=(WNIDS[2],), progress=False)
+    some = data.load_images(
+        f"imagenet:{tmp_path}", image_size=16, classes=(WNIDS[2],), progress=False
+    )
     assert some.labels.tolist() == [2, 2] and sorted(shades(some)) == [85, 95]
 
 
@@ -118,21 +155,83 @@ def remove(folder):
 TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
 
 
-@pytest.mark.parametrize(("flat", "spoil", "error", "says"), [
-    (False, lambda root: remove(root / "train"), FileNotFoundError, "no folder .*train. ImageNet may not be down"),
-    (False, lambda root: remove(root / "val"), FileNotFoundError, "no folder .*val. ImageNet .*ILSVRC2012_img_val.tar"),
-    (False, lambda root: remove(root / "train" / WNIDS[0]), ValueError, f"val holds the class '{WNIDS[0]}', which"),
-    (False, lambda root: [remove(root / "train" / wnid) for wnid in WNIDS[1:]], ValueError, "at least 2 classes"),
-    (False, lambda root: [path.unlink() for path in (root / "train" / WNIDS[1]).iterdir()], ValueError,
-     f"class folder .*{WNIDS[1]} holds no images"),
-    (False, lambda root: [remove(root / "val" / wnid) for wnid in WNIDS], FileNotFoundError, "val holds no images: "),
-    (True, lambda root: (root / TRUTH).unlink(), FileNotFoundError, "no folder for each class: sort them .*devkit_t12"),
-    (True, lambda root: (root / TRUTH).write_text("2\n"), ValueError, "not tell the class of .*val/flat_00000002.JPEG"),
-    (True, lambda root: (root / TRUTH).write_text("1001\n" * 6), ValueError, "not tell the class of .*flat_00000001"),
-    (True, lambda root: picture(root / "val/mine.jpg", 0), ValueError, "not tell the class of .*val/mine.jpg"),
-    (True, lambda root: (root / TRUTH).with_name("meta.mat").write_bytes(b"<html>"), ValueError, "meta.mat is not the"),
-    (True, lambda root: remove(root / "train" / WNIDS[2]), ValueError, f"images of the class '{WNIDS[2]}', which"),
-])
+@pytest.mark.parametrize(
+    ("flat", "spoil", "error", "says"),
+    [
+        (
+            False,
+            lambda root: remove(root / "train"),
+            FileNotFoundError,
+            "no folder .*train. ImageNet may not be down",
+        ),
+        (
+            False,
+            lambda root: remove(root / "val"),
+            FileNotFoundError,
+            "no folder .*val. ImageNet .*ILSVRC2012_img_val.tar",
+        ),
+        (
+            False,
+            lambda root: remove(root / "train" / WNIDS[0]),
+            ValueError,
+            f"val holds the class '{WNIDS[0]}', which",
+        ),
+        (
+            False,
+            lambda root: [remove(root / "train" / wnid) for wnid in WNIDS[1:]],
+            ValueError,
+            "at least 2 classes",
+        ),
+        (
+            False,
+            lambda root: [path.unlink() for path in (root / "train" / WNIDS[1]).iterdir()],
+            ValueError,
+            f"class folder .*{WNIDS[1]} holds no images",
+        ),
+        (
+            False,
+            lambda root: [remove(root / "val" / wnid) for wnid in WNIDS],
+            FileNotFoundError,
+            "val holds no images: ",
+        ),
+        (
+            True,
+            lambda root: (root / TRUTH).unlink(),
+            FileNotFoundError,
+            "no folder for each class: sort them .*devkit_t12",
+        ),
+        (
+            True,
+            lambda root: (root / TRUTH).write_text("2\n"),
+            ValueError,
+            "not tell the class of .*val/flat_00000002.JPEG",
+        ),
+        (
+            True,
+            lambda root: (root / TRUTH).write_text("1001\n" * 6),
+            ValueError,
+            "not tell the class of .*flat_00000001",
+        ),
+        (
+            True,
+            lambda root: picture(root / "val/mine.jpg", 0),
+            ValueError,
+            "not tell the class of .*val/mine.jpg",
+        ),
+        (
+            True,
+            lambda root: (root / TRUTH).with_name("meta.mat").write_bytes(b"<html>"),
+            ValueError,
+            "meta.mat is not the",
+        ),
+        (
+            True,
+            lambda root: remove(root / "train" / WNIDS[2]),
+            ValueError,
+            f"images of the class '{WNIDS[2]}', which",
+        ),
+    ],
+)
 def test_an_imagenet_that_is_not_as_it_should_be(tmp_path, flat, spoil, error, says):
     small_imagenet(tmp_path)
     if flat:
@@ -150,7 +249,10 @@ def test_a_training_set_that_does_not_fit_is_refused_before_a_file_is_opened(tmp
     monkeypatch.setattr("catchup.data.files.memory.available_bytes.__defaults__", (tmp_path,))
     for name, text in (("memory.max", "1000000"), ("memory.current", "0")):
         (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=r"12 images of 256 x 256 out of .* need 0.0 GiB .*image_size of at most 144"):
+    with pytest.raises(
+        ValueError,
+        match=r"12 images of 256 x 256 out of .* need 0.0 GiB .*image_size of at most 144",
+    ):
         data.load(f"imagenet:{tmp_path}", progress=False, loader="resident")
 
 
@@ -165,8 +267,13 @@ def test_imagenet_o_chooses_the_classes_of_imagenet(tmp_path, monkeypatch):
     (tmp_path / "imagenet-o/README.txt").write_text("terms")
     outside = data.load_images("imagenet-o", tmp_path, image_size=16, progress=False)
     assert outside.classes == WNIDS[1:] and shades(outside) == [201, 202]
-    inside = data.load_images("imagenet", tmp_path, image_size=16, classes=outside.classes, progress=False)
-    assert set(inside.labels.tolist()) == {1, 2} and inside.pixels.shape[1:] == outside.pixels.shape[1:]
+    inside = data.load_images(
+        "imagenet", tmp_path, image_size=16, classes=outside.classes, progress=False
+    )
+    assert (
+        set(inside.labels.tolist()) == {1, 2}
+        and inside.pixels.shape[1:] == outside.pixels.shape[1:]
+    )
     for where in (tmp_path, tmp_path / "imagenet-o"):
         again = data.load_images(f"imagenet-o:{where}", image_size=16, progress=False)
         assert torch.equal(again.pixels, outside.pixels)
@@ -179,7 +286,9 @@ def test_imagenet_o_is_downloaded_where_it_is_absent(tmp_path, monkeypatch):
         return data_dir / "imagenet-o"
 
     monkeypatch.setattr("catchup.data.sets.imagenet.obtain", made_up)
-    with pytest.raises(ValueError, match="holds 1 of ImageNet-O's 2000 images: remove the folder .*imagenet-o:/"):
+    with pytest.raises(
+        ValueError, match="holds 1 of ImageNet-O's 2000 images: remove the folder .*imagenet-o:/"
+    ):
         data.load_images("imagenet-o", tmp_path, image_size=8, progress=False)
     monkeypatch.setattr("catchup.data.sets.imagenet.IMAGES_O", 1)
     assert shades(data.load_images("imagenet-o", tmp_path, image_size=8, progress=False)) == [7]
@@ -188,15 +297,25 @@ def test_imagenet_o_is_downloaded_where_it_is_absent(tmp_path, monkeypatch):
 def test_validation_images_of_every_class_are_wanted(tmp_path):
     small_imagenet(tmp_path)
     shutil.rmtree(tmp_path / "val" / WNIDS[1])
-    with pytest.raises(ValueError, match=f"no images of 1 of the 3 classes, .*'{WNIDS[1]}' among them: unpack"):
+    with pytest.raises(
+        ValueError, match=f"no images of 1 of the 3 classes, .*'{WNIDS[1]}' among them: unpack"
+    ):
         data.load(f"imagenet:{tmp_path}", progress=False)
-    assert len(data.load_images(f"imagenet:{tmp_path}", progress=False).classes) == 2  # alone they tell the classes
+    assert (
+        len(data.load_images(f"imagenet:{tmp_path}", progress=False).classes) == 2
+    )  # alone they tell the classes
 
 
-@pytest.mark.parametrize(("name", "says"), [
-    ("imagenet-o", "imagenet-o has no training images: it is for catchup.data.load_images"),
-    ("cifar100-c", "cifar100-c has no training images: its folder is for evaluate --tests corruption"),
-])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("imagenet-o", "imagenet-o has no training images: it is for catchup.data.load_images"),
+        (
+            "cifar100-c",
+            "cifar100-c has no training images: its folder is for evaluate --tests corruption",
+        ),
+    ],
+)
 def test_what_cannot_be_trained_on_says_what_it_is_for(tmp_path, name, says):
     with pytest.raises(ValueError, match=says):
         data.load(name, tmp_path)
@@ -212,9 +331,15 @@ def test_folders_of_images_are_classes(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("passed over")
     read = data.load_images(f"folder:{tmp_path}", progress=False)
-    assert read.classes == ("ant", "zebra") and read.labels.tolist() == [0, 1, 1] and shades(read) == [10, 20, 30]
+    assert (
+        read.classes == ("ant", "zebra")
+        and read.labels.tolist() == [0, 1, 1]
+        and shades(read) == [10, 20, 30]
+    )
     assert read.pixels.shape[2:] == (9, 12)
-    assert data.load_images(f"folder:{tmp_path}", image_size=6, window=4, progress=False).pixels.shape[2:] == (4, 4)
+    assert data.load_images(
+        f"folder:{tmp_path}", image_size=6, window=4, progress=False
+    ).pixels.shape[2:] == (4, 4)
     assert shades(data.load_images(f"folder:{tmp_path}", classes=["ant"], progress=False)) == [10]
 
 
@@ -230,7 +355,9 @@ def test_of_class_folders_with_a_split_the_test_images_are_taken(tmp_path):
         for c, name in enumerate(("ant", "bee")):
             picture(tmp_path / f"{part}/{name}/0.png", shade + c)
     assert shades(data.load_images(f"folder:{tmp_path}", progress=False)) == [50, 51]
-    assert caches(tmp_path) and not list(tmp_path.glob(".catchup-cache-*"))  # that of the whole is not displaced
+    assert caches(tmp_path) and not list(
+        tmp_path.glob(".catchup-cache-*")
+    )  # that of the whole is not displaced
     assert picture_folder(tmp_path / "train").classes == ("ant", "bee")
 
 
@@ -241,16 +368,24 @@ def test_of_any_data_set_the_test_images_are_taken():
     assert torch.equal(middle, whole[:, :, 2:6, 2:6])
 
 
-@pytest.mark.parametrize(("how", "says"), [
-    ({"name": "folder"}, "needs the folder to read"), ({"name": "nowhere"}, "unknown data set 'nowhere'"),
-    ({"name": "digits", "window": 9}, "a window of 9 pixels does not fit into images of 8 x 8"),
-    ({"name": "digits", "window": 0}, "window must be"), ({"name": "digits", "window": True}, "window must be"),
-    ({"name": "digits", "classes": ["0"]}, "the classes of digits cannot be chosen; they can for: folder, imagenet"),
-    ({"name": "folder:{}/both"}, "both images and folders of images"),
-    ({"name": "folder:{}/none"}, "holds no images, nor folders"),
-    ({"name": "folder:{}/good", "classes": ["b"]}, "good has no class 'b'"),
-    ({"name": "folder:{}/good", "classes": []}, "no images of the 0 classes"),
-])
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"name": "folder"}, "needs the folder to read"),
+        ({"name": "nowhere"}, "unknown data set 'nowhere'"),
+        ({"name": "digits", "window": 9}, "a window of 9 pixels does not fit into images of 8 x 8"),
+        ({"name": "digits", "window": 0}, "window must be"),
+        ({"name": "digits", "window": True}, "window must be"),
+        (
+            {"name": "digits", "classes": ["0"]},
+            "the classes of digits cannot be chosen; they can for: folder, imagenet",
+        ),
+        ({"name": "folder:{}/both"}, "both images and folders of images"),
+        ({"name": "folder:{}/none"}, "holds no images, nor folders"),
+        ({"name": "folder:{}/good", "classes": ["b"]}, "good has no class 'b'"),
+        ({"name": "folder:{}/good", "classes": []}, "no images of the 0 classes"),
+    ],
+)
 def test_images_that_cannot_be_read_as_asked(tmp_path, how, says):
     picture(tmp_path / "both/0.png", 0)
     picture(tmp_path / "both/a/0.png", 0)

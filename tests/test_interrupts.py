@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM put off to the end of a step: nothing is lost, nothing is left behind, handlers come back."""
+"""Ctrl-C and SIGTERM put off to the end of a step: nothing is lost, nothing is left behind,
+handlers come back.
+"""
 
 import os
 import random
@@ -22,13 +24,17 @@ from catchup.training.machine.signals import TERMINATED, deferred
 from catchup.training.trainer import dataset_of
 from catchup.utils.files import read_json
 
-TINY = Settings(subset=5, epochs=4, batch_size=5, lr=0.05, device="cpu", precision="fp32", validate_every=100)
+TINY = Settings(
+    subset=5, epochs=4, batch_size=5, lr=0.05, device="cpu", precision="fp32", validate_every=100
+)
 ITSELF = os.getpid
 
 
 @pytest.fixture(autouse=True)
 def _usual_handlers():
-    """Another test of this process may have left handlers of its own (Ray sets one), which `deferred` would respect."""
+    """Another test of this process may have left handlers of its own (Ray sets one), which
+    `deferred` would respect.
+    """
     earlier = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -46,7 +52,10 @@ def digits():
 def test_sixty_interrupts_at_random_moments_change_nothing_and_leave_nothing(tmp_path):
     found = endurance.interrupts(trials=3, least=60, folder=tmp_path)
     assert found["interrupts"] >= 60 and found["identical"] == found["trials"] >= 3
-    assert not any(found[key] for key in ("hooks_left", "handlers_changed", "left_over", "mode_changed", "rows_wrong"))
+    assert not any(
+        found[key]
+        for key in ("hooks_left", "handlers_changed", "left_over", "mode_changed", "rows_wrong")
+    )
 
 
 def test_an_interrupt_says_where_the_run_is_and_how_it_goes_on(digits, tmp_path):
@@ -54,11 +63,29 @@ def test_an_interrupt_says_where_the_run_is_and_how_it_goes_on(digits, tmp_path)
         if at.step == 7:
             os.kill(ITSELF(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt, match=r"stopped after step 7 of 40; it is kept in .*: go on with resume"):
-        fit(network(), make("catchup", seed=0, layers=(0,)), digits, TINY, progress=False, on_step=kill, out=tmp_path)
+    with pytest.raises(
+        KeyboardInterrupt, match=r"stopped after step 7 of 40; it is kept in .*: go on with resume"
+    ):
+        fit(
+            network(),
+            make("catchup", seed=0, layers=(0,)),
+            digits,
+            TINY,
+            progress=False,
+            on_step=kill,
+            out=tmp_path,
+        )
     seen = []
-    fit(network(), make("catchup", seed=0, layers=(0,)), digits, TINY, progress=False, out=tmp_path, resume=True,
-        on_step=lambda at: seen.append(at.step) or at.step == 9)
+    fit(
+        network(),
+        make("catchup", seed=0, layers=(0,)),
+        digits,
+        TINY,
+        progress=False,
+        out=tmp_path,
+        resume=True,
+        on_step=lambda at: seen.append(at.step) or at.step == 9,
+    )
     assert seen == [8, 9]
     with pytest.raises(KeyboardInterrupt, match="stopped after step 7 of 40; no folder keeps it"):
         fit(network(), make("baseline", seed=0), digits, TINY, progress=False, on_step=kill)
@@ -79,9 +106,19 @@ def test_an_interrupt_during_a_validation_is_heard_there(digits, tmp_path, monke
     model = network()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop, "predict", slow)
-        fit(model, make("catchup", seed=0, layers=(0,)), digits, short, progress=False, out=tmp_path)
+        fit(
+            model, make("catchup", seed=0, layers=(0,)), digits, short, progress=False, out=tmp_path
+        )
     assert runs.read_metrics(tmp_path) == [] and model.training
-    again = fit(model, make("catchup", seed=0, layers=(0,)), digits, short, progress=False, out=tmp_path, resume=True)
+    again = fit(
+        model,
+        make("catchup", seed=0, layers=(0,)),
+        digits,
+        short,
+        progress=False,
+        out=tmp_path,
+        resume=True,
+    )
     assert torch.equal(weights(again.model), weights(whole.model))
 
 
@@ -94,11 +131,27 @@ def test_sigterm_saves_and_leaves_with_143(digits, tmp_path):
             os.kill(ITSELF(), signal.SIGTERM)  # launchers repeat it
 
     with pytest.raises(SystemExit) as left:
-        fit(network(), make("baseline", seed=0), digits, TINY, progress=False, on_step=kill, out=tmp_path)
+        fit(
+            network(),
+            make("baseline", seed=0),
+            digits,
+            TINY,
+            progress=False,
+            on_step=kill,
+            out=tmp_path,
+        )
     assert left.value.code == 143 and handlers() == before
     seen = []
-    fit(network(), make("baseline", seed=0), digits, TINY, progress=False, out=tmp_path, resume=True,
-        on_step=lambda at: seen.append(at.step) or True)
+    fit(
+        network(),
+        make("baseline", seed=0),
+        digits,
+        TINY,
+        progress=False,
+        out=tmp_path,
+        resume=True,
+        on_step=lambda at: seen.append(at.step) or True,
+    )
     assert seen == [4]
 
 
@@ -115,7 +168,11 @@ def test_train_keeps_no_result_of_a_run_that_was_stopped(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(loop.Run, "_step", killed)
         train(settings, tmp_path / "run", progress=False)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "metrics.jsonl", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "checkpoint.pt",
+        "metrics.jsonl",
+        "run.json",
+    ]
     assert "result" not in read_json(tmp_path / "run" / "run.json")
     train(settings, tmp_path / "run", resume=True, progress=False)
     assert "result" in read_json(tmp_path / "run" / "run.json")
@@ -123,8 +180,21 @@ def test_train_keeps_no_result_of_a_run_that_was_stopped(tmp_path, monkeypatch):
 
 def test_the_command_line_ends_with_143_and_its_run_goes_on(tmp_path):
     out = tmp_path / "run"
-    command = ["train", "--out", str(out), "--device", "cpu", "--subset", "5", "--width", "2", "--epochs", "2000",
-               "--batch-size", "10"]
+    command = [
+        "train",
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        "--subset",
+        "5",
+        "--width",
+        "2",
+        "--epochs",
+        "2000",
+        "--batch-size",
+        "10",
+    ]
 
     def work():
         silent = os.open(os.devnull, os.O_WRONLY)
@@ -140,7 +210,10 @@ def test_the_command_line_ends_with_143_and_its_run_goes_on(tmp_path):
     assert ended(child) == 143
     state, kept = checkpoint.load(out / "checkpoint.pt"), runs.read_metrics(out)
     assert state["epoch"] == len(kept) >= 1 and sorted(path.name for path in out.iterdir()) == [
-        "checkpoint.pt", "metrics.jsonl", "run.json"]
+        "checkpoint.pt",
+        "metrics.jsonl",
+        "run.json",
+    ]
 
 
 def test_errors_at_200_places_of_a_hooked_step_leave_the_model_as_it_was():
@@ -149,10 +222,17 @@ def test_errors_at_200_places_of_a_hooked_step_leave_the_model_as_it_was():
     model, rng, raised = network(), random.Random(0), 0
     plain = model(images)
     while raised < 200:
-        mixer = make("catchup", seed=rng.randrange(99), layers=(1, 2), blocks=("layer1", "layer2"),
-                     regularisers=("dropblock:block=2",))
+        mixer = make(
+            "catchup",
+            seed=rng.randrange(99),
+            layers=(1, 2),
+            blocks=("layer1", "layer2"),
+            regularisers=("dropblock:block=2",),
+        )
         try:
-            _lines(lambda mixer=mixer: mixer.loss(model, images, labels), stop_at=rng.randrange(1, 250))
+            _lines(
+                lambda mixer=mixer: mixer.loss(model, images, labels), stop_at=rng.randrange(1, 250)
+            )
         except InterruptedError:
             raised += 1
         assert count_hooks(model) == 0
@@ -160,7 +240,9 @@ def test_errors_at_200_places_of_a_hooked_step_leave_the_model_as_it_was():
 
 
 def _lines(work, stop_at=None) -> int:
-    """Number of lines of the package's Python that `work` runs; an InterruptedError is raised in one of them."""
+    """Number of lines of the package's Python that `work` runs; an InterruptedError is raised in
+    one of them.
+    """
     seen = 0
 
     def trace(frame, event, _argument):
@@ -183,7 +265,7 @@ def _lines(work, stop_at=None) -> int:
     return seen
 
 
-# -- the block itself ----------------------------------------------------------------------------------------------
+# -- the block itself ------------------------------------------------------------------------------
 
 
 def test_the_earlier_handlers_are_back_and_the_signal_takes_effect_on_leaving():
@@ -216,7 +298,9 @@ def test_a_second_ctrl_c_breaks_through_unless_a_launcher_repeats_it():
     assert reached
 
 
-@pytest.mark.parametrize(("signum", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize(
+    ("signum", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
 def test_a_signal_outweighs_an_error_which_stays_visible(signum, raised):
     with pytest.raises(raised) as found:
         with deferred():

@@ -1,10 +1,17 @@
-"""Five runs killed with SIGKILL at random moments and taken up again; `kill_and_resume.py` does more of them."""
+"""Five runs killed with SIGKILL at random moments and taken up again; `kill_and_resume.py` does
+more of them.
+"""
 
 import kill_and_resume as kills
 import pytest
 
-PAIRS = [("automix", "resident"), ("recursivemix", "stream"), ("catchup", "stream"), ("catchup-layer0", "resident"),
-         ("catchup-regularised", "resident")]
+PAIRS = [
+    ("automix", "resident"),
+    ("recursivemix", "stream"),
+    ("catchup", "stream"),
+    ("catchup-layer0", "resident"),
+    ("catchup-regularised", "resident"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +24,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("case", "loader"), PAIRS)
-def test_a_run_killed_at_random_moments_ends_with_the_weights_of_the_whole_one(folder, monkeypatch, case, loader):
+def test_a_run_killed_at_random_moments_ends_with_the_weights_of_the_whole_one(
+    folder, monkeypatch, case, loader
+):
     monkeypatch.setattr(kills, "MOST_KILLS", 2)
     monkeypatch.setattr(kills, "SAVES", (0.0,))
     row = kills.measured(case, loader, trials=1, controls=0, folder=folder)
@@ -37,4 +46,9 @@ def test_without_the_generators_states_the_weights_differ(folder, monkeypatch):
 
 def test_killed_while_it_does_nothing_but_save_a_whole_checkpoint_is_there(folder):
     found = kills.writes(8, folder / "writes")
-    assert found.pop("most_strays") <= 1 and found == {"kills": 8, "unloadable": 0, "torn": 0, "strays_after_clean": 0}
+    assert found.pop("most_strays") <= 1 and found == {
+        "kills": 8,
+        "unloadable": 0,
+        "torn": 0,
+        "strays_after_clean": 0,
+    }

@@ -1,4 +1,6 @@
-"""Lines, planes and directions against naive loops; figures against their rows; the model is left as it was."""
+"""Lines, planes and directions against naive loops; figures against their rows; the model is left
+as it was.
+"""
 
 import copy
 import json
@@ -36,8 +38,14 @@ def images():
 def model():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(),
-                            nn.Linear(27, 3))
+        net = nn.Sequential(
+            nn.Conv2d(2, 3, 2),
+            nn.BatchNorm2d(3),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(27, 3),
+        )
     net[1].running_mean += torch.tensor([0.3, -0.2, 0.1])
     return PixelModel(net, (0.5, 0.4), (0.2, 0.3))
 
@@ -66,12 +74,16 @@ def test_a_filter_of_zeros_gets_a_direction_of_zeros_and_scaled_weights_a_scaled
         model.model[0].weight[1] = 0
         model.model[5].weight *= 4
     after = split(model, random(model))
-    assert not after["model.0.weight"][1].any() and torch.equal(after["model.0.weight"][0], before["model.0.weight"][0])
+    assert not after["model.0.weight"][1].any() and torch.equal(
+        after["model.0.weight"][0], before["model.0.weight"][0]
+    )
     assert torch.equal(after["model.5.weight"], 4 * before["model.5.weight"])
 
 
 def test_a_line_of_random_directions_is_blind_to_the_scale_that_batchnorm_takes_out(model, images):
-    """Weights in front of BatchNorm three times as large, with statistics to match, compute the same network."""
+    """Weights in front of BatchNorm three times as large, with statistics to match, compute the
+    same network.
+    """
     scaled = copy.deepcopy(model)
     with torch.no_grad():
         scaled.model[0].weight *= 3
@@ -88,7 +100,7 @@ def naive(model, images, offset):
     moved, start = copy.deepcopy(model).eval(), 0
     with torch.no_grad():
         for parameter in moved.parameters():
-            parameter += offset[start:start + parameter.numel()].view(parameter.shape)
+            parameter += offset[start : start + parameter.numel()].view(parameter.shape)
             start += parameter.numel()
         logits = moved(images.pixels.float() / 255)
     return F.cross_entropy(logits, images.labels).item(), top_k_error(logits, images.labels)
@@ -103,7 +115,9 @@ def test_a_line_is_that_of_a_moved_copy(model, images, batch_size):
         assert found["loss"][place] == pytest.approx(loss, rel=1e-5)
         assert found["error"][place] == pytest.approx(error)
     logits = predict(model, images)
-    assert found["loss"][2] == pytest.approx(F.cross_entropy(logits.double(), images.labels).item(), rel=1e-7)
+    assert found["loss"][2] == pytest.approx(
+        F.cross_entropy(logits.double(), images.labels).item(), rel=1e-7
+    )
 
 
 def test_a_plane_is_that_of_moved_copies_rows_along_the_first_direction(model, images):
@@ -123,8 +137,12 @@ def test_curvature_and_slope_of_a_line_are_those_of_hessian_and_gradient(images,
     direction = random(model)
     below, middle, above = line(model, images, direction, [-1e-3, 0.0, 1e-3])["loss"]
     product = hessian_vector_product(model, images, direction)
-    assert (above - 2 * middle + below) / 1e-6 == pytest.approx((direction @ product).item(), rel=1e-3)
-    assert (above - below) / 2e-3 == pytest.approx((direction @ gradient(model, images)).item(), rel=1e-3)
+    assert (above - 2 * middle + below) / 1e-6 == pytest.approx(
+        (direction @ product).item(), rel=1e-3
+    )
+    assert (above - below) / 2e-3 == pytest.approx(
+        (direction @ gradient(model, images)).item(), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("fail", [None, ValueError, KeyboardInterrupt])
@@ -145,12 +163,15 @@ def test_the_model_is_bit_for_bit_as_it_was_also_after_an_error(model, images, f
             if len(calls) == 3:
                 raise fail("stop")
             return ordinary(self, maps)
+
         with monkeypatch.context() as patch, pytest.raises(fail, match="stop"):
             patch.setattr(nn.Linear, "forward", third)
             line(model, images, random(model), [-1.0, 0.5, 1.0, 2.0])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter is kept[name] for name, parameter in model.named_parameters())
-    assert all((parameter.grad == 7).all() and parameter.requires_grad for parameter in model.parameters())
+    assert all(
+        (parameter.grad == 7).all() and parameter.requires_grad for parameter in model.parameters()
+    )
     assert [part.training for part in model.modules()] == modes and count_hooks(model) == 0
 
 
@@ -174,43 +195,85 @@ def test_an_image_without_finite_logits_counts_as_an_error(images):
 
 
 def test_the_measurement_says_what_its_parts_say(model, images):
-    result = landscape(model, images, n_images=12, hessian_images=6, n_eigen=2, n_probes=3, radius=0.5, points=5,
-                       grid_points=3, seed=4)
+    result = landscape(
+        model,
+        images,
+        n_images=12,
+        hessian_images=6,
+        n_eigen=2,
+        n_probes=3,
+        radius=0.5,
+        points=5,
+        grid_points=3,
+        seed=4,
+    )
     seen, curved = sample(images, 12, 4), sample(images, 6, 4)
     pairs = module.top_eigenpairs(model, curved, 2, seed=4)
     radii = [-0.5, -0.25, 0.0, 0.25, 0.5]
     assert result["line"]["radii"] == radii and result["surface"]["radii"] == [-0.5, 0.0, 0.5]
-    assert result["eigenvalues"] == list(pairs.values) and result["residuals"] == list(pairs.residuals)
+    assert result["eigenvalues"] == list(pairs.values) and result["residuals"] == list(
+        pairs.residuals
+    )
     assert result["top_eigenvalue"] == result["eigenvalues"][0] >= result["eigenvalues"][1]
     assert (result["trace"], result["trace_se"]) == module.trace(model, curved, 3, 4)
     assert result["line"]["eigen"] == line(model, seen, pairs.vectors[0], radii)
     assert result["line"]["random"] == line(model, seen, random(model, 4), radii)
-    assert result["surface"] == {"radii": [-0.5, 0.0, 0.5], "directions": "eigen",
-                                 **surface(model, seen, *pairs.vectors, [-0.5, 0.0, 0.5])}
+    assert result["surface"] == {
+        "radii": [-0.5, 0.0, 0.5],
+        "directions": "eigen",
+        **surface(model, seen, *pairs.vectors, [-0.5, 0.0, 0.5]),
+    }
     heights = result["line"]["eigen"]["loss"]
     assert result["sharpness"] == max(heights) - heights[2] > 0 and result["loss"] == heights[2]
-    assert result["weight_norm"] == pytest.approx(math.sqrt(sum((p**2).sum().item() for p in model.parameters())))
+    assert result["weight_norm"] == pytest.approx(
+        math.sqrt(sum((p**2).sum().item() for p in model.parameters()))
+    )
     assert (result["settings"]["n_images"], result["settings"]["hessian_images"]) == (12, 6)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    again = landscape(model, images, n_images=12, hessian_images=6, n_eigen=2, n_probes=3, radius=0.5, points=5,
-                      grid_points=3, seed=4)
+    again = landscape(
+        model,
+        images,
+        n_images=12,
+        hessian_images=6,
+        n_eigen=2,
+        n_probes=3,
+        radius=0.5,
+        points=5,
+        grid_points=3,
+        seed=4,
+    )
     assert again == result
 
 
 def test_a_random_plane_has_two_directions_and_needs_one_eigenvector_only(model, images):
-    result = landscape(model, images, n_eigen=1, n_probes=2, points=3, grid_points=3, plane="random", radius=0.5)
+    result = landscape(
+        model, images, n_eigen=1, n_probes=2, points=3, grid_points=3, plane="random", radius=0.5
+    )
     assert result["surface"]["directions"] == "random" and len(result["eigenvalues"]) == 1
     middle = [row[1] for row in result["surface"]["loss"]]  # the second step is 0
     assert middle == result["line"]["random"]["loss"] != result["surface"]["loss"][1]
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"points": 4}, "odd.*got 4"), ({"points": 1}, "points must be.*at least 3"), ({"grid_points": 2}, "odd.*and 2"),
-    ({"grid_points": 1}, "odd.*and 1"), ({"grid_points": -1}, "grid_points.*-1"), ({"radius": 0}, "radius.*got 0"),
-    ({"radius": math.inf}, "radius.*inf"), ({"n_images": 0}, "n_images.*0"), ({"n_images": 2.5}, "n_images.*2.5"),
-    ({"n_probes": 1}, "n_probes.*1"), ({"n_eigen": 0}, "n_eigen.*0"), ({"n_eigen": True}, "n_eigen.*True"),
-    ({"plane": "eigne"}, "Did you mean 'eigen'"), ({"n_eigen": 1, "grid_points": 3}, "needs two.*plane='random'"),
-    ({"which": "smallest"}, "unknown end of the spectrum")])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"points": 4}, "odd.*got 4"),
+        ({"points": 1}, "points must be.*at least 3"),
+        ({"grid_points": 2}, "odd.*and 2"),
+        ({"grid_points": 1}, "odd.*and 1"),
+        ({"grid_points": -1}, "grid_points.*-1"),
+        ({"radius": 0}, "radius.*got 0"),
+        ({"radius": math.inf}, "radius.*inf"),
+        ({"n_images": 0}, "n_images.*0"),
+        ({"n_images": 2.5}, "n_images.*2.5"),
+        ({"n_probes": 1}, "n_probes.*1"),
+        ({"n_eigen": 0}, "n_eigen.*0"),
+        ({"n_eigen": True}, "n_eigen.*True"),
+        ({"plane": "eigne"}, "Did you mean 'eigen'"),
+        ({"n_eigen": 1, "grid_points": 3}, "needs two.*plane='random'"),
+        ({"which": "smallest"}, "unknown end of the spectrum"),
+    ],
+)
 def test_bad_settings_are_named_before_anything_is_computed(images, settings, message):
     class Refusing(nn.Module):
         def __init__(self):
@@ -257,27 +320,47 @@ def test_a_sample_is_balanced_nested_and_that_of_subset(images):
 def test_steps_are_symmetric_with_an_exact_zero():
     for points in (3, 11, 21, 41):
         found = steps(0.3, points)
-        assert found[points // 2] == 0 and found == [-step for step in reversed(found)] and len(found) == points
+        assert (
+            found[points // 2] == 0
+            and found == [-step for step in reversed(found)]
+            and len(found) == points
+        )
         assert found == pytest.approx(list(np.linspace(-0.3, 0.3, points)), abs=1e-15)
 
 
 def row(method, seed, random_loss, eigen_loss, n_images=500):
-    lines = {"radii": [-1.0, 0.0, 1.0], "random": {"loss": random_loss, "error": [90.0, 10.0, 80.0]},
-             "eigen": {"loss": eigen_loss, "error": [95.0, 10.0, 99.0]}}
-    return {"method": method, "seed": seed, "data": "digits", "model": "resnet18",
-            "landscape": {"line": lines, "surface": None,
-                          "settings": {"n_images": n_images, "hessian_images": 100}}}
+    lines = {
+        "radii": [-1.0, 0.0, 1.0],
+        "random": {"loss": random_loss, "error": [90.0, 10.0, 80.0]},
+        "eigen": {"loss": eigen_loss, "error": [95.0, 10.0, 99.0]},
+    }
+    return {
+        "method": method,
+        "seed": seed,
+        "data": "digits",
+        "model": "resnet18",
+        "landscape": {
+            "line": lines,
+            "surface": None,
+            "settings": {"n_images": n_images, "hessian_images": 100},
+        },
+    }
 
 
 @pytest.fixture
 def rows():
-    return [row("catchup", 0, [3.0, 1.0, 5.0], [4.0, 1.0, 4.0]), row("catchup", 1, [5.0, 2.0, 7.0], [8.0, 2.0, None]),
-            row("baseline", 0, [6.0, 0.5, 8.0], [9.0, 0.5, 9.0])]
+    return [
+        row("catchup", 0, [3.0, 1.0, 5.0], [4.0, 1.0, 4.0]),
+        row("catchup", 1, [5.0, 2.0, 7.0], [8.0, 2.0, None]),
+        row("baseline", 0, [6.0, 0.5, 8.0], [9.0, 0.5, 9.0]),
+    ]
 
 
 def drawn(ax):
-    return {text.get_text(): list(handle.get_ydata())
-            for text, handle in zip(ax.get_legend().get_texts(), ax.get_legend_handles_labels()[0])}
+    return {
+        text.get_text(): list(handle.get_ydata())
+        for text, handle in zip(ax.get_legend().get_texts(), ax.get_legend_handles_labels()[0])
+    }
 
 
 def test_lines_show_means_and_bands_worked_out_by_hand(rows):
@@ -285,8 +368,14 @@ def test_lines_show_means_and_bands_worked_out_by_hand(rows):
     assert drawn(ax) == {"Catch-up Mix": [4.0, 1.5, 6.0], "baseline": [6.0, 0.5, 8.0]}
     band = ax.collections[0].get_paths()[0].vertices
     assert len(ax.collections) == 1
-    assert sorted({round(float(y), 6) for x, y in band if x == 0}) == pytest.approx([1.5 - 0.5**0.5, 1.5 + 0.5**0.5])
-    assert drawn(plot_lines(rows, height="rise", direction="random"))["Catch-up Mix"] == [2.5, 0.0, 4.5]
+    assert sorted({round(float(y), 6) for x, y in band if x == 0}) == pytest.approx(
+        [1.5 - 0.5**0.5, 1.5 + 0.5**0.5]
+    )
+    assert drawn(plot_lines(rows, height="rise", direction="random"))["Catch-up Mix"] == [
+        2.5,
+        0.0,
+        4.5,
+    ]
     assert drawn(plot_lines(rows, height="error"))["baseline"] == [95.0, 10.0, 99.0]
     assert "nats" in ax.get_ylabel() and "filters" in ax.get_xlabel()
     assert plot_lines(rows, log=True).get_yscale() == "log"
@@ -320,7 +409,14 @@ def test_lines_that_do_not_compare_are_refused(rows):
 
 
 def plane(values):
-    return {"surface": {"radii": [-1.0, 0.0, 1.0], "directions": "eigen", "loss": values, "error": values}}
+    return {
+        "surface": {
+            "radii": [-1.0, 0.0, 1.0],
+            "directions": "eigen",
+            "loss": values,
+            "error": values,
+        }
+    }
 
 
 def test_a_surface_has_the_first_direction_across_and_is_cut_at_the_top(monkeypatch):
@@ -328,8 +424,14 @@ def test_a_surface_has_the_first_direction_across_and_is_cut_at_the_top(monkeypa
 
     def keep(kind, name):
         ordinary = getattr(kind, name)
-        monkeypatch.setattr(kind, name, lambda ax, x, y, z, *more, **settings: seen.update({name: (x, y, z)})
-                            or ordinary(ax, x, y, z, *more, **settings))
+        monkeypatch.setattr(
+            kind,
+            name,
+            lambda ax, x, y, z, *more, **settings: (
+                seen.update({name: (x, y, z)}) or ordinary(ax, x, y, z, *more, **settings)
+            ),
+        )
+
     keep(Axes, "contourf"), keep(Axes3D, "plot_surface")
     result = plane([[9.0, 5.0, 9.0], [4.0, 1.0, 4.0], [8.0, 3.0, None]])
     flat_, relief = plot_surface(result, top=6.0, name="catchup")
@@ -339,9 +441,16 @@ def test_a_surface_has_the_first_direction_across_and_is_cut_at_the_top(monkeypa
     x, y, z = seen["plot_surface"]
     relief_points = {(a, b): c for a, b, c in zip(x.ravel(), y.ravel(), z.ravel())}
     x, y, z = seen["contourf"]
-    map_points = {(x[column], y[row]): z[row, column] for row in range(3) for column in range(3)}  # matplotlib's order
+    map_points = {
+        (x[column], y[row]): z[row, column] for row in range(3) for column in range(3)
+    }  # matplotlib's order
     for found in (relief_points, map_points):
-        assert found[(-1, 0)] == 5 and found[(0, -1)] == 4 and found[(1, 0)] == 3 and found[(-1, -1)] == 6
+        assert (
+            found[(-1, 0)] == 5
+            and found[(0, -1)] == 4
+            and found[(1, 0)] == 3
+            and found[(-1, -1)] == 6
+        )
         assert math.isnan(found[(1, 1)])
 
 

@@ -22,11 +22,15 @@ def digits():
 
 @pytest.fixture(scope="module")
 def plain(digits):
-    return digest(fit(model_of(SMALL, digits), make("catchup", seed=0), digits, SMALL, progress=False).model)
+    return digest(
+        fit(model_of(SMALL, digits), make("catchup", seed=0), digits, SMALL, progress=False).model
+    )
 
 
 def digest(model) -> str:
-    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.state_dict().values())).hexdigest()
+    return hashlib.sha256(
+        b"".join(value.numpy().tobytes() for value in model.state_dict().values())
+    ).hexdigest()
 
 
 def live(digits, **options) -> LiveRun:
@@ -44,7 +48,9 @@ def test_the_weights_are_those_of_fit(digits, plain, tmp_path):
     run = live(digits, out=tmp_path / "run").start()
     result = run.wait()
     assert run.state == "finished" and result.finished and digest(run.model) == plain
-    assert [row["epoch"] for row in run.rows] == [1, 2, 3] and (tmp_path / "run" / "checkpoint.pt").exists()
+    assert [row["epoch"] for row in run.rows] == [1, 2, 3] and (
+        tmp_path / "run" / "checkpoint.pt"
+    ).exists()
     assert [step for step, _ in run.losses] == list(range(1, 16)) and run.steps == 15
     assert {row["epoch"] for row in run.histograms()} <= {1, 2, 3} and run.filters()
     assert count_hooks(run.model) == 0 and run.start().wait() is result
@@ -64,7 +70,9 @@ def test_stopped_and_started_again_and_again_it_is_the_same_run(digits, plain):
             break
         assert run.state == "stopped" and not result.finished
     assert run.start().wait().finished and digest(run.model) == plain
-    assert [step for step, _ in run.losses] == list(range(1, 16)) and [row["epoch"] for row in run.rows] == [1, 2, 3]
+    assert [step for step, _ in run.losses] == list(range(1, 16)) and [
+        row["epoch"] for row in run.rows
+    ] == [1, 2, 3]
     assert states[0] == "running" and states[-1] == "finished"
     assert sorted({row["epoch"] for row in run.filters()}) == [1, 2, 3]
 
@@ -99,7 +107,9 @@ def test_every_epoch_of_a_stopped_run_is_told_once_and_by_its_number(digits):
 
 def test_a_stop_during_a_validation_is_heard_and_the_run_goes_on(digits, plain):
     run = live(digits)
-    hook = run.model.register_forward_pre_hook(lambda model, _: None if model.training else run.stop())
+    hook = run.model.register_forward_pre_hook(
+        lambda model, _: None if model.training else run.stop()
+    )
     result = run.start().wait()
     assert run.state == "stopped" and run.step == 5 and result.rows == run.rows == []
     hook.remove()
@@ -125,7 +135,9 @@ def test_a_paused_run_can_be_stopped(digits):
 
 
 def test_an_interrupt_while_waiting_stops_the_run_and_keeps_it(digits, plain):
-    run = live(digits, on_change=lambda run: time.sleep(0.3), interval_s=0.0).start()  # slow enough on a busy machine
+    run = live(
+        digits, on_change=lambda run: time.sleep(0.3), interval_s=0.0
+    ).start()  # slow enough on a busy machine
     threading.Timer(0.2, _thread.interrupt_main).start()
     result = run.wait()
     assert run.state == "stopped" and not result.finished
@@ -176,7 +188,9 @@ def test_losses_are_thinned_out_and_a_used_folder_is_refused(digits, tmp_path, m
     run = live(digits).start()
     run.wait()
     steps = [step for step, _ in run.losses]
-    assert len(steps) <= 7 and steps[-1] >= 12 and len({b - a for a, b in zip(steps, steps[1:])}) == 1
+    assert (
+        len(steps) <= 7 and steps[-1] >= 12 and len({b - a for a, b in zip(steps, steps[1:])}) == 1
+    )
     assert POINTS == 1000
     (tmp_path / "note").write_text("mine")
     with pytest.raises(ValueError, match="is not empty"):

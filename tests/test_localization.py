@@ -1,4 +1,6 @@
-"""Localisation: class maps, regions, boxes and what is counted of them, each against a slow definition of its own."""
+"""Localisation: class maps, regions, boxes and what is counted of them, each against a slow
+definition of its own.
+"""
 
 import json
 
@@ -35,7 +37,9 @@ class Window(nn.Module):
 
     def __init__(self, classes=2):
         super().__init__()
-        self.stem, self.layer1 = (nn.Conv2d(classes, classes, 3, padding=1, bias=False) for _ in range(2))
+        self.stem, self.layer1 = (
+            nn.Conv2d(classes, classes, 3, padding=1, bias=False) for _ in range(2)
+        )
         self.fc = nn.Linear(classes, classes)
         for conv in (self.stem, self.layer1):
             nn.init.dirac_(conv.weight)
@@ -73,17 +77,25 @@ class Ended(TinyNet):
 @pytest.fixture
 def photos():
     """Three images in [0, 1] and a class of each."""
-    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(3)), torch.tensor([4, 0, 2])
+    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(3)), torch.tensor(
+        [4, 0, 2]
+    )
 
 
 # Class maps
 
 
-@pytest.mark.parametrize("build", [
-    TinyNet, lambda: Ended("relu"), lambda: create("resnet18", num_classes=5, width=4),
-    lambda: create("preact_resnet18", num_classes=5, width=4),
-    lambda: create("preact_resnet18", num_classes=5, width=4, final_norm=True),
-], ids=["tiny", "functional relu", "resnet18", "preact", "preact with a final norm"])
+@pytest.mark.parametrize(
+    "build",
+    [
+        TinyNet,
+        lambda: Ended("relu"),
+        lambda: create("resnet18", num_classes=5, width=4),
+        lambda: create("preact_resnet18", num_classes=5, width=4),
+        lambda: create("preact_resnet18", num_classes=5, width=4, final_norm=True),
+    ],
+    ids=["tiny", "functional relu", "resnet18", "preact", "preact with a final norm"],
+)
 def test_the_average_of_a_class_map_is_the_score(build, photos):
     images, labels = photos
     torch.manual_seed(0)
@@ -114,19 +126,30 @@ def test_a_class_map_is_captums_grad_cam_times_the_pixels(photos):
     attr = pytest.importorskip("captum.attr")
     images, labels = photos
     net = create("resnet18", num_classes=5, width=4).eval()
-    grad_cam = attr.LayerGradCam(net, net.layer4).attribute((images - 0.4) / 0.3, labels, relu_attributions=False)
+    grad_cam = attr.LayerGradCam(net, net.layer4).attribute(
+        (images - 0.4) / 0.3, labels, relu_attributions=False
+    )
     maps, _ = class_maps(seen_by(net), images, labels)
-    torch.testing.assert_close(maps, grad_cam[:, 0].detach() * maps[0].numel(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        maps, grad_cam[:, 0].detach() * maps[0].numel(), rtol=1e-4, atol=1e-5
+    )
 
 
-@pytest.mark.parametrize(("model", "says"), [
-    (Ended("flatten"), "no such end was found in Ended.*measure maps of your own with cam="),
-    (Ended("norm"), r"what Ended classifies are not the averages of its last maps \(8, 8, 8\)"),
-    (Ended("max"), "what Ended classifies are not the averages"),
-    (nn.Sequential(nn.Flatten(), nn.Linear(768, 5)), "no such end was found in Sequential"),
-    (nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-     "global average pooling and a linear layer"),
-])
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (Ended("flatten"), "no such end was found in Ended.*measure maps of your own with cam="),
+        (Ended("norm"), r"what Ended classifies are not the averages of its last maps \(8, 8, 8\)"),
+        (Ended("max"), "what Ended classifies are not the averages"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(768, 5)), "no such end was found in Sequential"),
+        (
+            nn.Sequential(
+                nn.Conv2d(3, 5, 3), nn.Conv2d(5, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+            ),
+            "global average pooling and a linear layer",
+        ),
+    ],
+)
 def test_a_model_with_another_end_is_refused_by_name(model, says, photos):
     images, labels = photos
     small = images[..., ::2, ::2] if getattr(model, "end", "") == "flatten" else images
@@ -136,7 +159,9 @@ def test_a_model_with_another_end_is_refused_by_name(model, says, photos):
 
 def test_maps_that_say_nothing_are_refused(photos):
     images, labels = photos
-    with pytest.raises(ValueError, match="last maps of TinyNet have a single pixel for images of 2 x 2"):
+    with pytest.raises(
+        ValueError, match="last maps of TinyNet have a single pixel for images of 2 x 2"
+    ):
         class_maps(seen_by(TinyNet()), images[..., :2, :2], labels)
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 4\], got 1 to 5"):
         class_maps(seen_by(TinyNet()), images, torch.tensor([1, 5, 2]))
@@ -153,7 +178,9 @@ def test_enlarged_maps_reach_from_nothing_to_one():
     assert (found.amin((1, 2)) == 0).all() and (found.amax((1, 2)) == 1).all()
     plain = F.interpolate(maps[:, None], size=(12, 20), mode="bilinear")[:, 0]
     for one, other in zip(found, plain):
-        torch.testing.assert_close(one, (other - other.min()) / (other.max() - other.min()), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            one, (other - other.min()) / (other.max() - other.min()), rtol=1e-4, atol=1e-5
+        )
     torch.testing.assert_close(enlarged(3 * maps + 100, 12, 20), found, rtol=1e-3, atol=1e-4)
 
 
@@ -188,8 +215,10 @@ def flooded(mask):
 
 def slow_iou(a, b):
     """Shared pixels by pixels that either has."""
-    one, other = ({(x, y) for x in range(int(box[0]), int(box[2])) for y in range(int(box[1]), int(box[3]))}
-                  for box in (a, b))
+    one, other = (
+        {(x, y) for x in range(int(box[0]), int(box[2])) for y in range(int(box[1]), int(box[3]))}
+        for box in (a, b)
+    )
     return len(one & other) / len(one | other)
 
 
@@ -197,19 +226,30 @@ def slow_iou(a, b):
 def test_regions_are_those_of_a_flood(share):
     maps = np.random.default_rng(5).random((5, 7, 9))
     found = regions(maps, 1 - share)
-    expected = [(place, *region) for place in range(5) for region in flooded(maps[place] > 1 - share)]
-    assert [(int(i), *e.astype(int).tolist(), int(p)) for i, e, p in zip(found.image, found.edges, found.pixels)] == \
-        expected
+    expected = [
+        (place, *region) for place in range(5) for region in flooded(maps[place] > 1 - share)
+    ]
+    assert [
+        (int(i), *e.astype(int).tolist(), int(p))
+        for i, e, p in zip(found.image, found.edges, found.pixels)
+    ] == expected
     largest = largest_boxes(found, 5)
     for place in range(5):
         own = flooded(maps[place] > 1 - share)
-        assert largest[place].tolist() == list(max(own, key=lambda region: region[4])[:4] if own else (0,) * 4)
+        assert largest[place].tolist() == list(
+            max(own, key=lambda region: region[4])[:4] if own else (0,) * 4
+        )
 
 
 def test_regions_meet_at_corners_and_never_across_maps_or_rows():
     maps = np.zeros((2, 3, 3))
     maps[0, 0, 0] = maps[0, 1, 1] = 1  # one region, corner to corner
-    maps[0, 2, 2], maps[1, 0, 0], maps[1, 0, 2], maps[1, 1, 0] = 1, 1, 1, 1  # 0,2 and 1,0 follow each other in memory
+    maps[0, 2, 2], maps[1, 0, 0], maps[1, 0, 2], maps[1, 1, 0] = (
+        1,
+        1,
+        1,
+        1,
+    )  # 0,2 and 1,0 follow each other in memory
     found = regions(maps, 0.5)
     assert found.image.tolist() == [0, 1, 1] and found.pixels.tolist() == [3, 2, 1]
     assert found.edges.tolist() == [[0, 0, 3, 3], [0, 0, 1, 2], [2, 0, 3, 1]]
@@ -227,13 +267,23 @@ def some_boxes(n_images, size, seed):
     for image in range(n_images):
         for _ in range(0 if image == 1 else rng.integers(1, 4)):
             left, top = rng.integers(0, size[1] - 1), rng.integers(0, size[0] - 1)
-            rows.append((image, left, top, rng.integers(left + 1, size[1] + 1), rng.integers(top + 1, size[0] + 1)))
+            rows.append(
+                (
+                    image,
+                    left,
+                    top,
+                    rng.integers(left + 1, size[1] + 1),
+                    rng.integers(top + 1, size[0] + 1),
+                )
+            )
     table = torch.tensor(rows)
     return Boxes(table[:, 1:].float(), table[:, 0].contiguous(), size)
 
 
 def slow_best(predicted, boxes, image):
-    own = [edges.tolist() for edges, owner in zip(boxes.edges, boxes.image.tolist()) if owner == image]
+    own = [
+        edges.tolist() for edges, owner in zip(boxes.edges, boxes.image.tolist()) if owner == image
+    ]
     return max((slow_iou(a, b) for a in predicted for b in own), default=0.0)
 
 
@@ -241,7 +291,11 @@ def test_the_best_pair_of_boxes_counts():
     boxes, guesses = some_boxes(6, (9, 11), seed=0), some_boxes(6, (9, 11), seed=9)
     found = best_iou(guesses.edges.numpy(), guesses.image.numpy(), boxes, 6)
     for image in range(6):
-        own = [edges.tolist() for edges, owner in zip(guesses.edges, guesses.image.tolist()) if owner == image]
+        own = [
+            edges.tolist()
+            for edges, owner in zip(guesses.edges, guesses.image.tolist())
+            if owner == image
+        ]
         assert found[image] == pytest.approx(slow_best(own, boxes, image), abs=1e-12)
     assert found[1] == 0
 
@@ -250,7 +304,9 @@ def test_the_best_pair_of_boxes_counts():
 
 
 def bright(channel, left, top, right, bottom, other=0):
-    """An image of two channels, 8 x 8, one of them bright in a rectangle, the other everywhere `other`."""
+    """An image of two channels, 8 x 8, one of them bright in a rectangle, the other everywhere
+    `other`.
+    """
     image = torch.zeros(2, 8, 8, dtype=torch.uint8)
     image[1 - channel] = other
     image[channel, top:bottom, left:right] = 255
@@ -258,11 +314,22 @@ def bright(channel, left, top, right, bottom, other=0):
 
 
 def known():
-    """Five images of a `Window`, and true boxes: IoU 1, 0.5, 3/8 and (class wrong) 1; the last has no box."""
-    pixels = torch.stack([bright(0, 1, 2, 5, 6), bright(1, 0, 0, 8, 4), bright(0, 2, 2, 5, 4),
-                          bright(1, 3, 3, 7, 7, other=200), bright(0, 0, 0, 4, 4)])
+    """Five images of a `Window`, and true boxes: IoU 1, 0.5, 3/8 and (class wrong) 1; the last has
+    no box.
+    """
+    pixels = torch.stack(
+        [
+            bright(0, 1, 2, 5, 6),
+            bright(1, 0, 0, 8, 4),
+            bright(0, 2, 2, 5, 4),
+            bright(1, 3, 3, 7, 7, other=200),
+            bright(0, 0, 0, 4, 4),
+        ]
+    )
     images = Images(pixels, torch.tensor([0, 1, 0, 1, 0]), ("first", "second"))
-    edges = torch.tensor([[1, 2, 5, 6], [0, 0, 8, 8], [2, 2, 6, 6], [0, 0, 1, 1], [3, 3, 7, 7]]).float()
+    edges = torch.tensor(
+        [[1, 2, 5, 6], [0, 0, 8, 8], [2, 2, 6, 6], [0, 0, 1, 1], [3, 3, 7, 7]]
+    ).float()
     return images, Boxes(edges, torch.tensor([0, 1, 2, 3, 3]), (8, 8))
 
 
@@ -285,32 +352,58 @@ def test_a_model_whose_maps_are_known():
 def test_the_box_that_was_found_is_the_bright_one():
     images, boxes = known()
     found = located(window_model(), images, boxes)
-    assert found.edges.tolist() == [[1, 2, 5, 6], [0, 0, 8, 4], [2, 2, 5, 4], [3, 3, 7, 7], [0, 0, 4, 4]]
-    assert found.iou.tolist() == [1, 0.5, 6 / 16, 1, 0] and found.correct.tolist() == [True, True, True, False, True]
+    assert found.edges.tolist() == [
+        [1, 2, 5, 6],
+        [0, 0, 8, 4],
+        [2, 2, 5, 4],
+        [3, 3, 7, 7],
+        [0, 0, 4, 4],
+    ]
+    assert found.iou.tolist() == [1, 0.5, 6 / 16, 1, 0] and found.correct.tolist() == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
     assert found.maps.shape == (5, 8, 8) and set(np.unique(found.maps)) == {0, 1}
 
 
 def test_the_threshold_cuts_at_its_share_of_the_maximum():
-    """Beside the bright rectangle a region of half its height: it belongs to the object below one half."""
+    """Beside the bright rectangle a region of half its height: it belongs to the object below one
+    half.
+    """
     image = bright(0, 0, 0, 4, 8)
     image[0, :, 4:] = 102  # 0.4 of 255; the darkest pixel is 0
     image[0, 7, 7] = 0
     images = Images(image[None], torch.tensor([0]), ("first", "second"))
     boxes = Boxes(torch.tensor([[0.0, 0, 4, 8]]), torch.tensor([0]), (8, 8))
-    edges = {t: located(window_model(), images, boxes, threshold=t).edges[0].tolist() for t in (0.39, 0.41)}
+    edges = {
+        t: located(window_model(), images, boxes, threshold=t).edges[0].tolist()
+        for t in (0.39, 0.41)
+    }
     assert edges == {0.39: [0, 0, 8, 8], 0.41: [0, 0, 4, 8]}
-    found = localization(window_model(), images, boxes, thresholds=(0.1, 0.39, 0.41, 0.7), deltas=(0.5, 0.9))
+    found = localization(
+        window_model(), images, boxes, thresholds=(0.1, 0.39, 0.41, 0.7), deltas=(0.5, 0.9)
+    )
     assert found["best_threshold"] == {"0.5": 0.1, "0.9": 0.41}
-    assert found["box_accuracy"] == {"thresholds": [0.1, 0.39, 0.41, 0.7], "0.5": [100, 100, 100, 100],
-                                     "0.9": [0, 0, 100, 100]}
+    assert found["box_accuracy"] == {
+        "thresholds": [0.1, 0.39, 0.41, 0.7],
+        "0.5": [100, 100, 100, 100],
+        "0.9": [0, 0, 100, 100],
+    }
 
 
 @pytest.fixture
 def noise():
-    """Seven images with boxes, and a stand-in for the class maps that gives each image a map of noise."""
+    """Seven images with boxes, and a stand-in for the class maps that gives each image a map of
+    noise.
+    """
     maps = torch.rand(7, 6, 6, generator=torch.Generator().manual_seed(8))
     pixels = torch.zeros(7, 3, 12, 10, dtype=torch.uint8)
-    pixels[:, 0, 0, 0] = torch.arange(7, dtype=torch.uint8)  # its number, so that a batch finds its maps
+    pixels[:, 0, 0, 0] = torch.arange(
+        7, dtype=torch.uint8
+    )  # its number, so that a batch finds its maps
     images = Images(pixels, torch.tensor([0, 1, 1, 0, 1, 1, 0]), ("a", "b"))
 
     def cam(_model, batch, _labels):
@@ -325,7 +418,10 @@ def test_max_box_accuracy_is_that_of_a_loop(noise):
     thresholds, deltas, rest = (0.0, 0.2, 0.45, 0.6, 0.9), (0.3, 0.5, 0.7), [0, 2, 3, 4, 5, 6]
     found = localization(None, images, boxes, cam=cam, thresholds=thresholds, deltas=deltas)
     assert found["n_images"] == 6 and found["n_without_box"] == 1
-    best = {t: [slow_best([r[:4] for r in flooded(maps[i] > t)], boxes, i) for i in rest] for t in thresholds}
+    best = {
+        t: [slow_best([r[:4] for r in flooded(maps[i] > t)], boxes, i) for i in rest]
+        for t in thresholds
+    }
     for delta in deltas:
         curve = [100 * sum(iou >= delta for iou in best[t]) / 6 for t in thresholds]
         assert found["box_accuracy"][f"{delta:g}"] == curve
@@ -336,7 +432,9 @@ def test_max_box_accuracy_is_that_of_a_loop(noise):
     right = [slow_best([box], boxes, i) >= 0.5 for box, i in zip(largest, rest)]
     correct = [i % 2 == int(images.labels[i]) for i in rest]
     assert found["gt_known_loc"] == pytest.approx(100 * sum(right) / 6)
-    assert found["top1_loc"] == pytest.approx(100 * sum(a and b for a, b in zip(right, correct)) / 6)
+    assert found["top1_loc"] == pytest.approx(
+        100 * sum(a and b for a, b in zip(right, correct)) / 6
+    )
     assert found["top1_accuracy"] == pytest.approx(100 * sum(correct) / 6)
 
 
@@ -348,23 +446,33 @@ def test_any_region_may_be_right_but_only_the_largest_is_the_box(noise):
 
 
 def test_the_blind_boxes(noise):
-    """The whole image, and boxes in the middle: 1 - threshold of the sides, each tried for every image."""
+    """The whole image, and boxes in the middle: 1 - threshold of the sides, each tried for every
+    image.
+    """
     images, boxes, cam, _ = noise
     thresholds = tuple(step / 20 for step in range(20))
-    found = localization(None, images, boxes, cam=cam, thresholds=thresholds, threshold=0.4, iou=0.3)["baselines"]
+    found = localization(
+        None, images, boxes, cam=cam, thresholds=thresholds, threshold=0.4, iou=0.3
+    )["baselines"]
 
     def overlaps(side):
         box = (5 - 5 * side, 6 - 6 * side, 5 + 5 * side, 6 + 6 * side)
         pairs = [(i, edges.tolist()) for i, edges in zip(boxes.image.tolist(), boxes.edges)]
         best = dict.fromkeys(sorted({i for i, _ in pairs}), 0.0)
         for i, true in pairs:
-            wide, high = (max(0.0, min(box[k + 2], true[k + 2]) - max(box[k], true[k])) for k in (0, 1))
+            wide, high = (
+                max(0.0, min(box[k + 2], true[k + 2]) - max(box[k], true[k])) for k in (0, 1)
+            )
             union = 120 * side**2 + (true[2] - true[0]) * (true[3] - true[1]) - wide * high
             best[i] = max(best[i], wide * high / union)
         return list(best.values())
 
-    assert found["full"]["gt_known_loc"] == pytest.approx(100 * sum(v >= 0.3 for v in overlaps(1)) / 6)
-    assert found["centre"]["gt_known_loc"] == pytest.approx(100 * sum(v >= 0.3 for v in overlaps(0.6)) / 6)
+    assert found["full"]["gt_known_loc"] == pytest.approx(
+        100 * sum(v >= 0.3 for v in overlaps(1)) / 6
+    )
+    assert found["centre"]["gt_known_loc"] == pytest.approx(
+        100 * sum(v >= 0.3 for v in overlaps(0.6)) / 6
+    )
     for delta in (0.3, 0.5, 0.7):
         curve = [100 * sum(v >= delta for v in overlaps(1 - t)) / 6 for t in thresholds]
         assert found["centre"]["maxboxacc_v2_per_delta"][f"{delta:g}"] == pytest.approx(max(curve))
@@ -391,10 +499,15 @@ def test_neither_the_batch_nor_images_without_boxes_change_anything(noise):
 def test_a_real_network_from_end_to_end(capsys):
     torch.manual_seed(1)
     generator = torch.Generator().manual_seed(2)
-    images = Images(torch.randint(256, (7, 3, 16, 16), generator=generator, dtype=torch.uint8),
-                    torch.randint(5, (7,), generator=generator), tuple("abcde"))
+    images = Images(
+        torch.randint(256, (7, 3, 16, 16), generator=generator, dtype=torch.uint8),
+        torch.randint(5, (7,), generator=generator),
+        tuple("abcde"),
+    )
     model, state = seen_by(TinyNet()), torch.get_rng_state()
-    found = localization(model, images, some_boxes(7, (16, 16), seed=3), batch_size=4, progress=True)
+    found = localization(
+        model, images, some_boxes(7, (16, 16), seed=3), batch_size=4, progress=True
+    )
     assert "localization" in capsys.readouterr().err
     assert model.training and torch.equal(torch.get_rng_state(), state)
     assert not any(part._forward_hooks for part in model.modules())
@@ -404,20 +517,32 @@ def test_a_real_network_from_end_to_end(capsys):
     assert len(found["box_accuracy"]["thresholds"]) == len(found["box_accuracy"]["0.3"]) == 100
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    ({"threshold": 1.0}, r"threshold must lie in \[0, 1\), got 1.0"),
-    ({"threshold": float("nan")}, "threshold must lie"),
-    ({"iou": 0}, r"iou must lie in \(0, 1\], got 0"),
-    ({"deltas": ()}, r"deltas must lie in \(0, 1\], got none"),
-    ({"deltas": (0.3, 1.2)}, "deltas must lie .*got 0.3, 1.2"),
-    ({"thresholds": ()}, r"thresholds must lie in \[0, 1\), got none"),
-    ({"thresholds": (0.1, 1)}, "thresholds must lie"),
-    ({"thresholds": (0.2, 0.2)}, r"thresholds must ascend, got \[0.2, 0.2\]"),
-    ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-    ({"boxes": Boxes(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), (8, 8))}, "got none in any image"),
-    ({"boxes": Boxes(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0]), (9, 8))}, r"for \(9, 8\) .*5 images are"),
-    ({"boxes": Boxes(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([5]), (8, 8))}, "and image 5, the 5 images"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"threshold": 1.0}, r"threshold must lie in \[0, 1\), got 1.0"),
+        ({"threshold": float("nan")}, "threshold must lie"),
+        ({"iou": 0}, r"iou must lie in \(0, 1\], got 0"),
+        ({"deltas": ()}, r"deltas must lie in \(0, 1\], got none"),
+        ({"deltas": (0.3, 1.2)}, "deltas must lie .*got 0.3, 1.2"),
+        ({"thresholds": ()}, r"thresholds must lie in \[0, 1\), got none"),
+        ({"thresholds": (0.1, 1)}, "thresholds must lie"),
+        ({"thresholds": (0.2, 0.2)}, r"thresholds must ascend, got \[0.2, 0.2\]"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        (
+            {"boxes": Boxes(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), (8, 8))},
+            "got none in any image",
+        ),
+        (
+            {"boxes": Boxes(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0]), (9, 8))},
+            r"for \(9, 8\) .*5 images are",
+        ),
+        (
+            {"boxes": Boxes(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([5]), (8, 8))},
+            "and image 5, the 5 images",
+        ),
+    ],
+)
 def test_settings_that_cannot_be_are_refused(change, says):
     images, boxes = known()
     with pytest.raises(ValueError, match=says):
@@ -431,9 +556,13 @@ def test_tiles_show_both_boxes():
     images, boxes = known()
     grey = images.pixels[:, :1]
     axes = plot_localization(grey, located(window_model(), images, boxes), boxes)
-    assert [ax.get_title() for ax in axes] == ["IoU 1.00, class right", "IoU 0.50, class right",
-                                               "IoU 0.38, class right", "IoU 1.00, class wrong",
-                                               "IoU 0.00, class right"]
+    assert [ax.get_title() for ax in axes] == [
+        "IoU 1.00, class right",
+        "IoU 0.50, class right",
+        "IoU 0.38, class right",
+        "IoU 1.00, class wrong",
+        "IoU 0.00, class right",
+    ]
     drawn = [{patch.get_bbox().bounds for patch in ax.patches} for ax in axes]
     assert drawn[1] == {(-0.5, -0.5, 8, 8), (-0.5, -0.5, 8, 4)}
     assert drawn[3] == {(-0.5, -0.5, 1, 1), (2.5, 2.5, 4, 4)} and drawn[4] == {(-0.5, -0.5, 4, 4)}
@@ -444,7 +573,9 @@ def test_tiles_show_both_boxes():
 
 def test_the_curve_shows_what_was_counted(noise):
     images, boxes, cam, _ = noise
-    result = json.loads(json.dumps(localization(None, images, boxes, cam=cam)))  # as it comes back from a file
+    result = json.loads(
+        json.dumps(localization(None, images, boxes, cam=cam))
+    )  # as it comes back from a file
     ax = plot_box_accuracy(result)
     lines = {line.get_label(): line for line in ax.lines}
     for delta in ("0.3", "0.5", "0.7"):
@@ -452,8 +583,15 @@ def test_the_curve_shows_what_was_counted(noise):
         assert line.get_ydata().tolist() == result["box_accuracy"][delta]
         marked = line.get_xdata()[line.get_markevery()[0]]
         assert marked == result["best_threshold"][delta]
-    levels = sorted(line.get_ydata()[0] for line in ax.lines if line.get_label().startswith("_child"))
-    assert levels == sorted(v for row in result["baselines"].values() for v in row["maxboxacc_v2_per_delta"].values())
-    assert "6 test images with a box; 1 without a box are left out. GT-known Loc" in localization_caption(result)
+    levels = sorted(
+        line.get_ydata()[0] for line in ax.lines if line.get_label().startswith("_child")
+    )
+    assert levels == sorted(
+        v for row in result["baselines"].values() for v in row["maxboxacc_v2_per_delta"].values()
+    )
+    assert (
+        "6 test images with a box; 1 without a box are left out. GT-known Loc"
+        in localization_caption(result)
+    )
     with pytest.raises(ValueError, match="not the results of localization: they hold top1_error"):
         plot_box_accuracy({"top1_error": 3.0})

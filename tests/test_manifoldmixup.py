@@ -12,11 +12,21 @@ from catchup.mixers import make
 
 def convolutions(count: int) -> nn.Sequential:
     """A chain of which every convolution is a block."""
-    return nn.Sequential(*[layer for k in range(count) for layer in (nn.Conv2d(3 if k == 0 else 4, 4, 3), nn.ReLU())],
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    return nn.Sequential(
+        *[
+            layer
+            for k in range(count)
+            for layer in (nn.Conv2d(3 if k == 0 else 4, 4, 3), nn.ReLU())
+        ],
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+    )
 
 
-@pytest.mark.parametrize(("count", "layers"), [(1, (0, 1)), (2, (0, 2)), (3, (0, 2, 3)), (5, (0, 2, 3))])
+@pytest.mark.parametrize(
+    ("count", "layers"), [(1, (0, 1)), (2, (0, 2)), (3, (0, 2, 3)), (5, (0, 2, 3))]
+)
 def test_default_layers_are_the_papers_as_far_as_there_are_blocks(count, layers):
     model, mixer = convolutions(count), make("manifoldmixup", seed=0)
     mixer.check(model)
@@ -30,9 +40,15 @@ def test_default_layers_are_the_papers_as_far_as_there_are_blocks(count, layers)
 
 def test_in_preact_resnet_these_are_the_input_and_the_first_two_stages():
     """Verma et al., appendix C.1: the input, after the first and after the second residual block."""
-    model, mixer = models.create("preact_resnet18", num_classes=5, width=4), make("manifoldmixup", seed=0)
+    model, mixer = (
+        models.create("preact_resnet18", num_classes=5, width=4),
+        make("manifoldmixup", seed=0),
+    )
     names = mixer.block_names(model)
-    assert [names[layer - 1] for layer in mixer.layer_set(len(names)) if layer] == ["layer1", "layer2"]
+    assert [names[layer - 1] for layer in mixer.layer_set(len(names)) if layer] == [
+        "layer1",
+        "layer2",
+    ]
 
 
 def test_given_layers_are_drawn_and_wrong_ones_refused(tiny):
@@ -47,24 +63,34 @@ def test_given_layers_are_drawn_and_wrong_ones_refused(tiny):
 def test_lambda_follows_beta_2_2_by_default():
     mixer = make("manifoldmixup", seed=0)
     lams = np.array([mixer.draw_lam(3, mixer.rng) for _ in range(4000)])
-    assert abs(lams.mean() - 0.5) < 0.02 and abs(lams.var() - 1 / 20) < 0.005  # Beta(2, 2): variance 1/20
+    assert (
+        abs(lams.mean() - 0.5) < 0.02 and abs(lams.var() - 1 / 20) < 0.005
+    )  # Beta(2, 2): variance 1/20
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 def test_a_step_is_the_papers(layer, tiny, batch):
-    """Section 2: run to layer k, mix the maps image by image, run on, weight the two labels by λ and 1 − λ."""
+    """Section 2: run to layer k, mix the maps image by image, run on, weight the two labels by λ
+    and 1 − λ.
+    """
     images, labels = batch
     lam, partner = 0.3, [2, 0, 1, 6, 5, 3, 4]
     parts = [nn.Identity(), tiny.stem, tiny.layer1, tiny.layer2]
     maps = images
-    for part in parts[:layer + 1]:
+    for part in parts[: layer + 1]:
         maps = part(maps)
     maps = torch.stack([lam * maps[i] + (1 - lam) * maps[j] for i, j in enumerate(partner)])
-    for part in parts[layer + 1:]:
+    for part in parts[layer + 1 :]:
         maps = part(maps)
     logits = tiny.fc(maps.mean(dim=(2, 3)))
-    expected = sum(lam * F.cross_entropy(logits[i:i + 1], labels[i:i + 1])
-                   + (1 - lam) * F.cross_entropy(logits[i:i + 1], labels[j:j + 1]) for i, j in enumerate(partner)) / 7
+    expected = (
+        sum(
+            lam * F.cross_entropy(logits[i : i + 1], labels[i : i + 1])
+            + (1 - lam) * F.cross_entropy(logits[i : i + 1], labels[j : j + 1])
+            for i, j in enumerate(partner)
+        )
+        / 7
+    )
 
     mixer = make("manifoldmixup", seed=0)
     loss = mixer.loss(tiny, images, labels, draw=Draw(layer, partner, lam))

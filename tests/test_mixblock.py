@@ -17,15 +17,19 @@ from catchup.mixers.parts.mixblock import (
 )
 
 
-def naive_mask(block: MixBlock, own: torch.Tensor, other: torch.Tensor, lam: float) -> list[list[float]]:
+def naive_mask(
+    block: MixBlock, own: torch.Tensor, other: torch.Tensor, lam: float
+) -> list[list[float]]:
     """Eqs. 4 and 5 for one pair of maps (C, h, w), number by number."""
     channels, height, width = own.shape
     places = [(y, x) for y in range(height) for x in range(width)]
 
     def linear(conv, maps, share, place):
         z = [maps[c][place].item() for c in range(channels)] + [share]
-        return [sum(w * v for w, v in zip(row[:, 0, 0].tolist(), z)) + b
-                for row, b in zip(conv.weight, conv.bias.tolist())]
+        return [
+            sum(w * v for w, v in zip(row[:, 0, 0].tolist(), z)) + b
+            for row, b in zip(conv.weight, conv.bias.tolist())
+        ]
 
     left = [linear(block.similar, own, lam, place) for place in places]
     right = [linear(block.similar, other, 1 - lam, place) for place in places]
@@ -36,7 +40,7 @@ def naive_mask(block: MixBlock, own: torch.Tensor, other: torch.Tensor, lam: flo
         weights = [math.exp(score - max(scores)) for score in scores]
         logit = sum(w / sum(weights) * v for w, v in zip(weights, value))
         mask.append(1 / (1 + math.exp(-logit)))
-    return [mask[y * width:(y + 1) * width] for y in range(height)]
+    return [mask[y * width : (y + 1) * width] for y in range(height)]
 
 
 def maps_of(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -67,16 +71,22 @@ def test_every_row_of_the_similarity_sums_to_one_over_the_partner():
     assert p.shape == (2, 4, 4) and (p >= 0).all()
     torch.testing.assert_close(p.sum(dim=2), torch.ones(2, 4))
     assert (p.sum(dim=1) - 1).abs().max() > 0.1
-    other[0, :, 0, 1] = 100 * own[0, :, 1, 0]  # position 1 of the partner is what position 2 of the image looks for
+    other[0, :, 0, 1] = (
+        100 * own[0, :, 1, 0]
+    )  # position 1 of the partner is what position 2 of the image looks for
     assert similarity(own, other)[0, 2].argmax() == 1
 
 
 def test_the_partners_ratio_cancels_the_own_images_does_not():
-    """As Eq. 4 is read here: softmax(q · (k + c)) = softmax(q · k), whatever 1 − λ puts into every key."""
+    """As Eq. 4 is read here: softmax(q · (k + c)) = softmax(q · k), whatever 1 − λ puts into every
+    key.
+    """
     block, own, other = loud(4), maps_of(2, 4, 3, 3), maps_of(2, 4, 3, 3, seed=1)
 
     def p(lam, partners):
-        return similarity(block.similar(embed_lam(own, lam)), block.similar(embed_lam(other, partners)))
+        return similarity(
+            block.similar(embed_lam(own, lam)), block.similar(embed_lam(other, partners))
+        )
 
     torch.testing.assert_close(p(0.3, 0.7), p(0.3, 0.1), rtol=1e-3, atol=1e-4)
     assert (p(0.3, 0.7) - p(0.9, 0.7)).abs().max() > 0.01
@@ -98,7 +108,9 @@ def test_the_ratio_is_one_more_channel():
     assert embed_lam(maps.half(), 0.25).dtype == torch.float16
 
 
-@pytest.mark.parametrize(("shape", "size"), [((1, 1, 2, 2), (4, 4)), ((2, 1, 3, 2), (7, 5)), ((1, 1, 1, 1), (8, 8))])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((1, 1, 2, 2), (4, 4)), ((2, 1, 3, 2), (7, 5)), ((1, 1, 1, 1), (8, 8))]
+)
 def test_upsampling_takes_the_nearest_position(shape, size):
     mask = maps_of(*shape)
     result = upsampled(mask, size)
@@ -110,24 +122,32 @@ def test_upsampling_takes_the_nearest_position(shape, size):
 
 
 def test_mask_loss_is_eq_6_per_image():
-    mask = torch.tensor([[0.0, 1.0, 1.0, 1.0], [0.5, 0.5, 0.5, 0.5], [0.2, 0.4, 0.0, 0.2]]).reshape(3, 1, 2, 2)
+    mask = torch.tensor([[0.0, 1.0, 1.0, 1.0], [0.5, 0.5, 0.5, 0.5], [0.2, 0.4, 0.0, 0.2]]).reshape(
+        3, 1, 2, 2
+    )
     mask.requires_grad_()
     loss = mask_loss(mask, 0.45, 0.1)
     assert loss.item() == pytest.approx((0.2 + 0.0 + 0.15) / 3)  # means .75, .5 and .2
     loss.backward()
-    assert [grad.sum().item() for grad in mask.grad] == pytest.approx([1 / 3, 0, -1 / 3])  # towards λ, none inside ε
+    assert [grad.sum().item() for grad in mask.grad] == pytest.approx(
+        [1 / 3, 0, -1 / 3]
+    )  # towards λ, none inside ε
     assert mask_loss(mask, 0.45, 0.0) > loss and mask_loss(mask, 0.45, 1.0) == 0
     assert mask_loss(mask.half(), 0.45).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("stage", "printed"), [(1, 11.38), (2, 11.39), (3, 11.44), (4, 11.64)])
 def test_sizes_are_table_7s(stage, printed):
-    """ResNet-18 on the 200 classes of Tiny-ImageNet; the table counts one linear classifier more than the text has."""
+    """ResNet-18 on the 200 classes of Tiny-ImageNet; the table counts one linear classifier more
+    than the text has.
+    """
     with torch.device("meta"):
         net, block = models.create("resnet18", num_classes=200), MixBlock(64 * 2 ** (stage - 1))
     plain, classifier = sum(p.numel() for p in net.parameters()), 512 * 200 + 200
     assert round(plain / 1e6, 2) == 11.27
-    assert round((plain + classifier + sum(p.numel() for p in block.parameters())) / 1e6, 2) == printed
+    assert (
+        round((plain + classifier + sum(p.numel() for p in block.parameters())) / 1e6, 2) == printed
+    )
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 3e38])
@@ -140,7 +160,9 @@ def test_a_pair_with_broken_features_gets_lambda_and_teaches_nothing(bad, where)
     mask = block(pair["own"], pair["other"], 0.3)
     assert (mask[1] == 0.3).all()
     torch.testing.assert_close(mask[[0, 2]], expected[[0, 2]])
-    torch.testing.assert_close(torch.autograd.grad(mask.square().sum(), list(block.parameters())), wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad(mask.square().sum(), list(block.parameters())), wanted
+    )
 
 
 def test_a_block_gone_wrong_gives_lambda():
@@ -151,9 +173,15 @@ def test_a_block_gone_wrong_gives_lambda():
 
 
 def test_half_precision_is_computed_in_float32_under_autocast_too():
-    block, own, other = loud(4), maps_of(2, 4, 3, 3).half() * 5000, maps_of(2, 4, 3, 3, seed=1).half()
+    block, own, other = (
+        loud(4),
+        maps_of(2, 4, 3, 3).half() * 5000,
+        maps_of(2, 4, 3, 3, seed=1).half(),
+    )
     expected = block(own.float(), other.float(), 0.4)
-    assert expected.isfinite().all() and (own.float().flatten(1).norm(dim=1) > 65504).any()  # overflows a half float
+    assert (
+        expected.isfinite().all() and (own.float().flatten(1).norm(dim=1) > 65504).any()
+    )  # overflows a half float
     with torch.autocast("cpu", torch.bfloat16):
         mask = block(own, other, 0.4)
     assert mask.dtype == torch.float32 and torch.equal(mask, expected)
@@ -164,7 +192,9 @@ def test_weights_follow_from_the_seed_alone_and_no_global_generator_moves():
     state = torch.get_rng_state()
     one, same, other = seeded_block(6, 1, 3), seeded_block(6, 1, 3), seeded_block(6, 1, 4)
     assert torch.equal(torch.get_rng_state(), state) and torch.initial_seed() == 5
-    assert torch.equal(one.similar.weight, same.similar.weight) and torch.equal(one.value.bias, same.value.bias)
+    assert torch.equal(one.similar.weight, same.similar.weight) and torch.equal(
+        one.value.bias, same.value.bias
+    )
     assert not torch.equal(one.similar.weight, other.similar.weight)
 
 

@@ -20,72 +20,121 @@ from conftest import TinyNet
 
 @dataclass(frozen=True)
 class Row:
-    """What the tests must know of a method. `waived`: property -> why it cannot hold for this method."""
+    """What the tests must know of a method. `waived`: property -> why it cannot hold for this
+    method.
+    """
 
-    layers: tuple[int, ...] = (0,)              # the layers it can mix in TinyNet
+    layers: tuple[int, ...] = (0,)  # the layers it can mix in TinyNet
     settings: dict = field(default_factory=dict)  # for the tests, beside the defaults
     waived: dict[str, str] = field(default_factory=dict)
 
 
-# Properties that may be waived: "mixes", "lam_one" (the identity at λ = 1), "self" (mixing with oneself changes
-# nothing), "between" (values between the pair's), "relabel", "gradient" (both images get it), "one" (a batch of one is
-# a plain step), "stateless" (the same draw gives the same loss later), "soft" (hard and soft labels alike), "plain"
-# (the loss is the criterion of the mixed labels alone), "ddp" (two processes equal one with averaged gradients).
+# Properties that may be waived: "mixes", "lam_one" (the identity at λ = 1), "self" (mixing with
+# oneself changes nothing), "between" (values between the pair's), "relabel", "gradient" (both
+# images get it), "one" (a batch of one is a plain step), "stateless" (the same draw gives the same
+# loss later), "soft" (hard and soft labels alike), "plain" (the loss is the criterion of the mixed
+# labels alone), "ddp" (two processes equal one with averaged gradients).
 ROWS = {
     "baseline": Row(waived={"mixes": "plain training"}),
     "mixup": Row(),
     "cutmix": Row(),
     "catchup": Row(layers=(0, 1, 2, 3)),
-    "randomchannel": Row(layers=(1, 2, 3), waived={"relabel": "every place in the batch has its own random channels"}),
-    "snapmix": Row(waived={
-        "self": "the patch is resized from another box of the same image",
-        "between": "a resized patch brings the partner's pixels to other places",
-        "one": "the image gets a resized box of itself, and its label the doubled weight of a pair of one label",
-    }),
-    "guidedmixup": Row(settings={"pairing": "random"}, waived={  # greedy pairs: tests/test_guidedmixup.py
-        "lam_one": "λ is not used: the ratio of the saliency maps decides",
-    }),
-    "automix": Row(settings={"block": "layer1"}, waived={  # TinyNet has no third stage
-        "one": "the clean image's loss and the Mix Block's are added",
-        "stateless": "the momentum encoder takes a step with every loss, so the mask is another one later",
-        "plain": "the clean images' loss and the Mix Block's are added",
-    }),
+    "randomchannel": Row(
+        layers=(1, 2, 3), waived={"relabel": "every place in the batch has its own random channels"}
+    ),
+    "snapmix": Row(
+        waived={
+            "self": "the patch is resized from another box of the same image",
+            "between": "a resized patch brings the partner's pixels to other places",
+            "one": (
+                "the image gets a resized box of itself, and its label the doubled weight of a pair"
+                " of one label"
+            ),
+        }
+    ),
+    "guidedmixup": Row(
+        settings={"pairing": "random"},
+        waived={  # greedy pairs: tests/test_guidedmixup.py
+            "lam_one": "λ is not used: the ratio of the saliency maps decides"
+        },
+    ),
+    "automix": Row(
+        settings={"block": "layer1"},
+        waived={  # TinyNet has no third stage
+            "one": "the clean image's loss and the Mix Block's are added",
+            "stateless": (
+                "the momentum encoder takes a step with every loss, so the mask is another one"
+                " later"
+            ),
+            "plain": "the clean images' loss and the Mix Block's are added",
+        },
+    ),
     "fmix": Row(),
-    "resizemix": Row(waived={
-        "self": "its own small image is pasted into each",
-        "between": "the resized partner's pixels come to other places",
-        "relabel": "every place in the batch has its own box",
-        "one": "the image gets its own small image pasted in",
-    }),
+    "resizemix": Row(
+        waived={
+            "self": "its own small image is pasted into each",
+            "between": "the resized partner's pixels come to other places",
+            "relabel": "every place in the batch has its own box",
+            "one": "the image gets its own small image pasted in",
+        }
+    ),
     "saliencymix": Row(),
-    "recursivemix": Row(waived={  # with a history: tests/test_recursivemix.py
-        "self": "what is pasted in is the batch of the step before",
-        "between": "what is pasted in is the batch of the step before",
-        "relabel": "the history has places of its own, which are not relabelled",
-        "gradient": "the other image is of the step before and has no gradient",
-        "one": "the image gets the one of the step before pasted in",
-        "stateless": "the history is another one later",
-        "plain": "the consistency loss is added",
-    }),
+    "recursivemix": Row(
+        waived={  # with a history: tests/test_recursivemix.py
+            "self": "what is pasted in is the batch of the step before",
+            "between": "what is pasted in is the batch of the step before",
+            "relabel": "the history has places of its own, which are not relabelled",
+            "gradient": "the other image is of the step before and has no gradient",
+            "one": "the image gets the one of the step before pasted in",
+            "stateless": "the history is another one later",
+            "plain": "the consistency loss is added",
+        }
+    ),
     "puzzlemix": Row(waived={"between": "the transport brings pixels to other places"}),
     "manifoldmixup": Row(layers=(0, 2, 3)),
-    "moex": Row(layers=(1,), settings={"prob": 1.0}, waived={
-        "lam_one": "the moments are exchanged whole at every λ, which weights the labels only",
-        "between": "features in other moments may leave the range of both images"}),
-    "alignmixup": Row(layers=(0, 3), waived={
-        "lam_one": "at the partner's places an image's own maps stand rearranged (held for both coins in its own test)",
-        "between": "the aligned map has at each place the partner's values of other places"}),
-    "comixup": Row(waived={
-        "lam_one": "λ is not used: the masks decide how much of each image is shown",
-        "self": "the partner only says which images are mixed together",
-        "between": "a mixed image has blocks of several others",
-        "relabel": "every place in a part has its own random start",
-        "gradient": "a mixed image has blocks of several others",
-        "one": "the clean image's loss is added",
-        "plain": "the clean images' loss is added",
-    }),
+    "moex": Row(
+        layers=(1,),
+        settings={"prob": 1.0},
+        waived={
+            "lam_one": "the moments are exchanged whole at every λ, which weights the labels only",
+            "between": "features in other moments may leave the range of both images",
+        },
+    ),
+    "alignmixup": Row(
+        layers=(0, 3),
+        waived={
+            "lam_one": (
+                "at the partner's places an image's own maps stand rearranged (held for both coins"
+                " in its own test)"
+            ),
+            "between": "the aligned map has at each place the partner's values of other places",
+        },
+    ),
+    "comixup": Row(
+        waived={
+            "lam_one": "λ is not used: the masks decide how much of each image is shown",
+            "self": "the partner only says which images are mixed together",
+            "between": "a mixed image has blocks of several others",
+            "relabel": "every place in a part has its own random start",
+            "gradient": "a mixed image has blocks of several others",
+            "one": "the clean image's loss is added",
+            "plain": "the clean images' loss is added",
+        }
+    ),
 }
-PROPERTIES = {"mixes", "lam_one", "self", "between", "relabel", "gradient", "one", "stateless", "soft", "plain", "ddp"}
+PROPERTIES = {
+    "mixes",
+    "lam_one",
+    "self",
+    "between",
+    "relabel",
+    "gradient",
+    "one",
+    "stateless",
+    "soft",
+    "plain",
+    "ddp",
+}
 
 
 def holding(*properties: str) -> list[str]:
@@ -98,7 +147,8 @@ def cases(*properties: str) -> list[tuple[str, int]]:
 
 
 def begun(name: str, model=None, seed: int | None = 0, groups: bool = False, **settings):
-    """The method as training makes it: settings of the row, run begun on the model (by default a new TinyNet).
+    """The method as training makes it: settings of the row, run begun on the model (by default a
+    new TinyNet).
 
     With `groups` also the optimiser groups of its own parameters.
     """
@@ -121,7 +171,9 @@ def mixed(name: str, maps: torch.Tensor, draw: Draw, mixer=None):
 
 
 def maps_at(layer: int) -> torch.Tensor:
-    return torch.randn(5, 3 if layer == 0 else 6, 8, 8, generator=torch.Generator().manual_seed(layer))
+    return torch.randn(
+        5, 3 if layer == 0 else 6, 8, 8, generator=torch.Generator().manual_seed(layer)
+    )
 
 
 def test_every_method_has_a_row():
@@ -159,12 +211,17 @@ def test_values_lie_between_the_pairs_and_shares_in_0_1(name, layer):
     for _ in range(20):
         draw = Draw(layer, rng.permutation(5), rng.random(), seed=int(rng.integers(99)))
         result, share = mixed(name, maps, draw), None
-        for share in (result.share, 1 - torch.as_tensor(result.share) if result.other is None else result.other):
+        for share in (
+            result.share,
+            1 - torch.as_tensor(result.share) if result.other is None else result.other,
+        ):
             assert (torch.as_tensor(share) >= 0).all() and (torch.as_tensor(share) <= 1).all()
         if "between" in ROWS[name].waived:
             continue
         other = maps[draw.partner]
-        assert (result.maps >= maps.minimum(other) - 1e-6).all() and (result.maps <= maps.maximum(other) + 1e-6).all()
+        assert (result.maps >= maps.minimum(other) - 1e-6).all() and (
+            result.maps <= maps.maximum(other) + 1e-6
+        ).all()
         if result.keep is not None:
             assert torch.equal(result.maps, torch.where(result.keep, maps, other))
 
@@ -182,7 +239,9 @@ def test_relabelling_the_images_relabels_the_result(name, layer):
         return mixer.mix(maps, mixer.plan(model, maps, labels, draw) if layer == 0 else draw).maps
 
     renamed = order.argsort()[partner[order]]
-    torch.testing.assert_close(result(maps[order], labels[order], renamed), result(maps, labels, partner)[order])
+    torch.testing.assert_close(
+        result(maps[order], labels[order], renamed), result(maps, labels, partner)[order]
+    )
 
 
 @pytest.mark.parametrize(("name", "layer"), cases())
@@ -262,8 +321,9 @@ def test_hard_and_soft_labels_give_the_same_loss(name, tiny, batch):
     images, labels = batch
     hard, soft = begun(name, tiny), begun(name, tiny)
     for _ in range(8):
-        torch.testing.assert_close(hard.loss(tiny, images, labels),
-                                   soft.loss(tiny, images, F.one_hot(labels, 5).float()))
+        torch.testing.assert_close(
+            hard.loss(tiny, images, labels), soft.loss(tiny, images, F.one_hot(labels, 5).float())
+        )
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -297,15 +357,21 @@ def test_the_criterion_is_applied_to_the_mixed_labels(name, criterion, tiny, bat
     loss = mixer.loss(tiny, *batch)
     soft = mixer.last.target.soft(5)
     p = mixer.last.logits.softmax(dim=1)
-    by_hand = {"ce": -(soft * p.log()).sum(dim=1).mean(),
-               "bce_softmax": F.binary_cross_entropy(p, soft)}[criterion]
+    by_hand = {
+        "ce": -(soft * p.log()).sum(dim=1).mean(),
+        "bce_softmax": F.binary_cross_entropy(p, soft),
+    }[criterion]
     torch.testing.assert_close(loss, by_hand)
 
 
 def test_a_criterion_of_your_own(tiny, batch):
-    mixer = make("cutmix", seed=0, criterion=lambda logits, target: (logits - target.soft(5)).square().mean())
+    mixer = make(
+        "cutmix", seed=0, criterion=lambda logits, target: (logits - target.soft(5)).square().mean()
+    )
     loss = mixer.loss(tiny, *batch)
-    torch.testing.assert_close(loss, (mixer.last.logits - mixer.last.target.soft(5)).square().mean())
+    torch.testing.assert_close(
+        loss, (mixer.last.logits - mixer.last.target.soft(5)).square().mean()
+    )
 
 
 @pytest.mark.parametrize("name", holding("stateless"))
@@ -333,7 +399,10 @@ def test_the_batch_size_does_not_move_the_next_draws(name):
 
 
 def test_a_method_can_look_things_up_before_it_mixes(tiny, batch):
-    """What a saliency method needs: `plan` sees model, images and labels; `mix` and `target` see what it found."""
+    """What a saliency method needs: `plan` sees model, images and labels; `mix` and `target` see
+    what it found.
+    """
+
     class Brighter(catchup.InputMixup):
         def plan(self, model, images, labels, draw):
             return replace(draw, extra={"mean": images.mean(dim=(1, 2, 3))})
@@ -367,16 +436,31 @@ def test_trains_under_autocast_and_with_accumulated_gradients(name, batch):
 
 
 @pytest.mark.parametrize("name", MIXERS)
-@pytest.mark.parametrize(("images", "labels", "words"), [
-    (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), "images must be (B, C, H, W)"),
-    (torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), "got (4, 3)"),
-    (torch.zeros(4, 3, 8, 8), torch.zeros(3, dtype=torch.int64), "labels must be (4,)"),
-    (torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.bool), "torch.bool"),
-    (torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 5, 0]), "labels must lie in 0 … 4, got 0 … 5"),
-    (torch.zeros(4, 3, 8, 8), torch.tensor([0, -1, 2, 0]), "got -1 … 2"),
-    (torch.zeros(4, 3, 8, 8), torch.zeros(4, 6), "soft labels have 6 classes, the model's logits 5"),
-    (torch.zeros(0, 3, 8, 8), torch.zeros(0, dtype=torch.int64), "the batch is empty"),
-])
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (
+            torch.zeros(4, 3, 8, 8, dtype=torch.uint8),
+            torch.zeros(4, dtype=torch.int64),
+            "images must be (B, C, H, W)",
+        ),
+        (torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), "got (4, 3)"),
+        (torch.zeros(4, 3, 8, 8), torch.zeros(3, dtype=torch.int64), "labels must be (4,)"),
+        (torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.bool), "torch.bool"),
+        (
+            torch.zeros(4, 3, 8, 8),
+            torch.tensor([0, 1, 5, 0]),
+            "labels must lie in 0 … 4, got 0 … 5",
+        ),
+        (torch.zeros(4, 3, 8, 8), torch.tensor([0, -1, 2, 0]), "got -1 … 2"),
+        (
+            torch.zeros(4, 3, 8, 8),
+            torch.zeros(4, 6),
+            "soft labels have 6 classes, the model's logits 5",
+        ),
+        (torch.zeros(0, 3, 8, 8), torch.zeros(0, dtype=torch.int64), "the batch is empty"),
+    ],
+)
 def test_a_batch_that_does_not_fit_is_refused(name, images, labels, words, tiny):
     with pytest.raises(ValueError) as error:
         begun(name, tiny).loss(tiny, images, labels)
@@ -394,7 +478,9 @@ def test_a_draw_that_does_not_fit_is_refused(tiny, batch):
 def test_make_names_the_choices_and_the_nearest():
     with pytest.raises(ValueError, match="unknown method 'catchpu'. Did you mean 'catchup'"):
         make("catchpu")
-    with pytest.raises(ValueError, match="unknown setting of catchup 'aplha'. Did you mean 'alpha'"):
+    with pytest.raises(
+        ValueError, match="unknown setting of catchup 'aplha'. Did you mean 'alpha'"
+    ):
         make("catchup", aplha=1)
     with pytest.raises(ValueError, match="unknown layer 7: this model has 0"):
         make("catchup", layers=(1, 7)).check(TinyNet())
@@ -403,16 +489,26 @@ def test_make_names_the_choices_and_the_nearest():
 
 
 def test_random_channels_are_k_of_each_image_every_one_as_often_and_never_the_input():
-    mixer, maps, draw = make("randomchannel", seed=0), torch.randn(400, 10, 3, 3), Draw(1, range(400), 0.47, seed=5)
+    mixer, maps, draw = (
+        make("randomchannel", seed=0),
+        torch.randn(400, 10, 3, 3),
+        Draw(1, range(400), 0.47, seed=5),
+    )
     keep = mixer.mix(maps, draw).keep[:, :, 0, 0]
-    assert (keep.sum(dim=1) == 4).all() and torch.equal(keep, mixer.mix(maps, draw).keep[:, :, 0, 0])
-    assert (keep.float().mean(dim=0) - 0.4).abs().max() < 4 * (0.4 * 0.6 / 400) ** 0.5  # four standard errors
-    assert len({tuple(row.tolist()) for row in keep}) > 50  # of the 210 there are: every image has its own
+    assert (keep.sum(dim=1) == 4).all() and torch.equal(
+        keep, mixer.mix(maps, draw).keep[:, :, 0, 0]
+    )
+    assert (keep.float().mean(dim=0) - 0.4).abs().max() < 4 * (
+        0.4 * 0.6 / 400
+    ) ** 0.5  # four standard errors
+    assert (
+        len({tuple(row.tolist()) for row in keep}) > 50
+    )  # of the 210 there are: every image has its own
     with pytest.raises(ValueError, match="not at the input 0, got layers"):
         make("randomchannel", layers=(0, 1))
 
 
-# -- CutMix and InputMixup against torchvision's, given the same parameters ----------------------------------------
+# -- CutMix and InputMixup against torchvision's, given the same parameters ------------------------
 
 
 def test_inputmixup_equals_torchvisions():
@@ -426,7 +522,9 @@ def test_inputmixup_equals_torchvisions():
     draw = Draw(0, rolled, 0.3)
     mixed = mixer.mix(images, draw)
     torch.testing.assert_close(mixed.maps, theirs.transform(images, params))
-    torch.testing.assert_close(mixer.target(labels, draw, mixed).soft(6), theirs.transform(labels, params))
+    torch.testing.assert_close(
+        mixer.target(labels, draw, mixed).soft(6), theirs.transform(labels, params)
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -436,12 +534,22 @@ def test_cutmix_equals_torchvisions(seed):
     rng = np.random.default_rng(seed)
     images, labels, lam = torch.rand(5, 3, 11, 8), torch.arange(5), float(rng.random())
     top, bottom, left, right = cut_box(11, 8, lam, tuple(np.random.default_rng(seed).random(2)))
-    params = {"labels": labels, "batch_size": 5, "box": (left, top, right, bottom),
-              "lam_adjusted": 1 - (bottom - top) * (right - left) / 88}
-    theirs, mixer, draw = Theirs(num_classes=5), CutMix(seed=0), Draw(0, torch.arange(5).roll(1), lam, seed=seed)
+    params = {
+        "labels": labels,
+        "batch_size": 5,
+        "box": (left, top, right, bottom),
+        "lam_adjusted": 1 - (bottom - top) * (right - left) / 88,
+    }
+    theirs, mixer, draw = (
+        Theirs(num_classes=5),
+        CutMix(seed=0),
+        Draw(0, torch.arange(5).roll(1), lam, seed=seed),
+    )
     mixed = mixer.mix(images, draw)
     assert torch.equal(mixed.maps, theirs.transform(images, params))
-    torch.testing.assert_close(mixer.target(labels, draw, mixed).soft(5), theirs.transform(labels, params))
+    torch.testing.assert_close(
+        mixer.target(labels, draw, mixed).soft(5), theirs.transform(labels, params)
+    )
 
 
 def test_cut_box_is_the_papers_and_clipped():
@@ -452,7 +560,15 @@ def test_cut_box_is_the_papers_and_clipped():
     assert cut_box(32, 32, 0.0, (0.5, 0.5)) == (0, 32, 0, 32)
     for number in range(300):
         rng = np.random.default_rng(number)
-        height, width, lam, centre = rng.integers(1, 40), rng.integers(1, 40), rng.random(), rng.random(2)
+        height, width, lam, centre = (
+            rng.integers(1, 40),
+            rng.integers(1, 40),
+            rng.random(),
+            rng.random(2),
+        )
         top, bottom, left, right = cut_box(height, width, lam, centre)
         assert 0 <= top <= bottom <= height and 0 <= left <= right <= width
-        assert bottom - top <= math.sqrt(1 - lam) * height and right - left <= math.sqrt(1 - lam) * width
+        assert (
+            bottom - top <= math.sqrt(1 - lam) * height
+            and right - left <= math.sqrt(1 - lam) * width
+        )

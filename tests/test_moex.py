@@ -51,11 +51,15 @@ def test_equals_the_loop(norm):
 
 
 def test_the_result_has_the_partners_moments_and_the_own_order():
-    """What the method is: Σ over channels of h' is the partner's, (h' − μ')/σ' the own normalised feature."""
+    """What the method is: Σ over channels of h' is the partner's, (h' − μ')/σ' the own normalised
+    feature.
+    """
     maps, partner = some_maps(4, 40, 3, 3).double(), torch.tensor(PARTNER)
     mixed = exchange_moments(maps, partner)
     torch.testing.assert_close(mixed.mean(dim=1), maps[partner].mean(dim=1))
-    torch.testing.assert_close(mixed.std(dim=1), maps[partner].std(dim=1), rtol=1e-3, atol=0)  # 1e-5 in the root
+    torch.testing.assert_close(
+        mixed.std(dim=1), maps[partner].std(dim=1), rtol=1e-3, atol=0
+    )  # 1e-5 in the root
     for i in range(3):  # the fourth image is its own partner
         assert torch.corrcoef(torch.stack([mixed[i, :, 1, 2], maps[i, :, 1, 2]]))[0, 1] > 1 - 1e-12
 
@@ -76,16 +80,18 @@ def test_oneself_gives_the_identity_and_two_exchanges_lead_back():
 
 def test_dead_positions_take_the_partners_mean_and_have_finite_gradients():
     maps = some_maps(2, 8, 2, 2).double()
-    maps[0, :, 0, 0] = 0     # dead in the first image
-    maps[1, :, 1, 1] = 2.5   # constant in the second
-    maps[:, :, 0, 1] = 0     # dead in both
+    maps[0, :, 0, 0] = 0  # dead in the first image
+    maps[1, :, 1, 1] = 2.5  # constant in the second
+    maps[:, :, 0, 1] = 0  # dead in both
     maps.requires_grad_()
     mixed = exchange_moments(maps, torch.tensor([1, 0]))
     torch.testing.assert_close(mixed[0, :, 0, 0], maps[1, :, 0, 0].mean().expand(8))
     torch.testing.assert_close(mixed[1, :, 1, 1], maps[0, :, 1, 1].mean().expand(8))
     assert (mixed[:, :, 0, 1] == 0).all()
     mean, std = maps[0, :, 1, 1].mean(), (maps[0, :, 1, 1].var(correction=0) + 1e-5).sqrt()
-    torch.testing.assert_close(mixed[0, :, 1, 1], (maps[0, :, 1, 1] - mean) / std * math.sqrt(1e-5) + 2.5)
+    torch.testing.assert_close(
+        mixed[0, :, 1, 1], (maps[0, :, 1, 1] - mean) / std * math.sqrt(1e-5) + 2.5
+    )
     mixed.square().sum().backward()
     assert maps.grad.isfinite().all() and (maps.grad[1, :, 0, 0] != 0).any()
 
@@ -98,7 +104,9 @@ def test_one_channel_has_no_normalised_feature_and_becomes_the_partner():
 def test_gradients_are_those_of_the_formula():
     maps = some_maps(3, 4, 2, 1).double().requires_grad_()
     for norm in ("pono", "instance", "layer"):
-        assert torch.autograd.gradcheck(lambda h, n=norm: exchange_moments(h, torch.tensor([2, 0, 1]), n), maps)
+        assert torch.autograd.gradcheck(
+            lambda h, n=norm: exchange_moments(h, torch.tensor([2, 0, 1]), n), maps
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -111,7 +119,7 @@ def test_half_precision_is_computed_in_float32(dtype):
 
 def test_what_float16_cannot_hold_becomes_its_largest_value():
     maps = torch.zeros(2, 64, 1, 1, dtype=torch.float16)
-    maps[0, 0] = 1000                                    # one channel alone: its normalised value is near √63
+    maps[0, 0] = 1000  # one channel alone: its normalised value is near √63
     maps[1, ::2], maps[1, 1::2] = 60000, -60000
     mixed = exchange_moments(maps, torch.tensor([1, 0]))
     assert mixed.isfinite().all() and mixed[0, 0] == torch.finfo(torch.float16).max
@@ -123,7 +131,9 @@ def test_lambda_is_a_constant_and_a_stored_draw_keeps_it(tiny, batch):
     draws = [mixer.draw(7, 3, mixer.rng) for _ in range(10)]
     assert {draw.lam for draw in draws} == {0.9} and {draw.layer for draw in draws} == {1}
     other = make("moex", seed=0)
-    assert torch.equal(other.loss(tiny, *batch, draw=draws[0]), mixer.loss(tiny, *batch, draw=draws[0]))
+    assert torch.equal(
+        other.loss(tiny, *batch, draw=draws[0]), mixer.loss(tiny, *batch, draw=draws[0])
+    )
     assert other.last.share == 0.9
 
 
@@ -131,7 +141,10 @@ def test_a_quarter_of_the_steps_mixes_by_default():
     """The release on CIFAR: probability 0.25, λ 0.5."""
     mixer = make("moex", seed=0)
     layers = [mixer.draw(2, 3, mixer.rng).layer for _ in range(1000)]
-    assert set(layers) == {None, 1} and abs(layers.count(1) / 1000 - 0.25) < 4 * (0.25 * 0.75 / 1000) ** 0.5
+    assert (
+        set(layers) == {None, 1}
+        and abs(layers.count(1) / 1000 - 0.25) < 4 * (0.25 * 0.75 / 1000) ** 0.5
+    )
     assert mixer.draw(2, 3, mixer.rng).lam == 0.5
 
 
@@ -140,8 +153,12 @@ def test_a_step_is_the_papers(tiny, batch):
     partner = [2, 0, 1, 6, 5, 3, 4]
     maps = slow_exchange(tiny.stem(images).detach(), partner, "pono")
     logits = tiny.fc(tiny.layer2(tiny.layer1(maps)).mean(dim=(2, 3)))
-    expected = 0.9 * F.cross_entropy(logits, labels) + 0.1 * F.cross_entropy(logits, labels[partner])
-    torch.testing.assert_close(make("moex", seed=0).loss(tiny, images, labels, draw=Draw(1, partner, 0.9)), expected)
+    expected = 0.9 * F.cross_entropy(logits, labels) + 0.1 * F.cross_entropy(
+        logits, labels[partner]
+    )
+    torch.testing.assert_close(
+        make("moex", seed=0).loss(tiny, images, labels, draw=Draw(1, partner, 0.9)), expected
+    )
 
 
 def test_other_layers_can_be_named_and_bad_settings_are_refused(tiny):

@@ -1,4 +1,6 @@
-"""The script that breaks the package: its places exist, and it tells a test that notices from one that does not."""
+"""The script that breaks the package: its places exist, and it tells a test that notices from one
+that does not.
+"""
 
 import subprocess
 from pathlib import Path
@@ -28,11 +30,14 @@ def test_a_noticed_place_is_told_from_one_that_survives(tmp_path):
     source = "def double(x):\n    return 2 * x\n\n\ndef untested():\n    return 1\n"
     (tmp_path / "catchup" / "small.py").write_text(source)
     (tmp_path / "tests" / "test_small.py").write_text(
-        "from catchup.small import double\n\n\ndef test_double():\n    assert double(3) == 6\n")
+        "from catchup.small import double\n\n\ndef test_double():\n    assert double(3) == 6\n"
+    )
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
     noticed = outcome(tmp_path, Mutation("small.py", "2 * x", "3 * x", "test_small.py", "thrice"))
     assert noticed["noticed"] and noticed["by"] == "tests/test_small.py::test_double"
-    survived = outcome(tmp_path, Mutation("small.py", "return 1", "return 2", "test_small.py", "nobody looks"))
+    survived = outcome(
+        tmp_path, Mutation("small.py", "return 1", "return 2", "test_small.py", "nobody looks")
+    )
     assert not survived["noticed"] and survived["by"] is None
     assert (tmp_path / "catchup" / "small.py").read_text() == source
     with pytest.raises(ValueError, match="0 times 'gone'"):
@@ -40,5 +45,7 @@ def test_a_noticed_place_is_told_from_one_that_survives(tmp_path):
 
 
 def test_the_script_can_be_called():
-    done = subprocess.run(["python", str(ROOT / "tests" / "mutations.py"), "--help"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["python", str(ROOT / "tests" / "mutations.py"), "--help"], capture_output=True, text=True
+    )
     assert done.returncode == 0 and "--only" in done.stdout

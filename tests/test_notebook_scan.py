@@ -23,12 +23,15 @@ FAULTS = {  # the seven kinds, every one a notebook that shows its reader an err
     "observe": [OUT + FAIL + SLIDER + "slider.observe(fail, 'value')\nslider.value = 2"],
     "click": [OUT + FAIL + "button = w.Button()\nbutton.on_click(fail)\nbutton.click()"],
 }
-STRIP = OUT + """import anywidget, contextvars, traitlets
+STRIP = (
+    OUT
+    + """import anywidget, contextvars, traitlets
 class Strip(anywidget.AnyWidget):
     _esm = "export default {}"
     error = traitlets.Unicode().tag(sync=True)
 strip = Strip()
 """
+)
 LATE = """def late():
     time.sleep(0.3)
     strip.error = 'set after its cell'
@@ -36,11 +39,19 @@ LATE = """def late():
 threading.Thread(target=contextvars.copy_context().run, args=(late,)).start()"""
 MORE = {  # beyond the seven
     "late_thread": [STRIP + FAIL + LATE, "time.sleep(1)"],
-    "package_widget": ["from catchup.widgets import Controls\nstrip = Controls()\nstrip.error = 'not finite'\nstrip"],
+    "package_widget": [
+        "from catchup.widgets import Controls\nstrip = Controls()\nstrip.error = 'not"
+        " finite'\nstrip"
+    ],
 }
-GOOD = [STRIP + SLIDER + "seen = []\nslider.observe(seen.append, 'value')\nslider.value = 2\nwith out:\n    print(1)",
-        "w.interactive_output(lambda x: print(x), {'x': slider})", "strip.error = 'a'\nstrip.error = ''",
-        "assert len(seen) == 1"]
+GOOD = [
+    STRIP
+    + SLIDER
+    + "seen = []\nslider.observe(seen.append, 'value')\nslider.value = 2\nwith out:\n    print(1)",
+    "w.interactive_output(lambda x: print(x), {'x': slider})",
+    "strip.error = 'a'\nstrip.error = ''",
+    "assert len(seen) == 1",
+]
 AWAKE = """import notebook_scan
 notebook_scan.OutputWidget.send = notebook_scan.awake(notebook_scan.OutputWidget.send)"""  # or it may hang; no scan
 SUMMARY = re.compile(r"^(PASSED|FAILED) (?:\S*/)?(\w+)\.ipynb", re.M)
@@ -50,10 +61,31 @@ def pytest_run(folder: Path, *options: str) -> subprocess.Popen:
     """A pytest run over the notebooks of the folder, started; none of this project's settings apply to it."""
     here = Path(__file__).parent
     paths = os.pathsep.join(map(str, [folder, here, here.parent, os.environ.get("PYTHONPATH", "")]))
-    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider",
-               "--nbmake", "--nbmake-timeout=60", "-rA", "--color=no", *options, str(folder)]
-    return subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": paths}, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(folder),
+        "-p",
+        "no:cacheprovider",
+        "--nbmake",
+        "--nbmake-timeout=60",
+        "-rA",
+        "--color=no",
+        *options,
+        str(folder),
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def outcomes(run: subprocess.Popen) -> tuple[dict[str, str], str]:
@@ -65,8 +97,12 @@ def outcomes(run: subprocess.Popen) -> tuple[dict[str, str], str]:
 def write(folder: Path, notebooks: dict[str, list[str]]) -> Path:
     folder.mkdir()
     for name, sources in notebooks.items():
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        cells = [new_code_cell(source, id=f"cell-{place:02}") for place, source in enumerate(sources)]
+        kernel = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
+        cells = [
+            new_code_cell(source, id=f"cell-{place:02}") for place, source in enumerate(sources)
+        ]
         nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
     return folder
 
@@ -75,39 +111,65 @@ def test_every_hidden_error_fails_its_notebook(tmp_path):
     hidden = ("interactive_output", "interact", "capture", "with_out", "thread")
     plain = write(tmp_path / "plain", {name: FAULTS[name] for name in ("with_out", "thread")})
     (plain / "only_awake.py").write_text(AWAKE)
-    runs = (pytest_run(write(tmp_path / "all", {**FAULTS, **MORE, "good": GOOD}), "-p", "notebook_scan"),
-            pytest_run(plain, "-p", "only_awake"))  # side by side
+    runs = (
+        pytest_run(
+            write(tmp_path / "all", {**FAULTS, **MORE, "good": GOOD}), "-p", "notebook_scan"
+        ),
+        pytest_run(plain, "-p", "only_awake"),
+    )  # side by side
     (found, said), (without, plainly) = map(outcomes, runs)
     assert found == dict.fromkeys([*FAULTS, *MORE], "FAILED") | {"good": "PASSED"}, said
-    assert said.count("no cell raised, but the notebook hides errors\n") == len(hidden) + len(MORE), said
-    for told in ("shows the error: not finite", "shows the error: set after its cell",
-                 "cell 0: traceback on standard error: ZeroDivisionError: injected"):
+    assert said.count("no cell raised, but the notebook hides errors\n") == len(hidden) + len(
+        MORE
+    ), said
+    for told in (
+        "shows the error: not finite",
+        "shows the error: set after its cell",
+        "cell 0: traceback on standard error: ZeroDivisionError: injected",
+    ):
         assert told in said, said
-    assert len(without) == 2 and set(without.values()) == {"PASSED"}, f"nbmake sees them by itself: {plainly}"
+    assert len(without) == 2 and set(without.values()) == {"PASSED"}, (
+        f"nbmake sees them by itself: {plainly}"
+    )
 
 
 def notebook(*outputs, state=None, tags=()):
     cell = new_code_cell("1", outputs=list(outputs), metadata={"tags": list(tags)})
-    widgets = {WIDGETS: {"state": {"0123456789": {"model_name": "SomeModel", "state": state or {}}}}}
+    widgets = {
+        WIDGETS: {"state": {"0123456789": {"model_name": "SomeModel", "state": state or {}}}}
+    }
     return new_notebook(cells=[cell], metadata={"widgets": widgets})
 
 
 ERROR = new_output("error", ename="ValueError", evalue="too small", traceback=[])
-TRACE = new_output("stream", name="stderr", text="x\nTraceback (most recent call last):\n  File\nKeyError: 'a'\n")
+TRACE = new_output(
+    "stream", name="stderr", text="x\nTraceback (most recent call last):\n  File\nKeyError: 'a'\n"
+)
 WARNING = new_output("stream", name="stderr", text="UserWarning: careful\n")
 
 
-@pytest.mark.parametrize("nb, told", [
-    (notebook(), []),
-    (notebook(WARNING, state={"outputs": [WARNING], "error": ""}), []),
-    (notebook(ERROR, TRACE, tags=["raises-exception"]), []),
-    (notebook(ERROR), ["cell 0: ValueError: too small"]),
-    (notebook(TRACE), ["cell 0: traceback on standard error: KeyError: 'a'"]),
-    (notebook(state={"outputs": [ERROR, TRACE]}), ["SomeModel 01234567: ValueError: too small",
-                                                  "SomeModel 01234567: traceback on standard error: KeyError: 'a'"]),
-    (notebook(state={"error": "no such block\n"}), ["SomeModel 01234567 shows the error: no such block"]),
-    (notebook(state={"error": None, "outputs": None}), []),
-    (new_notebook(), []),
-])
+@pytest.mark.parametrize(
+    "nb, told",
+    [
+        (notebook(), []),
+        (notebook(WARNING, state={"outputs": [WARNING], "error": ""}), []),
+        (notebook(ERROR, TRACE, tags=["raises-exception"]), []),
+        (notebook(ERROR), ["cell 0: ValueError: too small"]),
+        (notebook(TRACE), ["cell 0: traceback on standard error: KeyError: 'a'"]),
+        (
+            notebook(state={"outputs": [ERROR, TRACE]}),
+            [
+                "SomeModel 01234567: ValueError: too small",
+                "SomeModel 01234567: traceback on standard error: KeyError: 'a'",
+            ],
+        ),
+        (
+            notebook(state={"error": "no such block\n"}),
+            ["SomeModel 01234567 shows the error: no such block"],
+        ),
+        (notebook(state={"error": None, "outputs": None}), []),
+        (new_notebook(), []),
+    ],
+)
 def test_reading_an_executed_notebook(nb, told):
     assert hidden_errors(nb) == told

@@ -20,14 +20,26 @@ def test_there_is_the_quickstart():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_rules_of_the_house(path):
     code, prose = cells(path, "code"), cells(path, "markdown")
-    assert all(not cell.outputs and cell.execution_count is None for cell in code), "committed with outputs"
+    assert all(not cell.outputs and cell.execution_count is None for cell in code), (
+        "committed with outputs"
+    )
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert any(re.search(r"^\s*assert ", cell.source, re.M) for cell in code), "asserts no claim"
     assert re.match(r"# .*\?$", prose[0].source.splitlines()[0]), "the title is a question"
     text = "\n".join(cell.source for cell in prose)
-    parts = ("**Claim.**", "**Where it stops holding.**", "**Predict:**", "**Read it.**", "## Exercise", "## Limits")
+    parts = (
+        "**Claim.**",
+        "**Where it stops holding.**",
+        "**Predict:**",
+        "**Read it.**",
+        "## Exercise",
+        "## Limits",
+    )
     for part in parts:
         assert part in text, f"{part} is missing"
     assert any("solution" in cell.metadata.get("tags", []) for cell in code), "no tested solution"
-    longest = max(sum(not re.match(r"(from|import) ", line) for line in cell.source.splitlines()) for cell in code)
+    longest = max(
+        sum(not re.match(r"(from|import) ", line) for line in cell.source.splitlines())
+        for cell in code
+    )
     assert longest <= 15, f"a cell of {longest} lines: longer code belongs into the package"

@@ -1,6 +1,8 @@
-"""The way around oneDNN's error: gradients as in float64, autocast left as it was, whatever ends the block.
+"""The way around oneDNN's error: gradients as in float64, autocast left as it was, whatever ends
+the block.
 
-On a processor with bfloat16 in AVX-512 the first test fails without it; on others it holds either way.
+On a processor with bfloat16 in AVX-512 the first test fails without it; on others it holds either
+way.
 """
 
 import copy
@@ -25,36 +27,63 @@ def poison():
         torch.full((2**power,), 1e4, dtype=torch.bfloat16)
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), [
-    (3, 2, 1, (1, 1)), (2, 2, 1, (1, 1)), (5, 2, 2, (1, 1)), (7, 2, 3, (1, 1)), (3, 3, 1, (2, 2)), (3, 2, 1, (3, 1)),
-    (3, 2, 1, (7, 1)), (7, 4, 3, (8, 2)), (3, (1, 2), 1, (4, 1)), (3, 2, 1, (8, 8)), (3, 1, 1, (1, 1)),
-    (1, 2, 0, (1, 1))])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "size"),
+    [
+        (3, 2, 1, (1, 1)),
+        (2, 2, 1, (1, 1)),
+        (5, 2, 2, (1, 1)),
+        (7, 2, 3, (1, 1)),
+        (3, 3, 1, (2, 2)),
+        (3, 2, 1, (3, 1)),
+        (3, 2, 1, (7, 1)),
+        (7, 4, 3, (8, 2)),
+        (3, (1, 2), 1, (4, 1)),
+        (3, 2, 1, (8, 8)),
+        (3, 1, 1, (1, 1)),
+        (1, 2, 0, (1, 1)),
+    ],
+)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_gradients_are_those_of_float64(kernel, stride, padding, size, memory_format):
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 32, kernel, stride, padding, bias=False)
     conv.weight.data = conv.weight.bfloat16().float()
-    maps, weight = torch.randn(13, 16, *size).bfloat16(), conv.weight.detach().double().requires_grad_()
+    maps, weight = (
+        torch.randn(13, 16, *size).bfloat16(),
+        conv.weight.detach().double().requires_grad_(),
+    )
     exact = F.conv2d(maps.double(), weight, None, stride, padding)
     direction = torch.randn(exact.shape).bfloat16()
-    expected, = torch.autograd.grad((exact * direction.double()).sum(), weight)
+    (expected,) = torch.autograd.grad((exact * direction.double()).sum(), weight)
     conv.to(memory_format=memory_format)
     for _ in range(3):
         poison()
         with lone_columns_in_float32(), torch.autocast(**BF16):
             output = conv(maps.contiguous(memory_format=memory_format))
-        found, = torch.autograd.grad((output.float() * direction.float()).sum(), conv.weight)
+        (found,) = torch.autograd.grad((output.float() * direction.float()).sum(), conv.weight)
         torch.testing.assert_close(output.double(), exact, rtol=0.01, atol=0.01)
-        torch.testing.assert_close(found.double(), expected, rtol=0.02, atol=0.02 * expected.abs().max().item())
+        torch.testing.assert_close(
+            found.double(), expected, rtol=0.02, atol=0.02 * expected.abs().max().item()
+        )
 
 
 def test_only_lone_columns_change_their_precision():
     conv = nn.Conv2d(4, 4, 3, 2, 1)
     with lone_columns_in_float32(), torch.autocast(**BF16):
-        assert conv(torch.ones(2, 4, 5, 1)).dtype == torch.float32 == conv(torch.ones(2, 4, 1, 1).bfloat16()).dtype
-        assert conv(torch.ones(2, 4, 1, 5)).dtype == torch.bfloat16 and torch.is_autocast_enabled("cpu")
+        assert (
+            conv(torch.ones(2, 4, 5, 1)).dtype
+            == torch.float32
+            == conv(torch.ones(2, 4, 1, 1).bfloat16()).dtype
+        )
+        assert conv(torch.ones(2, 4, 1, 5)).dtype == torch.bfloat16 and torch.is_autocast_enabled(
+            "cpu"
+        )
         assert nn.Conv2d(4, 4, 3, padding="same")(torch.ones(2, 4, 1, 1)).dtype == torch.bfloat16
-        assert nn.Conv2d(4, 4, 3, 2, 1, padding_mode="circular")(torch.ones(2, 4, 1, 1)).dtype == torch.float32
+        assert (
+            nn.Conv2d(4, 4, 3, 2, 1, padding_mode="circular")(torch.ones(2, 4, 1, 1)).dtype
+            == torch.float32
+        )
     assert conv(torch.ones(2, 4, 4, 4)).dtype == torch.float32
 
 
@@ -82,20 +111,35 @@ def test_blocks_may_be_nested_and_copies_are_whole():
             with lone_columns_in_float32():
                 copied = copy.deepcopy(conv)
             assert conv(torch.ones(2, 4, 1, 1)).dtype == torch.float32
-        assert conv(torch.ones(2, 4, 1, 1)).dtype == torch.bfloat16 and nn.Conv2d._conv_forward is USUAL
+        assert (
+            conv(torch.ones(2, 4, 1, 1)).dtype == torch.bfloat16
+            and nn.Conv2d._conv_forward is USUAL
+        )
     assert vars(copied).keys() == vars(nn.Conv2d(4, 4, 3)).keys()
 
 
 def settings(**changes):
-    return Settings(subset=10, width=16, stem_stride=2, epochs=3, batch_size=25, lr=0.02, precision="bf16",
-                    device="cpu", validate_every=0, **changes)
+    return Settings(
+        subset=10,
+        width=16,
+        stem_stride=2,
+        epochs=3,
+        batch_size=25,
+        lr=0.02,
+        precision="bf16",
+        device="cpu",
+        validate_every=0,
+        **changes,
+    )
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_network_whose_last_stage_is_a_pixel_learns_in_bfloat16(monkeypatch, compiled):
     """ResNet-18 with a stem stride of 2 on digits comes to one pixel before its last stage."""
     usual = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda *args, **options: usual(*args, **{**options, "backend": "eager"}))
+    monkeypatch.setattr(
+        torch, "compile", lambda *args, **options: usual(*args, **{**options, "backend": "eager"})
+    )
     chosen = settings(compile=compiled)
     digits = dataset_of(chosen, progress=False)
     model = model_of(chosen, digits)

@@ -9,12 +9,19 @@ from catchup.data import Boxes
 from catchup.data.sets.outlines import boxes_of, coverage
 from catchup.data.sets.shapes import SHAPES, draw_scenes, images_of, render
 
-REACH = {"disc": 0.85, "square": 2**-0.5, "plus": 0.95, "ring": 0.92}  # of the size, from the middle to each side
+REACH = {
+    "disc": 0.85,
+    "square": 2**-0.5,
+    "plus": 0.95,
+    "ring": 0.92,
+}  # of the size, from the middle to each side
 
 
 def placed(name, size=8.0, angle=0.0, place=(15.0, 18.0)):
     scene = draw_scenes(1, 0).with_shape(SHAPES.index(name))
-    return replace(scene, size=torch.tensor([size]), angle=torch.tensor([angle]), place=torch.tensor([place]))
+    return replace(
+        scene, size=torch.tensor([size]), angle=torch.tensor([angle]), place=torch.tensor([place])
+    )
 
 
 @pytest.mark.parametrize("name", REACH)
@@ -33,10 +40,18 @@ def test_a_bar_that_is_turned_by_a_right_angle_has_the_other_box():
 
 def test_coverage_is_what_a_white_and_a_black_shape_differ_by():
     scenes = draw_scenes(64, 3)
-    black, white = (render(replace(scenes, luma=torch.full((64,), luma))).float() for luma in (0.0, 1.0))
+    black, white = (
+        render(replace(scenes, luma=torch.full((64,), luma))).float() for luma in (0.0, 1.0)
+    )
     share = coverage(scenes)
-    assert share.shape == (64, 32, 32) and share.dtype == torch.float32 and 0 <= share.min() < share.max() <= 1
-    assert ((white - black) / 255 - share[:, None]).abs().max() <= 1.01 / 255, "each picture is rounded to 1/255"
+    assert (
+        share.shape == (64, 32, 32)
+        and share.dtype == torch.float32
+        and 0 <= share.min() < share.max() <= 1
+    )
+    assert ((white - black) / 255 - share[:, None]).abs().max() <= 1.01 / 255, (
+        "each picture is rounded to 1/255"
+    )
     assert (share.sum(dim=(1, 2)) > 0.2 * scenes.size**2).all(), "no shape is missing"
 
 

@@ -1,5 +1,6 @@
-"""The timing is of neighbours: ratios of known costs come out, whatever the clock's units. Known passes and known
-amounts of memory are counted."""
+"""The timing is of neighbours: ratios of known costs come out, whatever the clock's units. Known
+passes and known amounts of memory are counted.
+"""
 
 import copy
 
@@ -20,10 +21,12 @@ class Clock:
 
     def work(self, name, *costs):
         """Something that takes these times, call by call, and again from the first."""
+
         def go():
             self.now += costs[self.calls.count(name) % len(costs)] * self.slowness
             self.calls.append(name)
             self.slowness *= self.growth
+
         return go
 
     def __call__(self):
@@ -32,11 +35,23 @@ class Clock:
 
 def test_ratios_are_those_of_the_costs_on_a_machine_that_slows_down():
     clock = Clock()
-    found = ratios({"plain": clock.work("plain", 2.0), "more": clock.work("more", 3.0)}, rounds=20, clock=clock)
+    found = ratios(
+        {"plain": clock.work("plain", 2.0), "more": clock.work("more", 3.0)}, rounds=20, clock=clock
+    )
     assert found["plain"]["ratio"] == found["plain"]["low"] == 1
     assert found["more"]["ratio"] == pytest.approx(1.5, rel=1e-3)
-    assert found["more"]["low"] < 1.5 < found["more"]["high"] and found["more"]["high"] - found["more"]["low"] < 0.05
-    assert clock.calls[:6] == ["plain", "more", "plain", "more", "more", "plain"]  # one round untimed, then in turn
+    assert (
+        found["more"]["low"] < 1.5 < found["more"]["high"]
+        and found["more"]["high"] - found["more"]["low"] < 0.05
+    )
+    assert clock.calls[:6] == [
+        "plain",
+        "more",
+        "plain",
+        "more",
+        "more",
+        "plain",
+    ]  # one round untimed, then in turn
 
 
 def test_the_turns_of_a_round_are_added_up_and_alternate():
@@ -44,12 +59,19 @@ def test_the_turns_of_a_round_are_added_up_and_alternate():
     clock = Clock(growth=1.0)
     work = {"plain": clock.work("plain", 2.0), "uneven": clock.work("uneven", 1.0, 5.0)}
     found = ratios(work, rounds=5, clock=clock, turns=2)
-    assert [found["uneven"][key] for key in ("ratio", "low", "high", "time_s")] == [1.5, 1.5, 1.5, 6.0]
+    assert [found["uneven"][key] for key in ("ratio", "low", "high", "time_s")] == [
+        1.5,
+        1.5,
+        1.5,
+        6.0,
+    ]
     assert found["plain"]["time_s"] == 4.0 and len(clock.calls) == 2 * 2 * (1 + 5)
     assert clock.calls[:8] == ["plain", "uneven"] * 2 + ["plain", "uneven", "uneven", "plain"]
 
 
-@pytest.mark.parametrize(("work", "rounds", "turns"), [({}, 5, 1), ({"plain": list}, 1, 1), ({"plain": list}, 2, 0)])
+@pytest.mark.parametrize(
+    ("work", "rounds", "turns"), [({}, 5, 1), ({"plain": list}, 1, 1), ({"plain": list}, 2, 0)]
+)
 def test_nothing_to_time_is_refused(work, rounds, turns):
     with pytest.raises(ValueError, match="at least 2 rounds, got"):
         ratios(work, rounds, turns=turns)
@@ -62,7 +84,7 @@ def test_on_a_cpu_the_clock_is_the_process_own():
     assert 0 < clock() - before < 30
 
 
-# -- passes --------------------------------------------------------------------------------------------------------
+# -- passes ----------------------------------------------------------------------------------------
 
 
 def test_every_pass_of_the_model_and_its_copies_counts_as_its_share_of_a_batch(tiny):
@@ -124,7 +146,7 @@ def test_counting_leaves_no_hook_behind_also_after_an_error(tiny):
     assert not module._global_forward_hooks and not module._global_forward_pre_hooks
 
 
-# -- memory --------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 
 def test_the_peak_of_known_allocations_is_found():
@@ -142,11 +164,13 @@ def test_the_peak_of_known_allocations_is_found():
 
 
 def test_what_autograd_keeps_counts():
-    """ReLU keeps its result, sigmoid its own: forward three maps live with the leaf's; the gradients come later."""
+    """ReLU keeps its result, sigmoid its own: forward three maps live with the leaf's; the
+    gradients come later.
+    """
     with peak_memory(torch.device("cpu")) as peak:
         x = torch.randn(100, 1000, requires_grad=True)  # 0.4 MB
-        y = x.sigmoid().relu()                          # + 0.8, both kept
-        y.sum().backward()                              # + one gradient of y (expanded: no memory), of sigmoid's, of x
+        y = x.sigmoid().relu()  # + 0.8, both kept
+        y.sum().backward()  # + one gradient of y (expanded: no memory), of sigmoid's, of x
     assert 1.2e6 <= peak.bytes <= 2.1e6
     del y
     with peak_memory(torch.device("cpu")) as bare, torch.no_grad():
@@ -170,7 +194,9 @@ def test_the_peak_of_a_training_step_is_the_profilers():
         go()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         go()
-    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events = [
+        event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
     now, highest = 0, 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()

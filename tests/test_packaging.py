@@ -1,4 +1,6 @@
-"""What a newcomer installs: three files that must agree, a light import, and a tree without foreign matter."""
+"""What a newcomer installs: three files that must agree, a light import, and a tree without foreign
+matter.
+"""
 
 import re
 import subprocess
@@ -17,7 +19,9 @@ EXTRAS = PROJECT["project"]["optional-dependencies"]
 
 
 def pinned() -> dict[str, list[Requirement]]:
-    """The pins of constraints.txt by package; one package may have several, each for its own Pythons."""
+    """The pins of constraints.txt by package; one package may have several, each for its own
+    Pythons.
+    """
     pins: dict[str, list[Requirement]] = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if line and not line.startswith((" ", "#")):
@@ -28,14 +32,22 @@ def pinned() -> dict[str, list[Requirement]]:
 
 def wanted() -> list[Requirement]:
     """Every bound that pyproject.toml states, the package's own extras left out."""
-    groups = [PROJECT["project"]["dependencies"], *EXTRAS.values(), *PROJECT["dependency-groups"].values()]
-    return [need for group in groups for need in map(Requirement, group) if need.name != "catchup-mix"]
+    groups = [
+        PROJECT["project"]["dependencies"],
+        *EXTRAS.values(),
+        *PROJECT["dependency-groups"].values(),
+    ]
+    return [
+        need for group in groups for need in map(Requirement, group) if need.name != "catchup-mix"
+    ]
 
 
 @pytest.mark.parametrize("need", wanted(), ids=str)
 def test_every_pin_satisfies_its_bound(need):
     pins = pinned().get(need.name.lower())
-    assert pins, f"{need.name} is missing in constraints.txt: write it anew with the command at its top"
+    assert pins, (
+        f"{need.name} is missing in constraints.txt: write it anew with the command at its top"
+    )
     for pin in pins:
         (pinned_to,) = [spec.version for spec in pin.specifier]
         assert need.specifier.contains(pinned_to), f"{pin} does not satisfy {need}"
@@ -44,10 +56,17 @@ def test_every_pin_satisfies_its_bound(need):
 
 def test_environment_yml_installs_the_same_packages_with_the_same_pins():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    assert f"python={PROJECT['project']['requires-python'].removeprefix('>=')}" in environment["dependencies"]
+    assert (
+        f"python={PROJECT['project']['requires-python'].removeprefix('>=')}"
+        in environment["dependencies"]
+    )
     (lines,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
     assert lines[:2] == ["-c constraints.txt", f"-e .[{','.join(EXTRAS)}]"]
-    dev = [need for need in PROJECT["dependency-groups"]["dev"] if not need.startswith(("catchup-mix", "ruff"))]
+    dev = [
+        need
+        for need in PROJECT["dependency-groups"]["dev"]
+        if not need.startswith(("catchup-mix", "ruff"))
+    ]
     assert lines[2:] == dev
 
 
@@ -55,8 +74,16 @@ def test_no_committed_file_names_a_registry_a_machine_or_is_large():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    hosts = ["pypi." "org", "python" "hosted", "conda." "anaconda", "download." "pytorch", "/" "simple/"]  # parted, so
-    registries = re.compile("|".join(map(re.escape, [*hosts, "/" "root/", "/" "work/"])))  # as not to name them here
+    # In parts, so as not to name them here.
+    hosts = "pypi|org", "python|hosted", "conda.|anaconda", "download.|pytorch", "/|simple/"
+    registries = "|".join(
+        re.escape(named)
+        for named in (
+            hosts[0].replace("|", "."),
+            *(part.replace("|", "") for part in (*hosts[1:], "/|root/", "/|work/")),
+        )
+    )
+    registries = re.compile(registries)
     names = listed.stdout.split()
     assert "pyproject.toml" in names and "uv.lock" not in names
     for name in names:
@@ -71,7 +98,10 @@ def test_no_committed_file_names_a_registry_a_machine_or_is_large():
 
 def test_ci_calls_the_readmes_test_command():
     command = "pip install -q uv && uv run pytest"
-    assert command in (ROOT / ".ci" / "run").read_text() and command in (ROOT / "README.md").read_text()
+    assert (
+        command in (ROOT / ".ci" / "run").read_text()
+        and command in (ROOT / "README.md").read_text()
+    )
 
 
 def test_import_is_light_seeds_nothing_and_touches_no_global_state():
@@ -86,7 +116,9 @@ print([name for name in heavy if name in sys.modules])
 after = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_num_threads()
 print(torch.equal(before[0], after[0]) and before[1:] == after[1:])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
     assert done.stdout.splitlines() == ["[]", "True"]
 
 
@@ -101,6 +133,9 @@ def test_public_names_exist_and_are_documented():
 
 def test_citation_and_licence():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert "Catch-Up" in citation["preferred-citation"]["title"] and citation["preferred-citation"]["year"] == 2024
+    assert (
+        "Catch-Up" in citation["preferred-citation"]["title"]
+        and citation["preferred-citation"]["year"] == 2024
+    )
     assert citation["license"] == PROJECT["project"]["license"] == "MIT"
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")

@@ -1,4 +1,6 @@
-"""Panels without a browser: each picture is the plain function's; the live panel's buttons drive the run it shows."""
+"""Panels without a browser: each picture is the plain function's; the live panel's buttons drive
+the run it shows.
+"""
 
 import threading
 import time
@@ -11,7 +13,13 @@ import torch
 from catchup import Settings, fit
 from catchup.experiments.live import LiveRun
 from catchup.mixers import make
-from catchup.plots.cards.activations import activation_card, filter_card, live_card, observe, playground
+from catchup.plots.cards.activations import (
+    activation_card,
+    filter_card,
+    live_card,
+    observe,
+    playground,
+)
 from catchup.training.trainer import dataset_of, model_of
 from catchup.widgets import activation_explorer, filter_browser, lam_playground, live_panel, panels
 from catchup.widgets.controls import as_png
@@ -19,8 +27,14 @@ from catchup.widgets.panels import DPI
 from conftest import TinyNet
 
 SMALL = Settings(subset=5, width=4, epochs=3, batch_size=10, lr=0.05)  # 5 steps an epoch
-STATES = {"ready": {"start"}, "running": {"pause", "stop"}, "paused": {"start", "stop"}, "stopped": {"start"},
-          "finished": set(), "failed": {"start"}}  # what can be pressed
+STATES = {
+    "ready": {"start"},
+    "running": {"pause", "stop"},
+    "paused": {"start", "stop"},
+    "stopped": {"start"},
+    "finished": set(),
+    "failed": {"start"},
+}  # what can be pressed
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +44,17 @@ def store():
     for epoch in (0, 2, 5):
         torch.manual_seed(epoch)
         models[epoch] = TinyNet()
-    rows = [{"epoch": epoch, "block": "layer1", "filter": f, "norm": (f + 1.0) * epoch, "map_gradient": 0.1 * f / epoch}
-            for epoch in (1, 2, 5) for f in range(6)]
+    rows = [
+        {
+            "epoch": epoch,
+            "block": "layer1",
+            "filter": f,
+            "norm": (f + 1.0) * epoch,
+            "map_gradient": 0.1 * f / epoch,
+        }
+        for epoch in (1, 2, 5)
+        for f in range(6)
+    ]
     images = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(1))
     return observe(models, images, rows=rows, classes="abcde")
 
@@ -55,38 +78,52 @@ def moved(panel, **values) -> bytes:
     return panel.image.value
 
 
-# -- what needs no run ------------------------------------------------------------------------------------------------
+# -- what needs no run -----------------------------------------------------------------------------
+
 
 def test_the_filter_browser_shows_the_filter_card(store):
     panel = filter_browser(store, block="layer1", filter=4)
     assert shows(panel, filter_card(store, "layer1", 4, "common"))
     norms = store.at(5, "layer1").norms.mean(dim=0).tolist()
     place = 1 + sum(norm > norms[4] for norm in norms)
-    said = f"Filter 4 of 6 in layer1: mean norm {norms[4]:.3g} at epoch 5, place {place} by strength."
+    said = (
+        f"Filter 4 of 6 in layer1: mean norm {norms[4]:.3g} at epoch 5, place {place} by strength."
+    )
     assert panel.description == said
     for values in ({"filter": 2}, {"scale": "own"}, {"block": "stem"}):
         moved(panel, **values)
-    assert shows(panel, filter_card(store, "stem", 2, "own")) and panel.description.startswith("Filter 2 of 6 in stem")
+    assert shows(panel, filter_card(store, "stem", 2, "own")) and panel.description.startswith(
+        "Filter 2 of 6 in stem"
+    )
     panel.set(block="layer2", scale="common")
-    assert filter_browser(store).image.value == moved(panel, filter=0), "it starts with the last block"
+    assert filter_browser(store).image.value == moved(panel, filter=0), (
+        "it starts with the last block"
+    )
 
 
 def test_beyond_a_blocks_filters_the_last_one_is_shown(store):
     panel = filter_browser(store, filter=7)
     assert panel.description.startswith("Filter 7 of 8 in layer2")
     panel.set(block="layer1")
-    assert shows(panel, filter_card(store, "layer1", 5)) and panel.description.startswith("Filter 5 of 6 in layer1")
+    assert shows(panel, filter_card(store, "layer1", 5)) and panel.description.startswith(
+        "Filter 5 of 6 in layer1"
+    )
     panel.set(block="layer2")
     assert panel.description.startswith("Filter 7 of 8 in layer2"), "the slider stayed where it was"
 
 
 def test_the_activation_explorer_shows_the_activation_card(store):
     panel = activation_explorer(store, block="layer1", image=2)
-    assert shows(panel, activation_card(store, "layer1", 5, 2, "own")), "it starts at the last epoch"
+    assert shows(panel, activation_card(store, "layer1", 5, 2, "own")), (
+        "it starts at the last epoch"
+    )
     for values in ({"epoch": 1}, {"image": 3}, {"scale": "common"}, {"block": "layer2"}):
         moved(panel, **values)
     assert shows(panel, activation_card(store, "layer2", 2, 3, "common"))
-    assert panel.description == "layer2 at epoch 2, image 3: the 8 strongest of 8 filters hold 100 % of the norm."
+    assert (
+        panel.description
+        == "layer2 at epoch 2, image 3: the 8 strongest of 8 filters hold 100 % of the norm."
+    )
     assert panel.controls.controls["epoch"].spec("epoch")["texts"] == ["0", "2", "5"]
 
 
@@ -94,7 +131,10 @@ def test_the_ten_strongest_hold_their_share():
     torch.manual_seed(0)
     store = observe({0: TinyNet(width=20)}, torch.rand(2, 3, 12, 12), ["stem"])
     norms = sorted(store.at(0, "stem").norms[1].tolist(), reverse=True)
-    said = f"stem at epoch 0, image 1: the 10 strongest of 20 filters hold {100 * sum(norms[:10]) / sum(norms):.0f} %"
+    said = (
+        "stem at epoch 0, image 1: the 10 strongest of 20 filters hold"
+        f" {100 * sum(norms[:10]) / sum(norms):.0f} %"
+    )
     assert activation_explorer(store, image=1).description == f"{said} of the norm."
 
 
@@ -108,14 +148,19 @@ def test_the_playground_shows_the_playground():
     assert panel.description == "α 0.2, λ 0.29: 148 of 512 filters stay, labels 0.29 and 0.71."
     ours, theirs = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     panel = lam_playground(ours, theirs, alpha=5, lam=0.3)
-    assert shows(panel, playground(5.0, 0.3, 64, ours, theirs)) and panel.image.value != lam_playground().image.value
+    assert (
+        shows(panel, playground(5.0, 0.3, 64, ours, theirs))
+        and panel.image.value != lam_playground().image.value
+    )
 
 
 def test_what_cannot_be_drawn_is_said_in_the_panel(store, monkeypatch):
     panel = lam_playground(torch.zeros(3, 4, 4), torch.zeros(3, 5, 5))
     assert panel.error == "ValueError: image and partner need one size, got (4, 4) and (5, 5)"
-    for name, make_panel, move in (("filter_card", filter_browser, {"filter": 1}),
-                                   ("activation_card", activation_explorer, {"image": 1})):
+    for name, make_panel, move in (
+        ("filter_card", filter_browser, {"filter": 1}),
+        ("activation_card", activation_explorer, {"image": 1}),
+    ):
         panel = make_panel(store)
         before, card = panel.image.value, getattr(panels, name)
         monkeypatch.setattr(panels, name, lambda *_: 1 / 0)
@@ -127,20 +172,33 @@ def test_what_cannot_be_drawn_is_said_in_the_panel(store, monkeypatch):
         assert not panel.error and panel.image.value != before
 
 
-@pytest.mark.parametrize("make_panel, sentence", [
-    (lambda store: filter_browser(store, block="layer3"), "Did you mean"),
-    (lambda store: filter_browser(store, filter=8), "must lie in 0 … 7, got 8"),
-    (lambda store: activation_explorer(store, block="x"), "Choose one of: stem, layer1, layer2"),
-    (lambda store: activation_explorer(store, image=-1), "must lie in 0 … 3, got -1"),
-    (lambda store: lam_playground(lam=1.5), "must lie in 0 … 1, got 1.5"),
-    (lambda store: lam_playground(alpha=3), "unknown α '?3.0")])
+@pytest.mark.parametrize(
+    "make_panel, sentence",
+    [
+        (lambda store: filter_browser(store, block="layer3"), "Did you mean"),
+        (lambda store: filter_browser(store, filter=8), "must lie in 0 … 7, got 8"),
+        (
+            lambda store: activation_explorer(store, block="x"),
+            "Choose one of: stem, layer1, layer2",
+        ),
+        (lambda store: activation_explorer(store, image=-1), "must lie in 0 … 3, got -1"),
+        (lambda store: lam_playground(lam=1.5), "must lie in 0 … 1, got 1.5"),
+        (lambda store: lam_playground(alpha=3), "unknown α '?3.0"),
+    ],
+)
 def test_a_wrong_start_is_refused(store, make_panel, sentence):
     with pytest.raises(ValueError, match=sentence):
         make_panel(store)
 
 
-@pytest.mark.parametrize("make_panel, move", [
-    (filter_browser, {"filter": 3}), (activation_explorer, {"epoch": 0}), (lambda _: lam_playground(), {"lam": 0.1})])
+@pytest.mark.parametrize(
+    "make_panel, move",
+    [
+        (filter_browser, {"filter": 3}),
+        (activation_explorer, {"epoch": 0}),
+        (lambda _: lam_playground(), {"lam": 0.1}),
+    ],
+)
 def test_run_twice_both_work_and_closing_the_first_leaves_the_second(store, make_panel, move):
     first, second = make_panel(store), make_panel(store)
     assert first.image.value == second.image.value
@@ -149,11 +207,14 @@ def test_run_twice_both_work_and_closing_the_first_leaves_the_second(store, make
     assert moved(second, **move) == first.image.value
 
 
-# -- the live panel ---------------------------------------------------------------------------------------------------
+# -- the live panel --------------------------------------------------------------------------------
+
 
 def live(digits, method="catchup", **options) -> LiveRun:
     mixer = make(method, seed=0) if isinstance(method, str) else method
-    return LiveRun(model_of(SMALL, digits), mixer, digits, SMALL, **{"interval_s": 60.0, "every": 1, **options})
+    return LiveRun(
+        model_of(SMALL, digits), mixer, digits, SMALL, **{"interval_s": 60.0, "every": 1, **options}
+    )
 
 
 def until(condition, timeout_s=20.0):
@@ -164,11 +225,14 @@ def until(condition, timeout_s=20.0):
 
 
 def pressable(panel) -> set[str]:
-    return {name for name in ("start", "pause", "stop") if f"run/{name}" not in panel.controls.disabled}
+    return {
+        name for name in ("start", "pause", "stop") if f"run/{name}" not in panel.controls.disabled
+    }
 
 
 def broken(after):
     """A method whose loss fails after so many steps."""
+
     class Broken(type(make("baseline"))):
         steps = 0
 
@@ -184,16 +248,27 @@ def broken(after):
 def test_its_picture_is_the_live_card_at_every_stage(digits):
     run = live(digits)
     panel = live_panel(run, block="layer2")
-    assert shows(panel, live_card([], [])) and panel.description == "Not started. Step 0 of ?, 0 of 3 epochs."
+    assert (
+        shows(panel, live_card([], []))
+        and panel.description == "Not started. Step 0 of ?, 0 of 3 epochs."
+    )
     panel.press("run", "start")
     run.wait()
     losses = [loss for _, loss in run.losses]
     last = [row for row in run.histograms() if row["block"] == "layer2"][-1]
-    assert last["epoch"] == 3 and len(losses) == 15 and shows(panel, live_card(run.rows, losses, last))
+    assert (
+        last["epoch"] == 3 and len(losses) == 15 and shows(panel, live_card(run.rows, losses, last))
+    )
     error = run.rows[-1]["val_error_percent"]
-    assert panel.description == f"Finished. Step 15 of 15, 3 of 3 epochs. Validation error {error:.1f} %."
+    assert (
+        panel.description
+        == f"Finished. Step 15 of 15, 3 of 3 epochs. Validation error {error:.1f} %."
+    )
     other = live_panel(run)
-    assert shows(other, live_card(run.rows, losses, run.histograms()[-1])) and other.image.value != panel.image.value
+    assert (
+        shows(other, live_card(run.rows, losses, run.histograms()[-1]))
+        and other.image.value != panel.image.value
+    )
 
 
 def test_the_buttons_follow_the_states_and_drive_the_run(digits):
@@ -219,7 +294,9 @@ def test_the_buttons_follow_the_states_and_drive_the_run(digits):
     until(lambda: run.step > step)
     panel.press("run", "stop")
     run.wait()
-    assert run.state == "stopped" and panel.description.startswith("Stopped; start goes on from here. Step ")
+    assert run.state == "stopped" and panel.description.startswith(
+        "Stopped; start goes on from here. Step "
+    )
     panel.press("run", "start")
     assert run.wait().finished and len(pictures) >= 15
     assert {state for state, _, _ in told} == {"running", "paused", "stopped", "finished"}
@@ -247,17 +324,24 @@ def test_a_run_that_fails_shows_why_and_can_be_tried_again(digits):
     panel.press("run", "start")
     until(lambda: not run._alive())
     assert panel.error == "RuntimeError: no loss today" and "in loss" in panel.traceback
-    assert panel.description.startswith("Failed. Step 2 of 15") and pressable(panel) == STATES["failed"]
+    assert (
+        panel.description.startswith("Failed. Step 2 of 15")
+        and pressable(panel) == STATES["failed"]
+    )
     assert live_panel(run).error == panel.error, "a panel that comes later says it too"
     run.mixer = make("baseline", seed=0)
     panel = live_panel(run)
     panel.press("run", "start")
     assert run.wait().finished and not panel.error and not panel.traceback
-    assert [step for step, _ in run.losses] == list(range(1, 16)), "the steps that failed are forgotten"
+    assert [step for step, _ in run.losses] == list(range(1, 16)), (
+        "the steps that failed are forgotten"
+    )
 
 
 def test_pictures_that_fail_do_not_cost_the_run(digits, monkeypatch):
-    expected = fit(model_of(SMALL, digits), make("catchup", seed=0), digits, SMALL, progress=False).rows
+    expected = fit(
+        model_of(SMALL, digits), make("catchup", seed=0), digits, SMALL, progress=False
+    ).rows
     run = live(digits)
     panel = live_panel(run)
     before, card = panel.image.value, panels.live_card
@@ -291,7 +375,9 @@ def test_a_second_panel_takes_over_and_the_first_does_no_harm(digits):
     first.press("run", "start")
     run.wait()
     assert run.step == len(run.losses) == 15 and len(run.rows) == 3
-    assert second.description.startswith("Finished.") and first.description.startswith("Not started.")
+    assert second.description.startswith("Finished.") and first.description.startswith(
+        "Not started."
+    )
     assert not first.error + second.error
     first.close()
     assert pressable(second) == set()
@@ -315,6 +401,11 @@ def test_losses_that_were_thinned_out_stand_at_their_steps(digits, monkeypatch):
     run.start().wait()
     kept = dict(run.losses)
     assert sorted(kept) == [4, 8, 12]
-    losses = [kept[4 * -(-step // 4)] for step in range(1, 13)]  # each step by the next one that was kept
-    assert shows(panel, live_card(run.rows, losses, run.histograms()[-1])) and "Step 15 of 15" in panel.description
+    losses = [
+        kept[4 * -(-step // 4)] for step in range(1, 13)
+    ]  # each step by the next one that was kept
+    assert (
+        shows(panel, live_card(run.rows, losses, run.histograms()[-1]))
+        and "Step 15 of 15" in panel.description
+    )
     assert np.array_equal(panels._of_every_step([]), [])

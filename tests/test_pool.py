@@ -1,4 +1,6 @@
-"""The processes that work ahead: the order of the results, how far ahead, and that none of them is left behind."""
+"""The processes that work ahead: the order of the results, how far ahead, and that none of them is
+left behind.
+"""
 
 import gc
 import multiprocessing
@@ -20,7 +22,7 @@ from catchup.data.files.pool import AHEAD, can_share, in_order, shared_memory, u
 
 def slow_square(number):
     time.sleep(0.02 * (number % 3))  # the later ones of three are done before the first
-    return number ** 2
+    return number**2
 
 
 def who(_):
@@ -44,7 +46,9 @@ def nobody_is_left():
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("count", [0, 1, 11])
 def test_the_order_is_that_of_the_tasks(workers, count):
-    assert list(in_order(slow_square, range(count), workers)) == [number ** 2 for number in range(count)]
+    assert list(in_order(slow_square, range(count), workers)) == [
+        number**2 for number in range(count)
+    ]
 
 
 def test_the_work_is_done_elsewhere_and_ahead_by_so_much():
@@ -80,14 +84,16 @@ def test_an_interrupt_of_the_loop_ends_the_workers():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_to_the_group_are_the_runs_business(number):
-    """Ctrl-C reaches every process of the terminal's group, and a cluster's SIGTERM every process of the job."""
+    """Ctrl-C reaches every process of the terminal's group, and a cluster's SIGTERM every process
+    of the job.
+    """
     with warnings.catch_warnings(), closing(in_order(slow_square, range(30), 2)) as results:
         warnings.simplefilter("error")
         assert next(results) == 0
         assert len(active_children()) == 2
         for one in active_children():
             os.kill(one.pid, number)
-        assert list(results) == [number ** 2 for number in range(1, 30)]
+        assert list(results) == [number**2 for number in range(1, 30)]
 
 
 def test_a_killed_worker_costs_a_warning_and_no_results():
@@ -96,12 +102,12 @@ def test_a_killed_worker_costs_a_warning_and_no_results():
         active_children()[0].kill()
         with pytest.warns(RuntimeWarning, match=r"was killed \(was there too little memory"):
             seen += list(results)
-    assert seen == [number ** 2 for number in range(40)]
+    assert seen == [number**2 for number in range(40)]
 
 
 def test_workers_go_when_the_run_is_killed():
     def run(pipe):
-        results = in_order(who, iter(range(10 ** 9)), 2)
+        results = in_order(who, iter(range(10**9)), 2)
         pipe.send({next(results) for _ in range(30)})
         time.sleep(60)
 
@@ -125,7 +131,7 @@ def test_workers_of_a_thread():
     thread = threading.Thread(target=lambda: found.extend(in_order(slow_square, range(9), 2)))
     thread.start()
     thread.join()
-    assert found == [number ** 2 for number in range(9)]
+    assert found == [number**2 for number in range(9)]
 
 
 def test_a_process_that_may_have_no_children_works_itself(monkeypatch):
@@ -148,8 +154,18 @@ def test_workers_write_where_the_run_reads():
     assert np.array_equal(slots, np.arange(1, 5, dtype=np.uint8)[:, None].repeat(5, 1))
 
 
-@pytest.mark.parametrize(("cores", "processes", "expected"), [
-    (1, None, 0), (2, None, 1), (8, None, 7), (64, None, pool.MOST), (8, "4", 1), (8, "8", 0), (4, "8", 0)])
+@pytest.mark.parametrize(
+    ("cores", "processes", "expected"),
+    [
+        (1, None, 0),
+        (2, None, 1),
+        (8, None, 7),
+        (64, None, pool.MOST),
+        (8, "4", 1),
+        (8, "8", 0),
+        (4, "8", 0),
+    ],
+)
 def test_as_many_workers_as_there_are_processors_but_one(monkeypatch, cores, processes, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)

@@ -1,4 +1,6 @@
-"""How many seeds: published numbers, the normal law in the limit, a simulation, and pairs worked out by hand."""
+"""How many seeds: published numbers, the normal law in the limit, a simulation, and pairs worked
+out by hand.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from catchup.measures.statistics import interval
 
 @pytest.mark.parametrize("gap, needed", [(0.2, 199), (0.5, 34), (0.8, 15)])
 def test_cohens_small_medium_and_large_effects_need_what_is_published(gap, needed):
-    assert seeds_needed(gap, 1.0) == needed  # paired t test, two-sided 5 %, power 80 %: G*Power, and Cohen's tables
+    assert (
+        seeds_needed(gap, 1.0) == needed
+    )  # paired t test, two-sided 5 %, power 80 %: G*Power, and Cohen's tables
     assert seeds_needed(10 * gap, 10.0) == needed, "the unit does not matter"
     assert power(gap, 1.0, needed) >= 0.8 > power(gap, 1.0, needed - 1)
 
@@ -23,10 +27,15 @@ def test_it_is_the_chance_that_the_interval_of_the_tables_excludes_zero():
 def test_more_seeds_help_and_more_certainty_costs():
     chances = [power(1.0, 1.0, n) for n in range(2, 30)]
     assert chances == sorted(chances) and power(1.0, 1.0, 10, level=0.99) < power(1.0, 1.0, 10)
-    assert seeds_needed(1.0, 1.0, wanted=0.95) > seeds_needed(1.0, 1.0) and seeds_needed(100.0, 1.0) == 2
+    assert (
+        seeds_needed(1.0, 1.0, wanted=0.95) > seeds_needed(1.0, 1.0)
+        and seeds_needed(100.0, 1.0) == 2
+    )
 
 
-@pytest.mark.parametrize("given", [(0, 1, 5), (1, 0, 5), (1, 1, 1), (-1, 1, 5), (1, float("nan"), 5)])
+@pytest.mark.parametrize(
+    "given", [(0, 1, 5), (1, 0, 5), (1, 1, 1), (-1, 1, 5), (1, float("nan"), 5)]
+)
 def test_numbers_outside_their_range_are_named(given):
     with pytest.raises(ValueError, match="got"):
         power(*given)
@@ -40,15 +49,24 @@ def test_a_wish_that_cannot_be_met_is_said():
 
 
 def row(label, seed, error):
-    return {"method": "catchup", "label": label, "method_settings": {}, "seed": seed, "top1_error": error}
+    return {
+        "method": "catchup",
+        "label": label,
+        "method_settings": {},
+        "seed": seed,
+        "top1_error": error,
+    }
 
 
 def test_what_the_seeds_share_cancels_in_pairs():
-    rows = [row(label, seed, error + extra) for label, extras in {"a": (0, 1, 2), "b": (1, 0, 2)}.items()
-            for seed, (error, extra) in enumerate(zip((10.0, 30.0, 20.0), extras))]
+    rows = [
+        row(label, seed, error + extra)
+        for label, extras in {"a": (0, 1, 2), "b": (1, 0, 2)}.items()
+        for seed, (error, extra) in enumerate(zip((10.0, 30.0, 20.0), extras))
+    ]
     paired, unpaired = pooled_spread(rows)
     assert paired == pytest.approx(1.0)  # of the differences 1, −1, 0
     variances = np.var([10, 31, 22], ddof=1) + np.var([11, 30, 22], ddof=1)
-    assert unpaired == pytest.approx(variances ** 0.5)
+    assert unpaired == pytest.approx(variances**0.5)
     with pytest.raises(ValueError, match="two settings and two seeds that all share, got 1 and 3"):
         pooled_spread([one for one in rows if one["label"] == "a"])

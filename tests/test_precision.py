@@ -1,4 +1,6 @@
-"""Which precision "auto" stands for: asked of the processor, written into the record, and no worse for the result."""
+"""Which precision "auto" stands for: asked of the processor, written into the record, and no worse
+for the result.
+"""
 
 import functools
 from dataclasses import replace
@@ -19,9 +21,16 @@ from catchup.utils.files import plain, read_json
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("capabilities", "expected"), [
-    ({"amx_bf16": True}, True), ({"avx512_bf16": True}, True), ({"bf16": True}, True),
-    ({"avx512_f": True, "avx2": True, "amx_bf16": False}, False), ({}, False)])
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": True}, True),
+        ({"bf16": True}, True),
+        ({"avx512_f": True, "avx2": True, "amx_bf16": False}, False),
+        ({}, False),
+    ],
+)
 def test_the_processor_is_asked(monkeypatch, capabilities, expected):
     monkeypatch.setattr(precision, "has_bfloat16", has_bfloat16)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
@@ -35,14 +44,19 @@ def test_an_older_torch_that_cannot_tell_means_no(monkeypatch):
 
 
 def test_emulated_bfloat16_on_a_gpu_does_not_count(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
     assert not has_bfloat16(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16"])
 def test_a_named_precision_stays(monkeypatch, wanted):
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
-    assert chosen(wanted, CPU) == wanted and with_precision(Settings(precision=wanted)).precision == wanted
+    assert (
+        chosen(wanted, CPU) == wanted
+        and with_precision(Settings(precision=wanted)).precision == wanted
+    )
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -51,32 +65,52 @@ def test_the_record_says_what_was_computed(monkeypatch, tmp_path, fast):
     settings = Settings(subset=3, width=4, epochs=1, batch_size=30, lr=0.05, device="cpu")
     assert settings.precision == "auto"
     train(settings, tmp_path / "run", progress=False)
-    assert read_json(tmp_path / "run" / runs.RUN)["settings"]["precision"] == ("bf16" if fast else "fp32")
-    train(settings, tmp_path / "run", resume=True, progress=False)  # the same machine says the same again
+    assert read_json(tmp_path / "run" / runs.RUN)["settings"]["precision"] == (
+        "bf16" if fast else "fp32"
+    )
+    train(
+        settings, tmp_path / "run", resume=True, progress=False
+    )  # the same machine says the same again
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fast):
     """Begun where bfloat16 is in hardware, or is not, and taken up on a machine of the other kind."""
-    settings = Settings(subset=3, width=4, epochs=2, batch_size=30, lr=0.05, device="cpu", validate_every=0)
+    settings = Settings(
+        subset=3, width=4, epochs=2, batch_size=30, lr=0.05, device="cpu", validate_every=0
+    )
     digits = dataset_of(settings, progress=False)
     one = Comparison(methods=("catchup",), seeds=(0,), settings=settings, out=tmp_path / "all")
 
     def fitted(resume=False, **options):
-        return fit(model_of(settings, digits), make("catchup", seed=0), digits, settings, out=tmp_path / "fit",
-                   resume=resume, progress=False, **options)
+        return fit(
+            model_of(settings, digits),
+            make("catchup", seed=0),
+            digits,
+            settings,
+            out=tmp_path / "fit",
+            resume=resume,
+            progress=False,
+            **options,
+        )
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: fast)
     whole, begun = train(settings, tmp_path / "whole", progress=False), planned(one)
     fitted(on_step=lambda at: True)
-    for folder, its_own in ((begun[0].folder, begun[0].settings), (tmp_path / "train", with_precision(settings))):
+    for folder, its_own in (
+        (begun[0].folder, begun[0].settings),
+        (tmp_path / "train", with_precision(settings)),
+    ):
         runs.claim(folder, plain(its_own.as_dict()), resume=False)
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: not fast)
     kept = with_precision(settings, [tmp_path / "fit"]).precision
     assert kept == begun[0].settings.precision != with_precision(settings).precision
     assert planned(one) == begun
-    for result in (fitted(resume=True), train(settings, tmp_path / "train", resume=True, progress=False)):
+    for result in (
+        fitted(resume=True),
+        train(settings, tmp_path / "train", resume=True, progress=False),
+    ):
         for name, value in whole.model.state_dict().items():
             assert torch.equal(value, result.model.state_dict()[name]), name
     with pytest.raises(ValueError, match="precision was"):
@@ -84,9 +118,19 @@ def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fas
 
 
 def test_a_model_is_given_back_as_it_was():
-    """Trained again in the same process it is trained in the same precision, whatever stopped the first run."""
-    settings = Settings(subset=3, width=4, epochs=2, batch_size=15, lr=0.05, precision="bf16", device="cpu",
-                        validate_every=0)
+    """Trained again in the same process it is trained in the same precision, whatever stopped the
+    first run.
+    """
+    settings = Settings(
+        subset=3,
+        width=4,
+        epochs=2,
+        batch_size=15,
+        lr=0.05,
+        precision="bf16",
+        device="cpu",
+        validate_every=0,
+    )
     digits = dataset_of(settings, progress=False)
 
     def trained(stops):
@@ -94,9 +138,11 @@ def test_a_model_is_given_back_as_it_was():
         before = set(vars(model))
         model.layer1.register_forward_hook(lambda _m, _a, output: seen.append(output.dtype))
         for stop in stops:
+
             def on_step(at, stop=stop):
                 if at.step == stop:
                     raise RuntimeError("stopped")
+
             try:
                 fit(model, mixer, digits, settings, progress=False, on_step=on_step)
             except RuntimeError:
@@ -108,11 +154,15 @@ def test_a_model_is_given_back_as_it_was():
     for stops in ([1, None], [None, None]):
         assert set(trained(stops)[1]) == {torch.bfloat16}
     again, _ = trained([None])
-    assert all(torch.equal(a, b) for a, b in zip(once.state_dict().values(), again.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(once.state_dict().values(), again.state_dict().values())
+    )
 
 
 def test_a_forward_of_the_models_own_survives():
-    settings = Settings(subset=3, width=4, epochs=1, batch_size=30, lr=0.05, precision="bf16", device="cpu")
+    settings = Settings(
+        subset=3, width=4, epochs=1, batch_size=30, lr=0.05, precision="bf16", device="cpu"
+    )
     digits = dataset_of(settings, progress=False)
     model = model_of(settings, digits)
     model.forward = own = functools.partial(type(model).forward, model)
@@ -121,15 +171,28 @@ def test_a_forward_of_the_models_own_survives():
 
 
 def test_bfloat16_learns_as_float32_does():
-    """Emulated where the processor has none: slower, and the same numbers. The record of `catchup bench` has more."""
-    settings = Settings(subset=10, width=4, epochs=4, batch_size=50, lr=0.05, device="cpu", validate_every=4)
+    """Emulated where the processor has none: slower, and the same numbers. The record of `catchup
+    bench` has more.
+    """
+    settings = Settings(
+        subset=10, width=4, epochs=4, batch_size=50, lr=0.05, device="cpu", validate_every=4
+    )
     digits = load("digits")
     digits = digits.with_train(subset(digits.train, 10, 0))
     losses = {}
     for name in ("fp32", "bf16"):
         chosen_now = replace(settings, precision=name)
-        result = fit(model_of(chosen_now, digits), make("catchup", seed=0), digits, chosen_now, progress=False)
+        result = fit(
+            model_of(chosen_now, digits),
+            make("catchup", seed=0),
+            digits,
+            chosen_now,
+            progress=False,
+        )
         assert {parameter.dtype for parameter in result.model.parameters()} == {torch.float32}
         losses[name] = [row["train_loss"] for row in result.rows]
     assert losses["bf16"] != losses["fp32"]  # it was computed otherwise
-    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05) and losses["fp32"][-1] < losses["fp32"][0]
+    assert (
+        losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+        and losses["fp32"][-1] < losses["fp32"][0]
+    )

@@ -1,4 +1,6 @@
-"""A run of two processes (gloo), stopped by a signal that one of them gets, goes on to the very same weights."""
+"""A run of two processes (gloo), stopped by a signal that one of them gets, goes on to the very
+same weights.
+"""
 
 import hashlib
 import json
@@ -18,7 +20,9 @@ from catchup.training.seeds import seeded
 from catchup.training.trainer import dataset_of
 from conftest import TinyNet
 
-TINY = Settings(subset=5, epochs=3, batch_size=12, lr=0.05, device="cpu", precision="fp32")  # 4 steps an epoch
+TINY = Settings(
+    subset=5, epochs=3, batch_size=12, lr=0.05, device="cpu", precision="fp32"
+)  # 4 steps an epoch
 
 
 class Normed(TinyNet):
@@ -40,11 +44,18 @@ def digits():
 def trained(digits, method, out, **options):
     with seeded(0):
         model = Normed()
-    settings = {"automix": {"block": "layer2"}, "recursivemix": {"block": "layer2"},
-                "catchup": {"blocks": ("layer1", "layer2")}}.get(method, {})
+    settings = {
+        "automix": {"block": "layer2"},
+        "recursivemix": {"block": "layer2"},
+        "catchup": {"blocks": ("layer1", "layer2")},
+    }.get(method, {})
     mixer = make(method, seed=0, **settings)
-    if method != "recursivemix":  # whose processes must agree on when a box is empty; their histories differ anyway
-        mixer.rng.random(int(os.environ.get("RANK", 0)))  # each process draws other numbers, and has its own to keep
+    if (
+        method != "recursivemix"
+    ):  # whose processes must agree on when a box is empty; their histories differ anyway
+        mixer.rng.random(
+            int(os.environ.get("RANK", 0))
+        )  # each process draws other numbers, and has its own to keep
     return fit(model, mixer, digits, TINY, out=out, progress=False, resume=True, **options), mixer
 
 
@@ -71,11 +82,15 @@ def test_both_stop_at_one_step_and_go_on_to_the_same_weights(digits, tmp_path, m
     for killed in (6, 11):
         assert together(lambda rank, killed=killed: work("parts", rank, killed)) == [143, 143]
         state = checkpoint.load(tmp_path / "parts" / "checkpoint.pt")
-        assert (state["epoch"], state["under_way"]["batches"]) == divmod(killed, 4) and len(state["ranks"]) == 2
+        assert (state["epoch"], state["under_way"]["batches"]) == divmod(killed, 4) and len(
+            state["ranks"]
+        ) == 2
     assert together(lambda rank: work("parts", rank)) == [0, 0]
     for rank in (0, 1):
         assert (tmp_path / f"parts-{rank}").read_text() == (tmp_path / f"whole-{rank}").read_text()
-    with pytest.raises(ValueError, match=r"written by 2 process\(es\), and this run has 1.*--nproc-per-node=2"):
+    with pytest.raises(
+        ValueError, match=r"written by 2 process\(es\), and this run has 1.*--nproc-per-node=2"
+    ):
         trained(digits, method, tmp_path / "parts")
 
 
@@ -84,7 +99,9 @@ def test_numbers_that_are_none_in_one_process_end_both(digits, tmp_path):
         def spoil(at):
             if rank == 1 and at.step == 3:
                 digits.train.pixels.zero_()
-                object.__setattr__(mixer, "loss", lambda *a, **o: Baseline.loss(mixer, *a, **o) * float("nan"))
+                object.__setattr__(
+                    mixer, "loss", lambda *a, **o: Baseline.loss(mixer, *a, **o) * float("nan")
+                )
 
         from catchup.mixers import Baseline
 
@@ -106,20 +123,32 @@ def test_what_processes_tell_each_other(tmp_path):
 
     def work(rank):
         torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-        told = [largest(float(rank), -float(rank), float("-inf")), world(),
-                [state["x"].tolist() for state in gathered({"x": torch.tensor([rank]), "y": [None, (1, "b")]})]]
+        told = [
+            largest(float(rank), -float(rank), float("-inf")),
+            world(),
+            [
+                state["x"].tolist()
+                for state in gathered({"x": torch.tensor([rank]), "y": [None, (1, "b")]})
+            ],
+        ]
         (tmp_path / str(rank)).write_text(json.dumps(told))
 
     assert together(work) == [0, 0]
     for rank in range(2):
         assert json.loads((tmp_path / str(rank)).read_text().replace("-Infinity", "null")) == [
-            [1, 0, None], [rank, 2], [[0], [1]]]
+            [1, 0, None],
+            [rank, 2],
+            [[0], [1]],
+        ]
     kept = on_cpu({"a": [torch.ones(1, requires_grad=True)], "b": (1, None)})
     assert not kept["a"][0].requires_grad and kept["b"] == (1, None)
 
 
 def test_another_number_of_threads_is_told(digits, tmp_path, monkeypatch):
     trained(digits, "baseline", tmp_path)
-    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="with threads 1, and goes on with 2: the"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.warns(UserWarning, match="with threads 1, and goes on with 2: the"),
+    ):
         patch.setattr(torch, "get_num_threads", lambda: 2)
         trained(digits, "baseline", tmp_path)

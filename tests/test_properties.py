@@ -1,6 +1,8 @@
-"""Properties over shapes, types, batch sizes and settings that hypothesis chooses, always the same ones.
+"""Properties over shapes, types, batch sizes and settings that hypothesis chooses, always the same
+ones.
 
-Every method of the registry is tested; what cannot hold for one is waived, with its reason, in `test_mixers.ROWS`.
+Every method of the registry is tested; what cannot hold for one is waived, with its reason, in
+`test_mixers.ROWS`.
 """
 
 import json
@@ -14,10 +16,26 @@ from hypothesis import strategies as st
 from test_mixers import ROWS, begun, mixed
 from torch import Tensor
 
-from catchup import MIXERS, Draw, Settings, Target, filter_influence, keep_mask, mix_channels, relative_filter_influence
+from catchup import (
+    MIXERS,
+    Draw,
+    Settings,
+    Target,
+    filter_influence,
+    keep_mask,
+    mix_channels,
+    relative_filter_influence,
+)
 from catchup.data import Images, subset
 from catchup.data.images import subset_indices
-from catchup.experiments.report.verdict import OPPOSITE, REPRODUCED, SAME, WORDS, Difference, verdict
+from catchup.experiments.report.verdict import (
+    OPPOSITE,
+    REPRODUCED,
+    SAME,
+    WORDS,
+    Difference,
+    verdict,
+)
 from catchup.inspection.reliance import effective_filters, gini, top_share
 from catchup.measures.calibration import calibration
 from catchup.measures.ood import ood_metrics
@@ -28,22 +46,31 @@ from catchup.training.loop import batches
 from catchup.utils.choices import spec
 from conftest import TinyNet
 
-few, some, many = (settings(max_examples=count, deadline=None, derandomize=True, database=None)
-                   for count in (5, 12, 60))
+few, some, many = (
+    settings(max_examples=count, deadline=None, derandomize=True, database=None)
+    for count in (5, 12, 60)
+)
 shares = st.floats(0, 1)
 seeds = st.integers(0, 2**32 - 1)
-# SnapMix's two weights are those of its two boxes; SaliencyMix and the rest have one weight and what is left of it.
+# SnapMix's two weights are those of its two boxes; SaliencyMix and the rest have one weight and
+# what is left of it.
 SUMS_TO_ONE = [name for name in MIXERS if name != "snapmix"]
 
 
 @st.composite
-def batches_of_maps(draw, layers: tuple[int, ...], dtypes=(torch.float32, torch.float64)) -> tuple[Tensor, Draw]:
-    """Maps of a layer that the method may mix, and a draw for them; blocks of four pixels divide the sides."""
+def batches_of_maps(
+    draw, layers: tuple[int, ...], dtypes=(torch.float32, torch.float64)
+) -> tuple[Tensor, Draw]:
+    """Maps of a layer that the method may mix, and a draw for them; blocks of four pixels divide
+    the sides.
+    """
     layer, size = draw(st.sampled_from(layers)), draw(st.integers(1, 5))
     channels = draw(st.integers(1, 9)) if layer else draw(st.sampled_from((1, 3)))
     sides, seed = [draw(st.sampled_from((8, 12))) for _ in range(2)], draw(seeds)
     dice = torch.Generator().manual_seed(seed)
-    maps = torch.randn(size, channels, *sides, generator=dice, dtype=torch.float64) * 10 ** draw(st.integers(-3, 2))
+    maps = torch.randn(size, channels, *sides, generator=dice, dtype=torch.float64) * 10 ** draw(
+        st.integers(-3, 2)
+    )
     if draw(st.booleans()):
         maps = maps.contiguous(memory_format=torch.channels_last)
     partner = torch.randperm(size, generator=dice)
@@ -110,10 +137,14 @@ def test_relabelling_the_images_relabels_the_result(name, data):
 
     def result(maps, labels, partner):
         one = Draw(draw.layer, partner, draw.lam, draw.seed)
-        return mixer.mix(maps, mixer.plan(model, maps, labels, one) if draw.layer == 0 else one).maps
+        return mixer.mix(
+            maps, mixer.plan(model, maps, labels, one) if draw.layer == 0 else one
+        ).maps
 
     renamed = order.argsort()[draw.partner[order]]
-    torch.testing.assert_close(result(maps[order], labels[order], renamed), result(maps, labels, draw.partner)[order])
+    torch.testing.assert_close(
+        result(maps[order], labels[order], renamed), result(maps, labels, draw.partner)[order]
+    )
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -132,7 +163,9 @@ def test_label_weights_are_at_least_0_and_sum_to_1(name, data):
     assert loss.isfinite() and (soft >= -1e-6).all() and soft.shape == (size, 5)
     if name in SUMS_TO_ONE:
         torch.testing.assert_close(soft.sum(dim=1), torch.ones(size))
-    else:  # SnapMix: two weights up to 1, whose sum each of them gets in a pair of one label, as in its release
+    # SnapMix: two weights up to 1, whose sum each of them gets in a pair of one label, as in its
+    # release
+    else:
         assert (soft.sum(dim=1) <= 4 + 1e-6).all()
 
 
@@ -140,22 +173,43 @@ def test_label_weights_are_at_least_0_and_sum_to_1(name, data):
 
 
 @many
-@given(rows=st.integers(1, 6), channels=st.integers(1, 20), lam=shares, levels=st.integers(1, 6), seed=seeds)
-def test_exactly_floor_lambda_c_channels_of_lowest_rfi_are_kept_ties_to_the_lower(rows, channels, lam, levels, seed):
-    rfi = torch.from_numpy(np.random.default_rng(seed).integers(0, levels, (rows, channels))).float() / levels
+@given(
+    rows=st.integers(1, 6),
+    channels=st.integers(1, 20),
+    lam=shares,
+    levels=st.integers(1, 6),
+    seed=seeds,
+)
+def test_exactly_floor_lambda_c_channels_of_lowest_rfi_are_kept_ties_to_the_lower(
+    rows, channels, lam, levels, seed
+):
+    rfi = (
+        torch.from_numpy(np.random.default_rng(seed).integers(0, levels, (rows, channels))).float()
+        / levels
+    )
     keep = keep_mask(rfi, lam)
     for values, kept in zip(rfi.tolist(), keep.tolist()):
         order = sorted(range(channels), key=lambda channel: (values[channel], channel))
-        assert {channel for channel, one in enumerate(kept) if one} == set(order[:math.floor(lam * channels)])
+        assert {channel for channel, one in enumerate(kept) if one} == set(
+            order[: math.floor(lam * channels)]
+        )
 
 
 @many
-@given(size=st.integers(1, 5), channels=st.integers(1, 9), lam=shares, seed=seeds,
-       exponents=st.lists(st.integers(-12, 12), min_size=5, max_size=5))
+@given(
+    size=st.integers(1, 5),
+    channels=st.integers(1, 9),
+    lam=shares,
+    seed=seeds,
+    exponents=st.lists(st.integers(-12, 12), min_size=5, max_size=5),
+)
 def test_scaling_an_image_changes_no_mask(size, channels, lam, seed, exponents):
     """By powers of two, so that no rounding decides a tie."""
     dice = torch.Generator().manual_seed(seed)
-    maps, partner = torch.randn(size, channels, 4, 3, generator=dice), torch.randperm(size, generator=dice)
+    maps, partner = (
+        torch.randn(size, channels, 4, 3, generator=dice),
+        torch.randperm(size, generator=dice),
+    )
     factor = torch.tensor([2.0**exponent for exponent in exponents[:size]])
 
     def mask(maps):
@@ -173,15 +227,26 @@ def test_scaling_an_image_changes_no_mask(size, channels, lam, seed, exponents):
 def test_what_is_kept_and_what_is_lent_account_for_every_channel(size, channels, seed):
     """The gradient of a sum reaches every map as often as it is used."""
     dice = torch.Generator().manual_seed(seed)
-    maps = torch.randn(size, channels, 2, 2, generator=dice, dtype=torch.float64, requires_grad=True)
-    partner, keep = torch.randperm(size, generator=dice), torch.rand(size, channels, generator=dice) < 0.5
+    maps = torch.randn(
+        size, channels, 2, 2, generator=dice, dtype=torch.float64, requires_grad=True
+    )
+    partner, keep = (
+        torch.randperm(size, generator=dice),
+        torch.rand(size, channels, generator=dice) < 0.5,
+    )
     mix_channels(maps, partner, keep).sum().backward()
     used = keep.double().index_add(0, partner, (~keep).double())
     assert torch.equal(maps.grad, used[:, :, None, None].expand_as(maps))
 
 
 @many
-@given(height=st.integers(1, 50), width=st.integers(1, 50), lam=shares, y=st.floats(0, 0.999), x=st.floats(0, 0.999))
+@given(
+    height=st.integers(1, 50),
+    width=st.integers(1, 50),
+    lam=shares,
+    y=st.floats(0, 0.999),
+    x=st.floats(0, 0.999),
+)
 def test_a_cut_box_lies_in_the_image_and_is_no_larger_than_it_should_be(height, width, lam, y, x):
     top, bottom, left, right = cut_box(height, width, lam, (y, x))
     assert 0 <= top <= bottom <= height and 0 <= left <= right <= width
@@ -192,9 +257,17 @@ def test_a_cut_box_lies_in_the_image_and_is_no_larger_than_it_should_be(height, 
 
 
 @some
-@given(size=st.integers(1, 5), side=st.integers(1, 12), hole=st.integers(1, 15), prob=shares, seed=seeds,
-       last=st.booleans())
-def test_cutout_blanks_at_most_a_square_and_touches_nothing_else(size, side, hole, prob, seed, last):
+@given(
+    size=st.integers(1, 5),
+    side=st.integers(1, 12),
+    hole=st.integers(1, 15),
+    prob=shares,
+    seed=seeds,
+    last=st.booleans(),
+)
+def test_cutout_blanks_at_most_a_square_and_touches_nothing_else(
+    size, side, hole, prob, seed, last
+):
     images = torch.rand(size, 3, side, side + 2, generator=torch.Generator().manual_seed(seed)) + 1
     images = images.contiguous(memory_format=torch.channels_last) if last else images
     before = images.clone()
@@ -202,7 +275,10 @@ def test_cutout_blanks_at_most_a_square_and_touches_nothing_else(size, side, hol
     seen = cut.images(images, seed)
     blank = seen == 0
     assert torch.equal(images, before) and torch.equal(seen[~blank], images[~blank])
-    assert torch.equal(blank.all(dim=1), blank.any(dim=1)) and blank[:, 0].sum(dim=(1, 2)).max() <= hole**2
+    assert (
+        torch.equal(blank.all(dim=1), blank.any(dim=1))
+        and blank[:, 0].sum(dim=(1, 2)).max() <= hole**2
+    )
     assert seen.dtype == images.dtype and seen.stride() == images.stride()
     assert torch.equal(cut.images(images, seed), seen)
 
@@ -211,7 +287,10 @@ def test_cutout_blanks_at_most_a_square_and_touches_nothing_else(size, side, hol
 @given(size=st.integers(1, 5), classes=st.integers(2, 9), epsilon=shares, share=shares, seed=seeds)
 def test_smoothing_keeps_the_weights_sum(size, classes, epsilon, share, seed):
     dice = torch.Generator().manual_seed(seed)
-    labels, partner = torch.randint(classes, (size,), generator=dice), torch.randperm(size, generator=dice)
+    labels, partner = (
+        torch.randint(classes, (size,), generator=dice),
+        torch.randperm(size, generator=dice),
+    )
     target = Target.pair(labels, partner, share)
     soft = parse(f"labelsmoothing:epsilon={epsilon}").target(target, classes).soft(classes)
     assert (soft >= 0).all()
@@ -219,8 +298,15 @@ def test_smoothing_keeps_the_weights_sum(size, classes, epsilon, share, seed):
     torch.testing.assert_close(soft, (1 - epsilon) * target.soft(classes) + epsilon / classes)
 
 
-@pytest.mark.parametrize("text", ["dropblock:keep=0.7,block=2", "stochdepth:survival=0.5", "shakedrop:survival=0.5",
-                                  "augmix:mean=0.5,std=0.25"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dropblock:keep=0.7,block=2",
+        "stochdepth:survival=0.5",
+        "shakedrop:survival=0.5",
+        "augmix:mean=0.5,std=0.25",
+    ],
+)
 @few
 @given(size=st.integers(2, 5), seed=seeds)
 def test_regularisers_inside_follow_their_seed_and_leave_no_hook(text, size, seed):
@@ -232,7 +318,9 @@ def test_regularisers_inside_follow_their_seed_and_leave_no_hook(text, size, see
     torch.manual_seed(0)
     model = Residual()
     dice = torch.Generator().manual_seed(seed)
-    images = (torch.rand(size, 3, 8, 8, generator=dice) - 0.5) / 0.25  # as normalised as AugMix is told
+    images = (
+        torch.rand(size, 3, 8, 8, generator=dice) - 0.5
+    ) / 0.25  # as normalised as AugMix is told
     batch = images, torch.randint(5, (size,), generator=dice)
     losses = [make("cutmix", seed=seed, regularisers=(text,)).loss(model, *batch) for _ in range(2)]
     assert torch.equal(*losses) and losses[0].isfinite() and count_hooks(model) == 0
@@ -244,16 +332,21 @@ numbers = st.floats(-100, 100, width=32)
 
 
 def rows_of(values: dict) -> list[dict]:
-    return [{"method": method, "seed": seed, "top1_error": value} for method, column in values.items()
-            for seed, value in enumerate(column)]
+    return [
+        {"method": method, "seed": seed, "top1_error": value}
+        for method, column in values.items()
+        for seed, value in enumerate(column)
+    ]
 
 
 @some
 @given(pairs=st.lists(st.tuples(numbers, numbers), min_size=1, max_size=6))
 def test_paired_differences_change_sign_with_the_order_and_hold_their_mean(pairs):
     ours, theirs = zip(*pairs)
-    there, back = (differences(rows_of(values), ("top1_error",))[0] for values in (
-        {"a": ours, "b": theirs}, {"b": theirs, "a": ours}))
+    there, back = (
+        differences(rows_of(values), ("top1_error",))[0]
+        for values in ({"a": ours, "b": theirs}, {"b": theirs, "a": ours})
+    )
     assert there["n"] == back["n"] == len(pairs) and there["mean"] == pytest.approx(-back["mean"])
     assert there["mean"] == pytest.approx(np.mean(np.subtract(theirs, ours)), abs=1e-9)
     if len(pairs) == 1:
@@ -265,37 +358,69 @@ def test_paired_differences_change_sign_with_the_order_and_hold_their_mean(pairs
 
 
 @many
-@given(mean=numbers, half=st.floats(0, 50), n=st.integers(1, 5), printed=st.none() | numbers, same=st.booleans(),
-       claimed=st.sampled_from((-1, 0, 1)))
-def test_verdicts_do_not_know_up_from_down_and_scaled_runs_never_reproduce(mean, half, n, printed, same, claimed):
+@given(
+    mean=numbers,
+    half=st.floats(0, 50),
+    n=st.integers(1, 5),
+    printed=st.none() | numbers,
+    same=st.booleans(),
+    claimed=st.sampled_from((-1, 0, 1)),
+)
+def test_verdicts_do_not_know_up_from_down_and_scaled_runs_never_reproduce(
+    mean, half, n, printed, same, claimed
+):
     def said(sign):
         bounds = sorted((sign * (mean - half), sign * (mean + half))) if n > 1 else (None, None)
-        return verdict(Difference(sign * mean, *bounds, n), None if printed is None else sign * printed,
-                       same_protocol=same, claimed=sign * claimed)
+        return verdict(
+            Difference(sign * mean, *bounds, n),
+            None if printed is None else sign * printed,
+            same_protocol=same,
+            claimed=sign * claimed,
+        )
 
     word = said(1).word
     assert said(1) == said(-1) and word in WORDS
     assert same or word not in (REPRODUCED, SAME, OPPOSITE)
     if word == REPRODUCED:
-        assert n > 1 and mean * printed > 0 and half < abs(mean) and abs(mean - printed) <= half + 0.02
-    assert verdict(None, printed, same_protocol=same, claimed=claimed).word in ("not run", "not compared")
+        assert (
+            n > 1 and mean * printed > 0 and half < abs(mean) and abs(mean - printed) <= half + 0.02
+        )
+    assert verdict(None, printed, same_protocol=same, claimed=claimed).word in (
+        "not run",
+        "not compared",
+    )
 
 
 @some
-@given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=5), seed=seeds, share=st.floats(0.5, 1))
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=5), seed=seeds, share=st.floats(0.5, 1)
+)
 def test_a_subset_is_balanced_and_grows_by_adding(counts, seed, share):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
-    images = Images(torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), labels, tuple(map(str, range(len(counts)))))
+    images = Images(
+        torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8),
+        labels,
+        tuple(map(str, range(len(counts)))),
+    )
     chosen = subset_indices(images, share, seed).tolist()
-    assert chosen == sorted(set(chosen)) and torch.equal(subset(images, share, seed).labels, labels[chosen])
-    assert labels[chosen].bincount(minlength=len(counts)).tolist() == [math.floor(share * n + 0.5) for n in counts]
+    assert chosen == sorted(set(chosen)) and torch.equal(
+        subset(images, share, seed).labels, labels[chosen]
+    )
+    assert labels[chosen].bincount(minlength=len(counts)).tolist() == [
+        math.floor(share * n + 0.5) for n in counts
+    ]
     smaller = subset_indices(images, 1, seed).tolist()
     assert len(smaller) == len(counts) and set(smaller) <= set(chosen)
 
 
 @many
-@given(n=st.integers(1, 60), size=st.integers(2, 20), seed=st.integers(0, 2**31), epoch=st.integers(0, 99))
+@given(
+    n=st.integers(1, 60),
+    size=st.integers(2, 20),
+    seed=st.integers(0, 2**31),
+    epoch=st.integers(0, 99),
+)
 def test_batches_hold_every_index_once_but_for_a_last_one_of_one(n, size, seed, epoch):
     made = batches(n, size, seed, epoch)
     every = torch.cat(made).tolist()
@@ -306,27 +431,50 @@ def test_batches_hold_every_index_once_but_for_a_last_one_of_one(n, size, seed, 
 
 
 @many
-@given(values=st.fixed_dictionaries({}, optional={
-    "data": st.sampled_from(("digits", "folder:a b", "folder:\u00fc")),
-    "image_size": st.none() | st.integers(1, 99), "skip_unreadable": st.booleans(),
-    "subset": st.none() | st.integers(1, 9) | st.floats(0.01, 1), "width": st.none() | st.integers(1, 64),
-    "stem": st.sampled_from((None, "small", "imagenet")), "epochs": st.integers(1, 99),
-    "seed": st.integers(0, 2**31 - 1),
-    "lr": st.floats(1e-6, 10), "momentum": st.floats(0, 0.999), "milestones": st.tuples(st.floats(0.1, 0.9)),
-    "schedule": st.sampled_from(("cosine", "constant")), "pad": st.none() | st.integers(0, 9),
-    "resized_scale": st.none() | st.tuples(st.floats(0.01, 0.5), st.floats(0.5, 1)), "jitter": st.floats(0, 1),
-    "precision": st.sampled_from(("fp32", "bf16")), "augment": st.booleans(),
-    "recipe": st.sampled_from((None, "c100-400")),
-    "method_settings": st.dictionaries(st.sampled_from(("alpha", "prob")), st.integers() | st.none())}))
+@given(
+    values=st.fixed_dictionaries(
+        {},
+        optional={
+            "data": st.sampled_from(("digits", "folder:a b", "folder:\u00fc")),
+            "image_size": st.none() | st.integers(1, 99),
+            "skip_unreadable": st.booleans(),
+            "subset": st.none() | st.integers(1, 9) | st.floats(0.01, 1),
+            "width": st.none() | st.integers(1, 64),
+            "stem": st.sampled_from((None, "small", "imagenet")),
+            "epochs": st.integers(1, 99),
+            "seed": st.integers(0, 2**31 - 1),
+            "lr": st.floats(1e-6, 10),
+            "momentum": st.floats(0, 0.999),
+            "milestones": st.tuples(st.floats(0.1, 0.9)),
+            "schedule": st.sampled_from(("cosine", "constant")),
+            "pad": st.none() | st.integers(0, 9),
+            "resized_scale": st.none() | st.tuples(st.floats(0.01, 0.5), st.floats(0.5, 1)),
+            "jitter": st.floats(0, 1),
+            "precision": st.sampled_from(("fp32", "bf16")),
+            "augment": st.booleans(),
+            "recipe": st.sampled_from((None, "c100-400")),
+            "method_settings": st.dictionaries(
+                st.sampled_from(("alpha", "prob")), st.integers() | st.none()
+            ),
+        },
+    )
+)
 def test_settings_go_through_json_and_come_back(values):
     chosen = Settings(**values)
     assert Settings.from_dict(json.loads(json.dumps(chosen.as_dict()))) == chosen
 
 
 words = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,8}", fullmatch=True)
-plain = (st.integers(-10**9, 10**9) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
-         | words.filter(lambda word: word not in ("True", "False", "None", "true", "false", "_")))
-settings_of_a_method = st.dictionaries(words, plain | st.lists(plain, max_size=3).map(tuple), max_size=4)
+plain = (
+    st.integers(-(10**9), 10**9)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.booleans()
+    | st.none()
+    | words.filter(lambda word: word not in ("True", "False", "None", "true", "false", "_"))
+)
+settings_of_a_method = st.dictionaries(
+    words, plain | st.lists(plain, max_size=3).map(tuple), max_size=4
+)
 
 
 def written(value) -> str:
@@ -336,8 +484,11 @@ def written(value) -> str:
 @many
 @given(name=words, given_settings=settings_of_a_method)
 def test_what_a_text_names_comes_back(name, given_settings):
-    text = name + (":" if given_settings else "") + ",".join(f"{key}={written(value)}"
-                                                             for key, value in given_settings.items())
+    text = (
+        name
+        + (":" if given_settings else "")
+        + ",".join(f"{key}={written(value)}" for key, value in given_settings.items())
+    )
     assert spec(text) == (name, given_settings)
 
 
@@ -345,19 +496,37 @@ def test_what_a_text_names_comes_back(name, given_settings):
 
 
 @some
-@given(size=st.integers(1, 30), classes=st.integers(2, 6), bins=st.integers(1, 20), scale=st.floats(0, 50), seed=seeds)
-def test_the_calibration_error_is_a_percentage_of_all_images_in_any_order(size, classes, bins, scale, seed):
+@given(
+    size=st.integers(1, 30),
+    classes=st.integers(2, 6),
+    bins=st.integers(1, 20),
+    scale=st.floats(0, 50),
+    seed=seeds,
+)
+def test_the_calibration_error_is_a_percentage_of_all_images_in_any_order(
+    size, classes, bins, scale, seed
+):
     dice = torch.Generator().manual_seed(seed)
-    logits, labels = scale * torch.randn(size, classes, generator=dice), torch.randint(classes, (size,), generator=dice)
+    logits, labels = (
+        scale * torch.randn(size, classes, generator=dice),
+        torch.randint(classes, (size,), generator=dice),
+    )
     order = torch.randperm(size, generator=dice)
-    found, turned = calibration(logits, labels, bins), calibration(logits[order], labels[order], bins)
+    found, turned = (
+        calibration(logits, labels, bins),
+        calibration(logits[order], labels[order], bins),
+    )
     assert 0 <= found["ece"] <= 100 and found["ece"] == pytest.approx(turned["ece"], abs=1e-9)
-    assert sum(share for *_, share in found["bins"]) == pytest.approx(1) and len(found["bins"]) == bins
+    assert (
+        sum(share for *_, share in found["bins"]) == pytest.approx(1) and len(found["bins"]) == bins
+    )
 
 
 @some
-@given(inside=st.lists(st.integers(-5, 5), min_size=1, max_size=20), outside=st.lists(st.integers(-5, 5), min_size=1,
-                                                                                     max_size=20))
+@given(
+    inside=st.lists(st.integers(-5, 5), min_size=1, max_size=20),
+    outside=st.lists(st.integers(-5, 5), min_size=1, max_size=20),
+)
 def test_the_auroc_of_the_sets_exchanged_is_the_rest_to_100(inside, outside):
     inside, outside = (torch.tensor(scores, dtype=torch.float64) for scores in (inside, outside))
     found, other = ood_metrics(inside, outside), ood_metrics(outside, inside)
@@ -370,9 +539,17 @@ def test_the_auroc_of_the_sets_exchanged_is_the_rest_to_100(inside, outside):
 @some
 @given(rows=st.integers(1, 4), channels=st.integers(1, 12), seed=seeds, factor=st.floats(0.01, 100))
 def test_measures_of_reliance_keep_their_ranges_and_know_no_scale(rows, channels, seed, factor):
-    influence = torch.rand(rows, channels, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 1e-3
-    for measure, low, high in ((lambda x: top_share(x, 1), 1 / channels, 1), (gini, 0, 1 - 1 / channels),
-                               (effective_filters, 1, channels)):
+    influence = (
+        torch.rand(
+            rows, channels, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
+        + 1e-3
+    )
+    for measure, low, high in (
+        (lambda x: top_share(x, 1), 1 / channels, 1),
+        (gini, 0, 1 - 1 / channels),
+        (effective_filters, 1, channels),
+    ):
         found = measure(influence)
         assert (found >= low - 1e-9).all() and (found <= high + 1e-9).all()
         torch.testing.assert_close(measure(factor * influence), found)

@@ -1,4 +1,6 @@
-"""PuzzleMix against the paper written down image by image: every labelling tried, its Algorithm 1 as matrices."""
+"""PuzzleMix against the paper written down image by image: every labelling tried, its Algorithm 1
+as matrices.
+"""
 
 import itertools
 import math
@@ -27,7 +29,9 @@ from conftest import TinyNet
 def seed_for(n_blocks, side):
     """A draw's seed that gives this number of blocks."""
     numbers = block_numbers(side, side)
-    return next(seed for seed in range(999) if np.random.default_rng(seed).choice(numbers) == n_blocks)
+    return next(
+        seed for seed in range(999) if np.random.default_rng(seed).choice(numbers) == n_blocks
+    )
 
 
 def pictures(batch=5, side=8, seed=0):
@@ -36,7 +40,7 @@ def pictures(batch=5, side=8, seed=0):
     return images, torch.rand(batch, side, side, generator=generator) ** 3
 
 
-# -- the paper, one image at a time --------------------------------------------------------------------------------
+# -- the paper, one image at a time ----------------------------------------------------------------
 
 
 def naive_mask(own, other, s, t, n, lam, beta=1.2, gamma=0.5, eta=0.2, reach=4, std=0.25):
@@ -45,30 +49,60 @@ def naive_mask(own, other, s, t, n, lam, beta=1.2, gamma=0.5, eta=0.2, reach=4, 
     reach = math.gcd(reach, side)
     images, weight = {1: own * std, 0: other * std}, beta / (16 * n)
 
-    def distance(x, y, cell, step):  # mean over the border of |means of `reach` pixels on either side|
+    def distance(
+        x, y, cell, step
+    ):  # mean over the border of |means of `reach` pixels on either side|
         (r, c), down = cell, step == (1, 0)
         steps = []
         for k in range(side // reach):
             if down:
-                a = images[x][:, (r + 1) * side - reach:(r + 1) * side, c * side + k * reach:c * side + (k + 1) * reach]
-                b = images[y][:, (r + 1) * side:(r + 1) * side + reach, c * side + k * reach:c * side + (k + 1) * reach]
+                a = images[x][
+                    :,
+                    (r + 1) * side - reach : (r + 1) * side,
+                    c * side + k * reach : c * side + (k + 1) * reach,
+                ]
+                b = images[y][
+                    :,
+                    (r + 1) * side : (r + 1) * side + reach,
+                    c * side + k * reach : c * side + (k + 1) * reach,
+                ]
             else:
-                a = images[x][:, r * side + k * reach:r * side + (k + 1) * reach, (c + 1) * side - reach:(c + 1) * side]
-                b = images[y][:, r * side + k * reach:r * side + (k + 1) * reach, (c + 1) * side:(c + 1) * side + reach]
+                a = images[x][
+                    :,
+                    r * side + k * reach : r * side + (k + 1) * reach,
+                    (c + 1) * side - reach : (c + 1) * side,
+                ]
+                b = images[y][
+                    :,
+                    r * side + k * reach : r * side + (k + 1) * reach,
+                    (c + 1) * side : (c + 1) * side + reach,
+                ]
             steps.append(np.abs(a.mean(axis=(1, 2)) - b.mean(axis=(1, 2))).mean())
         return np.mean(steps)
 
-    pairs = [((r, c), step) for r in range(n) for c in range(n) for step in ((1, 0), (0, 1))
-             if r + step[0] < n and c + step[1] < n]
+    pairs = [
+        ((r, c), step)
+        for r in range(n)
+        for c in range(n)
+        for step in ((1, 0), (0, 1))
+        if r + step[0] < n and c + step[1] < n
+    ]
     phi = {(pair, x, y): distance(x, y, *pair) for pair in pairs for x in (0, 1) for y in (0, 1)}
 
     def energy(z):
         total = -sum(z[i] * s[i] + (1 - z[i]) * t[i] for i in np.ndindex(n, n))
-        for (i, step) in pairs:
+        for i, step in pairs:
             a, b = z[i], z[i[0] + step[0], i[1] + step[1]]
             total += weight * (a - b) ** 2
-            total += weight * gamma * sum((a if x else 1 - a) * (b if y else 1 - b) * phi[(i, step), x, y]
-                                          for x in (0, 1) for y in (0, 1))
+            total += (
+                weight
+                * gamma
+                * sum(
+                    (a if x else 1 - a) * (b if y else 1 - b) * phi[(i, step), x, y]
+                    for x in (0, 1)
+                    for y in (0, 1)
+                )
+            )
         p = {0: (1 - lam) ** 2, 0.5: 2 * lam * (1 - lam), 1: lam**2}
         return total - eta / n**2 * sum(math.log(p[value]) for value in z.flat)
 
@@ -77,7 +111,9 @@ def naive_mask(own, other, s, t, n, lam, beta=1.2, gamma=0.5, eta=0.2, reach=4, 
 
 
 def naive_transport(shown, saliency, distance, eps):
-    """Algorithm 1 with its matrices, until no cell loses: the place of each cell, as cells by place."""
+    """Algorithm 1 with its matrices, until no cell loses: the place of each cell, as cells by
+    place.
+    """
     n, v = len(shown), 1e6
     cost = eps * distance - np.outer(saliency, shown)
     while True:
@@ -94,49 +130,74 @@ def naive_transport(shown, saliency, distance, eps):
 
 
 def naive_mix(own, other, s, t, n, lam, cells, eps=0.8):
-    """The mixed image and the mask, images and saliency (S, S) as NumPy, cells × cells of which are moved."""
+    """The mixed image and the mask, images and saliency (S, S) as NumPy, cells × cells of which are
+    moved.
+    """
     side = own.shape[1]
 
     def pooled(saliency, cells):
         k = side // cells
-        sums = np.array([[saliency[r * k:(r + 1) * k, c * k:(c + 1) * k].sum() for c in range(cells)]
-                         for r in range(cells)])
+        sums = np.array(
+            [
+                [saliency[r * k : (r + 1) * k, c * k : (c + 1) * k].sum() for c in range(cells)]
+                for r in range(cells)
+            ]
+        )
         return sums / sums.sum()
 
     mask, _ = naive_mask(own, other, pooled(s, n), pooled(t, n), n, lam)
     k = side // cells
     fine = np.kron(mask, np.ones((cells // n, cells // n)))
     places = [(r, c) for r in range(cells) for c in range(cells)]
-    distance = np.array([[((a - x) ** 2 + (b - y) ** 2) / (cells - 1) ** 2 for x, y in places] for a, b in places])
+    distance = np.array(
+        [[((a - x) ** 2 + (b - y) ** 2) / (cells - 1) ** 2 for x, y in places] for a, b in places]
+    )
     shown = []
     for image, saliency, seen in ((own, s, fine > 0), (other, t, fine < 1)):
         source = naive_transport(seen.ravel(), pooled(saliency, cells).ravel(), distance, eps)
         new = np.empty_like(image)
         for place, cell in enumerate(source):
             (r, c), (x, y) = places[place], places[cell]
-            new[:, r * k:(r + 1) * k, c * k:(c + 1) * k] = image[:, x * k:(x + 1) * k, y * k:(y + 1) * k]
+            new[:, r * k : (r + 1) * k, c * k : (c + 1) * k] = image[
+                :, x * k : (x + 1) * k, y * k : (y + 1) * k
+            ]
         shown.append(new)
     z = np.kron(mask, np.ones((side // n, side // n)))
     return z * shown[0] + (1 - z) * shown[1], mask
 
 
-@pytest.mark.parametrize(("side", "cells", "lam"), [(8, 2, 0.3), (16, 4, 0.5), (16, 4, 0.4), (12, 2, 0.62)])
+@pytest.mark.parametrize(
+    ("side", "cells", "lam"), [(8, 2, 0.3), (16, 4, 0.5), (16, 4, 0.4), (12, 2, 0.62)]
+)
 def test_the_mixed_image_is_the_papers(side, cells, lam):
     images, saliency = pictures(6, side, seed=side)
-    saliency[0, 4:8, 4:8] += 1  # where two are salient the more salient shows it, and the other's has to move
+    saliency[0, 4:8, 4:8] += (
+        1  # where two are salient the more salient shows it, and the other's has to move
+    )
     saliency[1, 4:8, 4:8] += 4
     partner = torch.tensor([1, 2, 3, 4, 5, 0])
     draw = Draw(0, partner, lam, seed_for(2, side), {"saliency": saliency})
     mixed = PuzzleMix(seed=0).mix(images, draw)
     halves = moves = 0
     for i, j in enumerate(partner.tolist()):
-        expected, mask = naive_mix(images[i].double().numpy(), images[j].double().numpy(),
-                                   saliency[i].double().numpy(), saliency[j].double().numpy(), 2, lam, cells)
-        torch.testing.assert_close(mixed.maps[i].double(), torch.from_numpy(expected), atol=1e-6, rtol=0)
+        expected, mask = naive_mix(
+            images[i].double().numpy(),
+            images[j].double().numpy(),
+            saliency[i].double().numpy(),
+            saliency[j].double().numpy(),
+            2,
+            lam,
+            cells,
+        )
+        torch.testing.assert_close(
+            mixed.maps[i].double(), torch.from_numpy(expected), atol=1e-6, rtol=0
+        )
         assert mixed.share[i] == pytest.approx(mask.mean())
         halves += (mask == 0.5).any()
         z = torch.from_numpy(np.kron(mask, np.ones((side // 2, side // 2))))
-        moves += not torch.allclose(mixed.maps[i].double(), (z * images[i] + (1 - z) * images[j]).double(), atol=1e-6)
+        moves += not torch.allclose(
+            mixed.maps[i].double(), (z * images[i] + (1 - z) * images[j]).double(), atol=1e-6
+        )
     assert halves and (moves or cells == 2)  # two cells are too far apart to move
 
 
@@ -144,14 +205,28 @@ def test_the_energy_is_eq_3():
     """The problem handed to the solver, at every mask, is the naive energy up to a constant."""
     images, saliency = pictures(2, 8, seed=3)
     s = block_saliency(saliency, 2)
-    unary, down, right = mask_problem(images[:1] * 0.25, images[1:] * 0.25, s[:1], s[1:], 0.4, n_labels=3, beta=1.2,
-                                      gamma=0.5, eta=0.2, reach=4)
-    _, energy = naive_mask(*(image.double().numpy() for image in images), *s.double().numpy(), 2, 0.4)
+    unary, down, right = mask_problem(
+        images[:1] * 0.25,
+        images[1:] * 0.25,
+        s[:1],
+        s[1:],
+        0.4,
+        n_labels=3,
+        beta=1.2,
+        gamma=0.5,
+        eta=0.2,
+        reach=4,
+    )
+    _, energy = naive_mask(
+        *(image.double().numpy() for image in images), *s.double().numpy(), 2, 0.4
+    )
     gaps = []
     for labels in itertools.product(range(3), repeat=4):
         z = np.array(labels).reshape(2, 2) / 2
         ours = sum(unary[0, r, c, int(2 * z[r, c])].item() for r, c in np.ndindex(2, 2))
-        ours += (down[0].numpy() * (z[1:] - z[:1]) ** 2).sum() + (right[0].numpy() * (z[:, 1:] - z[:, :1]) ** 2).sum()
+        ours += (down[0].numpy() * (z[1:] - z[:1]) ** 2).sum() + (
+            right[0].numpy() * (z[:, 1:] - z[:, :1]) ** 2
+        ).sum()
         gaps.append(ours - energy(z))
     assert np.ptp(gaps) < 1e-6
 
@@ -163,19 +238,29 @@ def test_the_transport_is_the_papers_algorithm(n):
     saliency = rng.dirichlet(np.full(n, 0.3), size=40)
     distance = cell_distances(g)
     for eps in (0.0, 0.2, 0.8):
-        source = masked_transport(torch.from_numpy(shown), torch.from_numpy(saliency), distance.double(), eps)
+        source = masked_transport(
+            torch.from_numpy(shown), torch.from_numpy(saliency), distance.double(), eps
+        )
         assert torch.equal(source.sort(dim=1).values, torch.arange(n).expand(40, n))
         for i in range(40):
-            assert source[i].tolist() == naive_transport(shown[i], saliency[i], distance.numpy(), eps).tolist()
+            assert (
+                source[i].tolist()
+                == naive_transport(shown[i], saliency[i], distance.numpy(), eps).tolist()
+            )
 
 
 def test_the_transport_is_stable_and_never_hides_saliency_that_was_shown():
     rng = np.random.default_rng(1)
-    shown, saliency = torch.from_numpy(rng.random((30, 64)) < 0.4), torch.from_numpy(rng.dirichlet(np.ones(64), 30))
+    shown, saliency = (
+        torch.from_numpy(rng.random((30, 64)) < 0.4),
+        torch.from_numpy(rng.dirichlet(np.ones(64), 30)),
+    )
     distance = cell_distances(8).double()
     source = masked_transport(shown, saliency, distance, 0.8)
     seen = (saliency.gather(1, source) * shown).sum(dim=1)
-    assert (seen >= (saliency * shown).sum(dim=1) - 1e-12).all() and (seen > (saliency * shown).sum(dim=1)).any()
+    assert (seen >= (saliency * shown).sum(dim=1) - 1e-12).all() and (
+        seen > (saliency * shown).sum(dim=1)
+    ).any()
     cost = 0.8 * distance - saliency[:, :, None] * shown[:, None]
     paid = cost.gather(1, source[:, None])[:, 0]  # by place
     by_cell = torch.empty_like(paid).scatter_(1, source, paid)
@@ -203,7 +288,9 @@ def test_prior_and_distances():
     assert np.exp(-np.array(label_prior(0.3, 3))) == pytest.approx([0.49, 0.42, 0.09])
     assert np.exp(-np.array(label_prior(0.3, 2))) == pytest.approx([0.7, 0.3])
     distance = cell_distances(3)
-    assert distance[0].tolist() == [0, 0.25, 1, 0.25, 0.5, 1.25, 1, 1.25, 2] and cell_distances(1).tolist() == [[0]]
+    assert distance[0].tolist() == [0, 0.25, 1, 0.25, 0.5, 1.25, 1, 1.25, 2] and cell_distances(
+        1
+    ).tolist() == [[0]]
     flat = torch.zeros(1, 1, 4, 4)
     flat[:, :, 2:] = 1
     assert border_distance(flat, flat, 2, 2).tolist() == [[[1, 1]]]
@@ -213,11 +300,18 @@ def test_prior_and_distances():
 def test_all_blocks_of_the_sides_are_drawn():
     assert block_numbers(32, 32) == (2, 4, 8, 16) and block_numbers(28, 28) == (2, 4)
     assert block_numbers(96, 24) == (2, 4, 8)
-    mixer, (images, saliency) = PuzzleMix(beta=0.0, eta=0.0, transport=False), pictures(2, 32, seed=2)
-    shares = {mixer.mix(images, Draw(0, [1, 0], 0.5, seed, {"saliency": saliency})).share[0].item()
-              for seed in range(40)}
-    expected = {(block_saliency(saliency, n)[0] > block_saliency(saliency, n)[1]).float().mean().item()
-                for n in (2, 4, 8, 16)}
+    mixer, (images, saliency) = (
+        PuzzleMix(beta=0.0, eta=0.0, transport=False),
+        pictures(2, 32, seed=2),
+    )
+    shares = {
+        mixer.mix(images, Draw(0, [1, 0], 0.5, seed, {"saliency": saliency})).share[0].item()
+        for seed in range(40)
+    }
+    expected = {
+        (block_saliency(saliency, n)[0] > block_saliency(saliency, n)[1]).float().mean().item()
+        for n in (2, 4, 8, 16)
+    }
     assert shares == expected and len(expected) == 4
 
 
@@ -237,7 +331,9 @@ def test_a_higher_prior_draws_the_shares_to_lambda_and_smoothness_makes_them_equ
     assert (smooth == smooth[:, :1, :1]).all()
     free = PuzzleMix(beta=0.0, eta=0.0).mask(images, draw, 4)
     s = block_saliency(saliency, 4)
-    assert torch.equal(free, (s > s[draw.partner]).float())  # each block goes to the image that is salient there
+    assert torch.equal(
+        free, (s > s[draw.partner]).float()
+    )  # each block goes to the image that is salient there
 
 
 def test_salient_blocks_survive():
@@ -258,8 +354,13 @@ def test_without_a_usable_saliency_all_blocks_count_alike(value):
     even = saliency.clone()
     even[0] = 1
     for seed in range(8):
-        results = [PuzzleMix().mix(images, Draw(0, [1, 2, 3, 0], 0.4, seed, {"saliency": s})) for s in (broken, even)]
-        assert torch.equal(results[0].maps, results[1].maps) and torch.equal(results[0].share, results[1].share)
+        results = [
+            PuzzleMix().mix(images, Draw(0, [1, 2, 3, 0], 0.4, seed, {"saliency": s}))
+            for s in (broken, even)
+        ]
+        assert torch.equal(results[0].maps, results[1].maps) and torch.equal(
+            results[0].share, results[1].share
+        )
         assert results[0].maps.isfinite().all()
 
 
@@ -280,12 +381,20 @@ def test_an_odd_side_is_refused_and_so_is_a_draw_without_saliency(tiny):
         PuzzleMix(seed=0).mix(torch.randn(2, 3, 8, 8), Draw(0, [1, 0], 0.5))
 
 
-@pytest.mark.parametrize(("setting", "words"), [
-    ({"n_labels": 1}, "n_labels must be a number ≥ 2, got 1"), ({"beta": -1.0}, "beta must be a number ≥ 0, got -1.0"),
-    ({"eta": math.nan}, "eta must be a number ≥ 0, got nan"), ({"t_size": 0}, "t_size must be ≥ 1, or -1"),
-    ({"pixel_std": 0.0}, "pixel_std must be a positive number, got 0.0"), ({"alpha": 0.0}, "alpha"),
-    ({"clean_lam": -0.1}, "clean_lam"), ({"neighbour": 0}, "neighbour"), ({"t_eps": math.inf}, "t_eps"),
-])
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"n_labels": 1}, "n_labels must be a number ≥ 2, got 1"),
+        ({"beta": -1.0}, "beta must be a number ≥ 0, got -1.0"),
+        ({"eta": math.nan}, "eta must be a number ≥ 0, got nan"),
+        ({"t_size": 0}, "t_size must be ≥ 1, or -1"),
+        ({"pixel_std": 0.0}, "pixel_std must be a positive number, got 0.0"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"clean_lam": -0.1}, "clean_lam"),
+        ({"neighbour": 0}, "neighbour"),
+        ({"t_eps": math.inf}, "t_eps"),
+    ],
+)
 def test_bad_settings_are_refused(setting, words):
     with pytest.raises(ValueError, match=words):
         PuzzleMix(**setting)
@@ -296,7 +405,9 @@ def test_without_transport_values_stay_in_their_place():
     draw = Draw(0, [1, 2, 3, 0], 0.4, seed_for(4, 16), {"saliency": saliency})
     mixer = PuzzleMix(transport=False)
     z = mixer.mask(images, draw, 4).repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
-    torch.testing.assert_close(mixer.mix(images, draw).maps, z * images + (1 - z) * images[draw.partner])
+    torch.testing.assert_close(
+        mixer.mix(images, draw).maps, z * images + (1 - z) * images[draw.partner]
+    )
 
 
 def with_norm():
@@ -308,7 +419,11 @@ def test_the_saliency_pass_leaves_running_statistics_and_gradients_alone(batch):
     model, mixer = with_norm(), PuzzleMix(seed=0)
     draw = mixer.draw(7, 0, mixer.rng)
     planned = mixer.plan(model, *batch, draw)
-    assert model.training and model[0].num_batches_tracked == 0 and all(p.grad is None for p in model.parameters())
+    assert (
+        model.training
+        and model[0].num_batches_tracked == 0
+        and all(p.grad is None for p in model.parameters())
+    )
     images = batch[0].clone().requires_grad_()
     F.cross_entropy(model.eval()(images), batch[1], reduction="sum").backward()
     torch.testing.assert_close(planned.extra["saliency"], images.grad.square().sum(dim=1).sqrt())
@@ -316,7 +431,9 @@ def test_the_saliency_pass_leaves_running_statistics_and_gradients_alone(batch):
 
 @pytest.mark.parametrize("criterion", ["ce", "bce_softmax"])
 def test_the_clean_loss_is_added_at_no_further_pass(batch, criterion):
-    """Value and gradients are those of mixed + clean_lam × clean loss, from two forward passes in all."""
+    """Value and gradients are those of mixed + clean_lam × clean loss, from two forward passes in
+    all.
+    """
     model, mixer, passes = with_norm(), PuzzleMix(seed=0, clean_lam=0.7, criterion=criterion), []
     model[1].fc.bias.requires_grad_(False)
     model.register_parameter("unused", nn.Parameter(torch.ones(2)))

@@ -38,9 +38,16 @@ def test_every_path_the_readme_names_exists():
 
 @pytest.mark.parametrize("rho", [0.8, 0.95])
 def test_the_table_of_the_causal_test_is_the_recorded_one(rho):
-    rows = [row for row in background.read(ROOT / "data" / "results" / "shapes-long.jsonl") if row["rho"] == rho]
-    columns = {"train_accuracy": "own training images", "broken_accuracy": "background drawn at random",
-               "cue_followed": "misled by a reversed background"}
+    rows = [
+        row
+        for row in background.read(ROOT / "data" / "results" / "shapes-long.jsonl")
+        if row["rho"] == rho
+    ]
+    columns = {
+        "train_accuracy": "own training images",
+        "broken_accuracy": "background drawn at random",
+        "cue_followed": "misled by a reversed background",
+    }
     assert f"ρ = {rho}:\n\n{as_markdown(comparison(rows, columns))}" in README
 
 
@@ -54,7 +61,9 @@ def test_more_than_half_of_the_training_images_are_still_misclassified_under_mix
     lines = (ROOT / "data" / "results" / "c100-50-metrics.jsonl").read_text().splitlines()
     last = [row for row in map(json.loads, lines) if row["epoch"] == 40]
     assert len(last) == 6
-    assert all((row["clean_train_error_percent"] > 50) == (row["method"] != "baseline") for row in last)
+    assert all(
+        (row["clean_train_error_percent"] > 50) == (row["method"] != "baseline") for row in last
+    )
 
 
 def test_the_table_is_that_of_the_recorded_runs():
@@ -66,11 +75,16 @@ def test_the_table_is_that_of_the_recorded_runs():
 
 def test_the_table_of_all_methods_is_the_recorded_one():
     rows = json.loads((ROOT / "data" / "results" / "compare-c100-50.json").read_text())["rows"]
-    columns = {"top1_error": "top-1 error, last epoch", "best_error": "best epoch",
-               "median10_error": "median of the last ten"}
-    alone = comparison(rows, columns)[:len(rows) + 1]  # one seed: the differences say nothing more
+    columns = {
+        "top1_error": "top-1 error, last epoch",
+        "best_error": "best epoch",
+        "median10_error": "median of the last ten",
+    }
+    alone = comparison(rows, columns)[: len(rows) + 1]  # one seed: the differences say nothing more
     assert f"{as_markdown(alone)}\n" in README
-    assert rows[0]["method"] == "baseline" and all(row["finished"] and row["seed"] == 0 for row in rows)
+    assert rows[0]["method"] == "baseline" and all(
+        row["finished"] and row["seed"] == 0 for row in rows
+    )
     below = [row["method"] for row in rows[1:] if row["top1_error"] < rows[0]["top1_error"]]
     assert below == ["moex"]  # "only MoEx ends below plain training"
 
@@ -80,36 +94,61 @@ def missed_goals(record):
     found = []
     for row in record["rows"]:
         goal = row["goal"] or {}
-        limit = goal.get("ratio", goal.get("over_passes", 0) * (row["passes_ratio"] or 0)) or float("inf")
+        limit = goal.get("ratio", goal.get("over_passes", 0) * (row["passes_ratio"] or 0)) or float(
+            "inf"
+        )
         found += [row["method"]] if row["ratio"] > limit else []
     return found
 
 
 def test_the_table_of_costs_is_the_recorded_one_and_says_which_goals_are_missed():
-    results, wide = (json.loads((ROOT / "data" / "results" / name).read_text()) for name in
-                     ("overhead.json", "overhead-64.json"))
+    results, wide = (
+        json.loads((ROOT / "data" / "results" / name).read_text())
+        for name in ("overhead.json", "overhead-64.json")
+    )
     beside = {row["method"]: row for row in wide["rows"]}
     for row in results["rows"]:
-        shown = [row["method"], f"{row['ratio']:.2f}", f"{row['low']:.2f}–{row['high']:.2f}",
-                 f"{row['forward']:g}/{row['backward']:g}"]
+        shown = [
+            row["method"],
+            f"{row['ratio']:.2f}",
+            f"{row['low']:.2f}–{row['high']:.2f}",
+            f"{row['forward']:g}/{row['backward']:g}",
+        ]
         other = beside[row["method"]]
-        line = next(line for line in README.splitlines() if line.startswith(f"| {' | '.join(shown)} |"))
+        line = next(
+            line for line in README.splitlines() if line.startswith(f"| {' | '.join(shown)} |")
+        )
         assert f" | {other['ratio']:.2f} ({other['low']:.2f}–{other['high']:.2f}) | " in line
     assert missed_goals(results) == ["moex"] and missed_goals(wide) == ["automix", "moex"]
-    assert results["bench"]["width"] == 16 and (wide["bench"]["width"], wide["bench"]["precision"]) == (64, "bf16")
+    assert results["bench"]["width"] == 16 and (
+        wide["bench"]["width"],
+        wide["bench"]["precision"],
+    ) == (64, "bf16")
     for record in (results, wide):
-        options = record["command"].partition(" ")[2].partition(" --out")[0]  # behind the program's name
+        options = (
+            record["command"].partition(" ")[2].partition(" --out")[0]
+        )  # behind the program's name
         assert f"catchup {options}" in " ".join(README.split())
 
 
 def test_the_table_of_the_scaled_runs_is_the_recorded_one_and_says_what_the_prose_says():
-    rows = json.loads((ROOT / "data" / "results" / "scaled" / "table1-c100-50.json").read_text())["rows"]
-    columns = {"top1_error": "top-1 error", "fgsm_error": "FGSM error", "pgd_error": "PGD error",
-               "corruption.mce": "mCE", "without_strongest": "accuracy without the strongest 20 %",
-               "ood.auroc": "AUROC against textures"}
+    rows = json.loads((ROOT / "data" / "results" / "scaled" / "table1-c100-50.json").read_text())[
+        "rows"
+    ]
+    columns = {
+        "top1_error": "top-1 error",
+        "fgsm_error": "FGSM error",
+        "pgd_error": "PGD error",
+        "corruption.mce": "mCE",
+        "without_strongest": "accuracy without the strongest 20 %",
+        "ood.auroc": "AUROC against textures",
+    }
     assert f"{as_markdown(comparison(rows, columns, intervals=True))}\n" in README
     deformed = list(MEASURES["deformation"].columns)
-    found = {(one["method"], one["measure"]): one["mean"] for one in differences(rows, [*columns, *deformed])}
+    found = {
+        (one["method"], one["measure"]): one["mean"]
+        for one in differences(rows, [*columns, *deformed])
+    }
     assert {row["seed"] for row in rows} == {0, 1}
     for (_, measure), mean in found.items():
         if measure in ("top1_error", "corruption.mce"):
@@ -119,25 +158,37 @@ def test_the_table_of_the_scaled_runs_is_the_recorded_one_and_says_what_the_pros
     better = [mean > 0 for (_, measure), mean in found.items() if measure in deformed]
     assert (sum(better), len(better)) == (1, 32)  # accuracies: "all but one of 32"
     assert min(row[key] for row in rows for key in ("fgsm_error", "pgd_error")) > 93
-    kept = {method: mean for (method, measure), mean in found.items() if measure == "without_strongest"}
+    kept = {
+        method: mean for (method, measure), mean in found.items() if measure == "without_strongest"
+    }
     assert kept.pop("catchup") > 3 and max(kept.values()) < 1  # "Catch-up Mix alone keeps accuracy"
 
 
 def test_the_worked_example_of_500_runs_is_computed_from_the_record():
     lines = (ROOT / "data" / "results" / "c100-50-metrics.jsonl").read_text().splitlines()
-    speed = median(row["images_per_s"] for row in map(json.loads, lines) if row["method"] == "baseline")
+    speed = median(
+        row["images_per_s"] for row in map(json.loads, lines) if row["method"] == "baseline"
+    )
     hours = 500 * 40 * 5000 / speed / 3600
     assert f"median {speed:.0f} images/s" in README
     assert f"come to {hours:.0f} hours, or {hours / 20:.1f} on twenty such cores" in README
 
 
 def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
-    record = json.loads((ROOT / "data" / "results" / "scaled" / "tiny-50-four-seeds.json").read_text())
-    rows = [row for row in record["rows"] if row["fgsm_error"] is not None]  # the others have fewer measurements
+    record = json.loads(
+        (ROOT / "data" / "results" / "scaled" / "tiny-50-four-seeds.json").read_text()
+    )
+    rows = [
+        row for row in record["rows"] if row["fgsm_error"] is not None
+    ]  # the others have fewer measurements
     plain, deformed = " ".join(README.split()), list(MEASURES["deformation"].columns)
     attacks = ["fgsm_error", "pgd_error"]
-    found = {(one["method"], one["measure"]): one for one in differences(
-        rows, ["top1_error", *attacks, "without_strongest", "corruption.mce", *deformed])}
+    found = {
+        (one["method"], one["measure"]): one
+        for one in differences(
+            rows, ["top1_error", *attacks, "without_strongest", "corruption.mce", *deformed]
+        )
+    }
     mean = {key: one["mean"] for key, one in found.items()}
     assert {one["n"] for one in found.values()} == {4} and len({method for method, _ in found}) == 4
 
@@ -146,15 +197,30 @@ def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
 
     assert all(one["mean"] > 0 for one in of("top1_error", "corruption.mce").values())
     assert all(one["high"] < 0 for one in of(*attacks).values())  # no interval with zero
-    for measure, words in (("fgsm_error", "FGSM by 2.2 to 2.7"), ("pgd_error", "PGD by 1.8 to 2.9")):
+    for measure, words in (
+        ("fgsm_error", "FGSM by 2.2 to 2.7"),
+        ("pgd_error", "PGD by 1.8 to 2.9"),
+    ):
         gains = sorted(-one["mean"] for one in of(measure).values())
-        assert words == f"{measure[:-6].upper()} by {gains[0]:.1f} to {gains[-1]:.1f}" and words in plain
-    clean, kept = (found["catchup:alpha=10", measure] for measure in ("top1_error", "without_strongest"))
+        assert (
+            words == f"{measure[:-6].upper()} by {gains[0]:.1f} to {gains[-1]:.1f}"
+            and words in plain
+        )
+    clean, kept = (
+        found["catchup:alpha=10", measure] for measure in ("top1_error", "without_strongest")
+    )
     assert f"by {clean['mean']:.1f} points [{clean['low']:+.1f}, {clean['high']:+.1f}]" in README
-    assert f"{-kept['mean']:.1f} points *less* than plain training [−{-kept['low']:.1f}, {kept['high']:+.1f}]" in plain
+    assert (
+        f"{-kept['mean']:.1f} points *less* than plain training [−{-kept['low']:.1f},"
+        f" {kept['high']:+.1f}]" in plain
+    )
     older = json.loads((ROOT / "data" / "results" / "scaled" / "tiny-50.json").read_text())["rows"]
-    (other,) = [one for one in differences(older, ["without_strongest"]) if one["method"] == "catchup"]
-    assert other["n"] == 2 and f"(with α = 1 and two seeds {other['mean']:.1f} points more)" in plain
+    (other,) = [
+        one for one in differences(older, ["without_strongest"]) if one["method"] == "catchup"
+    ]
+    assert (
+        other["n"] == 2 and f"(with α = 1 and two seeds {other['mean']:.1f} points more)" in plain
+    )
     better = [mean[key] > 0 for key in of(*deformed)]
     assert f"{sum(better)} of {len(better)} deformations favour mixing" in plain
 
@@ -165,12 +231,26 @@ def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
         return {label: sum(some) / len(some) for label, some in values.items()}
 
     flat = means("landscape.top_eigenvalue")
-    first, ours, *others = (flat.pop(label) for label in ("baseline", "catchup:alpha=10", *sorted(set(flat) - {
-        "baseline", "catchup:alpha=10"})))
-    assert f"from {first:.0f} to {ours:.0f} with" in README and f"to {min(others):.0f}–{max(others):.0f} with" in README
+    first, ours, *others = (
+        flat.pop(label)
+        for label in (
+            "baseline",
+            "catchup:alpha=10",
+            *sorted(set(flat) - {"baseline", "catchup:alpha=10"}),
+        )
+    )
+    assert (
+        f"from {first:.0f} to {ours:.0f} with" in README
+        and f"to {min(others):.0f}–{max(others):.0f} with" in README
+    )
     error = means("calibration.ece")
     assert f"calibration error from {error.pop('baseline'):.1f} to about 2" in README
     assert all(1.5 < value < 2.5 for value in error.values())
-    for measure in ("gt_known_loc", "maxboxacc_v2"):  # no network finds the objects as well as a box in the middle
+    for measure in (
+        "gt_known_loc",
+        "maxboxacc_v2",
+    ):  # no network finds the objects as well as a box in the middle
         blind = means(f"localization.baselines.centre.{measure}")
-        assert all(value < blind[label] for label, value in means(f"localization.{measure}").items())
+        assert all(
+            value < blind[label] for label, value in means(f"localization.{measure}").items()
+        )

@@ -21,7 +21,9 @@ BLOCKS = ("stem", "layer1", "layer2")
 
 
 def by_hand(model, images, labels):
-    """{block: (norms (B, C), gradients of the summed loss (B, C))} and the gradients of the weights, plain autograd."""
+    """{block: (norms (B, C), gradients of the summed loss (B, C))} and the gradients of the
+    weights, plain autograd.
+    """
     maps, x = {}, images
     for name in BLOCKS:
         x = maps[name] = getattr(model, name)(x)
@@ -30,8 +32,13 @@ def by_hand(model, images, labels):
     loss.backward()
     measured = {}
     for name, map_ in maps.items():
-        rows = [[[map_[i, c].norm().item(), len(images) * map_.grad[i, c].norm().item()]
-                 for c in range(map_.shape[1])] for i in range(len(images))]
+        rows = [
+            [
+                [map_[i, c].norm().item(), len(images) * map_.grad[i, c].norm().item()]
+                for c in range(map_.shape[1])
+            ]
+            for i in range(len(images))
+        ]
         measured[name] = torch.tensor(rows).unbind(2)
     return measured
 
@@ -45,10 +52,16 @@ def test_rows_are_those_of_plain_autograd(tiny, batch):
     assert len(rows) == 6 + 6 + 8 and {row["epoch"] for row in rows} == {1}
     for row in rows:
         norms, gradients = expected[row["block"]]
-        conv = {"stem": twin.stem[0], "layer1": twin.layer1[2], "layer2": twin.layer2[2]}[row["block"]]
+        conv = {"stem": twin.stem[0], "layer1": twin.layer1[2], "layer2": twin.layer2[2]}[
+            row["block"]
+        ]
         assert row["norm"] == pytest.approx(norms[:, row["filter"]].mean().item(), rel=1e-5)
-        assert row["map_gradient"] == pytest.approx(gradients[:, row["filter"]].mean().item(), rel=1e-4)
-        assert row["weight_gradient"] == pytest.approx(conv.weight.grad[row["filter"]].norm().item(), rel=1e-4)
+        assert row["map_gradient"] == pytest.approx(
+            gradients[:, row["filter"]].mean().item(), rel=1e-4
+        )
+        assert row["weight_gradient"] == pytest.approx(
+            conv.weight.grad[row["filter"]].norm().item(), rel=1e-4
+        )
         assert row["images"] == 7 and row["batches"] == 1
 
 
@@ -56,7 +69,9 @@ def test_means_are_over_all_measured_batches_and_epochs_stand_apart(tiny, batch)
     images, labels = batch
     with recording(tiny, ("layer1",), every=1) as record:
         for start in (0, 4):
-            make("baseline").loss(tiny, images[start:start + 4], labels[start:start + 4]).backward()
+            make("baseline").loss(
+                tiny, images[start : start + 4], labels[start : start + 4]
+            ).backward()
         record.end_epoch({"epoch": 5})
         make("baseline").loss(tiny, images[:2], labels[:2]).backward()
     norms = tiny.layer1(tiny.stem(images)).flatten(2).norm(dim=2)
@@ -87,13 +102,19 @@ def test_lessons_are_those_of_plain_autograd(layer, tiny, batch):
             mixed.retain_grad()
             x = mixed
     logits = tiny.fc(x.mean(dim=(2, 3)))
-    (0.6 * F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(logits, labels[draw.partner])).backward()
+    (
+        0.6 * F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(logits, labels[draw.partner])
+    ).backward()
     for row in rows:
         c = row["filter"]
         lessons = {True: [], False: []}
         for i in range(7):
             lessons[bool(keep[i, c])].append(7 * mixed.grad[i, c].norm().item())
-        assert (row["kept"], row["replaced"], row["steps"]) == (len(lessons[True]), len(lessons[False]), 1)
+        assert (row["kept"], row["replaced"], row["steps"]) == (
+            len(lessons[True]),
+            len(lessons[False]),
+            1,
+        )
         for key, stays in (("kept", True), ("replaced", False)):
             expected = np.mean(lessons[stays]) if lessons[stays] else math.nan
             assert row[f"gradient_{key}"] == pytest.approx(expected, rel=1e-4, nan_ok=True)
@@ -108,7 +129,9 @@ def test_gradient_plain_is_that_of_the_passes_that_mixed_elsewhere(tiny, batch):
     with recording(tiny, BLOCKS, mixer=mixer, every=1) as record:
         for layer in (2, 0, None):
             mixer.loss(tiny, *batch, draw=Draw(layer, range(7), 0.5)).backward()
-    expected = by_hand(copy.deepcopy(tiny), *batch)["stem"][1].mean(dim=0)  # mixed with itself: a plain step
+    expected = by_hand(copy.deepcopy(tiny), *batch)["stem"][1].mean(
+        dim=0
+    )  # mixed with itself: a plain step
     for row in record.lessons():
         if row["block"] == "stem":
             assert row["gradient_plain"] == pytest.approx(expected[row["filter"]].item(), rel=1e-4)
@@ -125,7 +148,10 @@ def test_every_step_counts_who_was_kept_but_only_some_are_measured(tiny, batch):
                 steps[mixer.last.block] += 1
     assert record.blocks == BLOCKS and {row["batches"] for row in record.rows()} == {5}
     for row in record.lessons():
-        assert row["steps"] == steps[row["block"]] and row["kept"] + row["replaced"] == 7 * row["steps"]
+        assert (
+            row["steps"] == steps[row["block"]]
+            and row["kept"] + row["replaced"] == 7 * row["steps"]
+        )
 
 
 def test_catchup_keeps_where_an_image_lags_and_random_channels_anywhere(tiny, batch):
@@ -134,15 +160,24 @@ def test_catchup_keeps_where_an_image_lags_and_random_channels_anywhere(tiny, ba
         mixer = make(method, seed=0)
         with recording(tiny, "layer1", mixer=mixer, every=1) as record:
             for step in range(30):
-                mixer.loss(tiny, *batch, draw=Draw(2, [1, 2, 3, 4, 5, 6, 0], 0.5, seed=step)).backward()
-        leads[method] = [np.nanmean([row[key] for row in record.lessons()]) for key in ("lead_kept", "lead_replaced")]
-        assert [sum(row[key] for row in record.lessons()) for key in ("kept", "replaced")] == [30 * 7 * 3] * 2
+                mixer.loss(
+                    tiny, *batch, draw=Draw(2, [1, 2, 3, 4, 5, 6, 0], 0.5, seed=step)
+                ).backward()
+        leads[method] = [
+            np.nanmean([row[key] for row in record.lessons()])
+            for key in ("lead_kept", "lead_replaced")
+        ]
+        assert [sum(row[key] for row in record.lessons()) for key in ("kept", "replaced")] == [
+            30 * 7 * 3
+        ] * 2
     assert leads["catchup"][0] < 0 < leads["catchup"][1]
     assert max(map(abs, leads["randomchannel"])) < 0.3 * leads["catchup"][1]
 
 
 def test_a_run_that_diverges_is_stopped_by_training_and_not_by_the_recorder():
-    settings = catchup.Settings(subset=5, width=4, epochs=3, batch_size=16, lr=1e12, method="baseline")
+    settings = catchup.Settings(
+        subset=5, width=4, epochs=3, batch_size=16, lr=1e12, method="baseline"
+    )
     digits = dataset_of(settings)
     model = model_of(settings, digits)
     with pytest.raises(FloatingPointError, match="try a lower lr"), recording(model, every=1):
@@ -161,6 +196,7 @@ def test_training_is_bit_for_bit_the_same(batch):
                 mixer.loss(model, *batch).backward()
                 optimizer.step()
                 optimizer.zero_grad()
+
         if watch:
             with recording(model, mixer=mixer, every=2):
                 go()
@@ -190,14 +226,24 @@ def test_no_hook_is_left_after_an_error_and_none_is_set_for_a_bad_argument(tiny,
         mixer.loss(tiny, *batch).backward()
         raise KeyboardInterrupt
     assert count_hooks(tiny) == 0 and len(record.rows()) == 20
-    assert not any(parameter._backward_hooks for parameter in tiny.parameters()) and not mixer._memory.watchers
-    for bad, words in (({"blocks": ("stem", "layr1")}, "Did you mean 'layer1'"), ({"every": 0}, "got 0"),
-                       ({"blocks": "layr1"}, "Did you mean 'layer1'"), ({"every": 2.5}, "got 2.5"),
-                       ({"mixer": "catchup"}, "got 'catchup'")):
+    assert (
+        not any(parameter._backward_hooks for parameter in tiny.parameters())
+        and not mixer._memory.watchers
+    )
+    for bad, words in (
+        ({"blocks": ("stem", "layr1")}, "Did you mean 'layer1'"),
+        ({"every": 0}, "got 0"),
+        ({"blocks": "layr1"}, "Did you mean 'layer1'"),
+        ({"every": 2.5}, "got 2.5"),
+        ({"mixer": "catchup"}, "got 'catchup'"),
+    ):
         with pytest.raises(ValueError, match=words), recording(tiny, **bad):
             pass
     assert count_hooks(tiny) == 0
-    with pytest.raises(RuntimeError, match="compile_blocks"), recording(torch.compile(tiny), BLOCKS):
+    with (
+        pytest.raises(RuntimeError, match="compile_blocks"),
+        recording(torch.compile(tiny), BLOCKS),
+    ):
         pass
     with pytest.raises(ValueError, match="recording\\(model, mixer=mixer\\)"):
         record = None
@@ -207,7 +253,10 @@ def test_no_hook_is_left_after_an_error_and_none_is_set_for_a_bad_argument(tiny,
 
 
 def test_a_block_without_maps_is_refused(tiny, batch):
-    with pytest.raises(ValueError, match="'fc' must return maps .* got \\(7, 5\\)"), recording(tiny, ("fc",), every=1):
+    with (
+        pytest.raises(ValueError, match="'fc' must return maps .* got \\(7, 5\\)"),
+        recording(tiny, ("fc",), every=1),
+    ):
         make("baseline").loss(tiny, *batch)
     assert count_hooks(tiny) == 0
 
@@ -227,24 +276,47 @@ def test_what_is_kept_does_not_grow_with_the_steps(tiny, batch):
 def _tensors(value):
     if isinstance(value, torch.Tensor):
         return [value]
-    return [found for part in vars(value).values() if hasattr(part, "__dict__") or isinstance(part, torch.Tensor)
-            for found in _tensors(part)]
+    return [
+        found
+        for part in vars(value).values()
+        if hasattr(part, "__dict__") or isinstance(part, torch.Tensor)
+        for found in _tensors(part)
+    ]
 
 
 def test_the_streamed_histogram_is_numpys():
     rng = np.random.default_rng(0)
-    norms, gradients = 10 ** rng.uniform(-3.9, 3.9, (40, 30)), 10 ** rng.uniform(-8.9, 0.9, (40, 30))
+    norms, gradients = (
+        10 ** rng.uniform(-3.9, 3.9, (40, 30)),
+        10 ** rng.uniform(-8.9, 0.9, (40, 30)),
+    )
     norms[0, :5], gradients[1, :7], gradients[0, 0] = 0, 0, 0
     streamed = JointHistogram()
     for part in range(0, 40, 8):
-        streamed.add(torch.from_numpy(norms[part:part + 8]), torch.from_numpy(gradients[part:part + 8]))
+        streamed.add(
+            torch.from_numpy(norms[part : part + 8]), torch.from_numpy(gradients[part : part + 8])
+        )
     found = streamed.read()
-    whole, _, _ = np.histogram2d(norms.ravel(), gradients.ravel(), [edges(NORM_RANGE), edges(GRADIENT_RANGE)])
+    whole, _, _ = np.histogram2d(
+        norms.ravel(), gradients.ravel(), [edges(NORM_RANGE), edges(GRADIENT_RANGE)]
+    )
     assert np.array_equal(whole, found["counts"]) and len(found["counts"]) == BINS
-    assert (found["zero_norm"], found["zero_gradient"], found["not_finite"], found["pairs"]) == (5, 7, 0, 1200)
-    streamed.add(torch.tensor([[math.nan, 1.0, math.inf, 0.0]]), torch.tensor([[1.0, math.nan, 1.0, math.inf]]))
+    assert (found["zero_norm"], found["zero_gradient"], found["not_finite"], found["pairs"]) == (
+        5,
+        7,
+        0,
+        1200,
+    )
+    streamed.add(
+        torch.tensor([[math.nan, 1.0, math.inf, 0.0]]),
+        torch.tensor([[1.0, math.nan, 1.0, math.inf]]),
+    )
     found = streamed.read()
-    assert (found["not_finite"], found["zero_norm"], int(found["counts"].sum())) == (4, 5, int(whole.sum()))
+    assert (found["not_finite"], found["zero_norm"], int(found["counts"].sum())) == (
+        4,
+        5,
+        int(whole.sum()),
+    )
     beyond = JointHistogram()
     beyond.add(torch.tensor([[1e-30, 1e30]]), torch.tensor([[1e30, 1e-30]]))
     assert beyond.read()["counts"][0][-1] == 1 and beyond.read()["counts"][-1][0] == 1
@@ -259,11 +331,22 @@ def test_a_streamed_mean_counts_what_it_is_told():
     assert edges((0.0, 2.0))[0] == 1 and edges((0.0, 2.0))[-1] == pytest.approx(100)
 
 
-@pytest.mark.parametrize(("model", "block", "conv"), [
-    (lambda: catchup.models.create("resnet18", num_classes=5, width=4), "layer2", "layer2.1.conv2"),
-    (lambda: catchup.models.create("torchvision.resnet18", num_classes=5), "maxpool", "conv1"),
-    (lambda: catchup.models.create("torchvision.resnet50", num_classes=5), "layer1", "layer1.2.conv3"),
-])
+@pytest.mark.parametrize(
+    ("model", "block", "conv"),
+    [
+        (
+            lambda: catchup.models.create("resnet18", num_classes=5, width=4),
+            "layer2",
+            "layer2.1.conv2",
+        ),
+        (lambda: catchup.models.create("torchvision.resnet18", num_classes=5), "maxpool", "conv1"),
+        (
+            lambda: catchup.models.create("torchvision.resnet50", num_classes=5),
+            "layer1",
+            "layer1.2.conv3",
+        ),
+    ],
+)
 def test_the_filters_of_a_block_are_its_last_kernels(model, block, conv):
     with torch.device("meta"):
         found = model()
@@ -276,5 +359,7 @@ def test_frozen_weights_and_a_block_before_any_convolution_give_nan(batch):
     model[1].weight.requires_grad_(False)
     with recording(model, ("0", "1"), every=1) as record:
         make("baseline").loss(model, *batch).backward()
-    assert record.weights == {"1": "1"} and all(math.isnan(row["weight_gradient"]) for row in record.rows())
+    assert record.weights == {"1": "1"} and all(
+        math.isnan(row["weight_gradient"]) for row in record.rows()
+    )
     assert all(math.isnan(row["map_gradient"]) for row in record.rows() if row["block"] == "0")

@@ -1,4 +1,6 @@
-"""RecursiveMix against a loop written from the paper, its region against torchvision's RoIAlign, and its history."""
+"""RecursiveMix against a loop written from the paper, its region against torchvision's RoIAlign,
+and its history.
+"""
 
 import io
 import math
@@ -28,19 +30,29 @@ def begun(model, **settings):
 
 def batches(sizes, height=8, width=8):
     generator = torch.Generator().manual_seed(5)
-    return [(torch.randn(size, 3, height, width, generator=generator), torch.randint(5, (size,), generator=generator))
-            for size in sizes]
+    return [
+        (
+            torch.randn(size, 3, height, width, generator=generator),
+            torch.randint(5, (size,), generator=generator),
+        )
+        for size in sizes
+    ]
 
 
 def slow_box(height, width, lam, seed):
     """CutMix's box: sides √(1 − λ), a centre from the draw's seed, cut off at the border."""
-    y, x = (int(share * side) for share, side in zip(np.random.default_rng(seed).random(2), (height, width)))
+    y, x = (
+        int(share * side)
+        for share, side in zip(np.random.default_rng(seed).random(2), (height, width))
+    )
     half_h, half_w = int(math.sqrt(1 - lam) * height / 2), int(math.sqrt(1 - lam) * width / 2)
     return max(y - half_h, 0), min(y + half_h, height), max(x - half_w, 0), min(x + half_w, width)
 
 
 class SlowRecursiveMix:
-    """The paper's step, image by image, on TinyNet: history pasted, labels by area, consistency by RoIAlign."""
+    """The paper's step, image by image, on TinyNet: history pasted, labels by area, consistency by
+    RoIAlign.
+    """
 
     def __init__(self, fc_roi, omega):
         self.fc_roi, self.omega, self.history = fc_roi, omega, None
@@ -57,7 +69,9 @@ class SlowRecursiveMix:
                 j = int(draw.partner[i]) % len(old_images)
                 for y in range(rows):
                     for x in range(columns):
-                        mixed[i, :, top + y, left + x] = old_images[j][:, y * height // rows, x * width // columns]
+                        mixed[i, :, top + y, left + x] = old_images[j][
+                            :, y * height // rows, x * width // columns
+                        ]
                 soft[i] = lam * soft[i] + (1 - lam) * old_soft[j]
         maps = model.layer2(model.layer1(model.stem(mixed)))
         out = model.fc(maps.mean(dim=(2, 3)))
@@ -67,7 +81,9 @@ class SlowRecursiveMix:
             consistency = []
             for i in range(batch):
                 corners = [torch.tensor([[left, top, right, bottom]], dtype=maps.dtype)]
-                region = roi_align(maps[i:i + 1], corners, (1, 1), scale, aligned=True)[0, :, 0, 0]
+                region = roi_align(maps[i : i + 1], corners, (1, 1), scale, aligned=True)[
+                    0, :, 0, 0
+                ]
                 said = old_out[int(draw.partner[i]) % len(old_images)].softmax(0)
                 consistency.append(-(said * self.fc_roi(region).log_softmax(0)).sum())
             loss = loss + self.omega * (1 - lam) * torch.stack(consistency).mean()
@@ -77,7 +93,9 @@ class SlowRecursiveMix:
 
 @pytest.mark.parametrize("share_head", [False, True])
 @pytest.mark.parametrize("omega", [0.0, 0.1, 0.5])
-def test_losses_and_gradients_are_the_papers_also_when_the_batch_size_changes(tiny, omega, share_head):
+def test_losses_and_gradients_are_the_papers_also_when_the_batch_size_changes(
+    tiny, omega, share_head
+):
     mixer, _ = begun(tiny, omega=omega, alpha=1.0, share_head=share_head)
     head = tiny.fc if share_head or omega == 0 else mixer.modules["fc_roi"]
     slow, seen = SlowRecursiveMix(head, omega), []
@@ -86,7 +104,9 @@ def test_losses_and_gradients_are_the_papers_also_when_the_batch_size_changes(ti
         fast = mixer.loss(tiny, images, labels)
         expected = slow.loss(tiny, images, labels, mixer.last.draw)
         torch.testing.assert_close(fast, expected)
-        pairs = zip(*(torch.autograd.grad(loss, parameters, allow_unused=True) for loss in (fast, expected)))
+        pairs = zip(
+            *(torch.autograd.grad(loss, parameters, allow_unused=True) for loss in (fast, expected))
+        )
         for ours, theirs in pairs:
             assert (ours is None) == (theirs is None)
             if ours is not None:
@@ -101,14 +121,19 @@ def test_labels_of_earlier_batches_live_on_with_the_product_of_their_areas(tiny)
     history = torch.eye(5)[[0, 0]]
     mixer.loss(tiny, torch.randn(2, 3, 8, 8), torch.tensor([0, 0]))
     for label in (1, 2, 3):
-        mixer.loss(tiny, torch.randn(2, 3, 8, 8), torch.tensor([label, label]), draw=Draw(0, [1, 0], 0.75, seed=label))
+        mixer.loss(
+            tiny,
+            torch.randn(2, 3, 8, 8),
+            torch.tensor([label, label]),
+            draw=Draw(0, [1, 0], 0.75, seed=label),
+        )
         history = mixer.last.share * torch.eye(5)[[label, label]] + (1 - mixer.last.share) * history
         torch.testing.assert_close(mixer.last.target.soft(5), history)
         torch.testing.assert_close(mixer.state["labels"], history)
     assert (history[0, :4] > 0).all() and history.sum() == pytest.approx(2)
 
 
-# -- the region ----------------------------------------------------------------------------------------------------
+# -- the region ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -123,7 +148,9 @@ def test_the_region_is_roi_aligns(seed):
     corners = [torch.tensor([[left, top, right, bottom]], dtype=torch.float64)] * 3
     theirs = roi_align(maps, corners, (1, 1), 1 / factor, aligned=True)[:, :, 0, 0]
     torch.testing.assert_close(ours, theirs)
-    assert torch.allclose(*(torch.autograd.grad(found.square().sum(), maps)[0] for found in (ours, theirs)))
+    assert torch.allclose(
+        *(torch.autograd.grad(found.square().sum(), maps)[0] for found in (ours, theirs))
+    )
 
 
 def test_the_region_of_the_whole_image_is_the_mean_and_weights_sum_to_one():
@@ -134,7 +161,9 @@ def test_the_region_of_the_whole_image_is_the_mean_and_weights_sum_to_one():
         cells = int(rng.integers(1, 9))
         start, stop = sorted(rng.uniform(0, cells, 2))
         weights = align_weights(start, stop, cells)
-        assert weights.sum() == pytest.approx(1) and (weights >= 0).all() and weights.shape == (cells,)
+        assert (
+            weights.sum() == pytest.approx(1) and (weights >= 0).all() and weights.shape == (cells,)
+        )
 
 
 def test_the_region_is_looked_up_in_at_least_float32():
@@ -157,7 +186,7 @@ def test_the_consistency_loss_teaches_the_network_and_not_the_history(tiny):
     assert all(p.grad.abs().sum() > 0 for p in groups[0]["params"])
 
 
-# -- the history ---------------------------------------------------------------------------------------------------
+# -- the history -----------------------------------------------------------------------------------
 
 
 def test_history_holds_one_batch_and_no_graph(tiny):
@@ -167,7 +196,10 @@ def test_history_holds_one_batch_and_no_graph(tiny):
         mixer.loss(tiny, images.requires_grad_(), labels)
         assert not mixer._regions  # nothing that carries a graph is left over
         assert {name: tuple(value.shape) for name, value in mixer.state.items()} == {
-            "images": (6, 3, 8, 8), "labels": (6, 5), "logits": (6, 5)}
+            "images": (6, 3, 8, 8),
+            "labels": (6, 5),
+            "logits": (6, 5),
+        }
         assert not any(value.requires_grad or value.grad_fn for value in mixer.state.values())
         past.append([weakref.ref(value) for value in mixer.state.values()])
     assert [any(one() is not None for one in values) for values in past] == [False] * 7 + [True]
@@ -179,9 +211,13 @@ def test_history_is_what_the_model_saw_and_a_copy_of_it(tiny):
     first = images.clone()
     mixer.loss(tiny, images, labels)
     images.zero_()  # a loader may use its buffer again
-    assert torch.equal(mixer.state["images"], first) and torch.equal(mixer.state["logits"], mixer.last.logits)
+    assert torch.equal(mixer.state["images"], first) and torch.equal(
+        mixer.state["logits"], mixer.last.logits
+    )
     images.copy_(first)
-    mixer.loss(tiny, images, labels, draw=Draw(None, range(4), 1.0))  # a plain step is remembered too
+    mixer.loss(
+        tiny, images, labels, draw=Draw(None, range(4), 1.0)
+    )  # a plain step is remembered too
     images.zero_()
     assert torch.equal(mixer.state["images"], first)
     seen = []
@@ -198,9 +234,13 @@ def test_epochs_and_runs_start_without_history(tiny, batch):
         assert mixer.last.share < 1
         replayed = mixer.last.draw
         begin()
-        loss = mixer.loss(tiny, *batch, draw=replayed)  # what the draw had looked up is looked up again
+        loss = mixer.loss(
+            tiny, *batch, draw=replayed
+        )  # what the draw had looked up is looked up again
         torch.testing.assert_close(loss, F.cross_entropy(tiny(batch[0]), batch[1]))
-        assert mixer.last.share == 1 and mixer.last.keep.all() and len(mixer.last.target.labels) == 1
+        assert (
+            mixer.last.share == 1 and mixer.last.keep.all() and len(mixer.last.target.labels) == 1
+        )
 
 
 def test_a_box_smaller_than_a_pixel_makes_a_plain_step(tiny, batch):
@@ -268,7 +308,7 @@ def test_labels_are_remembered_as_they_were_before_the_regularisers(tiny, batch)
     assert torch.equal(mixer.state["labels"], F.one_hot(batch[1], 5).float())
 
 
-# -- the linear layer of its own -----------------------------------------------------------------------------------
+# -- the linear layer of its own -------------------------------------------------------------------
 
 
 def test_its_layer_is_drawn_as_pytorchs_from_the_mixers_seed(tiny):
@@ -278,14 +318,26 @@ def test_its_layer_is_drawn_as_pytorchs_from_the_mixers_seed(tiny):
     assert torch.equal(torch.get_rng_state(), state)
     first, same, other = (torch.cat([p.flatten() for p in group[0]["params"]]) for group in groups)
     assert torch.equal(first, same) and not torch.equal(first, other)
-    assert first.shape == (8 * 5 + 5,) and first.abs().max() <= 8**-0.5 and first.abs().max() > 0.9 * 8**-0.5
+    assert (
+        first.shape == (8 * 5 + 5,)
+        and first.abs().max() <= 8**-0.5
+        and first.abs().max() > 0.9 * 8**-0.5
+    )
     assert heads[0].modules["fc_roi"].weight.shape == (5, 8)
     assert all(p.requires_grad for group in groups for p in group[0]["params"])
 
 
 def test_begin_run_moves_no_running_statistic():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4),
-                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+    )
     before = {key: value.clone() for key, value in model.state_dict().items()}
     begun(model)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
@@ -297,7 +349,10 @@ def test_without_begin_run_the_message_says_what_to_call(tiny, batch):
         make("recursivemix").loss(tiny, *batch)
     for settings in ({"share_head": True}, {"omega": 0.0}):
         mixer = make("recursivemix", seed=0, **settings)
-        assert all(mixer.loss(tiny, *batch).isfinite() for _ in range(3)) and mixer.begin_run(tiny, 5) == []
+        assert (
+            all(mixer.loss(tiny, *batch).isfinite() for _ in range(3))
+            and mixer.begin_run(tiny, 5) == []
+        )
         assert not mixer.modules
 
 
@@ -319,14 +374,18 @@ def test_models_that_do_not_fit_are_refused_before_the_first_step(tiny, batch):
         make("recursivemix", block="layr2").check(tiny)
     with pytest.raises(ValueError, match=r"block 'fc' must return maps"):
         make("recursivemix", block="fc").check(tiny)
-    with pytest.raises(ValueError, match="'layer1' returns 6 maps, the linear layer takes 8 features"):
+    with pytest.raises(
+        ValueError, match="'layer1' returns 6 maps, the linear layer takes 8 features"
+    ):
         make("recursivemix", block="layer1", share_head=True).check(tiny)
     mixer = make("recursivemix", block="layer1", share_head=True, seed=0)
     mixer.loss(tiny, *batch)
     with pytest.raises(ValueError, match="'layer1' returns 6 maps"):
         mixer.loss(tiny, *batch)
     assert count_hooks(tiny) == 0
-    headless = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    headless = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     make("recursivemix").check(headless)
     with pytest.raises(ValueError, match="no linear layer"):
         make("recursivemix", share_head=True).check(headless)
@@ -351,18 +410,25 @@ def test_a_failing_step_leaves_neither_hooks_nor_a_graph(tiny, batch):
 def test_area_is_uniform_up_to_alpha():
     rng = np.random.default_rng(0)
     areas = 1 - np.array([make("recursivemix", seed=0).draw_lam(0, rng) for _ in range(500)])
-    assert 0 <= areas.min() < 0.01 and 0.49 < areas.max() <= 0.5 and areas.mean() == pytest.approx(0.25, abs=0.03)
+    assert (
+        0 <= areas.min() < 0.01
+        and 0.49 < areas.max() <= 0.5
+        and areas.mean() == pytest.approx(0.25, abs=0.03)
+    )
     mixer = make("recursivemix", alpha=1.0, seed=0)
     assert 1 - min(mixer.draw_lam(0, rng) for _ in range(500)) > 0.99
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"alpha": 0.0}, r"alpha must lie in \(0, 1\], got 0.0"),
-    ({"alpha": 1.5}, r"alpha must lie in \(0, 1\], got 1.5"),
-    ({"omega": -0.1}, "omega must be a number ≥ 0, got -0.1"),
-    ({"omega": math.inf}, "omega must be a number ≥ 0, got inf"),
-    ({"interpolation": "nearst"}, "Did you mean 'nearest'"),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"alpha": 0.0}, r"alpha must lie in \(0, 1\], got 0.0"),
+        ({"alpha": 1.5}, r"alpha must lie in \(0, 1\], got 1.5"),
+        ({"omega": -0.1}, "omega must be a number ≥ 0, got -0.1"),
+        ({"omega": math.inf}, "omega must be a number ≥ 0, got inf"),
+        ({"interpolation": "nearst"}, "Did you mean 'nearest'"),
+    ],
+)
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         make("recursivemix", **settings)

@@ -1,4 +1,6 @@
-"""What every regulariser must satisfy, over the registry, alone and with mixing methods; then Cutout and smoothing."""
+"""What every regulariser must satisfy, over the registry, alone and with mixing methods; then
+Cutout and smoothing.
+"""
 
 import copy
 import json
@@ -24,7 +26,9 @@ from catchup.models.registry import BasicBlock
 
 @dataclass(frozen=True)
 class Row:
-    """What the tests must know of a regulariser: settings that act strongly, that turn it off, and where it acts."""
+    """What the tests must know of a regulariser: settings that act strongly, that turn it off, and
+    where it acts.
+    """
 
     on: str
     off: str
@@ -49,7 +53,9 @@ class Residual(nn.Module):
 
     def __init__(self, classes: int = 5, channels: int = 3):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()
+        )
         self.layer1 = nn.Sequential(BasicBlock(6, 6, 1))
         self.layer2 = nn.Sequential(BasicBlock(6, 8, 2))
         self.fc = nn.Linear(8, classes)
@@ -65,9 +71,13 @@ def model():
 
 
 def batch_of(size: int = 7, seed: int = 1, side: int = 8):
-    """Normalised images (size, 3, side, side), as if by mean 0.5 and std 0.25, and labels of 5 classes."""
+    """Normalised images (size, 3, side, side), as if by mean 0.5 and std 0.25, and labels of 5
+    classes.
+    """
     dice = torch.Generator().manual_seed(seed)
-    return (torch.rand(size, 3, side, side, generator=dice) - 0.5) / 0.25, torch.randint(5, (size,), generator=dice)
+    return (torch.rand(size, 3, side, side, generator=dice) - 0.5) / 0.25, torch.randint(
+        5, (size,), generator=dice
+    )
 
 
 def begun(method: str, model: nn.Module, *specs: str, seed: int = 0):
@@ -103,14 +113,22 @@ def test_turned_off_it_is_the_plain_step_bit_for_bit(name, method, model):
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("method", METHODS)
 def test_it_acts_with_the_method_and_leaves_nothing_behind(name, method, model):
-    plain, mixer, (images, labels) = begun(method, model), begun(method, model, ROWS[name].on), batch_of()
+    plain, mixer, (images, labels) = (
+        begun(method, model),
+        begun(method, model, ROWS[name].on),
+        batch_of(),
+    )
     weights, seen = copy.deepcopy(dict(model.named_parameters())), images.clone()
     modes = [module.training for module in model.modules()]
     different = 0
     for _ in range(4):
         expected, loss = plain.loss(model, images, labels), mixer.loss(model, images, labels)
         different += not torch.allclose(loss, expected, rtol=1e-6, atol=0)
-        assert gradients(loss, model).isfinite().all() and loss.shape == () and loss.dtype == torch.float32
+        assert (
+            gradients(loss, model).isfinite().all()
+            and loss.shape == ()
+            and loss.dtype == torch.float32
+        )
     assert different >= 2  # a shallow model may keep all its branches now and then
     assert count_hooks(model) == 0 and torch.equal(images, seen)
     assert [module.training for module in model.modules()] == modes
@@ -119,7 +137,10 @@ def test_it_acts_with_the_method_and_leaves_nothing_behind(name, method, model):
 
 @pytest.mark.parametrize("method", MIXERS)
 def test_all_of_them_together_with_every_method(method, model):
-    models = model, copy.deepcopy(model)  # each its own: a look-up in evaluation mode sees running statistics
+    models = (
+        model,
+        copy.deepcopy(model),
+    )  # each its own: a look-up in evaluation mode sees running statistics
     mixers = [begun(method, one, *(row.on for row in ROWS.values()), seed=3) for one in models]
     for _ in range(3):
         losses = [mixer.loss(one, *batch_of()) for mixer, one in zip(mixers, models)]
@@ -132,9 +153,14 @@ def test_all_of_them_together_with_every_method(method, model):
 @pytest.mark.parametrize("name", ROWS)
 def test_a_draw_replayed_gives_the_same_loss_and_gradient_and_another_seed_another(name, model):
     mixer = begun("cutmix", model, ROWS[name].on)
-    draws = [Draw(0, range(7), 1.0, seed=seed) for seed in range(8)]  # λ = 1: cutmix itself changes nothing
+    draws = [
+        Draw(0, range(7), 1.0, seed=seed) for seed in range(8)
+    ]  # λ = 1: cutmix itself changes nothing
     first = [gradients(mixer.loss(model, *batch_of(), draw=draw), model) for draw in draws]
-    again = [gradients(mixer.loss(model, *batch_of(), draw=Draw(**draw.as_dict())), model) for draw in draws]
+    again = [
+        gradients(mixer.loss(model, *batch_of(), draw=Draw(**draw.as_dict())), model)
+        for draw in draws
+    ]
     assert all(torch.equal(one, other) for one, other in zip(first, again))
     distinct = {tuple(slopes.tolist()) for slopes in first}
     assert len(distinct) == 1 if name == "labelsmoothing" else len(distinct) >= 2
@@ -152,7 +178,9 @@ def test_global_generators_are_left_alone(name, model):
 @pytest.mark.parametrize("side", [4, 5])
 def test_any_batch_size_and_images_smaller_than_the_square(name, size, side, model):
     for method in ("cutmix", "catchup"):
-        assert begun(method, model, ROWS[name].on).loss(model, *batch_of(size, side=side)).isfinite()
+        assert (
+            begun(method, model, ROWS[name].on).loss(model, *batch_of(size, side=side)).isfinite()
+        )
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -174,7 +202,9 @@ def test_under_autocast(name, model):
     with torch.autocast("cpu", torch.bfloat16):
         loss = mixer.loss(model, images, labels, draw=draw)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, full, rtol=0.05, atol=0.02)  # the same squares, blocks, branches
+    torch.testing.assert_close(
+        loss, full, rtol=0.05, atol=0.02
+    )  # the same squares, blocks, branches
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -187,8 +217,9 @@ def test_channels_last_gives_the_same(name, model):
     seen = mixer._memory.regularisers[0].images(other, 4)
     assert seen.is_contiguous(memory_format=torch.channels_last)
     kept = []
-    model.layer2.register_forward_hook(lambda _m, _a, maps: kept.append(maps.is_contiguous(
-        memory_format=torch.channels_last)))
+    model.layer2.register_forward_hook(
+        lambda _m, _a, maps: kept.append(maps.is_contiguous(memory_format=torch.channels_last))
+    )
     loss = mixer.loss(model.to(memory_format=torch.channels_last), other, labels, draw=draw)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
     assert all(kept)
@@ -270,7 +301,9 @@ def test_whole_compiled_blocks_can_be_acted_behind_branches_inside_them_cannot(m
     with pytest.raises(RuntimeError, match="inside the compiled block 'layer1'"):
         begun("cutmix", model, "stochdepth").loss(compiled, images, labels)
     with pytest.raises(RuntimeError, match="compile its blocks"):
-        begun("cutmix", model, "dropblock").loss(torch.compile(model, backend="eager"), images, labels)
+        begun("cutmix", model, "dropblock").loss(
+            torch.compile(model, backend="eager"), images, labels
+        )
     assert count_hooks(model) == count_hooks(compiled) == 0
 
 
@@ -278,33 +311,44 @@ def test_whole_compiled_blocks_can_be_acted_behind_branches_inside_them_cannot(m
 def test_a_model_without_branches_is_refused_before_the_first_step(name, tiny, batch):
     mixer = make("cutmix", seed=0, regularisers=(name,))
     for call in (lambda: mixer.check(tiny), lambda: mixer.loss(tiny, *batch)):
-        with pytest.raises(ValueError, match=r"no residual branches in TinyNet.*branches=\(\"layer\*\.bn2\",\)"):
+        with pytest.raises(
+            ValueError, match=r"no residual branches in TinyNet.*branches=\(\"layer\*\.bn2\",\)"
+        ):
             call()
     named = make("cutmix", seed=0, regularisers=(f"{name}:branches=layer1.2",))
     named.check(tiny)
     assert named.loss(tiny, *batch).isfinite()
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("cutout:size=0", "size must be a whole number of at least 1 pixel, got 0"),
-    ("cutout:size=2.5", "got 2.5"),
-    ("cutout:prob=1.5", "prob must lie in [0, 1], got 1.5"),
-    ("labelsmoothing:epsilon=-0.1", "epsilon must lie in [0, 1], got -0.1"),
-    ("dropblock:keep=0", "keep must lie in (0, 1], got 0"),
-    ("dropblock:block=0", "block must be a whole number of at least 1, got 0"),
-    ("dropblock:bloc=4", "Did you mean 'block'"),
-    ("stochdepth:survival=0", "survival must lie in (0, 1], got 0"),
-    ("stochdepth:per=row", "unknown per 'row'. Choose one of: batch, image"),
-    ("shakedrop:survival=1.2", "survival must lie in (0, 1], got 1.2"),
-    ("shakedrop:alpha=(-3,1)", "branches are divided by it, got survival 0.5 and alpha (-3, 1)"),
-    ("shakedrop:beta=(1,0)", "beta must be the two ends of a range, the lower first, got (1, 0)"),
-    ("shakedrop:per=batches", "Did you mean 'batch'"),
-    ("augmix:severity=11", "severity must lie in [0.1, 10], got 11"),
-    ("augmix:weight=-1", "weight must lie in"),
-    ("augmix:alpha=0", "alpha must lie in"),
-    ("augmix:width=0", "width must be a whole number of at least 1, got 0"),
-    ("augmix:depth=1.5", "depth must be a whole number of at least 1, got 1.5"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cutout:size=0", "size must be a whole number of at least 1 pixel, got 0"),
+        ("cutout:size=2.5", "got 2.5"),
+        ("cutout:prob=1.5", "prob must lie in [0, 1], got 1.5"),
+        ("labelsmoothing:epsilon=-0.1", "epsilon must lie in [0, 1], got -0.1"),
+        ("dropblock:keep=0", "keep must lie in (0, 1], got 0"),
+        ("dropblock:block=0", "block must be a whole number of at least 1, got 0"),
+        ("dropblock:bloc=4", "Did you mean 'block'"),
+        ("stochdepth:survival=0", "survival must lie in (0, 1], got 0"),
+        ("stochdepth:per=row", "unknown per 'row'. Choose one of: batch, image"),
+        ("shakedrop:survival=1.2", "survival must lie in (0, 1], got 1.2"),
+        (
+            "shakedrop:alpha=(-3,1)",
+            "branches are divided by it, got survival 0.5 and alpha (-3, 1)",
+        ),
+        (
+            "shakedrop:beta=(1,0)",
+            "beta must be the two ends of a range, the lower first, got (1, 0)",
+        ),
+        ("shakedrop:per=batches", "Did you mean 'batch'"),
+        ("augmix:severity=11", "severity must lie in [0.1, 10], got 11"),
+        ("augmix:weight=-1", "weight must lie in"),
+        ("augmix:alpha=0", "alpha must lie in"),
+        ("augmix:width=0", "width must be a whole number of at least 1, got 0"),
+        ("augmix:depth=1.5", "depth must be a whole number of at least 1, got 1.5"),
+    ],
+)
 def test_settings_that_do_not_fit_are_refused(text, words):
     with pytest.raises(ValueError) as error:
         parse(text)
@@ -313,17 +357,27 @@ def test_settings_that_do_not_fit_are_refused(text, words):
 
 def test_no_two_regularisers_or_layers_throw_the_same_dice():
     names = [*ROWS, "cutmix"]
-    first = {torch.rand(1, generator=generator(5, name, layer)).item() for name in names for layer in range(4)}
+    first = {
+        torch.rand(1, generator=generator(5, name, layer)).item()
+        for name in names
+        for layer in range(4)
+    }
     assert len(first) == 4 * len(names)
     assert len({numbers(5, name).random() for name in names}) == len(names)
-    assert numbers(5, "cutout").random() == numbers(5, "cutout").random() != numbers(6, "cutout").random()
+    assert (
+        numbers(5, "cutout").random()
+        == numbers(5, "cutout").random()
+        != numbers(6, "cutout").random()
+    )
 
 
-# -- Cutout ---------------------------------------------------------------------------------------------------------
+# -- Cutout ----------------------------------------------------------------------------------------
 
 
 def slow_hole(height, width, row, column, size):
-    """The square of one image, pixel by pixel: as many pixels as `size` around its centre, those outside cut off."""
+    """The square of one image, pixel by pixel: as many pixels as `size` around its centre, those
+    outside cut off.
+    """
     mask = torch.zeros(height, width, dtype=torch.bool)
     for y in range(row - size // 2, row - size // 2 + size):
         for x in range(column - size // 2, column - size // 2 + size):
@@ -335,7 +389,9 @@ def slow_hole(height, width, row, column, size):
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 40])
 def test_holes_are_those_of_the_loop(size):
     centres = torch.tensor([[0, 0], [4, 7], [8, 10], [3, 0], [0, 5]])
-    expected = torch.stack([slow_hole(9, 11, *centre, size) for centre in centres.tolist()])[:, None]
+    expected = torch.stack([slow_hole(9, 11, *centre, size) for centre in centres.tolist()])[
+        :, None
+    ]
     assert torch.equal(holes(9, 11, centres, size), expected)
     assert holes(64, 64, torch.tensor([[32, 32]]), size).sum() == size**2
 
@@ -346,7 +402,9 @@ def test_cutout_sets_one_square_of_each_image_to_zero_and_centres_fall_everywher
     gone = cut == 0
     assert torch.equal(cut, torch.where(gone, 0, images)) and torch.equal(gone[:, 0], gone[:, 1])
     assert (gone[:, 0].flatten(1).sum(dim=1) == 1).all()
-    counts = gone[:, 0].flatten(1).sum(dim=0)  # every pixel as likely: 4000 / 30 each, within five standard errors
+    counts = (
+        gone[:, 0].flatten(1).sum(dim=0)
+    )  # every pixel as likely: 4000 / 30 each, within five standard errors
     assert (counts - 4000 / 30).abs().max() < 5 * (4000 / 30) ** 0.5
 
 
@@ -364,12 +422,14 @@ def test_mixing_sees_the_cut_images(model):
     with mixer.watched(lambda _block, _draw, mixed: shown.append(mixed.maps)):
         mixer.loss(model, images, labels, draw=draw)
     cut = Cutout(size=3).images(images, 9)
-    assert torch.equal(shown[0], make("cutmix").mix(cut, draw).maps) and not torch.equal(cut, images)
+    assert torch.equal(shown[0], make("cutmix").mix(cut, draw).maps) and not torch.equal(
+        cut, images
+    )
     with pytest.raises(ValueError, match=r"cutout needs images \(B, C, H, W\), got \(2, 3, 8\)"):
         Cutout().images(torch.rand(2, 3, 8), 0)
 
 
-# -- label smoothing ------------------------------------------------------------------------------------------------
+# -- label smoothing -------------------------------------------------------------------------------
 
 
 def test_smoothing_is_pytorchs_on_each_side_of_a_mixed_label(model):
@@ -377,8 +437,10 @@ def test_smoothing_is_pytorchs_on_each_side_of_a_mixed_label(model):
     mixer = begun("mixup", model, "labelsmoothing")
     draw = Draw(0, [1, 2, 3, 4, 5, 6, 0], 0.3)
     loss, logits = mixer.loss(model, images, labels, draw=draw), mixer.last.logits
-    expected = sum(share * F.cross_entropy(logits, side, label_smoothing=0.1)
-                   for share, side in ((0.3, labels), (0.7, labels[draw.partner])))
+    expected = sum(
+        share * F.cross_entropy(logits, side, label_smoothing=0.1)
+        for share, side in ((0.3, labels), (0.7, labels[draw.partner]))
+    )
     torch.testing.assert_close(loss, expected)
     rows = mixer.last.target.soft(5)
     torch.testing.assert_close(rows.sum(dim=1), torch.ones(7))
@@ -399,7 +461,8 @@ def test_smoothing_keeps_weights_that_do_not_sum_to_one_and_the_other_criterion(
     torch.testing.assert_close(loss, F.binary_cross_entropy(p, mixer.last.target.soft(5)))
 
 
-# -- two processes --------------------------------------------------------------------------------------------------
+# -- two processes ---------------------------------------------------------------------------------
+
 
 def trained_together(rank: int) -> list[list]:
     """Each regulariser in one of two processes: its name, hooks left, sums of the squared weights."""
@@ -414,13 +477,21 @@ def trained_together(rank: int) -> list[list]:
             mixer.loss(model, *batch_of(seed=10 * step + rank)).backward()
             optimizer.step()
             optimizer.zero_grad()
-        rows.append([name, count_hooks(bare), *(p.double().square().sum().item() for p in bare.parameters())])
+        rows.append(
+            [
+                name,
+                count_hooks(bare),
+                *(p.double().square().sum().item() for p in bare.parameters()),
+            ]
+        )
     torch.distributed.destroy_process_group()
     return rows
 
 
 def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
-    assert together(lambda rank: (tmp_path / str(rank)).write_text(json.dumps(trained_together(rank)))) == [0, 0]
+    assert together(
+        lambda rank: (tmp_path / str(rank)).write_text(json.dumps(trained_together(rank)))
+    ) == [0, 0]
     rows = json.loads((tmp_path / "0").read_text())
     assert rows == json.loads((tmp_path / "1").read_text())
     assert [row[:2] for row in rows] == [[name, 0] for name in ROWS]
@@ -430,7 +501,10 @@ def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
         twins = begun("catchup", model, ROWS[name].on), begun("catchup", model, ROWS[name].on)
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
         for step in range(4):
-            sum(twin.loss(model, *batch_of(seed=10 * step + rank)) / 2 for rank, twin in enumerate(twins)).backward()
+            sum(
+                twin.loss(model, *batch_of(seed=10 * step + rank)) / 2
+                for rank, twin in enumerate(twins)
+            ).backward()
             optimizer.step()
             optimizer.zero_grad()
         expected = [p.double().square().sum().item() for p in model.parameters()]

@@ -1,4 +1,6 @@
-"""Reliance on few filters: closed forms, naive loops, scikit-learn, invariances, and what is refused."""
+"""Reliance on few filters: closed forms, naive loops, scikit-learn, invariances, and what is
+refused.
+"""
 
 import math
 
@@ -10,7 +12,14 @@ from sklearn.metrics import auc
 from torch import nn
 
 from catchup import count_hooks, filter_influence, find_blocks
-from catchup.inspection.reliance import drop_area, effective_filters, gini, norm_gradient, reliance, top_share
+from catchup.inspection.reliance import (
+    drop_area,
+    effective_filters,
+    gini,
+    norm_gradient,
+    reliance,
+    top_share,
+)
 
 MEASURES = [lambda x: top_share(x, 2), gini, effective_filters]
 
@@ -26,7 +35,7 @@ def slow_top(row, k):
 
 
 def slow_effective(row):
-    return sum(row) ** 2 / sum(value ** 2 for value in row)
+    return sum(row) ** 2 / sum(value**2 for value in row)
 
 
 @pytest.fixture
@@ -42,9 +51,13 @@ def test_measures_equal_their_definitions(influence):
         for place in range(5):
             row = influence[image, place].tolist()
             assert gini(influence)[image, place].item() == pytest.approx(slow_gini(row))
-            assert effective_filters(influence)[image, place].item() == pytest.approx(slow_effective(row))
+            assert effective_filters(influence)[image, place].item() == pytest.approx(
+                slow_effective(row)
+            )
             for k in (1, 3, 9):
-                assert top_share(influence, k)[image, place].item() == pytest.approx(slow_top(row, k))
+                assert top_share(influence, k)[image, place].item() == pytest.approx(
+                    slow_top(row, k)
+                )
 
 
 def test_gini_is_one_minus_twice_the_area_under_the_lorenz_curve(influence):
@@ -85,10 +98,17 @@ def test_an_image_nothing_answers_to_has_no_measure():
         assert values[0].isnan() and values[1].isfinite()
 
 
-@pytest.mark.parametrize("bad, sentence", [
-    (torch.tensor([-1.0, 2]), "≥ 0"), (torch.tensor([math.nan, 2]), "finite"), (torch.tensor([math.inf, 2]), "finite"),
-    (torch.tensor([1, 2]), "int64"), (torch.tensor(1.0), r"\(\)"), (torch.zeros(3, 0), r"\(3, 0\)"),
-])
+@pytest.mark.parametrize(
+    "bad, sentence",
+    [
+        (torch.tensor([-1.0, 2]), "≥ 0"),
+        (torch.tensor([math.nan, 2]), "finite"),
+        (torch.tensor([math.inf, 2]), "finite"),
+        (torch.tensor([1, 2]), "int64"),
+        (torch.tensor(1.0), r"\(\)"),
+        (torch.zeros(3, 0), r"\(3, 0\)"),
+    ],
+)
 def test_bad_influences_are_refused(bad, sentence):
     for measure in MEASURES:
         with pytest.raises(ValueError, match=sentence):
@@ -108,14 +128,24 @@ def test_drop_area_by_hand_and_against_scikit_learn():
     curve = [[0, 91.0], [0.05, 90], [0.1, 72], [0.3, 40], [0.9, 12]]
     expected = auc(*zip(*curve)) / (91 * 0.9)
     assert drop_area(curve) == pytest.approx(expected)
-    assert drop_area([[x, y / 100] for x, y in curve]) == pytest.approx(expected), "any unit of accuracy"
+    assert drop_area([[x, y / 100] for x, y in curve]) == pytest.approx(expected), (
+        "any unit of accuracy"
+    )
 
 
-@pytest.mark.parametrize("curve, sentence", [
-    ([], "two points"), ([[0, 50]], "two points"), ([[0.1, 50], [0.5, 40]], "ascend from 0"),
-    ([[0, 50], [0.5, 40], [0.5, 30]], "ascend from 0"), ([[0, 0], [0.5, 0]], "above 0"),
-    ([[0, 50], [0.5, -1]], "≥ 0"), ([[0, 50], [0.5, math.nan]], "finite"), ([[0, 1, 2], [1, 2, 3]], "two points"),
-])
+@pytest.mark.parametrize(
+    "curve, sentence",
+    [
+        ([], "two points"),
+        ([[0, 50]], "two points"),
+        ([[0.1, 50], [0.5, 40]], "ascend from 0"),
+        ([[0, 50], [0.5, 40], [0.5, 30]], "ascend from 0"),
+        ([[0, 0], [0.5, 0]], "above 0"),
+        ([[0, 50], [0.5, -1]], "≥ 0"),
+        ([[0, 50], [0.5, math.nan]], "finite"),
+        ([[0, 1, 2], [1, 2, 3]], "two points"),
+    ],
+)
 def test_bad_curves_are_refused(curve, sentence):
     with pytest.raises(ValueError, match=sentence):
         drop_area(curve)
@@ -133,9 +163,15 @@ def test_rows_are_means_over_images_whatever_the_batch_size(tiny, batch):
         assert [row["block"] for row in rows] == find_blocks(tiny)
         row = rows[1]
         assert (row["filters"], row["images"]) == (6, 7)
-        assert row["gini"] == pytest.approx(np.mean([slow_gini(one) for one in per_image]), rel=1e-5)
-        assert row["effective_filters"] == pytest.approx(np.mean([slow_effective(one) for one in per_image]), rel=1e-5)
-        assert row["top10_share"] == pytest.approx(np.mean([slow_top(one, 1) for one in per_image]), rel=1e-5)
+        assert row["gini"] == pytest.approx(
+            np.mean([slow_gini(one) for one in per_image]), rel=1e-5
+        )
+        assert row["effective_filters"] == pytest.approx(
+            np.mean([slow_effective(one) for one in per_image]), rel=1e-5
+        )
+        assert row["top10_share"] == pytest.approx(
+            np.mean([slow_top(one, 1) for one in per_image]), rel=1e-5
+        )
     assert tiny.training and count_hooks(tiny) == 0
 
 
@@ -170,17 +206,28 @@ def test_norms_and_gradients_are_those_of_one_image_at_a_time(tiny, batch):
     for image, label in zip(images, labels):
         tiny.eval()
         maps = {}
-        with tiny.layer1.register_forward_hook(lambda _m, _a, out, maps=maps: maps.update(layer1=out)):
+        with tiny.layer1.register_forward_hook(
+            lambda _m, _a, out, maps=maps: maps.update(layer1=out)
+        ):
             logits = tiny(image[None])
-        gradient, = torch.autograd.grad(-logits.log_softmax(1)[0, label], maps["layer1"])
+        (gradient,) = torch.autograd.grad(-logits.log_softmax(1)[0, label], maps["layer1"])
         norms.append([float(channel.norm()) for channel in maps["layer1"][0].detach()])
         gradients.append([float(channel.norm()) for channel in gradient[0]])
     tiny.train()
     for batch_size in (1, 3, 100):
-        row = next(row for row in norm_gradient(tiny, images, labels, batch_size=batch_size)
-                   if row["block"] == "layer1")
+        row = next(
+            row
+            for row in norm_gradient(tiny, images, labels, batch_size=batch_size)
+            if row["block"] == "layer1"
+        )
         assert row["norm"] == pytest.approx(np.mean(norms, axis=0), rel=1e-5)
         assert row["gradient"] == pytest.approx(np.mean(gradients, axis=0), rel=1e-4)
-        assert row["rank_correlation"] == pytest.approx(spearmanr(row["norm"], row["gradient"]).statistic)
-    assert tiny.training and count_hooks(tiny) == 0 and all(part.grad is None for part in tiny.parameters())
+        assert row["rank_correlation"] == pytest.approx(
+            spearmanr(row["norm"], row["gradient"]).statistic
+        )
+    assert (
+        tiny.training
+        and count_hooks(tiny) == 0
+        and all(part.grad is None for part in tiny.parameters())
+    )
     assert all(torch.equal(before[name], value) for name, value in tiny.state_dict().items())

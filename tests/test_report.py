@@ -1,4 +1,6 @@
-"""The report on records made by hand: what fills which cell, which record is shown, what is said of it."""
+"""The report on records made by hand: what fills which cell, which record is shown, what is said of
+it.
+"""
 
 import json
 from html.parser import HTMLParser
@@ -19,10 +21,23 @@ FIFTY = "folder:data/cifar100-50"
 
 
 def row(method, seed, top1, **more):
-    return {"method": method, "method_settings": {}, "seed": seed, "data": FIFTY, "subset": None,
-            "model": "preact_resnet18", "width": 16, "epochs": 30, "finished": True, "n_test": 10000,
-            "top1_error": top1, "hardware": {"processor": "P", "threads": 1, "gpu": None}, "commit": "abc",
-            "training": {"command": "catchup train --lr 0.1", "commit": "def"}, **more}
+    return {
+        "method": method,
+        "method_settings": {},
+        "seed": seed,
+        "data": FIFTY,
+        "subset": None,
+        "model": "preact_resnet18",
+        "width": 16,
+        "epochs": 30,
+        "finished": True,
+        "n_test": 10000,
+        "top1_error": top1,
+        "hardware": {"processor": "P", "threads": 1, "gpu": None},
+        "commit": "abc",
+        "training": {"command": "catchup train --lr 0.1", "commit": "def"},
+        **more,
+    }
 
 
 def three(method, errors, **more):
@@ -46,12 +61,24 @@ def cell(results, *place, which="catchup"):
 
 def whole(method, errors, **more):
     """Rows under the paper's own protocol."""
-    return three(method, errors, **{"data": "cifar100", "width": None, "epochs": 2000,
-                                    "training": {"command": "catchup train --recipe c100-2000 --seed 0"}, **more})
+    return three(
+        method,
+        errors,
+        **{
+            "data": "cifar100",
+            "width": None,
+            "epochs": 2000,
+            "training": {"command": "catchup train --recipe c100-2000 --seed 0"},
+            **more,
+        },
+    )
 
 
 def test_a_cell_holds_the_paired_difference_of_scipy(tmp_path):
-    results = report.run([written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND)[::-1])], tables=(1, 4))
+    results = report.run(
+        [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND)[::-1])],
+        tables=(1, 4),
+    )
     error = cell(results, "Table 1", "Catch-up Mix", "Top-1 Err")
     expected = stats.ttest_rel(SECOND, FIRST).confidence_interval(0.95)
     difference = error.ours.difference
@@ -60,15 +87,21 @@ def test_a_cell_holds_the_paired_difference_of_scipy(tmp_path):
     assert sorted(error.ours.values) == sorted(SECOND)
     assert str(error.verdict) == "same sign (scaled), interval excludes 0"
     said = "; ".join(error.ours.scale)
-    for part in ("10 % of the training images (50 of 500 per class)", "width 16 instead of 64",
-                 "30 epochs instead of 2000", "no recipe named (the paper's: c100-2000)"):
+    for part in (
+        "10 % of the training images (50 of 500 per class)",
+        "width 16 instead of 64",
+        "30 epochs instead of 2000",
+        "no recipe named (the paper's: c100-2000)",
+    ):
         assert part in said
     accuracy = cell(results, "Table 4", "Catch-up Mix", "CIFAR-100 10 %")
     assert accuracy.ours.difference.mean == pytest.approx(-difference.mean)  # 100 minus the error
     assert accuracy.ours.difference.high == pytest.approx(-difference.low)
     assert sorted(accuracy.ours.values) == sorted(100 - error for error in SECOND)
     assert accuracy.printed_difference == pytest.approx(51.26 - 35.88)
-    assert not any("training images" in part for part in accuracy.ours.scale)  # 50 of 500 are the row's 10 %
+    assert not any(
+        "training images" in part for part in accuracy.ours.scale
+    )  # 50 of 500 are the row's 10 %
     assert cell(results, "Table 1", "Baseline", "Top-1 Err").verdict.word == "reference"
     assert cell(results, "Table 1", "CutMix", "Top-1 Err").verdict.word == "not run"
 
@@ -76,25 +109,53 @@ def test_a_cell_holds_the_paired_difference_of_scipy(tmp_path):
 def test_opposite_sign_and_single_seeds(tmp_path):
     rows = three("baseline", FIRST) + three("catchup", (83, 84, 84)) + [row("cutmix", 1, 80.0)]
     results = report.run([written(tmp_path, rows)], tables=(1,), which="catchup")
-    assert cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").verdict.word == "not reproduced (scaled)"
+    assert (
+        cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").verdict.word
+        == "not reproduced (scaled)"
+    )
     single = cell(results, "Table 1", "CutMix", "Top-1 Err")
     assert str(single.verdict) == "same sign (scaled), one seed, no interval"
     assert single.ours.difference[:4] == (-2.0, None, None, 1)  # seed 1 against seed 1
     assert "-2.00 [one seed]" in as_report(results)
 
 
-@pytest.mark.parametrize(("change", "word"), [
-    ({}, "reproduced"), ({"width": 64}, "reproduced"), ({"width": 32}, "same sign (scaled)"),
-    ({"epochs": 200}, "same sign (scaled)"), ({"model": "resnet18"}, "same sign (scaled)"),
-    ({"n_test": 500}, "same sign (scaled)"), ({"subset": 0.5}, "same sign (scaled)"),
-    ({"training": {"command": "catchup train"}}, "same sign (scaled)"),
-    ({"training": {"command": "catchup train --recipe=c100-400"}}, "same sign (scaled)"),
-    ({"training": {"command": "catchup train --recipe c100-2000 --scale small"}}, "same sign (scaled)"),
-    ({"training": {"command": "catchup train --recipe c100-2000 --weight-decay 5e-4"}}, "same sign (scaled)"),
-    ({"training": None, "recipe": "c100-2000"}, "reproduced"),
-    ({"training": {"command": "catchup compare --recipe c100-2000 --methods baseline catchup --out a"}}, "reproduced")])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({}, "reproduced"),
+        ({"width": 64}, "reproduced"),
+        ({"width": 32}, "same sign (scaled)"),
+        ({"epochs": 200}, "same sign (scaled)"),
+        ({"model": "resnet18"}, "same sign (scaled)"),
+        ({"n_test": 500}, "same sign (scaled)"),
+        ({"subset": 0.5}, "same sign (scaled)"),
+        ({"training": {"command": "catchup train"}}, "same sign (scaled)"),
+        ({"training": {"command": "catchup train --recipe=c100-400"}}, "same sign (scaled)"),
+        (
+            {"training": {"command": "catchup train --recipe c100-2000 --scale small"}},
+            "same sign (scaled)",
+        ),
+        (
+            {"training": {"command": "catchup train --recipe c100-2000 --weight-decay 5e-4"}},
+            "same sign (scaled)",
+        ),
+        ({"training": None, "recipe": "c100-2000"}, "reproduced"),
+        (
+            {
+                "training": {
+                    "command": (
+                        "catchup compare --recipe c100-2000 --methods baseline catchup --out a"
+                    )
+                }
+            },
+            "reproduced",
+        ),
+    ],
+)
 def test_reproduced_is_for_the_papers_own_protocol(tmp_path, change, word):
-    rows = whole("baseline", (23.0, 23.2, 22.8), **change) + whole("catchup", (17.8, 18.0, 17.5), **change)
+    rows = whole("baseline", (23.0, 23.2, 22.8), **change) + whole(
+        "catchup", (17.8, 18.0, 17.5), **change
+    )
     results = report.run([written(tmp_path, rows)], tables=(1,), which="catchup")
     found = cell(results, "Table 1", "Catch-up Mix", "Top-1 Err")
     assert found.verdict.word == word, found.ours.scale
@@ -103,18 +164,34 @@ def test_reproduced_is_for_the_papers_own_protocol(tmp_path, change, word):
 
 def test_a_sample_of_the_test_images_scales_only_what_was_measured_on_it(tmp_path):
     how = {"fgsm": {"sample": 20, "eps_255": 4.0}}
-    rows = [{**one, "fgsm_error": one["top1_error"] + 60, "measured_with": how}
-            for one in whole("baseline", (23.0, 23.2, 22.8)) + whole("catchup", (17.8, 18.0, 17.5))]
+    rows = [
+        {**one, "fgsm_error": one["top1_error"] + 60, "measured_with": how}
+        for one in whole("baseline", (23.0, 23.2, 22.8)) + whole("catchup", (17.8, 18.0, 17.5))
+    ]
     results = report.run([written(tmp_path, rows)], tables=(1,), which="catchup")
     assert cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").verdict.word == "reproduced"
-    assert cell(results, "Table 1", "Catch-up Mix", "FGSM Err").ours.scale == ("a sample of 20 test images per class",)
+    assert cell(results, "Table 1", "Catch-up Mix", "FGSM Err").ours.scale == (
+        "a sample of 20 test images per class",
+    )
 
 
 def test_variants_fill_the_ablations(tmp_path):
-    rows = three("baseline", FIRST) + three("randomchannel", (81, 83, 82)) + three("catchup", SECOND)
-    for number, settings in enumerate(({"input_mix": "none"}, {"input_mix": "mixup"}, {"alpha": 10}, {"alpha": 0.5},
-                                       {"layers": [0, 1, 2, 3, 4]}, {"layers": [1, 2, 3, 4, 5]})):
-        rows += three("catchup", (70.0 + number, 71.0 + number, 71.5 + number), method_settings=settings)
+    rows = (
+        three("baseline", FIRST) + three("randomchannel", (81, 83, 82)) + three("catchup", SECOND)
+    )
+    for number, settings in enumerate(
+        (
+            {"input_mix": "none"},
+            {"input_mix": "mixup"},
+            {"alpha": 10},
+            {"alpha": 0.5},
+            {"layers": [0, 1, 2, 3, 4]},
+            {"layers": [1, 2, 3, 4, 5]},
+        )
+    ):
+        rows += three(
+            "catchup", (70.0 + number, 71.0 + number, 71.5 + number), method_settings=settings
+        )
     results = report.run([written(tmp_path, rows)], which="catchup")
 
     def method(*place):
@@ -129,83 +206,144 @@ def test_variants_fill_the_ablations(tmp_path):
     assert method("Table 11", "layer set 5 of 5", "Top-1 Acc") == "catchup:layers=[0, 1, 2, 3, 4]"
     assert method("Table 1", "Catch-up Mix", "Top-1 Err") == "catchup"
     mixup = cell(results, "Table 8", "with InputMixup", "CIFAR-100")
-    assert mixup.reference == "No Mixup" and mixup.ours.difference.mean == pytest.approx(-1.0)  # accuracies 30, then 29
+    assert mixup.reference == "No Mixup" and mixup.ours.difference.mean == pytest.approx(
+        -1.0
+    )  # accuracies 30, then 29
     assert cell(results, "Table 10", "α = 10.0", "CIFAR-100 PreActResNet18").reference == "α = 1.0"
 
 
 def test_without_input_mix_two_kinds_of_run_will_do(tmp_path):
-    rows = three("baseline", FIRST) + three("catchup", SECOND, method_settings={"layers": [1, 2, 3, 4, 5]})
-    found = cell(report.run([written(tmp_path, rows)], tables=(9,)), "Table 9", "Catch-up Mix", "CIFAR-100")
+    rows = three("baseline", FIRST) + three(
+        "catchup", SECOND, method_settings={"layers": [1, 2, 3, 4, 5]}
+    )
+    found = cell(
+        report.run([written(tmp_path, rows)], tables=(9,)), "Table 9", "Catch-up Mix", "CIFAR-100"
+    )
     assert "catchup:layers=[1, 2, 3, 4, 5] instead of catchup:input_mix=none" in found.ours.scale
 
 
 def test_the_papers_alpha_goes_first_and_another_is_said(tmp_path):
     tiny = {"data": "tiny-imagenet:data/tiny-imagenet-50", "n_test": 2500}
     rows = three("baseline", FIRST, **tiny) + three("catchup", SECOND, **tiny)
-    found = cell(report.run([written(tmp_path, rows)], tables=(2,)), "Table 2", "Catch-up Mix", "Top-1 Err")
+    found = cell(
+        report.run([written(tmp_path, rows)], tables=(2,)), "Table 2", "Catch-up Mix", "Top-1 Err"
+    )
     assert "catchup instead of catchup:alpha=10.0" in found.ours.scale
-    assert "50 of 200 classes" in found.ours.scale and "2500 instead of 10000 test images" in found.ours.scale
+    assert (
+        "50 of 200 classes" in found.ours.scale
+        and "2500 instead of 10000 test images" in found.ours.scale
+    )
     rows += three("catchup", (60, 61, 62), method_settings={"alpha": 10}, **tiny)
-    found = cell(report.run([written(tmp_path, rows)], tables=(2,)), "Table 2", "Catch-up Mix", "Top-1 Err")
+    found = cell(
+        report.run([written(tmp_path, rows)], tables=(2,)), "Table 2", "Catch-up Mix", "Top-1 Err"
+    )
     assert found.ours.method == "catchup:alpha=10.0"
     assert not any("instead of catchup" in one for one in found.ours.scale)
 
 
 def test_settings_of_older_records_and_the_spelling_of_layers():
     written_as = report_records.as_written
-    assert written_as("catchup", {}) == written_as("catchup", {"alpha": 1, "layers": [0, 1, 2, 3, 4, 5]}) == "catchup"
+    assert (
+        written_as("catchup", {})
+        == written_as("catchup", {"alpha": 1, "layers": [0, 1, 2, 3, 4, 5]})
+        == "catchup"
+    )
     assert written_as("baseline", {"prob": 0.0, "criterion": "ce"}) == "baseline"
-    assert written_as("baseline", {"regularisers": ["cutout:size=3"]}) == 'baseline:regularisers=["cutout"]'
-    assert report_records.stands_for('baseline:regularisers=["cutout"]', "baseline:regularisers=[cutout]")
+    assert (
+        written_as("baseline", {"regularisers": ["cutout:size=3"]})
+        == 'baseline:regularisers=["cutout"]'
+    )
+    assert report_records.stands_for(
+        'baseline:regularisers=["cutout"]', "baseline:regularisers=[cutout]"
+    )
     assert not report_records.stands_for("cutmix:alpha=0.2", "cutmix")
     assert report_records.stands_for("cutmix:alpha=0.2", "cutmix:*")
-    assert not report_records.stands_for("cutmix", "mixup:*") and written_as("new", {"a": 1}) == "new:a=1.0"
+    assert (
+        not report_records.stands_for("cutmix", "mixup:*")
+        and written_as("new", {"a": 1}) == "new:a=1.0"
+    )
 
 
 def test_a_ladder_of_data_stands_for_the_shares(tmp_path):
-    rows = [one for subset in (10, 25, None)
-            for one in three("baseline", FIRST, subset=subset) + three("catchup", SECOND, subset=subset)]
+    rows = [
+        one
+        for subset in (10, 25, None)
+        for one in three("baseline", FIRST, subset=subset) + three("catchup", SECOND, subset=subset)
+    ]
     results = report.run([written(tmp_path, rows)], tables=(4, 1), which="catchup")
     for share, images in ((10, 10), (25, 25), (50, 50)):
         found = cell(results, "Table 4", "Catch-up Mix", f"CIFAR-100 {share} %")
         assert found.ours.record.per_class == images
-        assert f"{images / 5:g} % of the training images ({images} of 500 per class) for {share} %" in found.ours.scale
+        assert (
+            f"{images / 5:g} % of the training images ({images} of 500 per class) for {share} %"
+            in found.ours.scale
+        )
     # 50 of 500 are the true 10 %, but stand for 50 % already
     assert not cell(results, "Table 4", "Catch-up Mix", "CIFAR-100 10 %").others
-    assert cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").ours.record.per_class == 50  # the most there is
-    alone = report.run([written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))], tables=(4,))
+    assert (
+        cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").ours.record.per_class == 50
+    )  # the most there is
+    alone = report.run(
+        [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))], tables=(4,)
+    )
     assert cell(alone, "Table 4", "Catch-up Mix", "CIFAR-100 50 %").verdict.word == "not run"
     assert cell(alone, "Table 4", "Catch-up Mix", "CIFAR-100 10 %").ours.record.per_class == 50
-    full = rows + three("baseline", FIRST, width=64, data="cifar100", subset=0.1) + three(
-        "catchup", SECOND, width=64, data="cifar100", subset=0.1)
-    found = cell(report.run([written(tmp_path, full)], tables=(4,)), "Table 4", "Catch-up Mix", "CIFAR-100 10 %")
+    full = (
+        rows
+        + three("baseline", FIRST, width=64, data="cifar100", subset=0.1)
+        + three("catchup", SECOND, width=64, data="cifar100", subset=0.1)
+    )
+    found = cell(
+        report.run([written(tmp_path, full)], tables=(4,)),
+        "Table 4",
+        "Catch-up Mix",
+        "CIFAR-100 10 %",
+    )
     assert found.ours.record.width == 64 and len(found.others) == 1
 
 
 def test_measures_inside_fields_and_data_that_stands_in(tmp_path):
     def more(value):
-        return {"corruption": {"mce": 50 + value}, "ood": {"fpr95": 90 - value, "auroc": 50.0, "aupr": 20.0},
-                "deformation": {"shear 28.6": 40 + value}, "landscape": {"top_eigenvalue": 9 - value},
-                "localization": {"gt_known_loc": 30 + value}, "feature_drop": {"strongest": [[0.2, 20 + value]]}}
+        return {
+            "corruption": {"mce": 50 + value},
+            "ood": {"fpr95": 90 - value, "auroc": 50.0, "aupr": 20.0},
+            "deformation": {"shear 28.6": 40 + value},
+            "landscape": {"top_eigenvalue": 9 - value},
+            "localization": {"gt_known_loc": 30 + value},
+            "feature_drop": {"strongest": [[0.2, 20 + value]]},
+        }
 
     tiny = {"data": "tiny-imagenet:data/tiny-imagenet-50", "n_test": 2500}
     rows = []
     for method, base in (("baseline", 0), ("cutmix", 1), ("manifoldmixup", 1), ("catchup", 3)):
         for data in (tiny, {}):
-            rows += [row(method, seed, 60.0, **more(base + seed / 10), **data) for seed in (0, 1, 2)]
+            rows += [
+                row(method, seed, 60.0, **more(base + seed / 10), **data) for seed in (0, 1, 2)
+            ]
     results = report.run([written(tmp_path, rows)], which="catchup")
-    for place, mean in ((("Table 1", "Catch-up Mix", "mCE"), 3), (("Table 2", "Catch-up Mix", "shear ±28.6°"), 3),
-                        (("Table 5", "Catch-up Mix", "ImageNet-O FPR95"), -2),  # from CutMix
-                        (("Table 7", "Catch-up Mix", "GT-known Loc"), 3),
-                        (("Figure 3", "Catch-up Mix", "sharpness against ManifoldMixup"), -2),
-                        (("Figure 5", "Catch-up Mix", "accuracy without the strongest 20 % of the features"), 3)):
+    for place, mean in (
+        (("Table 1", "Catch-up Mix", "mCE"), 3),
+        (("Table 2", "Catch-up Mix", "shear ±28.6°"), 3),
+        (("Table 5", "Catch-up Mix", "ImageNet-O FPR95"), -2),  # from CutMix
+        (("Table 7", "Catch-up Mix", "GT-known Loc"), 3),
+        (("Figure 3", "Catch-up Mix", "sharpness against ManifoldMixup"), -2),
+        (("Figure 5", "Catch-up Mix", "accuracy without the strongest 20 % of the features"), 3),
+    ):
         assert cell(results, *place).ours.difference.mean == pytest.approx(mean), place
     assert cell(results, "Table 1", "Catch-up Mix", "mCE").verdict.word == "not reproduced (scaled)"
-    assert cell(results, "Figure 3", "Catch-up Mix", "sharpness against Baseline").verdict.word == "same sign (scaled)"
+    assert (
+        cell(results, "Figure 3", "Catch-up Mix", "sharpness against Baseline").verdict.word
+        == "same sign (scaled)"
+    )
     assert {"Tiny-ImageNet instead of CUB-200-2011", "the paper states no protocol"} <= set(
-        cell(results, "Table 7", "Catch-up Mix", "GT-known Loc").ours.scale)
-    assert cell(results, "Table 3", "Catch-up Mix", "CUB R18").ours is None  # nothing stands in for accuracy on CUB
-    assert cell(results, "Table 6", "Catch-up Mix", "CIFAR-100 R18*").ours is None  # another network
+        cell(results, "Table 7", "Catch-up Mix", "GT-known Loc").ours.scale
+    )
+    assert (
+        cell(results, "Table 3", "Catch-up Mix", "CUB R18").ours is None
+    )  # nothing stands in for accuracy on CUB
+    assert (
+        cell(results, "Table 6", "Catch-up Mix", "CIFAR-100 R18*").ours is None
+    )  # another network
 
 
 def test_records_of_several_places_are_never_paired_and_the_choice_is_blind(tmp_path):
@@ -214,22 +352,35 @@ def test_records_of_several_places_are_never_paired_and_the_choice_is_blind(tmp_
     alone = written(tmp_path, three("mixup", SECOND), "alone.json")
     results = report.run([few, alone, many], tables=(1,), which="catchup")
     found = cell(results, "Table 1", "Catch-up Mix", "Top-1 Err")
-    assert found.ours.record.source == str(many) and [one.record.source for one in found.others] == [str(few)]
+    assert found.ours.record.source == str(many) and [
+        one.record.source for one in found.others
+    ] == [str(few)]
     lonely = cell(results, "Table 1", "InputMixup", "Top-1 Err")
-    assert str(lonely.verdict) == "not run, no Baseline beside it" and lonely.ours.difference is None
+    assert (
+        str(lonely.verdict) == "not run, no Baseline beside it" and lonely.ours.difference is None
+    )
 
 
 def test_step_costs_stand_for_times(tmp_path):
     cost = tmp_path / "overhead.json"
     bench = {"model": "resnet18", "width": 16, "batch": 100, "rounds": 5}
-    cost.write_text(json.dumps({"bench": bench, "device": "cpu", "rows": [
-        {"method": "catchup", "ratio": 1.06, "low": 1.02, "high": 1.1}]}))
+    cost.write_text(
+        json.dumps(
+            {
+                "bench": bench,
+                "device": "cpu",
+                "rows": [{"method": "catchup", "ratio": 1.06, "low": 1.02, "high": 1.1}],
+            }
+        )
+    )
     results = report.run([cost], tables=(1,), which="catchup")
     found = cell(results, "Table 1", "Catch-up Mix", "Time/epoch")
     assert found.printed_difference == pytest.approx(100 * (107.8 / 103.8 - 1))
     assert found.ours.difference[:4] == (pytest.approx(6), pytest.approx(2), pytest.approx(10), 5)
     assert str(found.verdict) == "same sign (scaled), quartile range excludes 0"
-    assert "×1.06" in as_report(results) and "one training step: model resnet18" in as_report(results)
+    assert "×1.06" in as_report(results) and "one training step: model resnet18" in as_report(
+        results
+    )
     assert cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").verdict.word == "not run"
 
 
@@ -246,7 +397,9 @@ def test_run_folders_pair_up_by_their_settings(tmp_path):
     found = cell(every, "Table 1", "Catch-up Mix", "Top-1 Err")
     assert found.ours.difference.n == 3 and len(found.others) == 1 and len(every["records"]) == 2
     named = report.run(sorted((tmp_path / "runs").glob("a-*")), tables=(1,), which="catchup")
-    assert cell(named, "Table 1", "Catch-up Mix", "Top-1 Err").ours.difference == found.ours.difference
+    assert (
+        cell(named, "Table 1", "Catch-up Mix", "Top-1 Err").ours.difference == found.ours.difference
+    )
 
 
 def test_a_folder_of_a_comparison_is_read_by_its_results(tmp_path):
@@ -260,12 +413,18 @@ def test_a_folder_of_a_comparison_is_read_by_its_results(tmp_path):
 
 
 def test_what_cannot_stand_anywhere_is_said(tmp_path):
-    rows = three("baseline", FIRST, data="digits") + three("baseline", FIRST, finished=False) + three(
-        "baseline", FIRST, data="folder:mine")
+    rows = (
+        three("baseline", FIRST, data="digits")
+        + three("baseline", FIRST, finished=False)
+        + three("baseline", FIRST, data="folder:mine")
+    )
     results = report.run([written(tmp_path, rows)])
     assert any("digits is in none of the papers' tables" in line for line in results["unused"])
     assert any("seed 1, is not finished" in line for line in results["unused"])
-    assert set(results["counts"]) == {"not run", "reference", "not compared"} and not results["records"]
+    assert (
+        set(results["counts"]) == {"not run", "reference", "not compared"}
+        and not results["records"]
+    )
 
 
 def test_bad_places_are_refused(tmp_path):
@@ -276,9 +435,13 @@ def test_bad_places_are_refused(tmp_path):
     other = tmp_path / "other.json"
     other.write_text('{"rows": [1]}')
     twice = written(tmp_path, three("baseline", FIRST) * 2)
-    for path, said in ((empty, "holds no evaluated run"), (tmp_path / "none", "holds no evaluated run"),
-                       (text, "cannot read"), (other, "holds no evaluation objects"),
-                       (twice, "two rows of baseline, seed 0")):
+    for path, said in (
+        (empty, "holds no evaluated run"),
+        (tmp_path / "none", "holds no evaluated run"),
+        (text, "cannot read"),
+        (other, "holds no evaluation objects"),
+        (twice, "two rows of baseline, seed 0"),
+    ):
         with pytest.raises(ValueError, match=said):
             report.run([path])
 
@@ -318,29 +481,46 @@ def test_the_page_parses_and_leads_somewhere(tmp_path):
     assert not reader.open and reader.tables == len(paper.layout()["tables"]) == 25
     assert len(reader.rows) == len(results["cells"]) + 25 and set(reader.rows) == {len(HEAD)}
     assert len(set(reader.ids)) == len(reader.ids)
-    assert reader.links and all(link.startswith("#") and link[1:] in reader.ids for link in reader.links)
+    assert reader.links and all(
+        link.startswith("#") and link[1:] in reader.ids for link in reader.links
+    )
     text = "".join(reader.text)
     assert RULE in text and "same sign (scaled), interval excludes 0" in text and "17.76" in text
 
 
 def test_the_page_escapes_everything(tmp_path):
     nasty = "<script>alert('&\"')</script>"
-    more = {"training": {"command": nasty, "commit": nasty}, "versions": {nasty: nasty}, "hardware": {"gpu": nasty}}
+    more = {
+        "training": {"command": nasty, "commit": nasty},
+        "versions": {nasty: nasty},
+        "hardware": {"gpu": nasty},
+    }
     rows = [{**one, **more} for one in three("baseline", FIRST) + three("catchup", SECOND)]
-    rows += three("catchup", SECOND, method_settings={"label": nasty}) + three("baseline", FIRST, data=nasty)
+    rows += three("catchup", SECOND, method_settings={"label": nasty}) + three(
+        "baseline", FIRST, data=nasty
+    )
     results = report.run([written(tmp_path, rows, "a<b>&.json")])
     first = results["cells"][0]
-    results["cells"][0] = first._replace(printed=first.printed._replace(row=nasty, note=nasty, protocol=nasty))
+    results["cells"][0] = first._replace(
+        printed=first.printed._replace(row=nasty, note=nasty, protocol=nasty)
+    )
     html = page(results)
     assert "<script" not in html and "&lt;script&gt;" in html and "a&lt;b&gt;&amp;.json" in html
     Reader().feed(html)
 
 
 def test_the_text_has_a_table_for_every_table(tmp_path):
-    results = report.run([written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))], tables=(1,),
-                         which="catchup")
+    results = report.run(
+        [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))],
+        tables=(1,),
+        which="catchup",
+    )
     lines = as_report(results).splitlines()
-    assert lines[0] == "Catch-up Mix, Table 1: CIFAR-100, PreActResNet-18; protocol c100-2000; compared with Baseline"
+    assert (
+        lines[0]
+        == "Catch-up Mix, Table 1: CIFAR-100, PreActResNet-18; protocol c100-2000; compared with"
+        " Baseline"
+    )
     assert lines[1].split() == " ".join(HEAD).split()
     body = lines[2:46]
     assert len(body) == 44 and len({len(line) for line in lines[1:46]}) == 1  # aligned
@@ -354,8 +534,14 @@ def test_the_text_has_a_table_for_every_table(tmp_path):
 
 
 def test_beside_ours_stands_the_reference_of_the_same_record(tmp_path):
-    """The reference's own cell shows the record of more seeds, which may have trained longer or on more images."""
-    long = written(tmp_path, [{**one, "epochs": 60} for one in three("baseline", (60.0, 61.0, 62.0))], "long.json")
+    """The reference's own cell shows the record of more seeds, which may have trained longer or on
+    more images.
+    """
+    long = written(
+        tmp_path,
+        [{**one, "epochs": 60} for one in three("baseline", (60.0, 61.0, 62.0))],
+        "long.json",
+    )
     short = written(tmp_path, three("baseline", FIRST[:2]) + three("catchup", SECOND[:2]))
     found = cell(report.run([long, short], tables=(1,)), "Table 1", "Catch-up Mix", "Top-1 Err")
     assert found.ours.values == SECOND[:2] and found.ours.beside == FIRST[:2]
@@ -370,8 +556,14 @@ def scale_of(tmp_path, rows, *place, table=1):
 
 def test_a_test_that_is_not_the_papers_is_no_reproduction(tmp_path):
     def attacked(eps):
-        return [{**one, "fgsm_error": one["top1_error"], "measured_with": {"fgsm": {"sample": None, "eps_255": eps}}}
-                for one in whole("baseline", FIRST) + whole("catchup", SECOND)]
+        return [
+            {
+                **one,
+                "fgsm_error": one["top1_error"],
+                "measured_with": {"fgsm": {"sample": None, "eps_255": eps}},
+            }
+            for one in whole("baseline", FIRST) + whole("catchup", SECOND)
+        ]
 
     place = ("Catch-up Mix", "FGSM Err")
     assert not any("eps" in words for words in scale_of(tmp_path, attacked(4.0), *place)[0])
@@ -380,8 +572,14 @@ def test_a_test_that_is_not_the_papers_is_no_reproduction(tmp_path):
 
 
 def test_images_from_elsewhere_are_named_where_they_are_not_the_papers(tmp_path):
-    rows = [{**one, "ood": {"aupr": 20.0, "aupr_chance": 10.0}, "measured_with": {"ood": {"ood": "folder:dtd"}}}
-            for one in three("baseline", FIRST) + three("cutmix", SECOND)]
+    rows = [
+        {
+            **one,
+            "ood": {"aupr": 20.0, "aupr_chance": 10.0},
+            "measured_with": {"ood": {"ood": "folder:dtd"}},
+        }
+        for one in three("baseline", FIRST) + three("cutmix", SECOND)
+    ]
     results = report.run([written(tmp_path, rows)], tables=(5,))
     found = cell(results, "Table 5", "CutMix", "ImageNet-O AUPR")
     assert "ood folder:dtd instead of imagenet-o" in found.ours.scale
@@ -390,65 +588,136 @@ def test_images_from_elsewhere_are_named_where_they_are_not_the_papers(tmp_path)
 
 def test_a_recipe_followed_with_the_network_of_the_column_is_the_papers_protocol(tmp_path):
     command = "catchup train --recipe c100-400 --model {} --loader stream --workers 2 --seed 0"
-    rows = [one for method, errors in (("baseline", FIRST), ("catchup", SECOND))
-            for one in whole(method, errors, model="resnext50_32x4d", epochs=400, recipe="c100-400",
-                             training={"command": command.format("resnext50_32x4d")})]
+    rows = [
+        one
+        for method, errors in (("baseline", FIRST), ("catchup", SECOND))
+        for one in whole(
+            method,
+            errors,
+            model="resnext50_32x4d",
+            epochs=400,
+            recipe="c100-400",
+            training={"command": command.format("resnext50_32x4d")},
+        )
+    ]
     assert scale_of(tmp_path, rows, "Catch-up Mix", "CIFAR-100 RX50*", table=6)[0] == ()
-    other = [{**one, "training": {"command": command.format("resnext50_32x4d") + " --lr 0.3"}} for one in rows]
-    assert scale_of(tmp_path, other, "Catch-up Mix", "CIFAR-100 RX50*", table=6)[0] == ("lr not the recipe's",)
+    other = [
+        {**one, "training": {"command": command.format("resnext50_32x4d") + " --lr 0.3"}}
+        for one in rows
+    ]
+    assert scale_of(tmp_path, other, "Catch-up Mix", "CIFAR-100 RX50*", table=6)[0] == (
+        "lr not the recipe's",
+    )
 
 
 def test_a_rule_that_a_comparison_left_out_is_told(tmp_path):
     def rows(command):
-        return [one for method, errors in (("baseline", FIRST), ("automix", SECOND))
-                for one in three(method, errors, data="cifar100", model="resnet18", width=None, epochs=800,
-                                 recipe="c100-800", training={"command": command})]
+        return [
+            one
+            for method, errors in (("baseline", FIRST), ("automix", SECOND))
+            for one in three(
+                method,
+                errors,
+                data="cifar100",
+                model="resnet18",
+                width=None,
+                epochs=800,
+                recipe="c100-800",
+                training={"command": command},
+            )
+        ]
 
-    for command, left_out in (("catchup compare --recipe c100-400 c100-800", True), ("sweep.py", True),
-                              ("catchup compare --recipe c100-800 --min-lr 5e-2", False),
-                              ("catchup train --recipe c100-800", False)):
+    for command, left_out in (
+        ("catchup compare --recipe c100-400 c100-800", True),
+        ("sweep.py", True),
+        ("catchup compare --recipe c100-800 --min-lr 5e-2", False),
+        ("catchup train --recipe c100-800", False),
+    ):
         results = report.run([written(tmp_path, rows(command))], tables=(1,), which="automix")
-        found = next(one for one in results["cells"] if one.ours and one.ours.method.startswith("automix")
-                     and "CIFAR-100" in "".join(one.printed[2:4]))
+        found = next(
+            one
+            for one in results["cells"]
+            if one.ours
+            and one.ours.method.startswith("automix")
+            and "CIFAR-100" in "".join(one.printed[2:4])
+        )
         assert ("automix: the recipe's min lr 0.05 left out" in found.ours.scale) is left_out
 
 
 def test_an_older_record_tells_its_stem_by_its_command(tmp_path):
-    rows = [{**one, "training": {"command": "catchup train --stem-stride 2"}}
-            for one in three("baseline", FIRST) + three("catchup", SECOND)]
+    rows = [
+        {**one, "training": {"command": "catchup train --stem-stride 2"}}
+        for one in three("baseline", FIRST) + three("catchup", SECOND)
+    ]
     assert "stem stride 2" in scale_of(tmp_path, rows, "Catch-up Mix", "Top-1 Err")[0]
 
 
 def test_remarks_tell_the_epoch_and_the_check_of_the_attacks(tmp_path):
-    rows = [{**one, "fgsm_error": 50.0, "pgd_error": pgd} for one, pgd in zip(
-        three("baseline", FIRST) + three("catchup", SECOND), (60, 60, 60, 60, 40, 60))]
+    rows = [
+        {**one, "fgsm_error": 50.0, "pgd_error": pgd}
+        for one, pgd in zip(
+            three("baseline", FIRST) + three("catchup", SECOND), (60, 60, 60, 60, 40, 60)
+        )
+    ]
     said = as_report(report.run([written(tmp_path, rows)], tables=(1,)))
     assert "ours after the last epoch; c100-2000 prints the best epoch" in said
     assert "(Catch-up Mix, FGSM Err): gradient masking: the PGD error (40.00 %)" in said
-    assert "(Baseline, FGSM Err): no sign of gradient masking: PGD errs as often as FGSM, or more" in said
+    assert (
+        "(Baseline, FGSM Err): no sign of gradient masking: PGD errs as often as FGSM, or more"
+        in said
+    )
 
 
 def test_values_for_json(tmp_path):
-    results = report.run([written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))], tables=(1,))
+    results = report.run(
+        [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))], tables=(1,)
+    )
     values = json.loads(json.dumps(as_values(results)))
-    found = next(one for one in values["cells"] if (one["row"], one["column"]) == ("Catch-up Mix", "Top-1 Err"))
-    assert (found["text"], found["ours"]["difference"]["n"], found["word"]) == ("17.76", 3, "same sign (scaled)")
-    assert found["ours"]["values"] == list(SECOND) and found["ours"]["reference_values"] == list(FIRST)
-    assert found["ours"]["hardware"] == "P, threads: 1" and found["ours"]["record"] in values["records"]
-    assert values["records"]["a"]["commit"] == "def" and values["records"]["a"]["command"] == "catchup train --lr 0.1"
+    found = next(
+        one
+        for one in values["cells"]
+        if (one["row"], one["column"]) == ("Catch-up Mix", "Top-1 Err")
+    )
+    assert (found["text"], found["ours"]["difference"]["n"], found["word"]) == (
+        "17.76",
+        3,
+        "same sign (scaled)",
+    )
+    assert found["ours"]["values"] == list(SECOND) and found["ours"]["reference_values"] == list(
+        FIRST
+    )
+    assert (
+        found["ours"]["hardware"] == "P, threads: 1"
+        and found["ours"]["record"] in values["records"]
+    )
+    assert (
+        values["records"]["a"]["commit"] == "def"
+        and values["records"]["a"]["command"] == "catchup train --lr 0.1"
+    )
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
-    path, html = written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND)), tmp_path / "report.html"
-    assert main(["report", str(path), "--table", "1", "4", "--paper", "catchup", "--html", str(html)]) == 0
+    path, html = (
+        written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND)),
+        tmp_path / "report.html",
+    )
+    assert (
+        main(["report", str(path), "--table", "1", "4", "--paper", "catchup", "--html", str(html)])
+        == 0
+    )
     said = capsys.readouterr().out
-    assert "Catch-up Mix, Table 4" in said and "Table 2" not in said and f"all of it: {html}" in said
+    assert (
+        "Catch-up Mix, Table 4" in said and "Table 2" not in said and f"all of it: {html}" in said
+    )
     assert html.read_text().startswith("<!DOCTYPE html>")
     assert main(["report", str(path), "--figure", "5", "--json"]) == 0
     assert {one["table"] for one in json.loads(capsys.readouterr().out)["cells"]} == {"Figure 5"}
-    for wrong, message in ((["--table", "99"], "there is no Table 99"), (["--html", str(tmp_path)], "--html needs"),
-                           (["--html", str(tmp_path / "no" / "a.html")], "--html needs"),
-                           (["--paper", "automix", "--figure", "1"], "there is no Figure 1")):
+    for wrong, message in (
+        (["--table", "99"], "there is no Table 99"),
+        (["--html", str(tmp_path)], "--html needs"),
+        (["--html", str(tmp_path / "no" / "a.html")], "--html needs"),
+        (["--paper", "automix", "--figure", "1"], "there is no Figure 1"),
+    ):
         assert main(["report", str(path), *wrong]) == 2
         assert message in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)  # no data/results here: the checkout's own records
@@ -458,6 +727,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 
 def test_the_recorded_runs_are_read():
     results = report.run()
-    assert {"c100-50.json", "compare-c100-50.json"} <= {record.source for record in results["records"].values()}
+    assert {"c100-50.json", "compare-c100-50.json"} <= {
+        record.source for record in results["records"].values()
+    }
     assert len(results["cells"]) == len(paper.printed()) and set(results["counts"]) <= set(WORDS)
     assert not any(one.verdict.word == "reproduced" and one.ours.scale for one in results["cells"])

@@ -1,4 +1,6 @@
-"""FGSM and PGD: the closed form on a linear model, captum as oracle, the ball, and what an attack must leave alone."""
+"""FGSM and PGD: the closed form on a linear model, captum as oracle, the ball, and what an attack
+must leave alone.
+"""
 
 import math
 
@@ -23,8 +25,16 @@ def small_net(seed=0, scale=1.0):
     """A convolutional net with batch norm and dropout; `scale` multiplies its logits."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1),
-                            nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(8 * 36, 4))
+        net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(8 * 36, 4),
+        )
     with torch.no_grad():
         net[-1].weight *= scale
         net[-1].bias *= scale
@@ -45,7 +55,9 @@ def resident(n=40, seed=2):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A net that has nearly learnt 100 noise images by heart, so that an attack has something to take away."""
+    """A net that has nearly learnt 100 noise images by heart, so that an attack has something to
+    take away.
+    """
     model, images = small_net(), resident(100)
     pixels, optimizer = images.pixels / 255, torch.optim.Adam(model.parameters(), lr=0.01)
     with torch.random.fork_rng():
@@ -69,7 +81,9 @@ def test_fgsm_on_a_linear_model_is_the_closed_form():
         linear.bias.zero_()
     images, _ = some_images(low=0.1, high=0.9)
     labels = torch.arange(12) % 2
-    expected = images + EPS * torch.where(labels == 0, 1.0, -1.0)[:, None, None, None] * w.sign().reshape(3, 6, 6)
+    expected = images + EPS * torch.where(labels == 0, 1.0, -1.0)[
+        :, None, None, None
+    ] * w.sign().reshape(3, 6, 6)
     got = fgsm(identity_pixels(nn.Sequential(nn.Flatten(), linear)), images, labels, eps_255=4)
     assert torch.equal(got, expected)
     assert torch.equal(got.flatten(1)[:, :5], images.flatten(1)[:, :5])
@@ -81,7 +95,9 @@ def test_pgd_on_a_linear_model_reaches_the_corner_of_the_ball_and_stops_there():
     model = identity_pixels(nn.Sequential(nn.Flatten(), linear))
     for steps, reach in [(1, 1), (3, 3), (4, 4), (10, 4)]:
         got = pgd(model, images, labels % 2, eps_255=4, steps=steps, step_255=1)
-        torch.testing.assert_close((got - images).abs(), torch.full_like(images, reach / 255), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            (got - images).abs(), torch.full_like(images, reach / 255), atol=1e-6, rtol=0
+        )
 
 
 def test_fgsm_equals_captum_where_every_gradient_is_above_its_threshold():
@@ -101,8 +117,12 @@ def test_fgsm_moves_the_pixels_that_captum_leaves_on_a_confident_model():
     model, (images, _) = small_net(scale=200).eval(), some_images(40, low=0.1, high=0.9)
     labels = model(images).argmax(dim=1)  # right, and sure of it
     gradient = loss_gradient(model, images, labels)
-    captums = FGSM(model, loss_func=nn.CrossEntropyLoss(reduction="none"), lower_bound=0, upper_bound=1)
-    left = (captums.perturb(images.clone().requires_grad_(), EPS, labels) == images) & (gradient != 0)
+    captums = FGSM(
+        model, loss_func=nn.CrossEntropyLoss(reduction="none"), lower_bound=0, upper_bound=1
+    )
+    left = (captums.perturb(images.clone().requires_grad_(), EPS, labels) == images) & (
+        gradient != 0
+    )
     assert left.float().mean() > 0.2
     assert ((fgsm(model, images, labels) != images) == (gradient != 0)).all()
 
@@ -113,7 +133,10 @@ def test_every_adversarial_pixel_lies_in_the_ball_and_in_the_pixel_range(eps_255
     model, (images, labels) = small_net(), some_images()
     images[0], images[1] = 0.0, 1.0
     generator = None if start is None else torch.Generator().manual_seed(start)
-    for got in (fgsm(model, images, labels, eps_255), pgd(model, images, labels, eps_255, generator=generator)):
+    for got in (
+        fgsm(model, images, labels, eps_255),
+        pgd(model, images, labels, eps_255, generator=generator),
+    ):
         assert (got - images).abs().max() <= eps_255 / 255 + 1e-6
         assert got.min() >= 0 and got.max() <= 1
         assert got.shape == images.shape and got.dtype == images.dtype
@@ -123,14 +146,23 @@ def test_every_adversarial_pixel_lies_in_the_ball_and_in_the_pixel_range(eps_255
 
 def test_pgd_with_one_whole_step_is_fgsm():
     model, (images, labels) = small_net(), some_images()
-    assert torch.equal(pgd(model, images, labels, eps_255=4, steps=1, step_255=4), fgsm(model, images, labels))
+    assert torch.equal(
+        pgd(model, images, labels, eps_255=4, steps=1, step_255=4), fgsm(model, images, labels)
+    )
 
 
 def test_pgd_starts_at_random_from_the_generator_alone():
     model, (images, labels) = small_net(), some_images(low=0.1, high=0.9)
 
     def attack(seed):
-        return pgd(model, images, labels, steps=1, step_255=1e-3, generator=torch.Generator().manual_seed(seed))
+        return pgd(
+            model,
+            images,
+            labels,
+            steps=1,
+            step_255=1e-3,
+            generator=torch.Generator().manual_seed(seed),
+        )
 
     state = torch.get_rng_state()
     assert torch.equal(attack(1), attack(1)) and not torch.equal(attack(1), attack(2))
@@ -146,7 +178,10 @@ def test_attacks_raise_the_error_and_pgd_at_least_as_far_as_fgsm(trained):
     assert clean < single <= several < 100
     assert attack_error(model, images, lambda _model, pixels, _labels: pixels) == clean
     batch = images.pixels / 255, images.labels
-    losses = [F.cross_entropy(model.eval()(attack(model, *batch)), batch[1]).item() for attack in (fgsm, pgd)]
+    losses = [
+        F.cross_entropy(model.eval()(attack(model, *batch)), batch[1]).item()
+        for attack in (fgsm, pgd)
+    ]
     assert losses[1] > losses[0], "ten steps climb higher than one"
 
 
@@ -159,12 +194,15 @@ def test_the_error_under_attack_does_not_depend_on_the_batch_size(trained):
         def attack(*batch):
             seen.append(pgd(*batch, eps_255=2, generator=generator))
             return seen[-1]
+
         return attack_error(model, images, attack, batch_size=batch_size)
 
     whole, parts = [], []
     assert error(100, whole) == error(33, parts)
     assert [len(part) for part in parts] == [33, 33, 33, 1]
-    different = (torch.cat(parts) - whole[0]).abs() > 1e-6  # a sign may turn where the gradient is rounding noise
+    different = (
+        torch.cat(parts) - whole[0]
+    ).abs() > 1e-6  # a sign may turn where the gradient is rounding noise
     assert different.float().mean() < 0.001
 
 
@@ -183,14 +221,18 @@ def test_an_attack_leaves_modes_gradients_statistics_hooks_and_input_alone():
             got = attack(model, images, labels)
             assert not got.requires_grad
     assert [part.training for part in model.modules()] == modes
-    assert not touched and all(map(torch.equal, grads, [parameter.grad for parameter in model.parameters()]))
+    assert not touched and all(
+        map(torch.equal, grads, [parameter.grad for parameter in model.parameters()])
+    )
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert count_hooks(model) == 0 and torch.equal(images, kept) and not images.requires_grad
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_the_attacked_model_is_the_one_of_evaluation():
-    """Dropout and batch statistics stay out of the gradient, whatever mode the caller left the model in."""
+    """Dropout and batch statistics stay out of the gradient, whatever mode the caller left the
+    model in.
+    """
     model, (images, labels) = small_net(), some_images()
     expected = fgsm(model.eval(), images, labels)
     assert torch.equal(fgsm(model.train(), images, labels), expected)
@@ -204,14 +246,17 @@ def test_a_bad_radius_is_refused(attack, eps_255):
 
 
 @pytest.mark.parametrize("attack", [fgsm, pgd])
-@pytest.mark.parametrize("spoil, sentence", [
-    (lambda images: images * 255, r"must lie in \[0, 1\]"),
-    (lambda images: images - 0.1, r"must lie in \[0, 1\]"),
-    (lambda images: images * math.nan, r"must lie in \[0, 1\]"),
-    (lambda images: (images * 255).to(torch.uint8), "got torch.uint8"),
-    (lambda images: images.half(), "got torch.float16"),
-    (lambda images: images[0], r"\(3, 6, 6\)"),
-])
+@pytest.mark.parametrize(
+    "spoil, sentence",
+    [
+        (lambda images: images * 255, r"must lie in \[0, 1\]"),
+        (lambda images: images - 0.1, r"must lie in \[0, 1\]"),
+        (lambda images: images * math.nan, r"must lie in \[0, 1\]"),
+        (lambda images: (images * 255).to(torch.uint8), "got torch.uint8"),
+        (lambda images: images.half(), "got torch.float16"),
+        (lambda images: images[0], r"\(3, 6, 6\)"),
+    ],
+)
 def test_bad_images_are_refused(attack, spoil, sentence):
     images, labels = some_images()
     with pytest.raises(ValueError, match=sentence):

@@ -66,7 +66,11 @@ def test_evaluations_are_gathered_baseline_first(tmp_path):
         write_json(tmp_path / str(number) / "evaluation.json", row)
     rows = runs.evaluations(tmp_path)
     assert [(row["method"], row["method_settings"]["layers"], row["seed"]) for row in rows] == [
-        ("baseline", None, 0), ("catchup", None, 0), ("catchup", None, 1), ("catchup", [0], 0)]
+        ("baseline", None, 0),
+        ("catchup", None, 0),
+        ("catchup", None, 1),
+        ("catchup", [0], 0),
+    ]
     with pytest.raises(ValueError, match="holds no evaluated runs"):
         runs.evaluations(tmp_path / "0")
 
@@ -79,11 +83,12 @@ def test_metrics_are_one_line_an_epoch(tmp_path):
     assert runs.read_metrics(tmp_path) == [{"epoch": 1}]
 
 
-# -- one process at a time -----------------------------------------------------------------------------------------
+# -- one process at a time -------------------------------------------------------------------------
 
 
 def holding(folder, release):
     """A child process that has the folder; it lets go when the file `release` appears."""
+
     def hold():
         with locked(folder):
             (folder / "ready").touch()
@@ -99,7 +104,10 @@ def holding(folder, release):
 def test_the_second_process_in_a_folder_is_refused_by_the_name_of_the_first(tmp_path):
     folder = tmp_path / "run"
     pid = holding(folder, tmp_path / "release")
-    with pytest.raises(InUse, match=f"run is in use: process {pid} on .* works there; wait for it, stop it, or give"):
+    with pytest.raises(
+        InUse,
+        match=f"run is in use: process {pid} on .* works there; wait for it, stop it, or give",
+    ):
         with locked(folder):
             pytest.fail("two at once")
     (tmp_path / "release").touch()
@@ -121,6 +129,7 @@ def test_a_lock_does_not_outlive_a_kill(tmp_path):
 
 def test_a_child_of_the_killed_process_does_not_hold_the_lock_on(tmp_path):
     """As a loader's worker may for a moment."""
+
     def parent():
         with locked(tmp_path / "run"):
             child = forked(lambda: time.sleep(20))
@@ -204,6 +213,9 @@ def test_without_locks_in_the_file_system_it_goes_on_with_a_warning(tmp_path, mo
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "lockf", none)
-    with pytest.warns(UserWarning, match="cannot be locked .*No locks available") as warned, locked(tmp_path):
+    with (
+        pytest.warns(UserWarning, match="cannot be locked .*No locks available") as warned,
+        locked(tmp_path),
+    ):
         pass
     assert warned[0].filename == __file__  # whoever asked for the lock

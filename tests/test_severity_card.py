@@ -15,7 +15,10 @@ KINDS = ("impulse_noise", "contrast")
 @pytest.fixture(scope="module")
 def scene():
     torch.manual_seed(0)
-    models = {method: PixelModel(TinyNet(classes=8), (0.4,) * 3, (0.3,) * 3) for method in ("baseline", "catchup")}
+    models = {
+        method: PixelModel(TinyNet(classes=8), (0.4,) * 3, (0.3,) * 3)
+        for method in ("baseline", "catchup")
+    }
     return models, images_of(draw_scenes(4, 0))
 
 
@@ -29,7 +32,11 @@ def test_the_networks_are_asked_about_the_corrupted_image(scene, store):
     assert tuple(store.pixels) == KINDS and store.label == images.labels[2]
     for name in KINDS:
         for severity in range(6):
-            one = images.pixels[2:3] if severity == 0 else corrupted(images.pixels[2:3], name, severity, seed=3)
+            one = (
+                images.pixels[2:3]
+                if severity == 0
+                else corrupted(images.pixels[2:3], name, severity, seed=3)
+            )
             assert torch.equal(store.pixels[name][severity], one[0])
             for method, model in models.items():
                 with torch.no_grad():
@@ -40,12 +47,26 @@ def test_the_networks_are_asked_about_the_corrupted_image(scene, store):
 
 def test_the_card_shows_the_image_and_the_line_of_every_network(store):
     clean, hurt, lines = severity_card(store, "contrast", 4).axes[:3]
-    assert "contrast, severity 4" in hurt.get_title() and store.classes[store.label] in clean.get_title()
-    assert torch.equal(torch.as_tensor(hurt.images[0].get_array()).float().round().permute(2, 0, 1).to(torch.uint8),
-                       store.pixels["contrast"][4])
+    assert (
+        "contrast, severity 4" in hurt.get_title()
+        and store.classes[store.label] in clean.get_title()
+    )
+    assert torch.equal(
+        torch.as_tensor(hurt.images[0].get_array())
+        .float()
+        .round()
+        .permute(2, 0, 1)
+        .to(torch.uint8),
+        store.pixels["contrast"][4],
+    )
     drawn = [line.get_ydata() for line in lines.lines if len(line.get_ydata()) == 6]
-    expected = [100 * store.shares[method]["contrast"][:, store.label] for method in ("baseline", "catchup")]
-    assert all(torch.allclose(torch.as_tensor(ys), true) for ys, true in zip(drawn, expected)) and len(drawn) == 2
+    expected = [
+        100 * store.shares[method]["contrast"][:, store.label] for method in ("baseline", "catchup")
+    ]
+    assert (
+        all(torch.allclose(torch.as_tensor(ys), true) for ys, true in zip(drawn, expected))
+        and len(drawn) == 2
+    )
     marked = [line.get_xdata()[0] for line in lines.lines if len(line.get_ydata()) == 2]
     assert marked == [4]
 

@@ -1,4 +1,6 @@
-"""SnapMix against its definition, one pixel at a time in plain Python; CAM, boxes, weights, and what is refused."""
+"""SnapMix against its definition, one pixel at a time in plain Python; CAM, boxes, weights, and
+what is refused.
+"""
 
 import math
 from functools import partial
@@ -16,11 +18,16 @@ from catchup.mixers import make
 from catchup.mixers.snapmix import SnapMix, box_mass, paste_resized, semantic_percent_map
 from conftest import TinyNet
 
-# -- the definition, nothing imported from the package ------------------------------------------------------------
+# -- the definition, nothing imported from the package ---------------------------------------------
 
 
-def slow_resize(grid: list[list[float]], height: int, width: int, corners: bool) -> list[list[float]]:
-    """Bilinear, one pixel at a time; `corners`: the corner pixels on each other, else the corners of the areas."""
+def slow_resize(
+    grid: list[list[float]], height: int, width: int, corners: bool
+) -> list[list[float]]:
+    """Bilinear, one pixel at a time; `corners`: the corner pixels on each other, else the corners
+    of the areas.
+    """
+
     def place(index, old, new):
         if corners:
             spot = index * (old - 1) / (new - 1) if new > 1 else 0.0
@@ -50,9 +57,16 @@ def slow_box(height, width, lam, y, x):
 
 
 def slow_spm(maps, weights, height, width):
-    """Maps (D, h, w) and one row of the classifier, as lists: CAM, enlarged, minimum subtracted, divided by its sum."""
-    cam = [[sum(weights[d] * maps[d][row][column] for d in range(len(maps))) for column in range(len(maps[0][0]))]
-           for row in range(len(maps[0]))]
+    """Maps (D, h, w) and one row of the classifier, as lists: CAM, enlarged, minimum subtracted,
+    divided by its sum.
+    """
+    cam = [
+        [
+            sum(weights[d] * maps[d][row][column] for d in range(len(maps)))
+            for column in range(len(maps[0][0]))
+        ]
+        for row in range(len(maps[0]))
+    ]
     large = slow_resize(cam, height, width, corners=False)
     lowest = min(map(min, large))
     large = [[value - lowest for value in row] for row in large]
@@ -61,10 +75,15 @@ def slow_spm(maps, weights, height, width):
 
 
 def slow_snapmix(images, maps, weight, labels, partner, lam, boxes):
-    """Images (B, C, H, W), maps (B, D, h, w), classifier (N, D): mixed images and the two weights of each."""
+    """Images (B, C, H, W), maps (B, D, h, w), classifier (N, D): mixed images and the two weights
+    of each.
+    """
     (top, bottom, left, right), (top2, bottom2, left2, right2) = boxes
     height, width = images.shape[2:]
-    spms = [slow_spm(maps[i].tolist(), weight[labels[i]].tolist(), height, width) for i in range(len(images))]
+    spms = [
+        slow_spm(maps[i].tolist(), weight[labels[i]].tolist(), height, width)
+        for i in range(len(images))
+    ]
     mixed, shares, others = images.tolist(), [], []
     if min(bottom - top, right - left, bottom2 - top2, right2 - left2) == 0:
         return images, [1.0] * len(images), [0.0] * len(images)
@@ -82,19 +101,32 @@ def slow_snapmix(images, maps, weight, labels, partner, lam, boxes):
 def test_equals_the_definition(number):
     rng = np.random.default_rng(number)
     torch.manual_seed(number)
-    height, width, batch = int(rng.integers(4, 11)), int(rng.integers(4, 11)), int(rng.integers(1, 5))
+    height, width, batch = (
+        int(rng.integers(4, 11)),
+        int(rng.integers(4, 11)),
+        int(rng.integers(1, 5)),
+    )
     images = torch.randn(batch, 2, height, width, dtype=torch.float64)
     model, labels = TinyNet(channels=2).double(), torch.randint(5, (batch,))
-    lam, partner, seed = float((*[0.0, 1.0], *rng.random(4))[number % 6]), rng.permutation(batch), int(rng.integers(99))
+    lam, partner, seed = (
+        float((*[0.0, 1.0], *rng.random(4))[number % 6]),
+        rng.permutation(batch),
+        int(rng.integers(99)),
+    )
     mixer = SnapMix(alpha=0.7, seed=0)
     draw = mixer.plan(model, images, labels, Draw(0, partner, lam, seed))
     mixed = mixer.mix(images, draw)
 
     chance = np.random.default_rng(seed)
     centre, centre2 = chance.random(2), chance.random(2)
-    boxes = slow_box(height, width, lam, *centre), slow_box(height, width, chance.beta(0.7, 0.7), *centre2)
+    boxes = (
+        slow_box(height, width, lam, *centre),
+        slow_box(height, width, chance.beta(0.7, 0.7), *centre2),
+    )
     maps = model.layer2(model.layer1(model.stem(images))).detach()
-    expected, shares, others = slow_snapmix(images, maps, model.fc.weight.detach(), labels, partner, lam, boxes)
+    expected, shares, others = slow_snapmix(
+        images, maps, model.fc.weight.detach(), labels, partner, lam, boxes
+    )
     torch.testing.assert_close(mixed.maps, expected)
     for weight, by_hand in ((mixed.share, shares), (mixed.other, others)):
         weight = torch.as_tensor(weight, dtype=torch.float64).expand(batch)
@@ -106,7 +138,9 @@ def test_equals_the_definition(number):
 
 
 def test_the_weights_need_not_sum_to_one_and_follow_the_evidence():
-    """All evidence of image 0 in its top left quarter, of image 1 in its bottom right: a box there moves all of it."""
+    """All evidence of image 0 in its top left quarter, of image 1 in its bottom right: a box there
+    moves all of it.
+    """
     cam = torch.zeros(2, 8, 8)
     cam[0, :4, :4] = cam[1, 4:, 4:] = 1.0
     spm = semantic_percent_map(cam, 8, 8)
@@ -114,13 +148,15 @@ def test_the_weights_need_not_sum_to_one_and_follow_the_evidence():
     assert box_mass(spm, (4, 8, 4, 8)).tolist() == [0.0, 1.0]
     assert box_mass(spm, (0, 4, 0, 2)).tolist() == [0.5, 0.0]
     mixer, images = SnapMix(seed=0), torch.randn(6, 3, 8, 8)
-    draw = mixer.plan(TinyNet(), images, torch.arange(6) % 5, Draw(0, [1, 2, 3, 4, 5, 0], 0.3, seed=5))
+    draw = mixer.plan(
+        TinyNet(), images, torch.arange(6) % 5, Draw(0, [1, 2, 3, 4, 5, 0], 0.3, seed=5)
+    )
     mixed = mixer.mix(images, draw)
     assert ((mixed.share + mixed.other - 1).abs() > 0.02).any()
     assert len(set(mixed.share.tolist())) == 6  # of one box, every image its own
 
 
-# -- the class activation map -------------------------------------------------------------------------------------
+# -- the class activation map ----------------------------------------------------------------------
 
 
 def test_cam_averages_to_the_logit():
@@ -145,7 +181,9 @@ class InPlace(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6))
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6)
+        )
         self.fc = nn.Linear(6, 5)
 
     def forward(self, images):
@@ -153,7 +191,9 @@ class InPlace(nn.Module):
 
 
 class LastConvolution(TinyNet):
-    """Like MobileNetV2: a single 1×1 convolution behind the last block makes the maps that are averaged."""
+    """Like MobileNetV2: a single 1×1 convolution behind the last block makes the maps that are
+    averaged.
+    """
 
     def __init__(self):
         super().__init__()
@@ -164,14 +204,25 @@ class LastConvolution(TinyNet):
         return self.fc(self.last(self.layer2(self.layer1(self.stem(images)))).mean(dim=(2, 3)))
 
 
-@pytest.mark.parametrize("build", [
-    partial(models.create, "resnet18", num_classes=5, width=8),
-    partial(models.create, "preact_resnet18", num_classes=5, width=8),
-    partial(models.create, "preact_resnet18", num_classes=5, width=8, final_norm=True),
-    lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                          nn.Linear(6, 5)),
-    InPlace, LastConvolution, TinyNet, lambda: nn.DataParallel(TinyNet()),
-])
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(models.create, "resnet18", num_classes=5, width=8),
+        partial(models.create, "preact_resnet18", num_classes=5, width=8),
+        partial(models.create, "preact_resnet18", num_classes=5, width=8, final_norm=True),
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.Conv2d(4, 6, 3),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(6, 5),
+        ),
+        InPlace,
+        LastConvolution,
+        TinyNet,
+        lambda: nn.DataParallel(TinyNet()),
+    ],
+)
 def test_the_maps_found_are_those_that_are_averaged(build):
     torch.manual_seed(0)
     model, images = build().eval(), torch.randn(2, 3, 16, 16)
@@ -187,8 +238,17 @@ def test_the_maps_found_are_those_that_are_averaged(build):
 
 def test_maps_of_one_pixel_are_taken_where_there_are_no_larger():
     torch.manual_seed(0)
-    maps, _ = pooled_maps(nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 6, 3, 2), nn.AdaptiveAvgPool2d(1),
-                                        nn.Flatten(), nn.Linear(6, 5)), torch.randn(2, 3, 8, 8), 6)
+    maps, _ = pooled_maps(
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3, 2),
+            nn.Conv2d(4, 6, 3, 2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(6, 5),
+        ),
+        torch.randn(2, 3, 8, 8),
+        6,
+    )
     assert maps.shape == (2, 6, 1, 1)
     assert torch.equal(semantic_percent_map(maps[:, 0], 2, 5), torch.full((2, 2, 5), 0.1))
 
@@ -232,17 +292,30 @@ def test_autocast_does_not_round_the_cam():
     assert torch.equal(found, expected) and of_halves.dtype == torch.float32
 
 
-# -- boxes and patch ----------------------------------------------------------------------------------------------
+# -- boxes and patch -------------------------------------------------------------------------------
 
 
 def test_the_two_boxes_are_drawn_apart_from_one_law():
     mixer = SnapMix(alpha=5.0, seed=0)
-    pairs = [mixer.boxes(Draw(0, [0], float(mixer.draw_lam(0, mixer.rng)), seed), 200, 200) for seed in range(2000)]
-    sides = np.array([[bottom - top if 0 < top and bottom < 200 else np.nan for top, bottom, _, _ in pair]
-                      for pair in pairs]) / 200
-    areas = (sides ** 2)[~np.isnan(sides).any(axis=1)]  # unclipped ones
+    pairs = [
+        mixer.boxes(Draw(0, [0], float(mixer.draw_lam(0, mixer.rng)), seed), 200, 200)
+        for seed in range(2000)
+    ]
+    sides = (
+        np.array(
+            [
+                [bottom - top if 0 < top and bottom < 200 else np.nan for top, bottom, _, _ in pair]
+                for pair in pairs
+            ]
+        )
+        / 200
+    )
+    areas = (sides**2)[~np.isnan(sides).any(axis=1)]  # unclipped ones
     assert len(areas) > 100
-    assert abs(areas[:, 0].mean() - areas[:, 1].mean()) < 0.05 and abs(np.corrcoef(areas.T)[0, 1]) < 0.3
+    assert (
+        abs(areas[:, 0].mean() - areas[:, 1].mean()) < 0.05
+        and abs(np.corrcoef(areas.T)[0, 1]) < 0.3
+    )
 
 
 def test_a_patch_of_its_own_size_is_pasted_as_it_is_and_another_keeps_its_corners():
@@ -258,12 +331,23 @@ def test_a_patch_of_its_own_size_is_pasted_as_it_is_and_another_keeps_its_corner
 @pytest.mark.parametrize("lam", [1.0, 0.4])
 def test_a_box_without_pixels_leaves_a_plain_step(lam):
     """λ = 1 empties the own box; with a tiny α also the partner's λ is often 1."""
-    mixer, (images, labels), model = SnapMix(alpha=0.01, seed=0), (torch.randn(4, 3, 8, 8), torch.arange(4)), TinyNet()
-    seeds = [seed for seed in range(60) if lam == 1 or _area(mixer.boxes(Draw(0, [0], lam, seed), 8, 8)[1]) == 0]
+    mixer, (images, labels), model = (
+        SnapMix(alpha=0.01, seed=0),
+        (torch.randn(4, 3, 8, 8), torch.arange(4)),
+        TinyNet(),
+    )
+    seeds = [
+        seed
+        for seed in range(60)
+        if lam == 1 or _area(mixer.boxes(Draw(0, [0], lam, seed), 8, 8)[1]) == 0
+    ]
     assert len(seeds) > 10
     for seed in seeds[:4]:
         loss = mixer.loss(model, images, labels, draw=Draw(0, [1, 2, 3, 0], lam, seed))
-        assert (mixer.last.share, mixer.last.target.weights) == (1.0, (1.0, 0.0)) and mixer.last.keep.all()
+        assert (mixer.last.share, mixer.last.target.weights) == (
+            1.0,
+            (1.0, 0.0),
+        ) and mixer.last.keep.all()
         torch.testing.assert_close(loss, F.cross_entropy(model(images), labels))
 
 
@@ -271,7 +355,7 @@ def _area(box):
     return (box[1] - box[0]) * (box[3] - box[2])
 
 
-# -- labels -------------------------------------------------------------------------------------------------------
+# -- labels ----------------------------------------------------------------------------------------
 
 
 def losses(labels, **settings):
@@ -293,19 +377,24 @@ def test_pairs_of_one_label_count_twice_in_the_release_and_once_in_the_paper():
         assert (own > 0.05).all() and (other > 0.05).all()
         nll = -logits.log_softmax(dim=1)
         each = [factor * (own[i] + other[i]) * nll[i, 2] for i in (0, 1)]
-        each += [own[2] * nll[2, 0] + other[2] * nll[2, 1], own[3] * nll[3, 1] + other[3] * nll[3, 0]]
+        each += [
+            own[2] * nll[2, 0] + other[2] * nll[2, 1],
+            own[3] * nll[3, 1] + other[3] * nll[3, 0],
+        ]
         torch.testing.assert_close(loss, sum(each) / 4)
         torch.testing.assert_close(losses(F.one_hot(labels, 5).float(), same_label=rule)[0], loss)
 
 
 @pytest.mark.parametrize("rule", ["doubled", "plain"])
 def test_binary_cross_entropy_sees_no_weight_above_one(rule):
-    loss, own, other, _, target = losses(torch.tensor([2, 2, 2, 2]), same_label=rule, criterion="bce_softmax")
+    loss, own, other, _, target = losses(
+        torch.tensor([2, 2, 2, 2]), same_label=rule, criterion="bce_softmax"
+    )
     torch.testing.assert_close(target.soft(5)[:, 2], (own + other).clamp_max(1))
     assert (own + other > 1.001).any() and loss.isfinite()  # the case is there
 
 
-# -- the pass that looks the maps up ------------------------------------------------------------------------------
+# -- the pass that looks the maps up ---------------------------------------------------------------
 
 
 def test_statistics_move_once_or_with_cam_mode_train_twice_as_in_the_release():
@@ -315,7 +404,11 @@ def test_statistics_move_once_or_with_cam_mode_train_twice_as_in_the_release():
         model.layer1.eval()  # a part that is frozen stays so
         mixer = SnapMix(cam_mode=mode, prob=1.0, seed=0)
         mixer.loss(model, torch.randn(4, 3, 16, 16), torch.arange(4)).backward()
-        counts = {name: int(value) for name, value in model.named_buffers() if name.endswith("num_batches_tracked")}
+        counts = {
+            name: int(value)
+            for name, value in model.named_buffers()
+            if name.endswith("num_batches_tracked")
+        }
         assert {times} == {n for name, n in counts.items() if not name.startswith("layer1")}
         assert model.training and not model.layer1.training and count_hooks(model) == 0
 
@@ -334,20 +427,27 @@ def test_passes_of_a_mixed_and_of_a_plain_step():
 def test_no_hook_is_set_inside_a_block():
     """Blocks may be compiled one by one, and a hook inside would have them compiled again."""
     model, seen = TinyNet(), []
-    model.fc.register_forward_hook(lambda *_: seen.append(
-        {name for name, part in model.named_modules() if part._forward_hooks}))
+    model.fc.register_forward_hook(
+        lambda *_: seen.append(
+            {name for name, part in model.named_modules() if part._forward_hooks}
+        )
+    )
     pooled_maps(model, torch.randn(2, 3, 8, 8), 8)
     assert seen == [{"", "stem", "layer1", "layer2", "fc"}]
 
 
-# -- what is refused ----------------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"alpha": 0.0}, "alpha must be a positive number, got 0.0"), ({"prob": 1.2}, "got 1.2"),
-    ({"cam_mode": "evil"}, "unknown mode of the CAM pass 'evil'. Did you mean 'eval'"),
-    ({"same_label": "double"}, "Did you mean 'doubled'"),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"alpha": 0.0}, "alpha must be a positive number, got 0.0"),
+        ({"prob": 1.2}, "got 1.2"),
+        ({"cam_mode": "evil"}, "unknown mode of the CAM pass 'evil'. Did you mean 'eval'"),
+        ({"same_label": "double"}, "Did you mean 'doubled'"),
+    ],
+)
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError) as error:
         make("snapmix", **settings)
@@ -355,8 +455,18 @@ def test_bad_settings_are_refused(settings, words):
 
 
 def vgg():
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-                         nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 5))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 16),
+        nn.ReLU(),
+        nn.Linear(16, 16),
+        nn.ReLU(),
+        nn.Linear(16, 5),
+    )
 
 
 def meta(name):
@@ -364,28 +474,51 @@ def meta(name):
         return models.create(name, num_classes=5)
 
 
-@pytest.mark.parametrize(("model", "settings", "words"), [
-    (partial(meta, "torchvision.vgg11"), {}, "the classifier 'classifier.6' reads another linear layer (as in VGG)"),
-    (vgg, {}, "the classifier '9' reads another linear layer"),
-    (partial(meta, "torchvision.squeezenet1_1"), {}, "SqueezeNet has no linear layer"),
-    (TinyNet, {"block": "layr2"}, "Did you mean 'layer2'"),
-    (TinyNet, {"classifier": "fcc"}, "Did you mean 'fc'"),
-    (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), {}, "found no layer blocks"),
-])
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        (
+            partial(meta, "torchvision.vgg11"),
+            {},
+            "the classifier 'classifier.6' reads another linear layer (as in VGG)",
+        ),
+        (vgg, {}, "the classifier '9' reads another linear layer"),
+        (partial(meta, "torchvision.squeezenet1_1"), {}, "SqueezeNet has no linear layer"),
+        (TinyNet, {"block": "layr2"}, "Did you mean 'layer2'"),
+        (TinyNet, {"classifier": "fcc"}, "Did you mean 'fc'"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), {}, "found no layer blocks"),
+    ],
+)
 def test_check_refuses_before_the_first_step(model, settings, words):
     with pytest.raises(ValueError) as error:
         SnapMix(**settings).check(model())
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize(("model", "settings", "words"), [
-    (vgg, {}, "no module of Sequential returns maps (B, 16, h, w)"),
-    (TinyNet, {"block": "layer1"}, "module 'layer1' of TinyNet returns maps (B, 8, h, w)"),
-    (vgg, {"classifier": "5", "block": "2"}, "module '2' of Sequential returns maps (B, 32, h, w)"),
-    (lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                           nn.Linear(8, 16), nn.Linear(16, 5)), {"classifier": "4", "block": "1"},
-     "linear layer '4' has 16 outputs, the model's logits 5"),
-])
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        (vgg, {}, "no module of Sequential returns maps (B, 16, h, w)"),
+        (TinyNet, {"block": "layer1"}, "module 'layer1' of TinyNet returns maps (B, 8, h, w)"),
+        (
+            vgg,
+            {"classifier": "5", "block": "2"},
+            "module '2' of Sequential returns maps (B, 32, h, w)",
+        ),
+        (
+            lambda: nn.Sequential(
+                nn.Conv2d(3, 8, 3),
+                nn.Conv2d(8, 8, 3),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+                nn.Linear(8, 16),
+                nn.Linear(16, 5),
+            ),
+            {"classifier": "4", "block": "1"},
+            "linear layer '4' has 16 outputs, the model's logits 5",
+        ),
+    ],
+)
 def test_loss_refuses_and_leaves_no_hook(model, settings, words):
     model = model().train()
     with pytest.raises(ValueError) as error:
@@ -399,7 +532,7 @@ def test_mixing_without_the_look_up_says_so():
         SnapMix().mix(torch.randn(2, 3, 8, 8), Draw(0, [1, 0], 0.5))
 
 
-# -- find_classifier ----------------------------------------------------------------------------------------------
+# -- find_classifier -------------------------------------------------------------------------------
 
 
 class Heads(nn.Module):
@@ -411,36 +544,54 @@ class Heads(nn.Module):
             self.add_module(name, part)
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("resnet18", "fc"), ("torchvision.vgg11", "classifier.6"), ("torchvision.densenet121", "classifier"),
-    ("torchvision.mobilenet_v3_small", "classifier.3"), ("torchvision.convnext_tiny", "classifier.2"),
-])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet18", "fc"),
+        ("torchvision.vgg11", "classifier.6"),
+        ("torchvision.densenet121", "classifier"),
+        ("torchvision.mobilenet_v3_small", "classifier.3"),
+        ("torchvision.convnext_tiny", "classifier.2"),
+    ],
+)
 def test_the_classifier_is_the_last_linear_layer(name, expected):
     model = meta(name)
     for wrapped in (model, nn.DataParallel(model) if name == "resnet18" else model):
         found, layer = find_classifier(wrapped)
-        assert found == expected and layer is model.get_submodule(expected) and layer.out_features == 5
+        assert (
+            found == expected and layer is model.get_submodule(expected) and layer.out_features == 5
+        )
 
 
 def test_auxiliary_classifiers_registered_before_it_are_passed_over():
     with torch.device("meta"):
         model = models.create("torchvision.googlenet", num_classes=5, init_weights=False)
     assert [name for name, part in model.named_modules() if isinstance(part, nn.Linear)] == [
-        "aux1.fc1", "aux1.fc2", "aux2.fc1", "aux2.fc2", "fc"]
+        "aux1.fc1",
+        "aux1.fc2",
+        "aux2.fc1",
+        "aux2.fc2",
+        "fc",
+    ]
     assert find_classifier(model)[0] == "fc"
 
 
-@pytest.mark.parametrize("model", [
-    Heads(age=nn.Linear(8, 5), kind=nn.Linear(8, 3)),
-    Heads(head=nn.Linear(8, 5), head_dist=nn.Linear(8, 5)),
-    Heads(project=nn.Linear(8, 4), fc=nn.Linear(8, 5)),
-    Heads(fc=nn.Linear(8, 5), auxiliary=nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 5))),
-])
+@pytest.mark.parametrize(
+    "model",
+    [
+        Heads(age=nn.Linear(8, 5), kind=nn.Linear(8, 3)),
+        Heads(head=nn.Linear(8, 5), head_dist=nn.Linear(8, 5)),
+        Heads(project=nn.Linear(8, 4), fc=nn.Linear(8, 5)),
+        Heads(fc=nn.Linear(8, 5), auxiliary=nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 5))),
+    ],
+)
 def test_where_two_could_be_meant_the_name_is_asked_for(model):
     first, *_, last = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     with pytest.raises(ValueError) as error:
         find_classifier(model)
-    assert all(repr(name) in str(error.value) for name in (first, last)) and f"classifier={last!r}" in str(error.value)
+    assert all(
+        repr(name) in str(error.value) for name in (first, last)
+    ) and f"classifier={last!r}" in str(error.value)
     assert find_classifier(model, first) == (first, model.get_submodule(first))
 
 

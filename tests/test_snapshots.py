@@ -33,7 +33,9 @@ def test_each_snapshot_answers_as_the_model_did_then():
         with torch.no_grad():
             torch.testing.assert_close(then(images), expected)
     assert not torch.equal(answers[1], answers[3])
-    assert list(keep.models((1, 3))) == ["epoch 1", "epoch 3"] and keep.model(1) is not keep.model(1)
+    assert list(keep.models((1, 3))) == ["epoch 1", "epoch 3"] and keep.model(1) is not keep.model(
+        1
+    )
 
 
 def test_a_copy_made_inside_a_recording_loses_its_hooks_and_the_model_keeps_them(tiny):

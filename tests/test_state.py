@@ -17,7 +17,9 @@ TINY = Settings(subset=3, epochs=1, batch_size=10, lr=0.05, device="cpu", precis
 def trained(out, **options):
     with seeded(0):
         model = TinyNet(10, 1)
-    return fit(model, make("catchup", seed=0), dataset_of(TINY), TINY, out=out, progress=False, **options)
+    return fit(
+        model, make("catchup", seed=0), dataset_of(TINY), TINY, out=out, progress=False, **options
+    )
 
 
 @pytest.mark.parametrize("part", ["model", "optimizer", "schedule", "rows", "mixer", "torch_rng"])
@@ -35,5 +37,9 @@ def test_a_missing_or_garbled_part_is_named(tmp_path, part, instead):
     held = path.read_bytes()
     with pytest.raises(CheckpointError) as error:
         trained(tmp_path, resume=True)
-    assert str(tmp_path) in str(error.value) and "train it again" in str(error.value) or part == "model"
+    assert (
+        str(tmp_path) in str(error.value)
+        and "train it again" in str(error.value)
+        or part == "model"
+    )
     assert path.read_bytes() == held

@@ -1,4 +1,6 @@
-"""Streamed images against resident ones: the same pixels, the same training, in a memory that does not grow."""
+"""Streamed images against resident ones: the same pixels, the same training, in a memory that does
+not grow.
+"""
 
 import gc
 import io
@@ -47,7 +49,9 @@ def mixed_folder(root, count=20):
 
 def assert_same(streamed, resident):
     assert isinstance(streamed, Streamed) and isinstance(resident, Images)
-    assert len(streamed) == len(resident) and streamed.shape == resident.shape == tuple(resident.pixels.shape[1:])
+    assert len(streamed) == len(resident) and streamed.shape == resident.shape == tuple(
+        resident.pixels.shape[1:]
+    )
     assert torch.equal(streamed.labels, resident.labels) and streamed.classes == resident.classes
     chunks = list(streamed.chunks(7))
     assert torch.equal(torch.cat([chunk.pixels for chunk in chunks]), resident.pixels)
@@ -100,7 +104,9 @@ def cub(root):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("made", [mixed_sizes, one_size, all_grey, tiny, tiny_resized, imagenet, cub])
+@pytest.mark.parametrize(
+    "made", [mixed_sizes, one_size, all_grey, tiny, tiny_resized, imagenet, cub]
+)
 def test_the_data_sets_are_the_same(tmp_path, made, workers, monkeypatch):
     name, size = made(tmp_path)
     monkeypatch.setattr(stream, "PIECE", 2)  # several pieces, and so workers, for a few images too
@@ -108,11 +114,18 @@ def test_the_data_sets_are_the_same(tmp_path, made, workers, monkeypatch):
     streamed = data.load(name, image_size=size, loader="stream", workers=workers, progress=False)
     for part in ("train", "test"):
         assert_same(getattr(streamed, part), getattr(resident, part))
-    assert (streamed.mean, streamed.std, streamed.augmentation) == (resident.mean, resident.std, resident.augmentation)
+    assert (streamed.mean, streamed.std, streamed.augmentation) == (
+        resident.mean,
+        resident.std,
+        resident.augmentation,
+    )
     if resident.boxes is None:
         assert streamed.boxes is None
     else:
-        assert torch.equal(streamed.boxes.edges, resident.boxes.edges) and streamed.boxes.size == resident.boxes.size
+        assert (
+            torch.equal(streamed.boxes.edges, resident.boxes.edges)
+            and streamed.boxes.size == resident.boxes.size
+        )
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +133,10 @@ def pair(tmp_path_factory):
     """(streamed, resident) training images."""
     root = tmp_path_factory.mktemp("mixed")
     mixed_folder(root)
-    return tuple(data.load(f"folder:{root}", image_size=11, loader=loader, workers=0, progress=False).train
-                 for loader in ("stream", "resident"))
+    return tuple(
+        data.load(f"folder:{root}", image_size=11, loader=loader, workers=0, progress=False).train
+        for loader in ("stream", "resident")
+    )
 
 
 @pytest.mark.parametrize(("workers", "shared"), [(0, True), (2, True), (0, False), (2, False)])
@@ -144,20 +159,26 @@ def test_a_batch_is_not_written_over_by_a_later_one(pair, monkeypatch):
     assert torch.equal(torch.cat([one.pixels for one in kept]), pair[1].pixels)
 
 
-@pytest.mark.parametrize(("indices", "error"), [
-    ([], ValueError), ([0.5], ValueError), ([[1]], ValueError), ([20], IndexError)])
+@pytest.mark.parametrize(
+    ("indices", "error"),
+    [([], ValueError), ([0.5], ValueError), ([[1]], ValueError), ([20], IndexError)],
+)
 def test_indices_are_checked_alike(pair, indices, error):
     for images in pair:
         with pytest.raises(error):
             images.take(indices)
 
 
-@pytest.mark.parametrize("sizes", [[(8, 8)], [(7, 5)], [(10, 10), (7, 7)], [(9, 10), (8, 7), (3, 4)]])
+@pytest.mark.parametrize(
+    "sizes", [[(8, 8)], [(7, 5)], [(10, 10), (7, 7)], [(9, 10), (8, 7), (3, 4)]]
+)
 def test_the_middle_is_the_same(pair, sizes):
     streamed, pixels = pair[0], pair[1].pixels
     for size in sizes:
         streamed, pixels = streamed.centred(size), centres(pixels, size)
-    assert streamed.shape == tuple(pixels.shape[1:]) and torch.equal(streamed.take(range(20)).pixels, pixels)
+    assert streamed.shape == tuple(pixels.shape[1:]) and torch.equal(
+        streamed.take(range(20)).pixels, pixels
+    )
 
 
 def test_subsets_and_parts_stay_on_the_disk(pair):
@@ -177,20 +198,38 @@ def test_nothing_is_drawn_from_the_global_generators(pair, monkeypatch):
     monkeypatch.setattr(stream, "PIECE", 2)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     list(replace(pair[0], workers=2).chunks(5))
-    assert torch.equal(torch.get_rng_state(), before[0]) and (np.random.get_state()[1] == before[1]).all()
+    assert (
+        torch.equal(torch.get_rng_state(), before[0])
+        and (np.random.get_state()[1] == before[1]).all()
+    )
 
 
 def test_images_without_a_training_part(tmp_path):
     small_imagenet(tmp_path)
     for classes in (None, ["n01443537"]):
-        assert_same(*(data.load_images(f"imagenet:{tmp_path}", image_size=10, window=7, classes=classes, loader=loader,
-                                       workers=0, progress=False) for loader in ("stream", "resident")))
+        assert_same(
+            *(
+                data.load_images(
+                    f"imagenet:{tmp_path}",
+                    image_size=10,
+                    window=7,
+                    classes=classes,
+                    loader=loader,
+                    workers=0,
+                    progress=False,
+                )
+                for loader in ("stream", "resident")
+            )
+        )
 
 
 def test_a_predictions_logits_are_the_same_bits(pair):
     torch.manual_seed(0)
-    model = PixelModel(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(324, 2)),
-                       (0.5,) * 3, (0.25,) * 3)
+    model = PixelModel(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(324, 2)),
+        (0.5,) * 3,
+        (0.25,) * 3,
+    )
     streamed, resident = (predict(model, images, batch_size=6) for images in pair)
     with torch.no_grad():
         plain = torch.cat([model(pixels.float() / 255) for pixels in pair[1].pixels.split(6)])
@@ -202,12 +241,20 @@ def test_a_predictions_logits_are_the_same_bits(pair):
 
 def test_auto_streams_what_does_not_fit(tmp_path, monkeypatch):
     small_folder(tmp_path)  # 10 images of 192 bytes
-    for size, image_size, kind in ((2560, None, Images), (2559, None, Streamed), (640, 4, Images), (639, 4, Streamed)):
+    for size, image_size, kind in (
+        (2560, None, Images),
+        (2559, None, Streamed),
+        (640, 4, Images),
+        (639, 4, Streamed),
+    ):
         limit_memory(monkeypatch, tmp_path, size)
         if kind is Images:
             loaded = data.load(f"folder:{tmp_path}", image_size=image_size)
         else:
-            with pytest.warns(UserWarning, match="10 images of . x . do not fit into memory: folder:.* is streamed"):
+            with pytest.warns(
+                UserWarning,
+                match="10 images of . x . do not fit into memory: folder:.* is streamed",
+            ):
                 loaded = data.load(f"folder:{tmp_path}", image_size=image_size)
         assert type(loaded.train) is type(loaded.test) is kind
     with pytest.raises(ValueError, match="10 images of 4 x 4 .*stream them"):
@@ -215,11 +262,16 @@ def test_auto_streams_what_does_not_fit(tmp_path, monkeypatch):
 
 
 def test_what_lies_in_no_files_is_not_streamed():
-    with pytest.raises(ValueError, match="the images of digits are no files.*tiny-imagenet, folder.*auto or resident"):
+    with pytest.raises(
+        ValueError,
+        match="the images of digits are no files.*tiny-imagenet, folder.*auto or resident",
+    ):
         data.load("digits", loader="stream")
     with pytest.raises(ValueError, match="unknown loader 'streem'. Did you mean 'stream'"):
         data.load("digits", loader="streem")
-    with pytest.raises(ValueError, match="workers must be an integer of at least 0, or None, got -1"):
+    with pytest.raises(
+        ValueError, match="workers must be an integer of at least 0, or None, got -1"
+    ):
         data.load("digits", workers=-1)
 
 
@@ -241,7 +293,9 @@ def test_a_file_spoilt_in_mid_training_is_named(tmp_path, workers, monkeypatch):
     images = data.load(f"folder:{tmp_path}", image_size=9, loader="stream", workers=workers).train
     (tmp_path / "train/dog/05.png").write_bytes(b"no image")
     seen = 0
-    with pytest.raises(ValueError, match=r"train/dog/05\.png cannot be read as an image .*mend or remove it"):
+    with pytest.raises(
+        ValueError, match=r"train/dog/05\.png cannot be read as an image .*mend or remove it"
+    ):
         for batch in images.chunks(4):
             seen += len(batch)
     assert seen == 12  # the ten cats and dogs 1 and 3 come before
@@ -251,10 +305,14 @@ def test_a_file_that_changed_is_named(tmp_path):
     small_folder(tmp_path, grey=True)
     images = data.load(f"folder:{tmp_path}", loader="stream", workers=0).train
     picture(tmp_path / "train/cat/1.png", size=(8, 7), grey=True)
-    with pytest.raises(ValueError, match=r"cat/1\.png has 8 x 7 pixels, the others 8 x 8; give image_size"):
+    with pytest.raises(
+        ValueError, match=r"cat/1\.png has 8 x 7 pixels, the others 8 x 8; give image_size"
+    ):
         images.take(range(6))
     picture(tmp_path / "train/cat/1.png")
-    with pytest.raises(ValueError, match=r"cat/1\.png has colours, and when the folder was looked through no"):
+    with pytest.raises(
+        ValueError, match=r"cat/1\.png has colours, and when the folder was looked through no"
+    ):
         images.take(range(6))
 
 
@@ -269,7 +327,15 @@ def test_what_is_unreadable_is_skipped_alike(tmp_path, made):
         data.load(f"folder:{tmp_path}", image_size=8, loader="stream", workers=0)
     for loader in ("stream", "resident", "stream"):  # the last one finds the survey
         with pytest.warns(UserWarning, match="skipped 2 unreadable images"):
-            loaded.append(data.load(f"folder:{tmp_path}", image_size=8, loader=loader, workers=0, skip_unreadable=True))
+            loaded.append(
+                data.load(
+                    f"folder:{tmp_path}",
+                    image_size=8,
+                    loader=loader,
+                    workers=0,
+                    skip_unreadable=True,
+                )
+            )
     for streamed in loaded[::2]:
         assert_same(streamed.train, loaded[1].train)
         assert_same(streamed.test, loaded[1].test)
@@ -289,7 +355,9 @@ def test_images_of_several_sizes_need_an_image_size(tmp_path):
 def test_the_survey_is_kept_checked_and_renewed(tmp_path, monkeypatch):
     small_folder(tmp_path)
     looked, read = [], survey._read_image
-    monkeypatch.setattr(survey, "_read_image", lambda file, *how: looked.append(file) or read(file, *how))
+    monkeypatch.setattr(
+        survey, "_read_image", lambda file, *how: looked.append(file) or read(file, *how)
+    )
 
     def load():
         looked.clear()
@@ -301,12 +369,14 @@ def test_the_survey_is_kept_checked_and_renewed(tmp_path, monkeypatch):
     assert load().mean == first.mean and not looked
     whole = kept[0].read_bytes()
     middle = len(whole) // 2  # among the counts
-    kept[0].write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1:])
+    kept[0].write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
     assert load().mean == first.mean and len(looked) == 10
     picture(tmp_path / "train/cat/0.png", seed=77)
     os.utime(tmp_path / "train/cat/0.png", (1, 1))
     assert load().mean != first.mean and len(looked) == 10
-    assert len([path for path in tmp_path.iterdir() if path.name.startswith(".catchup-survey-")]) == 1
+    assert (
+        len([path for path in tmp_path.iterdir() if path.name.startswith(".catchup-survey-")]) == 1
+    )
 
 
 # Training
@@ -320,22 +390,48 @@ def photos(tmp_path_factory):
 
 
 def settings_of(photos, **given):
-    usual = {"data": f"folder:{photos}", "image_size": 12, "width": 4, "epochs": 2, "batch_size": 20, "lr": 0.05,
-             "jitter": 0.2, "precision": "fp32", "device": "cpu"}
+    usual = {
+        "data": f"folder:{photos}",
+        "image_size": 12,
+        "width": 4,
+        "epochs": 2,
+        "batch_size": 20,
+        "lr": 0.05,
+        "jitter": 0.2,
+        "precision": "fp32",
+        "device": "cpu",
+    }
     return Settings(**{**usual, **given})
 
 
-HOW = ({"loader": "resident"}, {"loader": "stream", "workers": 0}, {"loader": "stream", "workers": 2})
+HOW = (
+    {"loader": "resident"},
+    {"loader": "stream", "workers": 0},
+    {"loader": "stream", "workers": 2},
+)
 
 
-@pytest.mark.parametrize("given", [{"method": "catchup", "window": 10}, {"augment": False},
-                                   {"method": "recursivemix", "subset": 20, "batch_size": 10}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"method": "catchup", "window": 10},
+        {"augment": False},
+        {"method": "recursivemix", "subset": 20, "batch_size": 10},
+    ],
+)
 def test_the_weights_do_not_depend_on_the_loader(photos, tmp_path, given):
-    results = [train(settings_of(photos, **given, **how), tmp_path / str(i), progress=False)
-               for i, how in enumerate(HOW)]
+    results = [
+        train(settings_of(photos, **given, **how), tmp_path / str(i), progress=False)
+        for i, how in enumerate(HOW)
+    ]
     assert len({digest(result.model) for result in results}) == 1
-    measured = [[{key: row[key] for key in row if key not in ("time_s", "images_per_s")} for row in result.rows]
-                for result in results]
+    measured = [
+        [
+            {key: row[key] for key in row if key not in ("time_s", "images_per_s")}
+            for row in result.rows
+        ]
+        for result in results
+    ]
     assert measured[0] == measured[1] == measured[2]
 
 
@@ -343,16 +439,28 @@ def test_a_run_goes_on_with_another_loader_and_decodes_what_is_left(photos, tmp_
     settings, decoded = settings_of(photos, method="recursivemix", epochs=3), []
     whole = train(settings, tmp_path / "whole", progress=False)
     read = stream._read_image
-    monkeypatch.setattr(stream, "_read_image", lambda file, *how: decoded.append(file.parent.parent.name)
-                        or read(file, *how))
+    monkeypatch.setattr(
+        stream,
+        "_read_image",
+        lambda file, *how: decoded.append(file.parent.parent.name) or read(file, *how),
+    )
     for stop, how in ((2, HOW[2]), (4, HOW[0]), (5, HOW[1]), (None, HOW[1])):
         decoded.clear()
         chosen = replace(settings, **how)
         dataset = dataset_of(chosen, progress=False)
-        result = fit(model_of(chosen, dataset), make("recursivemix", seed=0), dataset, chosen, out=tmp_path / "parts",
-                     resume=True, progress=False, on_step=lambda at, stop=stop: at.step == stop)
+        result = fit(
+            model_of(chosen, dataset),
+            make("recursivemix", seed=0),
+            dataset,
+            chosen,
+            out=tmp_path / "parts",
+            resume=True,
+            progress=False,
+            on_step=lambda at, stop=stop: at.step == stop,
+        )
     assert result.finished and digest(result.model) == digest(whole.model)
-    # In the last part: the probe, the last of three steps of the second epoch, the third epoch, two validations.
+    # In the last part: the probe, the last of three steps of the second epoch, the third epoch, two
+    # validations.
     assert decoded.count("train") == 60 + 20 + 60 and decoded.count("test") == 2 * 6
 
 
@@ -367,7 +475,11 @@ def test_training_never_asks_for_all_pixels(photos, tmp_path, monkeypatch):
         raise AssertionError("all pixels")
 
     monkeypatch.setattr(Streamed, "pixels", property(refuse))
-    train(settings_of(photos, epochs=1, window=10, subset=0.5, **HOW[1]), tmp_path / "run", progress=False)
+    train(
+        settings_of(photos, epochs=1, window=10, subset=0.5, **HOW[1]),
+        tmp_path / "run",
+        progress=False,
+    )
 
 
 def test_the_usual_measurements_are_the_same(photos):
@@ -384,7 +496,9 @@ def test_the_usual_measurements_are_the_same(photos):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """2 000 names of 10 pictures of 256 x 256 pixels: 375 MiB decoded, little on the disk, and quick to read."""
+    """2 000 names of 10 pictures of 256 x 256 pixels: 375 MiB decoded, little on the disk, and
+    quick to read.
+    """
     root = tmp_path_factory.mktemp("large")
     for i in range(10):
         picture(root / f"{i}.bmp", seed=i, size=(256, 256))
@@ -413,8 +527,13 @@ def grown_mib(images, workers, count):
 def test_the_footprint_stays_below_a_budget_that_the_images_exceed_several_times(large, workers):
     decoder = stream.Decoder.whole(large, None, 0, (3, 256, 256))
     files = sorted(large.glob("*-*.bmp"))
-    images = Streamed(decoder, survey.names_below(large, files), torch.zeros(len(files), dtype=torch.int64), ("one",))
-    budget_mib, decoded_mib = 90, len(images) * 3 * 256 ** 2 / 2**20
+    images = Streamed(
+        decoder,
+        survey.names_below(large, files),
+        torch.zeros(len(files), dtype=torch.int64),
+        ("one",),
+    )
+    budget_mib, decoded_mib = 90, len(images) * 3 * 256**2 / 2**20
     assert decoded_mib >= 4 * budget_mib
     half, whole = grown_mib(images, workers, 1000), grown_mib(images, workers, 2000)
     assert half < budget_mib and whole < budget_mib and whole < half + 15
@@ -439,9 +558,17 @@ def test_the_bench_gives_a_row_for_each_size(tmp_path, monkeypatch):
     root = made_up(tmp_path / "made", 8, 16)
     rows = footprint(root, [6, 3], workers=[0, 2], loaders=["stream", "resident"], batch_size=4)
     assert [(row["loader"], row["workers"], row["images"]) for row in rows] == [
-        (loader, workers, n) for loader in ("stream", "resident") for workers in (0, 2) for n in (6, 3)]
+        (loader, workers, n)
+        for loader in ("stream", "resident")
+        for workers in (0, 2)
+        for n in (6, 3)
+    ]
     for row in rows:
-        assert row["peak_mib"] >= row["base_mib"] > 10 and row["images_per_s"] > 0 and row["shape"] == [3, 16, 16]
+        assert (
+            row["peak_mib"] >= row["base_mib"] > 10
+            and row["images_per_s"] > 0
+            and row["shape"] == [3, 16, 16]
+        )
         assert row["decoded_mib"] == row["images"] * 3 * 16 * 16 / 2**20
     with pytest.raises(ValueError, match="failed: .*has 8 training images, asked for 9"):
         footprint(root, [9])
@@ -451,5 +578,9 @@ def test_the_caches_of_the_two_loaders_do_not_mix(tmp_path):
     small_folder(tmp_path)
     for loader in ("resident", "stream", "resident"):
         data.load(f"folder:{tmp_path}", loader=loader, workers=0)
-    names = sorted(path.name.rsplit("-", 1)[0] for path in Path(tmp_path).iterdir() if path.name.startswith("."))
+    names = sorted(
+        path.name.rsplit("-", 1)[0]
+        for path in Path(tmp_path).iterdir()
+        if path.name.startswith(".")
+    )
     assert names == [".catchup-cache-full", ".catchup-survey-full"] and decode.FORMAT == 1

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from catchup.measures.statistics import accuracy_without, comparison, differences, interval, method_of
+from catchup.measures.statistics import (
+    accuracy_without,
+    comparison,
+    differences,
+    interval,
+    method_of,
+)
 from catchup.utils.text import as_markdown, as_text
 
 
@@ -17,8 +23,12 @@ COLUMNS = {"top1_error": "error", "without_strongest": "without"}
 
 
 def test_means_deviations_and_paired_differences():
-    rows = [row("baseline", 0, 10.0, 30.0), row("baseline", 1, 14.0, 50.0), row("catchup", 1, 11.0, 70.0),
-            row("catchup", 0, 9.0, 40.0)]
+    rows = [
+        row("baseline", 0, 10.0, 30.0),
+        row("baseline", 1, 14.0, 50.0),
+        row("catchup", 1, 11.0, 70.0),
+        row("catchup", 0, 9.0, 40.0),
+    ]
     assert comparison(rows, COLUMNS) == [
         ["", "error", "without"],
         ["baseline", "12.00 ± 2.83", "40.00 ± 14.14"],
@@ -28,14 +38,35 @@ def test_means_deviations_and_paired_differences():
 
 
 def test_intervals_stand_in_the_place_of_deviations_and_n_is_stated():
-    rows = [row("baseline", 0, 10.0, 30.0), row("baseline", 1, 14.0, 50.0), row("catchup", 1, 11.0, 70.0),
-            row("catchup", 0, 9.0, 40.0), row("cutmix", 1, 15.0, 50.0), row("cutmix", 7, 99.0, 99.0)]
-    half = 12.706204736  # t for 97.5 % and one degree of freedom, from a printed table; s / √n of −1 and −3 is 1
+    rows = [
+        row("baseline", 0, 10.0, 30.0),
+        row("baseline", 1, 14.0, 50.0),
+        row("catchup", 1, 11.0, 70.0),
+        row("catchup", 0, 9.0, 40.0),
+        row("cutmix", 1, 15.0, 50.0),
+        row("cutmix", 7, 99.0, 99.0),
+    ]
+    # t for 97.5 % and one degree of freedom, from a printed table; s / √n of −1 and −3 is 1
+    half = 12.706204736
     table = comparison(rows, COLUMNS, intervals=True)
-    assert table[0] == ["", "n", "error", "without"] and table[1] == ["baseline", "2", "12.00 ± 2.83", "40.00 ± 14.14"]
-    assert table[4] == ["catchup − baseline", "2", f"-2.00 [{-2 - half:+.2f}, {-2 + half:+.2f}]",
-                        f"+15.00 [{15 - 5 * half:+.2f}, {15 + 5 * half:+.2f}]"]
-    assert table[5] == ["cutmix − baseline", "1", "+1.00 [unknown]", "+0.00 [unknown]"]  # seed 1 is all they share
+    assert table[0] == ["", "n", "error", "without"] and table[1] == [
+        "baseline",
+        "2",
+        "12.00 ± 2.83",
+        "40.00 ± 14.14",
+    ]
+    assert table[4] == [
+        "catchup − baseline",
+        "2",
+        f"-2.00 [{-2 - half:+.2f}, {-2 + half:+.2f}]",
+        f"+15.00 [{15 - 5 * half:+.2f}, {15 + 5 * half:+.2f}]",
+    ]
+    assert table[5] == [
+        "cutmix − baseline",
+        "1",
+        "+1.00 [unknown]",
+        "+0.00 [unknown]",
+    ]  # seed 1 is all they share
 
 
 def test_differences_are_those_of_a_paired_t_test():
@@ -48,9 +79,20 @@ def test_differences_are_those_of_a_paired_t_test():
     np.testing.assert_allclose([error["low"], error["high"]], expected, rtol=1e-10)
     assert error["mean"] == pytest.approx((second - first).mean())
     assert error["sd"] == pytest.approx((second - first).std(ddof=1))
-    assert [error[key] for key in ("method", "minus", "measure", "n")] == ["b", "a", "top1_error", 7]
+    assert [error[key] for key in ("method", "minus", "measure", "n")] == [
+        "b",
+        "a",
+        "top1_error",
+        7,
+    ]
     assert error["seeds"] == list(range(7))
-    assert [without[key] for key in ("measure", "mean", "sd", "low", "high")] == ["without_strongest", 1, 0, 1, 1]
+    assert [without[key] for key in ("measure", "mean", "sd", "low", "high")] == [
+        "without_strongest",
+        1,
+        0,
+        1,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
@@ -74,16 +116,27 @@ def test_no_values_and_impossible_levels_are_refused(values, level):
 
 
 def test_a_label_tells_two_settings_of_a_method_apart():
-    rows = [row("cutmix", 0, 1.0, 2.0, label="cutmix", method_settings={"alpha": 1.0}),
-            row("cutmix", 0, 3.0, 5.0, label="cutmix:alpha=0.2", method_settings={"alpha": 0.2}),
-            row("catchup", 0, 2.0, 3.0, label="catchup:layers=[0]", method_settings={"layers": [0]})]
+    rows = [
+        row("cutmix", 0, 1.0, 2.0, label="cutmix", method_settings={"alpha": 1.0}),
+        row("cutmix", 0, 3.0, 5.0, label="cutmix:alpha=0.2", method_settings={"alpha": 0.2}),
+        row("catchup", 0, 2.0, 3.0, label="catchup:layers=[0]", method_settings={"layers": [0]}),
+    ]
     assert [line[0] for line in comparison(rows, COLUMNS)] == [
-        "", "cutmix", "cutmix:alpha=0.2", "catchup:layers=[0]", "cutmix:alpha=0.2 − cutmix",
-        "catchup:layers=[0] − cutmix"]
+        "",
+        "cutmix",
+        "cutmix:alpha=0.2",
+        "catchup:layers=[0]",
+        "cutmix:alpha=0.2 − cutmix",
+        "catchup:layers=[0] − cutmix",
+    ]
 
 
 def test_single_seeds_have_no_spread_and_unpaired_ones_are_refused():
-    assert comparison([row("a", 0, 1.0, 2.0), row("b", 0, 3.0, 5.0)], COLUMNS)[-1] == ["b − a", "+2.00", "+3.00"]
+    assert comparison([row("a", 0, 1.0, 2.0), row("b", 0, 3.0, 5.0)], COLUMNS)[-1] == [
+        "b − a",
+        "+2.00",
+        "+3.00",
+    ]
     with pytest.raises(ValueError, match="no seed in common"):
         comparison([row("a", 0, 1.0, 2.0), row("b", 1, 3.0, 5.0)], COLUMNS)
     with pytest.raises(ValueError, match="there are no rows"):
@@ -100,8 +153,14 @@ def test_rows_of_two_settings_are_never_averaged():
 def test_layer_0_only_is_called_cutmix():
     settings = {"layers": [0], "input_mix": "cutmix"}
     assert method_of({"method": "catchup", "method_settings": settings}) == "cutmix"
-    assert method_of({"method": "catchup", "method_settings": {**settings, "input_mix": "mixup"}}) == "catchup"
-    assert method_of({"method": "catchup", "method_settings": {**settings, "layers": None}}) == "catchup"
+    assert (
+        method_of({"method": "catchup", "method_settings": {**settings, "input_mix": "mixup"}})
+        == "catchup"
+    )
+    assert (
+        method_of({"method": "catchup", "method_settings": {**settings, "layers": None}})
+        == "catchup"
+    )
     assert method_of({"method": "catchup", "method_settings": {"layers": (0,)}}) == "cutmix"
 
 
@@ -127,10 +186,16 @@ def test_layouts():
 
 
 def test_a_column_may_show_a_key_inside_a_field():
-    rows = [{**row(method, seed, 1.0, 2.0), "corruption": {"mce": mce}}
-            for method, seed, mce in (("a", 0, 50.0), ("a", 1, 52.0), ("b", 0, 47.0), ("b", 1, 50.0))]
+    rows = [
+        {**row(method, seed, 1.0, 2.0), "corruption": {"mce": mce}}
+        for method, seed, mce in (("a", 0, 50.0), ("a", 1, 52.0), ("b", 0, 47.0), ("b", 1, 50.0))
+    ]
     assert comparison(rows, {"corruption.mce": "mCE"}) == [
-        ["", "mCE"], ["a", "51.00 ± 1.41"], ["b", "48.50 ± 2.12"], ["b − a", "-2.50 ± 0.71"]]
+        ["", "mCE"],
+        ["a", "51.00 ± 1.41"],
+        ["b", "48.50 ± 2.12"],
+        ["b − a", "-2.50 ± 0.71"],
+    ]
     assert differences(rows, ["corruption.mce"])[0]["mean"] == -2.5
     with pytest.raises(ValueError, match="the row of a, seed 0, has no corruption"):
         comparison([{**rows[0], "corruption": None}], {"corruption.mce": "mCE"})

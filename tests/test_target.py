@@ -19,13 +19,21 @@ TARGETS = {
     "pair": (Target((LABELS, OTHERS), (0.3, 0.7)), 0.3 * one_hot(LABELS) + 0.7 * one_hot(OTHERS)),
     "a weight per image": (
         Target((LABELS, OTHERS), (torch.linspace(0, 1, 6), 1 - torch.linspace(0, 1, 6))),
-        torch.linspace(0, 1, 6)[:, None] * one_hot(LABELS) + (1 - torch.linspace(0, 1, 6))[:, None] * one_hot(OTHERS)),
-    "weights that do not sum to one": (Target((LABELS, OTHERS), (0.9, 0.4)),
-                                       0.9 * one_hot(LABELS) + 0.4 * one_hot(OTHERS)),
-    "three partners": (Target((LABELS, OTHERS, LABELS.flip(0)), (0.5, 0.3, 0.2)),
-                       0.5 * one_hot(LABELS) + 0.3 * one_hot(OTHERS) + 0.2 * one_hot(LABELS.flip(0))),
-    "soft labels": (Target((LOGITS.softmax(1), one_hot(OTHERS)), (0.6, 0.4)),
-                    0.6 * LOGITS.softmax(1) + 0.4 * one_hot(OTHERS)),
+        torch.linspace(0, 1, 6)[:, None] * one_hot(LABELS)
+        + (1 - torch.linspace(0, 1, 6))[:, None] * one_hot(OTHERS),
+    ),
+    "weights that do not sum to one": (
+        Target((LABELS, OTHERS), (0.9, 0.4)),
+        0.9 * one_hot(LABELS) + 0.4 * one_hot(OTHERS),
+    ),
+    "three partners": (
+        Target((LABELS, OTHERS, LABELS.flip(0)), (0.5, 0.3, 0.2)),
+        0.5 * one_hot(LABELS) + 0.3 * one_hot(OTHERS) + 0.2 * one_hot(LABELS.flip(0)),
+    ),
+    "soft labels": (
+        Target((LOGITS.softmax(1), one_hot(OTHERS)), (0.6, 0.4)),
+        0.6 * LOGITS.softmax(1) + 0.4 * one_hot(OTHERS),
+    ),
 }
 
 
@@ -35,7 +43,9 @@ def test_renders_as_a_matrix_and_as_the_same_loss(kind):
     torch.testing.assert_close(target.soft(4), soft)
     torch.testing.assert_close(target.cross_entropy(LOGITS), F.cross_entropy(LOGITS, soft))
     if soft.max() <= 1:
-        torch.testing.assert_close(target.bce_softmax(LOGITS), F.binary_cross_entropy(LOGITS.softmax(1), soft))
+        torch.testing.assert_close(
+            target.bce_softmax(LOGITS), F.binary_cross_entropy(LOGITS.softmax(1), soft)
+        )
 
 
 def test_pair_weights_own_and_partners_label():
@@ -74,9 +84,10 @@ def test_gradients_flow_to_the_logits_only_through_the_weights():
 
 def test_several_partners_weigh_as_they_are_written():
     labels = torch.tensor([0, 2, 1])
-    partners, weights = torch.tensor([[0, 1, 2], [1, 0, 0], [2, 1, 0]]), torch.tensor([[0.5, 0.3, 0.2],
-                                                                                     [1.0, 0.0, 0.0],
-                                                                                     [0.25, 0.25, 0.5]])
+    partners, weights = (
+        torch.tensor([[0, 1, 2], [1, 0, 0], [2, 1, 0]]),
+        torch.tensor([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0], [0.25, 0.25, 0.5]]),
+    )
     by_hand = torch.zeros(3, 4)
     for image in range(3):
         for place in range(3):
@@ -96,12 +107,17 @@ def test_two_weights_need_not_sum_to_one():
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0])
 def test_smoothing_equals_pytorchs(epsilon):
-    logits, labels, partner = torch.randn(4, 6), torch.tensor([0, 5, 2, 2]), torch.tensor([1, 2, 3, 0])
+    logits, labels, partner = (
+        torch.randn(4, 6),
+        torch.tensor([0, 5, 2, 2]),
+        torch.tensor([1, 2, 3, 0]),
+    )
     alone = Target((labels,), (1.0,)).smoothed(epsilon, 6).cross_entropy(logits)
     torch.testing.assert_close(alone, F.cross_entropy(logits, labels, label_smoothing=epsilon))
     both = Target.pair(labels, partner, 0.3).smoothed(epsilon, 6)
-    expected = (0.3 * F.cross_entropy(logits, labels, label_smoothing=epsilon)
-                + 0.7 * F.cross_entropy(logits, labels[partner], label_smoothing=epsilon))
+    expected = 0.3 * F.cross_entropy(
+        logits, labels, label_smoothing=epsilon
+    ) + 0.7 * F.cross_entropy(logits, labels[partner], label_smoothing=epsilon)
     torch.testing.assert_close(both.cross_entropy(logits), expected)
 
 

@@ -20,46 +20,70 @@ def ours(mean, low=None, high=None, n=3):
     return Difference(mean, low, high, n)
 
 
-@pytest.mark.parametrize(("difference", "printed", "same", "word"), [
-    (ours(-5.0, -6.0, -4.0), -5.2, True, "reproduced"),
-    (ours(-5.0, -5.2, -4.8), -5.21, True, "reproduced"),             # within the rounding of two printed numbers
-    (ours(-5.0, -5.2, -4.8), -5.22, True, "same sign"),              # just outside of it
-    (ours(-5.0, -5.2, -4.8), -4.78, True, "same sign"),
-    (ours(-5.0, -11.0, 1.0), -5.2, True, "same sign"),               # holds it, and zero as well
-    (ours(-5.0, -10.0, 0.0), -5.2, True, "same sign"),               # zero is its edge
-    (ours(-9.0, -9.5, -8.5), -5.2, True, "same sign"),               # certain, but of another size
-    (ours(-5.2, n=1), -5.2, True, "same sign"),                      # one seed
-    (ours(0.3, 0.1, 0.5), -5.2, True, "not reproduced"),
-    (ours(0.0, -1.0, 1.0), -5.2, True, "not reproduced"),
-    (ours(5.0, 4.0, 6.0), 5.2, True, "reproduced"),
-    (ours(5.0, 4.0, 6.0), 5.2, False, "same sign (scaled)"),         # a scaled run reproduces nothing
-    (ours(5.2, 5.2, 5.2), 5.2, False, "same sign (scaled)"),
-    (ours(-5.0, -6.0, -4.0), 5.2, False, "not reproduced (scaled)"),
-    (None, 5.2, False, "not run"),
-    (None, None, False, "not compared"),
-    (ours(5.0, 4.0, 6.0), None, True, "not compared"),               # nothing printed
-    (ours(5.0, 4.0, 6.0), 0.0, True, "not compared"),                # a printed difference without a sign
-])
+@pytest.mark.parametrize(
+    ("difference", "printed", "same", "word"),
+    [
+        (ours(-5.0, -6.0, -4.0), -5.2, True, "reproduced"),
+        (
+            ours(-5.0, -5.2, -4.8),
+            -5.21,
+            True,
+            "reproduced",
+        ),  # within the rounding of two printed numbers
+        (ours(-5.0, -5.2, -4.8), -5.22, True, "same sign"),  # just outside of it
+        (ours(-5.0, -5.2, -4.8), -4.78, True, "same sign"),
+        (ours(-5.0, -11.0, 1.0), -5.2, True, "same sign"),  # holds it, and zero as well
+        (ours(-5.0, -10.0, 0.0), -5.2, True, "same sign"),  # zero is its edge
+        (ours(-9.0, -9.5, -8.5), -5.2, True, "same sign"),  # certain, but of another size
+        (ours(-5.2, n=1), -5.2, True, "same sign"),  # one seed
+        (ours(0.3, 0.1, 0.5), -5.2, True, "not reproduced"),
+        (ours(0.0, -1.0, 1.0), -5.2, True, "not reproduced"),
+        (ours(5.0, 4.0, 6.0), 5.2, True, "reproduced"),
+        (ours(5.0, 4.0, 6.0), 5.2, False, "same sign (scaled)"),  # a scaled run reproduces nothing
+        (ours(5.2, 5.2, 5.2), 5.2, False, "same sign (scaled)"),
+        (ours(-5.0, -6.0, -4.0), 5.2, False, "not reproduced (scaled)"),
+        (None, 5.2, False, "not run"),
+        (None, None, False, "not compared"),
+        (ours(5.0, 4.0, 6.0), None, True, "not compared"),  # nothing printed
+        (ours(5.0, 4.0, 6.0), 0.0, True, "not compared"),  # a printed difference without a sign
+    ],
+)
 def test_the_rule(difference, printed, same, word):
     assert verdict(difference, printed, same_protocol=same).word == word
     assert word in WORDS
 
 
-@pytest.mark.parametrize(("mean", "claimed", "same", "word"), [
-    (2.0, 1, True, "same sign"), (2.0, 1, False, "same sign (scaled)"), (-2.0, 1, True, "not reproduced"),
-    (-2.0, -1, False, "same sign (scaled)"), (2.0, 0, True, "not compared")])
+@pytest.mark.parametrize(
+    ("mean", "claimed", "same", "word"),
+    [
+        (2.0, 1, True, "same sign"),
+        (2.0, 1, False, "same sign (scaled)"),
+        (-2.0, 1, True, "not reproduced"),
+        (-2.0, -1, False, "same sign (scaled)"),
+        (2.0, 0, True, "not compared"),
+    ],
+)
 def test_a_figure_claims_a_sign_and_is_never_reproduced(mean, claimed, same, word):
-    assert verdict(ours(mean, mean - 0.5, mean + 0.5), None, same_protocol=same, claimed=claimed).word == word
+    assert (
+        verdict(ours(mean, mean - 0.5, mean + 0.5), None, same_protocol=same, claimed=claimed).word
+        == word
+    )
 
 
 def test_a_printed_difference_goes_before_a_claim():
     assert verdict(ours(2.0, 1.0, 3.0), 2.0, same_protocol=True, claimed=-1).word == "reproduced"
 
 
-@pytest.mark.parametrize(("difference", "said"), [
-    (ours(1.0, 0.5, 1.5), "interval excludes 0"), (ours(1.0, -0.5, 2.5), "interval includes 0"),
-    (ours(1.0, 0.0, 2.0), "interval includes 0"), (ours(1.0, n=1), "one seed, no interval"),
-    (ours(-1.0, -1.5, -0.5)._replace(kind="quartile range"), "quartile range excludes 0")])
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (ours(1.0, 0.5, 1.5), "interval excludes 0"),
+        (ours(1.0, -0.5, 2.5), "interval includes 0"),
+        (ours(1.0, 0.0, 2.0), "interval includes 0"),
+        (ours(1.0, n=1), "one seed, no interval"),
+        (ours(-1.0, -1.5, -0.5)._replace(kind="quartile range"), "quartile range excludes 0"),
+    ],
+)
 def test_what_is_known_of_zero_is_said(difference, said):
     given = verdict(difference, 3.0, same_protocol=False)
     assert given.certainty == said and str(given) == f"{given.word}, {said}"
@@ -70,7 +94,9 @@ def test_no_scaled_run_is_ever_called_reproduced():
     rng = np.random.default_rng(0)
     for _ in range(300):
         low, mean, high = sorted(rng.normal(0, 2, 3))
-        given = verdict(Difference(mean, low, high, 5), float(rng.normal(0, 2)), same_protocol=False)
+        given = verdict(
+            Difference(mean, low, high, 5), float(rng.normal(0, 2)), same_protocol=False
+        )
         assert given.word in ("same sign (scaled)", "not reproduced (scaled)")
 
 
@@ -101,8 +127,11 @@ def test_the_paired_difference_is_that_of_scipy(n):
 
 
 def test_a_single_pair_has_no_interval():
-    assert paired([3.0], [1.0]) == Difference(2.0, None, None, 1) and excludes_zero(paired([3.0], [1.0])) is None
-    assert mean_sd([3.0]) == (3.0, None) and mean_sd([1.0, 3.0]) == (2.0, pytest.approx(2 ** 0.5))
+    assert (
+        paired([3.0], [1.0]) == Difference(2.0, None, None, 1)
+        and excludes_zero(paired([3.0], [1.0])) is None
+    )
+    assert mean_sd([3.0]) == (3.0, None) and mean_sd([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))
 
 
 @pytest.mark.parametrize(("a", "b"), [([], []), ([1.0], [1.0, 2.0])])

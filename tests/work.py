@@ -16,7 +16,9 @@ def noted(job: tuple[str, int, float]) -> tuple[int, int]:
 
 
 def dies_once(job: tuple[str, int, float]) -> tuple[int, int]:
-    """As `noted`, but its process kills itself where it is called for the first time with an odd number."""
+    """As `noted`, but its process kills itself where it is called for the first time with an odd
+    number.
+    """
     folder, number, _ = job
     if number % 2 and not Path(folder, f"begun-{number}").exists():
         _note(folder, f"begun-{number}")
@@ -37,8 +39,12 @@ def surroundings(_job) -> dict:
     """Where it is called."""
     import torch
 
-    return {"folder": os.getcwd(), "threads": torch.get_num_threads(), "pid": os.getpid(),
-            "ignores_ctrl_c": signal.getsignal(signal.SIGINT) is signal.SIG_IGN}
+    return {
+        "folder": os.getcwd(),
+        "threads": torch.get_num_threads(),
+        "pid": os.getpid(),
+        "ignores_ctrl_c": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    }
 
 
 def _note(folder: str, name: str) -> None:

@@ -1,4 +1,6 @@
-"""The command line: thin. Every command calls one function of the package and prints what it returns."""
+"""The command line: thin. Every command calls one function of the package and prints what it
+returns.
+"""
 
 from .commands import main
 

@@ -1,4 +1,6 @@
-"""`python -m catchup.cli`: the command `catchup`, for torchrun and wherever scripts are not on the path."""
+"""`python -m catchup.cli`: the command `catchup`, for torchrun and wherever scripts are not on the
+path.
+"""
 
 import sys
 

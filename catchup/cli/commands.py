@@ -1,4 +1,6 @@
-"""The command line: thin. Every command calls one function of the package and prints what it returns."""
+"""The command line: thin. Every command calls one function of the package and prints what it
+returns.
+"""
 
 import json as json_format
 import os
@@ -19,11 +21,16 @@ from ..utils.text import as_text
 from . import compare as cli_compare
 from .options import by_recipe, named_method, options_of
 
-OUT_OF_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")  # PyTorch's words, off the GPU
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "Storage size calculation overflowed",
+)  # PyTorch's words, off the GPU
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0, 1 for a run that failed, 2 for bad input, 141 for an unread end."""
+    """Runs one command; returns its exit code: 0, 1 for a run that failed, 2 for bad input, 141 for
+    an unread end.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv == ["--version"]:
         print(__version__)
@@ -34,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:  # closed by who started this
             sys.stdout.flush()
     except BrokenPipeError as error:
-        return 141 if unread(sys.stdout) else _failed(error, 2)  # as a shell calls the end by SIGPIPE
+        return (
+            141 if unread(sys.stdout) else _failed(error, 2)
+        )  # as a shell calls the end by SIGPIPE
     except (ValueError, OSError, ImportError) as error:
         return _failed(error, 2)
     except (FloatingPointError, MemoryError) as error:
@@ -42,25 +51,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        return _failed("there is not enough memory for this: take a smaller width, image size, pad or batch size", 1)
+        return _failed(
+            "there is not enough memory for this: take a smaller width, image size, pad or batch"
+            " size",
+            1,
+        )
     except KeyboardInterrupt:
-        return _failed("stopped; what was finished is kept: give the command again, `train` with --resume", 130)
+        return _failed(
+            "stopped; what was finished is kept: give the command again, `train` with --resume", 130
+        )
     return code or 0
 
 
 def _called(argv: list[str]):
     """Calls the command that the arguments name; what it returned."""
     return tyro.extras.subcommand_cli_from_dict(
-        {"demo": demo, "train": _train_command(argv), "evaluate": _evaluate_command(),
-         "compare": cli_compare.command(argv), "overhead": _overhead_command(),
-         "bench": _bench_command(), "methods": methods,
-         "datasets": datasets, "background": background, "recipes": recipes, "report": report},
-        args=argv, prog="catchup", description="Catch-up Mix (AAAI 2024) on any CNN, and what it is compared with.",
-        config=(tyro.conf.OmitArgPrefixes,))
+        {
+            "demo": demo,
+            "train": _train_command(argv),
+            "evaluate": _evaluate_command(),
+            "compare": cli_compare.command(argv),
+            "overhead": _overhead_command(),
+            "bench": _bench_command(),
+            "methods": methods,
+            "datasets": datasets,
+            "background": background,
+            "recipes": recipes,
+            "report": report,
+        },
+        args=argv,
+        prog="catchup",
+        description="Catch-up Mix (AAAI 2024) on any CNN, and what it is compared with.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
 
 
 def demo(out: Path = Path("runs/demo"), json: bool = False) -> None:
-    """Train the baseline and Catch-up Mix on few digits, three paired seeds, and compare them. About a minute.
+    """Train the baseline and Catch-up Mix on few digits, three paired seeds, and compare them.
+    About a minute.
 
     Args:
         out: Folder for the figures and results.json; files of an earlier demo there are replaced.
@@ -78,18 +106,29 @@ def _evaluate_command():
 
     test_options = options_of("tests", list(fields(Options)), Options)
 
-    def evaluate(run_dir: tyro.conf.Positional[Path], options: test_options, tests: str = "clean,feature-drop,fgsm,pgd",
-                 data_dir: str | None = None, pretrained: str | None = None, data: str = "imagenet",
-                 image_size: int = 256, window: int = 224, device: Literal["auto", "cpu"] = "auto",
-                 json: bool = False) -> None:
-        """Measure a trained run, or a model with ImageNet's weights, and leave evaluation.json in its folder.
+    def evaluate(
+        run_dir: tyro.conf.Positional[Path],
+        options: test_options,
+        tests: str = "clean,feature-drop,fgsm,pgd",
+        data_dir: str | None = None,
+        pretrained: str | None = None,
+        data: str = "imagenet",
+        image_size: int = 256,
+        window: int = 224,
+        device: Literal["auto", "cpu"] = "auto",
+        json: bool = False,
+    ) -> None:
+        """Measure a trained run, or a model with ImageNet's weights, and leave evaluation.json in
+        its folder.
 
         Args:
             run_dir: The folder that `catchup train` filled; with --pretrained, a new one.
-            tests: Which measurements, separated by commas: clean, feature-drop, calibration, reliance, ood,
-                localization, deformation, fgsm, pgd, landscape, corruption. Those of an earlier call are kept.
+            tests: Which measurements, separated by commas: clean, feature-drop, calibration,
+                reliance, ood, localization, deformation, fgsm, pgd, landscape, corruption. Those of
+                an earlier call are kept.
             data_dir: Where the data are now, if not where they were in training.
-            pretrained: Measure this model, such as torchvision.resnet50, with its published ImageNet weights.
+            pretrained: Measure this model, such as torchvision.resnet50, with its published
+                ImageNet weights.
             data: With --pretrained: the test images, imagenet or imagenet:PATH.
             image_size: With --pretrained: the shorter side of the images, in pixels.
             window: With --pretrained: the middle square of them that the model sees.
@@ -101,12 +140,23 @@ def _evaluate_command():
         from ..measures.robustness import masking
         from ..measures.statistics import value_of
 
-        names, shared = tuple(tests.split(",")), {"options": Options(**vars(options)), "device": device}
+        names, shared = (
+            tuple(tests.split(",")),
+            {"options": Options(**vars(options)), "device": device},
+        )
         if pretrained is None:
             row = evaluation.evaluate(run_dir, names, data_dir=data_dir, **shared)
         else:
-            row = evaluation.evaluate_pretrained(pretrained, data, run_dir, names, data_dir=data_dir or "data",
-                                                 image_size=image_size, window=window, **shared)
+            row = evaluation.evaluate_pretrained(
+                pretrained,
+                data,
+                run_dir,
+                names,
+                data_dir=data_dir or "data",
+                image_size=image_size,
+                window=window,
+                **shared,
+            )
         if json:
             return print(json_format.dumps(row))
         for key, heading in columns(names).items():
@@ -117,11 +167,20 @@ def _evaluate_command():
     return evaluate
 
 
-def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "randomchannel", "catchup"),
-               rhos: tuple[float, ...] = (0.125, 0.8, 0.95, 1.0), seeds: tuple[int, ...] = (0, 1, 2),
-               cue: Literal["texture", "colour"] = "texture", subset: int = 256, width: int = 16, epochs: int = 20,
-               follow: bool = False, json: bool = False) -> None:
-    """Train on shapes whose background agrees with the class, and measure where it does not. An hour on one core.
+def background(
+    out: Path,
+    methods: tuple[str, ...] = ("baseline", "cutmix", "randomchannel", "catchup"),
+    rhos: tuple[float, ...] = (0.125, 0.8, 0.95, 1.0),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    cue: Literal["texture", "colour"] = "texture",
+    subset: int = 256,
+    width: int = 16,
+    epochs: int = 20,
+    follow: bool = False,
+    json: bool = False,
+) -> None:
+    """Train on shapes whose background agrees with the class, and measure where it does not. An
+    hour on one core.
 
     Args:
         out: JSON-lines file of finished runs; called again, only what is missing is run.
@@ -132,7 +191,8 @@ def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "ran
         subset: Training images of each of the eight classes.
         width: Channels of the network's stem.
         epochs: Passes over the training images.
-        follow: Also follow the filters over the epochs: what they respond to, their norms and gradients.
+        follow: Also follow the filters over the epochs: what they respond to, their norms and
+            gradients.
         json: Print the rows as JSON instead of a table.
     """
     from dataclasses import replace
@@ -140,18 +200,33 @@ def background(out: Path, methods: tuple[str, ...] = ("baseline", "cutmix", "ran
     from ..experiments.background_bias import SETTINGS, report, run
 
     settings = replace(SETTINGS, subset=subset, width=width, epochs=epochs)
-    rows = run(out, methods=methods, rhos=rhos, seeds=seeds, cue=cue, settings=settings, follow_filters=follow)
+    rows = run(
+        out,
+        methods=methods,
+        rhos=rhos,
+        seeds=seeds,
+        cue=cue,
+        settings=settings,
+        follow_filters=follow,
+    )
     print(json_format.dumps(rows) if json else report(rows))
 
 
-def report(runs: tyro.conf.Positional[tuple[Path, ...]] = (), table: tuple[int, ...] = (),
-           figure: tuple[int, ...] = (), paper: Literal["both", "catchup", "automix"] = "both",
-           html: Path | None = None, json: bool = False) -> None:
-    """Put our records beside the papers' printed numbers: differences, intervals, and a verdict for every cell.
+def report(
+    runs: tyro.conf.Positional[tuple[Path, ...]] = (),
+    table: tuple[int, ...] = (),
+    figure: tuple[int, ...] = (),
+    paper: Literal["both", "catchup", "automix"] = "both",
+    html: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Put our records beside the papers' printed numbers: differences, intervals, and a verdict for
+    every cell.
 
     Args:
         runs: Folders of `catchup compare`, run folders, or records; none: data/results.
-        table: Only these tables, with all their cells; else all tables and figures, with the cells that were run.
+        table: Only these tables, with all their cells; else all tables and figures, with the cells
+            that were run.
         figure: Only these figures.
         paper: Only this paper: catchup (Tables 1-13, Figures 1-8) or automix (Tables 1-4).
         html: Also write the report to this file, with every cell; one that is there is replaced.
@@ -174,27 +249,43 @@ def report(runs: tyro.conf.Positional[tuple[Path, ...]] = (), table: tuple[int, 
 
 
 def methods(json: bool = False) -> None:
-    """List the training methods and the regularisers, with their settings and the passes a step makes.
+    """List the training methods and the regularisers, with their settings and the passes a step
+    makes.
 
     Args:
         json: Print JSON instead of a table.
     """
-    listed = {"methods": [_listed("method", name, kind) for name, kind in MIXERS.items()],
-              "regularisers": [_listed("regulariser", name, kind) for name, kind in REGULARISERS.items()]}
+    listed = {
+        "methods": [_listed("method", name, kind) for name, kind in MIXERS.items()],
+        "regularisers": [_listed("regulariser", name, kind) for name, kind in REGULARISERS.items()],
+    }
     if json:
         return print(json_format.dumps(listed, default=str))
     print("methods (and the forward/backward passes of the model in a step that mixes)\n")
     for row in listed["methods"]:
         print(f"{row['method']:14} {row['about']} ({'{}/{}'.format(*row['passes'])})")
-        print(" " * 15 + "  ".join(f"--{key.replace('_', '-')} {value}" for key, value in row["settings"].items()))
-    print("\nregularisers, with any method: --regularisers NAME NAME:SETTING=VALUE,… (and the passes they add)\n")
+        print(
+            " " * 15
+            + "  ".join(
+                f"--{key.replace('_', '-')} {value}" for key, value in row["settings"].items()
+            )
+        )
+    print(
+        "\nregularisers, with any method: --regularisers NAME NAME:SETTING=VALUE,… (and the passes"
+        " they add)\n"
+    )
     for row in listed["regularisers"]:
         print(f"{row['regulariser']:14} {row['about']} ({'{}/{}'.format(*row['passes'])})")
-        print((" " * 15 + "  ".join(f"{key}={value}" for key, value in row["settings"].items())).rstrip())
+        print(
+            (
+                " " * 15 + "  ".join(f"{key}={value}" for key, value in row["settings"].items())
+            ).rstrip()
+        )
 
 
 def recipes(name: tyro.conf.Positional[str | None] = None, json: bool = False) -> None:
-    """List the papers' training protocols, which `train` and `compare` take as --recipe; or show one whole.
+    """List the papers' training protocols, which `train` and `compare` take as --recipe; or show
+    one whole.
 
     Args:
         name: The recipe to show, with its conflicts and the numbers it aims at.
@@ -228,15 +319,26 @@ def datasets(data_dir: str = "data", fetch: str | None = None, json: bool = Fals
 
 
 def _train_command(argv: Sequence[str]):
-    """The `train` command, with the settings of the named method among its options; a named recipe sets defaults."""
+    """The `train` command, with the settings of the named method among its options; a named recipe
+    sets defaults.
+    """
     method = named_method(argv)
     kind, usual = MIXERS[method], by_recipe(argv, method)
-    run_options = options_of("run", [field for field in fields(Settings) if field.name != "method_settings"], Settings,
-                             usual)
+    run_options = options_of(
+        "run",
+        [field for field in fields(Settings) if field.name != "method_settings"],
+        Settings,
+        usual,
+    )
     method_options = options_of(f"method {method}", _own(kind), kind, usual.get("method_settings"))
 
-    def train(out: Path, run: run_options, method_settings: method_options, resume: bool = False,
-              json: bool = False) -> None:
+    def train(
+        out: Path,
+        run: run_options,
+        method_settings: method_options,
+        resume: bool = False,
+        json: bool = False,
+    ) -> None:
         """Train one model with one method; `--method NAME --help` shows that method's settings too.
 
         Args:
@@ -256,8 +358,11 @@ def _train_command(argv: Sequence[str]):
         s = result.summary
         if json:
             return print(json_format.dumps({"out": str(out), **s}))
-        print(f"top-1 error: last {s['last_error_percent']:.2f} %, best {s['best_error_percent']:.2f} %, "
-              f"median of the last ten epochs {s['median10_error_percent']:.2f} %  ({s['time_s']:.0f} s)")
+        print(
+            f"top-1 error: last {s['last_error_percent']:.2f} %, best {s['best_error_percent']:.2f}"
+            f" %, median of the last ten epochs {s['median10_error_percent']:.2f} % "
+            f" ({s['time_s']:.0f} s)"
+        )
         print(f"next: catchup evaluate {out}")
 
     return train
@@ -269,16 +374,23 @@ def _overhead_command():
 
     bench_options = options_of("bench", list(fields(Bench)), Bench)
 
-    def overhead(bench: bench_options, methods: tuple[str, ...] = tuple(MIXERS), out: Path | None = None,
-                 json: bool = False) -> None:
-        """Measure what methods cost: their training step against the plain one, in time, memory and passes.
+    def overhead(
+        bench: bench_options,
+        methods: tuple[str, ...] = tuple(MIXERS),
+        out: Path | None = None,
+        json: bool = False,
+    ) -> None:
+        """Measure what methods cost: their training step against the plain one, in time, memory and
+        passes.
 
-        Every step mixes (prob is set to 1). On a GPU seconds for each method; on a CPU minutes, so take a smaller width
-        or fewer rounds and steps there.
+        Every step mixes (prob is set to 1). On a GPU seconds for each method; on a CPU minutes, so
+        take a smaller width or fewer rounds and steps there.
 
         Args:
-            methods: Methods with their settings: cutmix, guidedmixup:saliency=ap. All of them, if none is named.
-            out: JSON file for the results, written after every method; results of an earlier call are replaced.
+            methods: Methods with their settings: cutmix, guidedmixup:saliency=ap. All of them, if
+                none is named.
+            out: JSON file for the results, written after every method; results of an earlier call
+                are replaced.
             json: Print the results as JSON instead of a table.
         """
         from benchmarks.method_cost import report
@@ -299,14 +411,22 @@ def _bench_command():
 
     load_options = options_of("load", list(fields(Load)), Load)
 
-    def bench(load: load_options, parts: tuple[str, ...] = ("throughput", "mix"), out: Path | None = None,
-              folder: Path | None = None, json: bool = False) -> None:
-        """Measure how fast training is here: beside the loop most people write, and beside what the model itself takes.
+    def bench(
+        load: load_options,
+        parts: tuple[str, ...] = ("throughput", "mix"),
+        out: Path | None = None,
+        folder: Path | None = None,
+        json: bool = False,
+    ) -> None:
+        """Measure how fast training is here: beside the loop most people write, and beside what the
+        model itself takes.
 
         Args:
-            parts: throughput, mix (the pieces of Catch-up Mix), scaling (growth with images, classes, width), streaming
-                (images out of files), precision (the error with bf16). Minutes for all of them on a CPU.
-            out: JSON file for the results, written after every part; results of an earlier call are replaced.
+            parts: throughput, mix (the pieces of Catch-up Mix), scaling (growth with images,
+                classes, width), streaming (images out of files), precision (the error with bf16).
+                Minutes for all of them on a CPU.
+            out: JSON file for the results, written after every part; results of an earlier call are
+                replaced.
             folder: Class folders of images to stream; pictures are made up, if none is named.
             json: Print the results as JSON instead of text.
         """
@@ -346,7 +466,8 @@ if __name__ == "__main__":
 def unread(output: TextIO | None) -> bool:
     """Has the reader of a pipe gone?
 
-    False where nobody can tell: if `output` is None or no file of the system, or the system has no `poll`.
+    False where nobody can tell: if `output` is None or no file of the system, or the system has no
+        `poll`.
     """
     try:
         number, watch = output.fileno(), select.poll()

@@ -1,4 +1,6 @@
-"""The `compare` command: what it can be told, several data sets or recipes in one call, and what it prints."""
+"""The `compare` command: what it can be told, several data sets or recipes in one call, and what it
+prints.
+"""
 
 import json as json_format
 from collections.abc import Sequence
@@ -25,10 +27,12 @@ class Asked:
 
 
 def each(argv: Sequence[str]) -> dict[str, list[str]]:
-    """The arguments of one comparison for every combination of several recipes and data sets, by its folder's name.
+    """The arguments of one comparison for every combination of several recipes and data sets, by
+    its folder's name.
 
     Args:
-        argv: of any command. Of another than `compare`, or with one of each, they come back as they are, named "".
+        argv: of any command. Of another than `compare`, or with one of each, they come back as they
+            are, named "".
     Raises:
         ValueError: if one is named twice, or two have one name for files.
     """
@@ -39,44 +43,73 @@ def each(argv: Sequence[str]) -> dict[str, list[str]]:
     bare, parts = list(argv), {}
     for option, found in several.items():
         at = _place(bare, option)
-        del bare[at:at + 1 + len(found)]
+        del bare[at : at + 1 + len(found)]
     for chosen in product(*several.values()):
         name = filename("-".join(chosen))
         if name in parts:
-            raise ValueError(f"every data set and recipe may be named once, got {' '.join(chosen)!r} twice")
-        parts[name] = [*bare, *(text for option, value in zip(several, chosen) for text in (f"--{option}", value))]
+            raise ValueError(
+                f"every data set and recipe may be named once, got {' '.join(chosen)!r} twice"
+            )
+        parts[name] = [
+            *bare,
+            *(text for option, value in zip(several, chosen) for text in (f"--{option}", value)),
+        ]
     return parts
 
 
 def command(argv: Sequence[str]):
-    """The command for tyro: what `train` can be told, but for what the runs of a comparison differ in."""
+    """The command for tyro: what `train` can be told, but for what the runs of a comparison differ
+    in.
+    """
     from ..measures.registry import Options
 
-    run_options = options_of("run", [field for field in fields(Settings) if field.name not in APART], Settings,
-                             by_recipe(argv, None))
+    run_options = options_of(
+        "run",
+        [field for field in fields(Settings) if field.name not in APART],
+        Settings,
+        by_recipe(argv, None),
+    )
     test_options = options_of("tests", list(fields(Options)), Options)
 
-    def compare(out: Path, run: run_options, options: test_options, methods: tuple[str, ...] = ("baseline", "catchup"),
-                seeds: tuple[int, ...] = (0, 1, 2), tests: str = "clean", engine: str = "local", plan: bool = False,
-                json: bool = False) -> Asked:
-        """Train every method with every seed under one budget, and compare them in pairs with 95 % intervals.
+    def compare(
+        out: Path,
+        run: run_options,
+        options: test_options,
+        methods: tuple[str, ...] = ("baseline", "catchup"),
+        seeds: tuple[int, ...] = (0, 1, 2),
+        tests: str = "clean",
+        engine: str = "local",
+        plan: bool = False,
+        json: bool = False,
+    ) -> Asked:
+        """Train every method with every seed under one budget, and compare them in pairs with 95 %
+        intervals.
 
-        --recipe and --data may each name several: a comparison in a folder of its own below --out for each.
+        --recipe and --data may each name several: a comparison in a folder of its own below --out
+        for each.
 
         Args:
             out: Folder of the comparison; called again, it goes on and does only what is missing.
-            methods: Methods with their settings: cutmix, cutmix:alpha=0.2,prob=0.5. The first is what the others are
-                compared with. A recipe adds its own settings of each method.
+            methods: Methods with their settings: cutmix, cutmix:alpha=0.2,prob=0.5. The first is
+                what the others are compared with. A recipe adds its own settings of each method.
             seeds: Paired over the methods: same subset, initial weights, order of the images.
             tests: What is measured, separated by commas, as for `catchup evaluate`.
-            engine: Where the runs are done: local (one after the other), pool:jobs=4 (processes of this machine),
-                slurm:partition=gpu,hours=2,gpus=1,jobs=20 or ray:address=auto (a cluster).
-            plan: Only print the runs, which are missing, and about how long they take; nothing is trained.
+            engine: Where the runs are done: local (one after the other), pool:jobs=4 (processes of
+                this machine), slurm:partition=gpu,hours=2,gpus=1,jobs=20 or ray:address=auto (a
+                cluster).
+            plan: Only print the runs, which are missing, and about how long they take; nothing is
+                trained.
             json: Print the results as JSON instead of a table.
         """
         settings = Settings(**vars(run))
-        comparison = Comparison(out=out, methods=under_recipe(methods, settings), seeds=seeds, settings=settings,
-                                tests=tuple(tests.split(",")), options=Options(**vars(options)))
+        comparison = Comparison(
+            out=out,
+            methods=under_recipe(methods, settings),
+            seeds=seeds,
+            settings=settings,
+            tests=tuple(tests.split(",")),
+            options=Options(**vars(options)),
+        )
         return Asked(comparison, engine, plan, json)
 
     return compare
@@ -86,12 +119,15 @@ def compared(parts: dict[str, Asked]) -> int:
     """Does what was asked and prints what came of it; the exit code: 1 if a run failed.
 
     Args:
-        parts: by the folder's name, "" for the folder itself; engine, plan and json are the same in all.
+        parts: by the folder's name, "" for the folder itself; engine, plan and json are the same in
+            all.
     """
     from ..experiments.compare import report, sweep
 
     first = next(iter(parts.values()))
-    comparisons = {name: replace(one.comparison, out=one.comparison.out / name) for name, one in parts.items()}
+    comparisons = {
+        name: replace(one.comparison, out=one.comparison.out / name) for name, one in parts.items()
+    }
     if first.plan:
         _print_plan(comparisons, first)
         return 0
@@ -100,8 +136,13 @@ def compared(parts: dict[str, Asked]) -> int:
         print(json_format.dumps(results.get("", results)))
     else:
         for name, one in results.items():
-            print(*([f"== {name}", ""] if name else []), report(one), "",
-                  f"all of it: {comparisons[name].out / RESULTS}", sep="\n")
+            print(
+                *([f"== {name}", ""] if name else []),
+                report(one),
+                "",
+                f"all of it: {comparisons[name].out / RESULTS}",
+                sep="\n",
+            )
     return 1 if any(one["failed"] for one in results.values()) else 0
 
 
@@ -110,7 +151,10 @@ def _print_plan(comparisons: dict[str, Comparison], asked: Asked) -> None:
     at_once = named(asked.engine).at_once
     stands = {name: prospects(one) for name, one in comparisons.items()}
     if asked.json:
-        plain = {name: [{**run._asdict(), "folder": str(run.folder)} for run in rows] for name, rows in stands.items()}
+        plain = {
+            name: [{**run._asdict(), "folder": str(run.folder)} for run in rows]
+            for name, rows in stands.items()
+        }
         return print(json_format.dumps(plain.get("", plain)))
     print(outlook([run for rows in stands.values() for run in rows], at_once))
 
@@ -124,6 +168,6 @@ def _values(argv: Sequence[str], option: str) -> list[str]:
     """What stands behind "--option", up to the next option."""
     if (place := _place(argv, option)) is None:
         return []
-    rest = argv[place + 1:]
+    rest = argv[place + 1 :]
     end = next((number for number, text in enumerate(rest) if text.startswith("-")), len(rest))
     return list(rest[:end])

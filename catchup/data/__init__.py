@@ -1,8 +1,9 @@
-"""Labelled images by name, in memory or streamed from the disk, as uint8, and what training does to them by batches.
+"""Labelled images by name, in memory or streamed from the disk, as uint8, and what training does to
+them by batches.
 
-`load` reads a data set, `subset` keeps a balanced part of it, `augment` crops, flips and normalises on the training
-device; `load_images` reads images from elsewhere. Nothing is downloaded before `load`, `load_images` or `fetch` is
-called with the name of a set that is not there.
+`load` reads a data set, `subset` keeps a balanced part of it, `augment` crops, flips and normalises
+on the training device; `load_images` reads images from elsewhere. Nothing is downloaded before
+`load`, `load_images` or `fetch` is called with the name of a set that is not there.
 """
 
 from .augment import Augmentation
@@ -11,5 +12,17 @@ from .files.stream import Streamed
 from .images import Dataset, Images, subset
 from .sources import SourceRow, describe, fetch, load, load_images, names
 
-__all__ = ["Augmentation", "Boxes", "Dataset", "Images", "SourceRow", "Streamed", "describe", "fetch", "load",
-           "load_images", "names", "subset"]
+__all__ = [
+    "Augmentation",
+    "Boxes",
+    "Dataset",
+    "Images",
+    "SourceRow",
+    "Streamed",
+    "describe",
+    "fetch",
+    "load",
+    "load_images",
+    "names",
+    "subset",
+]

@@ -1,8 +1,10 @@
-"""What happens to training images: crops, flips and colours, a whole batch at once and on the batch's own device.
+"""What happens to training images: crops, flips and colours, a whole batch at once and on the
+batch's own device.
 
-The CIFAR protocols pad every side, cut a window of the old size at a random place and mirror half of the images; others
-cut a smaller window, or resize a random box (`resize.py`), and change colours (`colour.py`). All the chance is in the
-functions called `draw_…`, the rest is arithmetic. Also the way from stored to network values.
+The CIFAR protocols pad every side, cut a window of the old size at a random place and mirror half
+of the images; others cut a smaller window, or resize a random box (`resize.py`), and change colours
+(`colour.py`). All the chance is in the functions called `draw_…`, the rest is arithmetic. Also the
+way from stored to network values.
 """
 
 import math
@@ -26,15 +28,22 @@ class Augmentation:
     """What may happen to a training image.
 
     Args:
-        pad: pixels added on each side before a window of the old size is cut out, >= 0; 0 leaves the place alone.
-        pad_mode: what the border holds: "zero" (black), or "reflect" (the image mirrored, its edge not repeated).
+        pad: pixels added on each side before a window of the old size is cut out, >= 0; 0 leaves
+            the place alone.
+        pad_mode: what the border holds: "zero" (black), or "reflect" (the image mirrored, its edge
+            not repeated).
         flip: whether each image is mirrored left to right with probability 1/2.
-        window: side of the square that is cut out, >= 1 and at most the image's sides; None keeps the image's size.
-        resized: cut a random box and bring it to that size, instead of a window at a random place; then `pad` is 0.
-        jitter: brightness, contrast and saturation change by up to this share, in [0, 1]; 0 leaves them alone.
-        lighting: standard deviation of the noise along ImageNet's colour components, >= 0; 0 adds none.
+        window: side of the square that is cut out, >= 1 and at most the image's sides; None keeps
+            the image's size.
+        resized: cut a random box and bring it to that size, instead of a window at a random place;
+            then `pad` is 0.
+        jitter: brightness, contrast and saturation change by up to this share, in [0, 1]; 0 leaves
+            them alone.
+        lighting: standard deviation of the noise along ImageNet's colour components, >= 0; 0 adds
+            none.
     Raises:
-        ValueError: if a number is not so, `pad_mode` is unknown, `flip` is no bool, or `pad` goes with `resized`.
+        ValueError: if a number is not so, `pad_mode` is unknown, `flip` is no bool, or `pad` goes
+            with `resized`.
     """
 
     pad: int = 0
@@ -54,9 +63,15 @@ class Augmentation:
         if self.window is not None and (not isinstance(self.window, int) or self.window < 1):
             raise ValueError(f"window must be an integer of at least 1 pixel, got {self.window!r}")
         if self.resized and self.pad:
-            raise ValueError(f"a resized crop is cut out of the image itself: pad must be 0 with it, got {self.pad}")
+            raise ValueError(
+                "a resized crop is cut out of the image itself: pad must be 0 with it, got"
+                f" {self.pad}"
+            )
         if not 0 <= self.jitter <= 1 or not 0 <= self.lighting < math.inf:
-            raise ValueError(f"jitter must lie in [0, 1] and lighting be >= 0, got {self.jitter} and {self.lighting}")
+            raise ValueError(
+                f"jitter must lie in [0, 1] and lighting be >= 0, got {self.jitter} and"
+                f" {self.lighting}"
+            )
 
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of what is cut out of images of `size` (H, W).
@@ -67,34 +82,46 @@ class Augmentation:
         if self.window is None:
             return tuple(size)
         if self.window > min(size):
-            raise ValueError(f"a window of {self.window} pixels does not fit into images of {size[0]} x {size[1]}; "
-                             f"give a smaller window, or a larger image_size")
+            raise ValueError(
+                f"a window of {self.window} pixels does not fit into images of {size[0]} x"
+                f" {size[1]}; give a smaller window, or a larger image_size"
+            )
         return self.window, self.window
 
 
 class CropDraw(NamedTuple):
     """The chance of one batch, on the CPU."""
 
-    top: Tensor  # (B,) int64, first row of the window in the padded image: in [0, 2 pad] where it is of the old size
+    # (B,) int64, first row of the window in the padded image: in [0, 2 pad] where it is of the old
+    # size
+    top: Tensor
     left: Tensor  # (B,) int64, first column
     flipped: Tensor  # (B,) bool, True where the window is mirrored left to right
 
 
-def draw_crops(batch: int, augmentation: Augmentation, generator: torch.Generator,
-               size: tuple[int, int] | None = None) -> CropDraw:
-    """Where each of `batch` images is cut and whether it is mirrored; both uniform, from a CPU `generator`.
+def draw_crops(
+    batch: int,
+    augmentation: Augmentation,
+    generator: torch.Generator,
+    size: tuple[int, int] | None = None,
+) -> CropDraw:
+    """Where each of `batch` images is cut and whether it is mirrored; both uniform, from a CPU
+    `generator`.
 
     Args:
         size: height and width of the images; needed where the augmentation has a window.
     Raises:
-        ValueError: if the generator is not on the CPU, or a window has no size to be cut from or does not fit.
+        ValueError: if the generator is not on the CPU, or a window has no size to be cut from or
+            does not fit.
     """
     _check_generator(generator)
     most = 2 * augmentation.pad
     if augmentation.window is None:
         top, left = torch.randint(0, most + 1, (2, batch), generator=generator)
     elif size is None:
-        raise ValueError(f"a window of {augmentation.window} pixels needs the size of the images it is cut from")
+        raise ValueError(
+            f"a window of {augmentation.window} pixels needs the size of the images it is cut from"
+        )
     else:
         rooms = [side - inner + most for side, inner in zip(size, augmentation.size_of(size))]
         top, left = (torch.randint(0, room + 1, (batch,), generator=generator) for room in rooms)
@@ -103,16 +130,18 @@ def draw_crops(batch: int, augmentation: Augmentation, generator: torch.Generato
 
 
 def crops(pixels: Tensor, augmentation: Augmentation, draw: CropDraw) -> Tensor:
-    """The windows that `draw` names, cut out of the padded images; deterministic, and without waiting for the device.
+    """The windows that `draw` names, cut out of the padded images; deterministic, and without
+    waiting for the device.
 
     Args:
         pixels: (B, C, H, W) uint8.
         draw: as `draw_crops` returns it for B images.
     Returns:
-        (B, C, H, W) uint8, or (B, C, window, window), on the device of `pixels`; `pixels` itself is left alone.
+        (B, C, H, W) uint8, or (B, C, window, window), on the device of `pixels`; `pixels` itself is
+        left alone.
     Raises:
-        ValueError: if `pixels` has another shape or dtype, `draw` is for another number of images, or the reflected
-            border would be as wide as the image.
+        ValueError: if `pixels` has another shape or dtype, `draw` is for another number of images,
+            or the reflected border would be as wide as the image.
     """
     _check_pixels(pixels)
     if len(draw.top) != len(pixels):
@@ -120,7 +149,9 @@ def crops(pixels: Tensor, augmentation: Augmentation, draw: CropDraw) -> Tensor:
     height, width = augmentation.size_of(pixels.shape[2:])
     top, left, flipped = (part.to(pixels.device, non_blocking=True) for part in draw)
     if augmentation.pad or (height, width) != pixels.shape[2:]:
-        windows = _padded(pixels, augmentation).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, top, left, H, W) view
+        windows = (
+            _padded(pixels, augmentation).unfold(2, height, 1).unfold(3, width, 1)
+        )  # (B, C, top, left, H, W) view
         pixels = windows[torch.arange(len(pixels), device=pixels.device), :, top, left]
     return _mirrored_where(flipped, pixels) if augmentation.flip else pixels
 
@@ -137,7 +168,11 @@ def crop_and_flip(pixels: Tensor, augmentation: Augmentation, generator: torch.G
         ValueError: as `draw_crops` and `crops`.
     """
     _check_pixels(pixels)
-    return crops(pixels, augmentation, draw_crops(len(pixels), augmentation, generator, tuple(pixels.shape[2:])))
+    return crops(
+        pixels,
+        augmentation,
+        draw_crops(len(pixels), augmentation, generator, tuple(pixels.shape[2:])),
+    )
 
 
 def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -149,25 +184,30 @@ def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Gener
     Returns:
         (B, C, *augmentation.size_of((H, W))) uint8 on the device of `pixels`.
     Raises:
-        ValueError: as `draw_crops` and `crops`; if colours are to change in images without three channels.
+        ValueError: as `draw_crops` and `crops`; if colours are to change in images without three
+            channels.
     """
     if augmentation.resized is None:
         pixels = crop_and_flip(pixels, augmentation, generator)
     else:
         pixels = _resized_and_flipped(pixels, augmentation, generator)
     if augmentation.jitter or augmentation.lighting:
-        pixels = coloured(pixels, draw_colours(len(pixels), augmentation.jitter, augmentation.lighting, generator))
+        pixels = coloured(
+            pixels, draw_colours(len(pixels), augmentation.jitter, augmentation.lighting, generator)
+        )
     return pixels
 
 
 def centres(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle of the images, (…, *size): what evaluation sees where training cuts windows of `size`.
+    """The middle of the images, (…, *size): what evaluation sees where training cuts windows of
+    `size`.
 
     Args:
-        pixels: (…, H, W). size: at most (H, W); an odd pixel too many is left out below and to the right.
+        pixels: (…, H, W). size: at most (H, W); an odd pixel too many is left out below and to the
+            right.
     """
     top, left = ((side - inner) // 2 for side, inner in zip(pixels.shape[-2:], size))
-    return pixels[..., top:top + size[0], left:left + size[1]].contiguous()
+    return pixels[..., top : top + size[0], left : left + size[1]].contiguous()
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -190,20 +230,30 @@ def normalise(images01: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     Returns:
         (B, C, H, W), same dtype and device.
     Raises:
-        ValueError: if the images are no floating (B, C, H, W), mean or std is not C numbers, or a std is not > 0.
+        ValueError: if the images are no floating (B, C, H, W), mean or std is not C numbers, or a
+            std is not > 0.
     """
     if images01.ndim != 4 or not images01.is_floating_point():
-        raise ValueError(f"images01 must be floating (B, C, H, W), got {images01.dtype} {tuple(images01.shape)}")
+        raise ValueError(
+            f"images01 must be floating (B, C, H, W), got {images01.dtype} {tuple(images01.shape)}"
+        )
     channels = images01.shape[1]
     if len(mean) != channels or len(std) != channels:
-        raise ValueError(f"mean and std need a number for each of {channels} channels, not {len(mean)} and {len(std)}")
+        raise ValueError(
+            f"mean and std need a number for each of {channels} channels, not {len(mean)} and"
+            f" {len(std)}"
+        )
     if not all(value > 0 for value in std):
         raise ValueError(f"every std must be greater than 0, got {tuple(std)}")
-    table = torch.tensor([list(mean), list(std)], dtype=images01.dtype).to(images01.device, non_blocking=True)
+    table = torch.tensor([list(mean), list(std)], dtype=images01.dtype).to(
+        images01.device, non_blocking=True
+    )
     return (images01 - table[0, :, None, None]) / table[1, :, None, None]
 
 
-def _resized_and_flipped(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+def _resized_and_flipped(
+    pixels: Tensor, augmentation: Augmentation, generator: torch.Generator
+) -> Tensor:
     """A random box of each image brought to the size, half of them mirrored."""
     _check_pixels(pixels)
     _check_generator(generator)
@@ -224,14 +274,18 @@ def _mirrored_where(flipped: Tensor, pixels: Tensor) -> Tensor:
 def _check_generator(generator: torch.Generator) -> None:
     """Raise unless the generator is on the CPU."""
     if generator.device.type != "cpu":
-        raise ValueError(f"the generator must be on the CPU, so that a seed means the same everywhere, "
-                         f"got one on {generator.device}")
+        raise ValueError(
+            "the generator must be on the CPU, so that a seed means the same everywhere, "
+            f"got one on {generator.device}"
+        )
 
 
 def _check_pixels(pixels: Tensor) -> None:
     """Raise unless `pixels` is (B, C, H, W) uint8."""
     if pixels.ndim != 4 or pixels.dtype != torch.uint8:
-        raise ValueError(f"pixels must be uint8 (B, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}")
+        raise ValueError(
+            f"pixels must be uint8 (B, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}"
+        )
 
 
 def _padded(pixels: Tensor, augmentation: Augmentation) -> Tensor:
@@ -240,7 +294,9 @@ def _padded(pixels: Tensor, augmentation: Augmentation) -> Tensor:
     if augmentation.pad_mode == "zero":
         return F.pad(pixels, (pad, pad, pad, pad))
     if pad >= min(height, width):
-        raise ValueError(f"reflect padding must be smaller than the image, got pad {pad} for {height} x {width}")
+        raise ValueError(
+            f"reflect padding must be smaller than the image, got pad {pad} for {height} x {width}"
+        )
     rows, columns = (_mirrored(side, pad, pixels.device) for side in (height, width))
     return pixels.index_select(2, rows).index_select(3, columns)
 

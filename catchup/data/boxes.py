@@ -1,7 +1,8 @@
 """Boxes around objects, in pixels of the images they belong to.
 
-One convention everywhere: a box is its left, top, right and bottom edge, right and bottom exclusive, so that a whole
-image of H x W has the box 0, 0, W, H and a box of one pixel has an area of one. Readers translate what a data set's own
+One convention everywhere: a box is its left, top, right and bottom edge, right and bottom
+exclusive, so that a whole image of H x W has the box 0, 0, W, H and a box of one pixel has an area
+of one. Readers translate what a data set's own
 files say: Tiny-ImageNet's corners are inclusive, CUB's are left, top, width and height.
 """
 
@@ -17,7 +18,9 @@ class Marked(NamedTuple):
     """A box as the file of a data set gives it, before its image is opened."""
 
     file: int  # position of the image among the files of its split
-    edges: tuple[float, float, float, float]  # left, top, right, bottom in pixels of the stored image, last exclusive
+    edges: tuple[
+        float, float, float, float
+    ]  # left, top, right, bottom in pixels of the stored image, last exclusive
     place: str  # where it was read, for messages
 
 
@@ -26,8 +29,8 @@ class Boxes:
     """The boxes of a set of images; an image may have none, one or several.
 
     Args:
-        edges: (K, 4) float32, left, top, right, bottom in pixels, right and bottom exclusive; left < right and
-            top < bottom.
+        edges: (K, 4) float32, left, top, right, bottom in pixels, right and bottom exclusive; left
+            < right and top < bottom.
         image: (K,) int64, the image that each box belongs to, ascending.
         size: height and width of the images, in pixels.
     Raises:
@@ -41,18 +44,28 @@ class Boxes:
     def __post_init__(self) -> None:
         edges, image, (height, width) = self.edges, self.image, self.size
         if edges.dtype != torch.float32 or edges.ndim != 2 or edges.shape[1] != 4:
-            raise ValueError(f"edges must be float32 (K, 4), got {edges.dtype} {tuple(edges.shape)}")
+            raise ValueError(
+                f"edges must be float32 (K, 4), got {edges.dtype} {tuple(edges.shape)}"
+            )
         if image.dtype != torch.int64 or image.shape != edges.shape[:1]:
-            raise ValueError(f"image must be int64 ({len(edges)},), got {image.dtype} {tuple(image.shape)}")
+            raise ValueError(
+                f"image must be int64 ({len(edges)},), got {image.dtype} {tuple(image.shape)}"
+            )
         if len(image) and (int(image[0]) < 0 or (image.diff() < 0).any()):
             raise ValueError("image must be ascending positions of images, from 0 on")
         bad = (~(edges[:, :2] < edges[:, 2:]).all(1)).nonzero()[:, 0]
         if len(bad):
-            raise ValueError(f"box {int(bad[0])} is empty: {edges[bad[0]].tolist()} (left, top, right, bottom)")
-        out = (~((edges[:, :2] >= 0).all(1) & (edges[:, 2] <= width) & (edges[:, 3] <= height))).nonzero()[:, 0]
+            raise ValueError(
+                f"box {int(bad[0])} is empty: {edges[bad[0]].tolist()} (left, top, right, bottom)"
+            )
+        out = (
+            ~((edges[:, :2] >= 0).all(1) & (edges[:, 2] <= width) & (edges[:, 3] <= height))
+        ).nonzero()[:, 0]
         if len(out):
-            raise ValueError(f"box {int(out[0])} leaves the image of {width} x {height} pixels: "
-                             f"{edges[out[0]].tolist()} (left, top, right, bottom)")
+            raise ValueError(
+                f"box {int(out[0])} leaves the image of {width} x {height} pixels: "
+                f"{edges[out[0]].tolist()} (left, top, right, bottom)"
+            )
 
     def __len__(self) -> int:
         return len(self.edges)
@@ -62,7 +75,9 @@ class Boxes:
         return dataclasses.replace(self, edges=self.edges.to(device), image=self.image.to(device))
 
     def centred(self, size: tuple[int, int]) -> "Boxes":
-        """The boxes in the middle part of the images, of `size` (H, W); those that lie outside of it are left out."""
+        """The boxes in the middle part of the images, of `size` (H, W); those that lie outside of
+        it are left out.
+        """
         top, left = ((side - inner) // 2 for side, inner in zip(self.size, size))
         shift = torch.tensor([left, top, left, top], dtype=torch.float32, device=self.edges.device)
         most = torch.tensor([size[1], size[0]] * 2, dtype=torch.float32, device=self.edges.device)
@@ -77,9 +92,15 @@ class Boxes:
             indices: (N,) int64, positions of images.
         """
         place = indices.to(self.image.device)
-        first, end = (torch.searchsorted(self.image.contiguous(), place, right=right) for right in (False, True))
+        first, end = (
+            torch.searchsorted(self.image.contiguous(), place, right=right)
+            for right in (False, True)
+        )
         position = torch.arange(len(place), device=place.device).repeat_interleave(end - first)
-        within = torch.arange(len(position), device=place.device) - ((end - first).cumsum(0) - (end - first))[position]
+        within = (
+            torch.arange(len(position), device=place.device)
+            - ((end - first).cumsum(0) - (end - first))[position]
+        )
         return Boxes(self.edges[first[position] + within], position, self.size)
 
 
@@ -87,12 +108,21 @@ def iou_of(first: Tensor, second: Tensor) -> Tensor:
     """Intersection over union of boxes: the area they share, of the area they cover together.
 
     Args:
-        first, second: (…, 4), as `Boxes.edges`; broadcast against each other. An empty box shares nothing.
+        first, second: (…, 4), as `Boxes.edges`; broadcast against each other. An empty box shares
+            nothing.
     Returns:
-        (…) float64 in [0, 1]; so that whole pixels that share three tenths reach 0.3 and not a rounding less.
+        (…) float64 in [0, 1]; so that whole pixels that share three tenths reach 0.3 and not a
+        rounding less.
     """
     first, second = first.double(), second.double()
-    low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+    low, high = (
+        torch.maximum(first[..., :2], second[..., :2]),
+        torch.minimum(first[..., 2:], second[..., 2:]),
+    )
     shared = (high - low).clamp_min(0).prod(-1)
-    covered = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(-1) - shared
+    covered = (
+        (first[..., 2:] - first[..., :2]).prod(-1)
+        + (second[..., 2:] - second[..., :2]).prod(-1)
+        - shared
+    )
     return shared / covered.clamp_min(torch.finfo(torch.float64).tiny)

@@ -1,7 +1,8 @@
-"""Labelled images resident in memory, the data set made of two such sets, and balanced subsets of one.
+"""Labelled images resident in memory, the data set made of two such sets, and balanced subsets of
+one.
 
-`Source` says what training and evaluation ask of images, in memory (`Images`) or on the disk (`Streamed`, in
-`stream.py`): whoever keeps to it needs not know which of the two it has.
+`Source` says what training and evaluation ask of images, in memory (`Images`) or on the disk
+(`Streamed`, in `stream.py`): whoever keeps to it needs not know which of the two it has.
 """
 
 import dataclasses
@@ -69,9 +70,14 @@ class Images:
     def __post_init__(self) -> None:
         pixels, labels = self.pixels, self.labels
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.numel() == 0:
-            raise ValueError(f"pixels must be uint8 (N, C, H, W), not empty, got {pixels.dtype} {tuple(pixels.shape)}")
+            raise ValueError(
+                f"pixels must be uint8 (N, C, H, W), not empty, got {pixels.dtype}"
+                f" {tuple(pixels.shape)}"
+            )
         if labels.device != pixels.device:
-            raise ValueError(f"pixels and labels must be on one device, got {pixels.device} and {labels.device}")
+            raise ValueError(
+                f"pixels and labels must be on one device, got {pixels.device} and {labels.device}"
+            )
         check_labels(labels, len(pixels), self.classes)
 
     def __len__(self) -> int:
@@ -92,7 +98,8 @@ class Images:
         Args:
             indices: (K,) integers in [0, N), K >= 1.
         Raises:
-            ValueError: if `indices` is empty or holds no integers. IndexError: if an index is out of range.
+            ValueError: if `indices` is empty or holds no integers. IndexError: if an index is out
+                of range.
         """
         index = as_index(indices, self.pixels.device)
         return self._with(self.pixels.index_select(0, index), self.labels.index_select(0, index))
@@ -102,7 +109,9 @@ class Images:
         return self.take(indices)
 
     def batches(self, order: Sequence[Tensor]) -> Iterator["Images"]:
-        """`take` of each of `order` in turn, indices on any device: what a training goes through in one epoch."""
+        """`take` of each of `order` in turn, indices on any device: what a training goes through in
+        one epoch.
+        """
         for indices in order:
             yield self.take(indices.to(self.pixels.device, non_blocking=True))
 
@@ -112,12 +121,15 @@ class Images:
             yield self._with(pixels, labels)
 
     def centred(self, size: Sequence[int]) -> "Images":
-        """The middle of the images, of `size` (H, W): what evaluation sees where training cuts smaller windows."""
+        """The middle of the images, of `size` (H, W): what evaluation sees where training cuts
+        smaller windows.
+        """
         whole = tuple(self.pixels.shape[2:]) == tuple(size)
         return self if whole else self._with(centres(self.pixels, tuple(size)), self.labels)
 
     def with_channels(self, channels: int) -> "Images":
-        """The same images in grey (1 channel) or in colour (3); as they are, if they are that already.
+        """The same images in grey (1 channel) or in colour (3); as they are, if they are that
+        already.
 
         Raises:
             ValueError: for other numbers of channels.
@@ -126,18 +138,26 @@ class Images:
         check_channels(held, channels)
         if held == channels:
             return self
-        pixels = self.pixels.repeat(1, 3, 1, 1) if channels == 3 else luma(*self.pixels.int().split(1, dim=1))
+        pixels = (
+            self.pixels.repeat(1, 3, 1, 1)
+            if channels == 3
+            else luma(*self.pixels.int().split(1, dim=1))
+        )
         return self._with(pixels.to(torch.uint8), self.labels)
 
     def _with(self, pixels: Tensor, labels: Tensor) -> "Images":
-        """The same classes over tensors cut from checked ones; a new check would make every step wait for the GPU."""
+        """The same classes over tensors cut from checked ones; a new check would make every step
+        wait for the GPU.
+        """
         return unchecked(pixels, labels, self.classes)
 
 
 def check_labels(labels: Tensor, count: int, classes: tuple[str, ...]) -> None:
     """Raise ValueError unless `labels` are (count,) int64 positions in `classes`, which differ."""
     if labels.dtype != torch.int64 or labels.shape != (count,):
-        raise ValueError(f"labels must be int64 ({count},), got {labels.dtype} {tuple(labels.shape)}")
+        raise ValueError(
+            f"labels must be int64 ({count},), got {labels.dtype} {tuple(labels.shape)}"
+        )
     if not classes or len(set(classes)) != len(classes):
         raise ValueError(f"classes must be different names, at least one, got {classes}")
     low, high = (int(bound) for bound in labels.aminmax())
@@ -160,8 +180,15 @@ def as_index(indices: Tensor | Sequence[int], device: torch.device) -> Tensor:
         ValueError: if it is not (K,) integers, K >= 1.
     """
     index = torch.as_tensor(indices, device=device)
-    if index.ndim != 1 or len(index) == 0 or index.dtype in (torch.bool, torch.uint8) or index.is_floating_point():
-        raise ValueError(f"indices must be (K,) integers, at least one, got {index.dtype} {tuple(index.shape)}")
+    if (
+        index.ndim != 1
+        or len(index) == 0
+        or index.dtype in (torch.bool, torch.uint8)
+        or index.is_floating_point()
+    ):
+        raise ValueError(
+            f"indices must be (K,) integers, at least one, got {index.dtype} {tuple(index.shape)}"
+        )
     return index.long()
 
 
@@ -171,8 +198,9 @@ class Dataset:
 
     Args:
         name: as `load` took it.
-        train, test: images, resident or streamed, with the same classes and of one shape; where the augmentation cuts a
-            smaller window, the test images have its size already (see `catchup.data.protocol`).
+        train, test: images, resident or streamed, with the same classes and of one shape; where the
+            augmentation cuts a smaller window, the test images have its size already (see
+            `catchup.data.protocol`).
         mean, std: one number per channel, of pixels scaled to [0, 1]; std > 0.
         augmentation: what the training images go through.
         boxes: around the objects of the test images, where the data set has any.
@@ -190,22 +218,35 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if self.train.classes != self.test.classes:
-            raise ValueError(f"train and test need the same classes, got {len(self.train.classes)} and "
-                             f"{len(self.test.classes)} that differ in name or order")
+            raise ValueError(
+                f"train and test need the same classes, got {len(self.train.classes)} and "
+                f"{len(self.test.classes)} that differ in name or order"
+            )
         shape, other = self.train.shape, self.test.shape
         shape = shape[:1] + self.augmentation.size_of(shape[1:])
         if shape != other:
-            raise ValueError(f"train and test images need one shape (C, H, W), got {shape} and {other}")
+            raise ValueError(
+                f"train and test images need one shape (C, H, W), got {shape} and {other}"
+            )
         if len(self.mean) != shape[0] or len(self.std) != shape[0]:
-            raise ValueError(f"mean and std need one number for each of {shape[0]} channels, "
-                             f"got {self.mean} and {self.std}")
+            raise ValueError(
+                f"mean and std need one number for each of {shape[0]} channels, "
+                f"got {self.mean} and {self.std}"
+            )
         if not all(value > 0 for value in self.std):
-            raise ValueError(f"every std must be greater than 0 (a channel that never varies teaches nothing), "
-                             f"got {self.std}")
-        if self.boxes is not None and (self.boxes.size != shape[1:] or len(self.boxes)
-                                       and int(self.boxes.image[-1]) >= len(self.test)):
-            raise ValueError(f"the boxes are for images of {self.boxes.size} (H, W), of which there are more than "
-                             f"{len(self.test)} or which are not of {shape[1:]}")
+            raise ValueError(
+                "every std must be greater than 0 (a channel that never varies teaches nothing), "
+                f"got {self.std}"
+            )
+        if self.boxes is not None and (
+            self.boxes.size != shape[1:]
+            or len(self.boxes)
+            and int(self.boxes.image[-1]) >= len(self.test)
+        ):
+            raise ValueError(
+                f"the boxes are for images of {self.boxes.size} (H, W), of which there are more"
+                f" than {len(self.test)} or which are not of {shape[1:]}"
+            )
 
     def with_train(self, train: Source) -> "Dataset":
         """The same data set with other training images of the same classes and shape."""
@@ -214,7 +255,9 @@ class Dataset:
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set on `device`."""
         boxes = None if self.boxes is None else self.boxes.to(device)
-        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device), boxes=boxes)
+        return dataclasses.replace(
+            self, train=self.train.to(device), test=self.test.to(device), boxes=boxes
+        )
 
 
 def subset(images: Source, amount: float | int, seed: int) -> Source:
@@ -229,17 +272,20 @@ def subset(images: Source, amount: float | int, seed: int) -> Source:
 def subset_indices(images: Source, amount: float | int, seed: int) -> Tensor:
     """Which images a balanced subset keeps.
 
-    One shuffle by `seed` ranks the images of every class and the first ones are kept: a smaller subset lies inside a
-    larger one of the same seed, and whatever is trained with that seed sees the same images.
+    One shuffle by `seed` ranks the images of every class and the first ones are kept: a smaller
+    subset lies inside a larger one of the same seed, and whatever is trained with that seed sees
+    the same images.
 
     Args:
-        amount: a float is the share of each class, in (0, 1], rounded to the nearest count (halves up);
-            an integer is the number of images of each class, >= 1. So 1.0 is everything and 1 one image of each.
+        amount: a float is the share of each class, in (0, 1], rounded to the nearest count (halves
+            up); an integer is the number of images of each class, >= 1. So 1.0 is everything and 1
+            one image of each.
         seed: any integer.
     Returns:
         (K,) int64 on the CPU, ascending.
     Raises:
-        ValueError: if `amount` is out of range, asks for more than a class has, or would leave a class empty.
+        ValueError: if `amount` is out of range, asks for more than a class has, or would leave a
+            class empty.
     """
     labels = images.labels.cpu()
     counts = labels.bincount(minlength=len(images.classes))
@@ -250,15 +296,22 @@ def subset_indices(images: Source, amount: float | int, seed: int) -> Tensor:
 def _kept_counts(counts: Tensor, amount: float | int, classes: tuple[str, ...]) -> Tensor:
     """(len(classes),) int64: how many of the `counts` images of every class `amount` keeps."""
     if isinstance(amount, bool) or not isinstance(amount, Real):
-        raise ValueError(f"a subset is a share in (0, 1] or a number of images per class, got {amount!r}")
+        raise ValueError(
+            f"a subset is a share in (0, 1] or a number of images per class, got {amount!r}"
+        )
     fewest = int(counts.min())
     scarce = f"class {classes[int(counts.argmin())]!r} has {fewest}"
     if isinstance(amount, Integral):
         if not 1 <= amount <= fewest:
-            raise ValueError(f"images per class must be at least 1 and no more than there are, got {amount}; {scarce}")
+            raise ValueError(
+                f"images per class must be at least 1 and no more than there are, got {amount};"
+                f" {scarce}"
+            )
         return torch.full_like(counts, int(amount))
     if not 0 < amount <= 1:
-        raise ValueError(f"a share must lie in (0, 1], got {amount} (an integer means images per class)")
+        raise ValueError(
+            f"a share must lie in (0, 1], got {amount} (an integer means images per class)"
+        )
     kept = torch.tensor([math.floor(amount * count + 0.5) for count in counts.tolist()])
     if int(kept.min()) == 0:
         raise ValueError(f"a share of {amount} would leave a class without images; {scarce}")
@@ -266,8 +319,12 @@ def _kept_counts(counts: Tensor, amount: float | int, classes: tuple[str, ...]) 
 
 
 def _ranks(labels: Tensor, counts: Tensor, seed: int) -> Tensor:
-    """(N,) int64: the place of each image among the `counts` of its class after a shuffle by `seed`."""
+    """(N,) int64: the place of each image among the `counts` of its class after a shuffle by
+    `seed`.
+    """
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    first = (counts.cumsum(0) - counts).repeat_interleave(counts)  # where the class of each place begins
+    first = (counts.cumsum(0) - counts).repeat_interleave(
+        counts
+    )  # where the class of each place begins
     return torch.empty_like(labels).scatter_(0, by_class, torch.arange(len(labels)) - first)

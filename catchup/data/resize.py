@@ -1,11 +1,13 @@
-"""Random resized crops of a whole batch: a box of random size and shape in each image, brought to one size.
+"""Random resized crops of a whole batch: a box of random size and shape in each image, brought to
+one size.
 
-Source: the box is drawn as Szegedy et al. describe it ("Going deeper with convolutions", CVPR 2015, section 6) in
-torchvision's form (ten tries, then the centre). Its resampling is antialiased, as PIL's: the filter grows with the box.
-Resampling is linear and separable, so each image is two matrix products with weights that are made for the whole batch.
+Source: the box is drawn as Szegedy et al. describe it ("Going deeper with convolutions", CVPR 2015,
+section 6) in torchvision's form (ten tries, then the centre). Its resampling is antialiased, as
+PIL's: the filter grows with the box. Resampling is linear and separable, so each image is two
+matrix products with weights that are made for the whole batch.
 
-Where it misleads: the protocols cut their boxes out of the original photograph. Here the stored image is what `load`
-keeps, and an ImageNet photograph has been cut to its centre square by then.
+Where it misleads: the protocols cut their boxes out of the original photograph. Here the stored
+image is what `load` keeps, and an ImageNet photograph has been cut to its centre square by then.
 """
 
 import math
@@ -17,7 +19,10 @@ from torch import Tensor
 
 from ..utils.choices import pick
 
-INTERPOLATIONS = {"bilinear": 1.0, "bicubic": 2.0}  # and how far each filter reaches, in pixels of the result
+INTERPOLATIONS = {
+    "bilinear": 1.0,
+    "bicubic": 2.0,
+}  # and how far each filter reaches, in pixels of the result
 TRIES = 10  # boxes drawn for each image until one fits
 
 
@@ -39,10 +44,14 @@ class ResizedCrop:
 
     def __post_init__(self) -> None:
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(f"the scale of a resized crop is two shares of the area, 0 < low <= high <= 1, "
-                             f"got {self.scale}")
+            raise ValueError(
+                "the scale of a resized crop is two shares of the area, 0 < low <= high <= 1, "
+                f"got {self.scale}"
+            )
         if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1] < math.inf:
-            raise ValueError(f"the ratio of a resized crop is two numbers, 0 < low <= high, got {self.ratio}")
+            raise ValueError(
+                f"the ratio of a resized crop is two numbers, 0 < low <= high, got {self.ratio}"
+            )
         pick("interpolation", self.interpolation, INTERPOLATIONS)
 
 
@@ -55,11 +64,13 @@ class BoxDraw(NamedTuple):
     width: Tensor
 
 
-def draw_boxes(batch: int, size: tuple[int, int], crop: ResizedCrop, generator: torch.Generator) -> BoxDraw:
+def draw_boxes(
+    batch: int, size: tuple[int, int], crop: ResizedCrop, generator: torch.Generator
+) -> BoxDraw:
     """A box for each of `batch` images of `size` (H, W), from a CPU `generator`.
 
-    Ten times area and shape are drawn, and the first box that fits is placed uniformly; where none fits it is the
-    largest box in the centre whose shape is within `crop.ratio`.
+    Ten times area and shape are drawn, and the first box that fits is placed uniformly; where none
+    fits it is the largest box in the centre whose shape is within `crop.ratio`.
     """
     high, wide = size
     share, shape, top, left = torch.rand(4, batch, TRIES, dtype=torch.float64, generator=generator)
@@ -69,23 +80,33 @@ def draw_boxes(batch: int, size: tuple[int, int], crop: ResizedCrop, generator: 
     height, width = (area / ratio).sqrt().round().long(), (area * ratio).sqrt().round().long()
     fits = (height > 0) & (height <= high) & (width > 0) & (width <= wide)
     first = (~fits).long().cumprod(1).sum(1)  # TRIES where none fits
-    drawn = torch.stack([(top * (high - height + 1)).floor().long(), (left * (wide - width + 1)).floor().long(),
-                         height, width])
+    drawn = torch.stack(
+        [
+            (top * (high - height + 1)).floor().long(),
+            (left * (wide - width + 1)).floor().long(),
+            height,
+            width,
+        ]
+    )
     taken = drawn.gather(2, first.clamp(max=TRIES - 1).expand(4, -1)[..., None])[..., 0]
     centre = torch.tensor(_centre_box(size, crop.ratio))
     return BoxDraw(*torch.where(first < TRIES, taken, centre[:, None]))
 
 
-def resized(pixels: Tensor, draw: BoxDraw, size: tuple[int, int], interpolation: str = "bilinear") -> Tensor:
+def resized(
+    pixels: Tensor, draw: BoxDraw, size: tuple[int, int], interpolation: str = "bilinear"
+) -> Tensor:
     """The boxes of `draw`, cut out and brought to `size`; deterministic.
 
     Args:
         pixels: (B, C, H, W) uint8.
         draw: boxes of B images, inside them.
         size: height and width of the result, >= 1.
-        interpolation: "bilinear" or "bicubic" (Keys, a = -0.5), antialiased; what lies outside the box counts nothing.
+        interpolation: "bilinear" or "bicubic" (Keys, a = -0.5), antialiased; what lies outside the
+            box counts nothing.
     Returns:
-        (B, C, *size) uint8 on the device of `pixels`, within 2 of PIL's. A box of `size` is returned as it is.
+        (B, C, *size) uint8 on the device of `pixels`, within 2 of PIL's. A box of `size` is
+        returned as it is.
     Raises:
         ValueError: if the interpolation is unknown.
     """
@@ -93,7 +114,9 @@ def resized(pixels: Tensor, draw: BoxDraw, size: tuple[int, int], interpolation:
     top, left, height, width = (part.to(pixels.device, non_blocking=True) for part in draw)
     rows = _weights(top, height, pixels.shape[2], size[0], reach)
     columns = _weights(left, width, pixels.shape[3], size[1], reach)
-    across = _whole(pixels.float() @ columns[:, None].transpose(2, 3))  # PIL too rounds between the two axes
+    across = _whole(
+        pixels.float() @ columns[:, None].transpose(2, 3)
+    )  # PIL too rounds between the two axes
     return _whole(rows[:, None] @ across).to(torch.uint8)
 
 
@@ -106,7 +129,9 @@ def _weights(start: Tensor, length: Tensor, side: int, wanted: int, reach: float
     """(B, wanted, side): what each of `side` pixels gives to each of the `wanted` ones; sums to 1."""
     start, length = start[:, None, None].float(), length[:, None, None].float()
     scale = length / wanted
-    index, place = (torch.arange(n, device=start.device, dtype=torch.float32) for n in (wanted, side))
+    index, place = (
+        torch.arange(n, device=start.device, dtype=torch.float32) for n in (wanted, side)
+    )
     centre = start + scale * (index[None, :, None] + 0.5)
     distance = ((place + 0.5 - centre) / scale.clamp(min=1)).abs()
     inside = (place >= start) & (place < start + length)
@@ -127,7 +152,9 @@ def _keys(distance: Tensor, a: float = -0.5) -> Tensor:
 
 
 def _centre_box(size: tuple[int, int], ratio: tuple[float, float]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the largest box in the centre whose width / height lies in `ratio`."""
+    """Top, left, height and width of the largest box in the centre whose width / height lies in
+    `ratio`.
+    """
     high, wide = size
     height = min(high, round(wide / ratio[0]))
     width = min(wide, round(high * ratio[1]))

@@ -1,7 +1,7 @@
 """The data sets by name: what they are, and `load`, which reads one.
 
-A new data set is a reader and an entry of `SOURCES`. `load_images` reads images without a training part, `fetch` gets
-what is published and decodes nothing.
+A new data set is a reader and an entry of `SOURCES`. `load_images` reads images without a training
+part, `fetch` gets what is published and decodes nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,14 @@ from .files.stream import Streamed
 from .images import Dataset, Images
 from .sets.finegrained import CARS_FOLDER, read_aircraft, read_cars196, read_cub200
 from .sets.imagenet import FOLDER, read_imagenet, read_imagenet_o, read_imagenet_val, read_pictures
-from .sets.readers import read_cifar, read_digits, read_folder, read_shapes, read_tiny_imagenet, tiny_root
+from .sets.readers import (
+    read_cifar,
+    read_digits,
+    read_folder,
+    read_shapes,
+    read_tiny_imagenet,
+    tiny_root,
+)
 
 
 class SourceRow(NamedTuple):
@@ -32,10 +39,11 @@ class SourceRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: the columns of `SourceRow`, how it is read, whether it lies in a data folder; `takes` is what may
-    stand after the colon of its name, "" for nothing. `read` is None where there are no training images; `images_of`
-    reads images alone, of some classes or of all; `archive` is what `fetch` gets; `files` says that its images are
-    files, which can be streamed."""
+    """A data set: the columns of `SourceRow`, how it is read, whether it lies in a data folder;
+    `takes` is what may stand after the colon of its name, "" for nothing. `read` is None where
+    there are no training images; `images_of` reads images alone, of some classes or of all;
+    `archive` is what `fetch` gets; `files` says that its images are files, which can be streamed.
+    """
 
     size: str
     classes: int | None
@@ -54,50 +62,114 @@ SOURCES = {
         "8 x 8 x 1", 10, "1297 + 500", "inside scikit-learn", read_digits, lambda data_dir: True
     ),
     "shapes": Source(
-        "32 x 32 x 3", 8, "10240 + 2048", "generated; the bias of the background: shapes:0.9, shapes:0.9:colour",
-        read_shapes, lambda data_dir: True, takes="bias",
+        "32 x 32 x 3",
+        8,
+        "10240 + 2048",
+        "generated; the bias of the background: shapes:0.9, shapes:0.9:colour",
+        read_shapes,
+        lambda data_dir: True,
+        takes="bias",
     ),
     "cifar10": Source(
-        "32 x 32 x 3", 10, "50000 + 10000", "download, cs.toronto.edu, 170 MB", read_cifar,
+        "32 x 32 x 3",
+        10,
+        "50000 + 10000",
+        "download, cs.toronto.edu, 170 MB",
+        read_cifar,
         lambda data_dir: (data_dir / "cifar-10-batches-py").is_dir(),
     ),
     "cifar100": Source(
-        "32 x 32 x 3", 100, "50000 + 10000", "download, cs.toronto.edu, 169 MB", read_cifar,
+        "32 x 32 x 3",
+        100,
+        "50000 + 10000",
+        "download, cs.toronto.edu, 169 MB",
+        read_cifar,
         lambda data_dir: (data_dir / "cifar-100-python").is_dir(),
     ),
     "tiny-imagenet": Source(
-        "64 x 64 x 3", 200, "100000 + 10000", "download, cs231n.stanford.edu, 248 MB; or tiny-imagenet:PATH",
-        read_tiny_imagenet, lambda data_dir: tiny_root(data_dir) is not None, takes="path", files=True,
+        "64 x 64 x 3",
+        200,
+        "100000 + 10000",
+        "download, cs231n.stanford.edu, 248 MB; or tiny-imagenet:PATH",
+        read_tiny_imagenet,
+        lambda data_dir: tiny_root(data_dir) is not None,
+        takes="path",
+        files=True,
     ),
     "folder": Source(
-        "any", None, "any", "your own, one folder per class: folder:PATH", read_folder, lambda data_dir: None,
-        takes="path", images_of=read_pictures, files=True,
+        "any",
+        None,
+        "any",
+        "your own, one folder per class: folder:PATH",
+        read_folder,
+        lambda data_dir: None,
+        takes="path",
+        images_of=read_pictures,
+        files=True,
     ),
     "cub200": Source(
-        "256 x 256 x 3", 200, "5994 + 5794", "download, data.caltech.edu, 1.1 GB; or cub200:PATH", read_cub200,
-        lambda data_dir: (data_dir / CUB200.folder).is_dir(), takes="path", archive=CUB200, files=True,
+        "256 x 256 x 3",
+        200,
+        "5994 + 5794",
+        "download, data.caltech.edu, 1.1 GB; or cub200:PATH",
+        read_cub200,
+        lambda data_dir: (data_dir / CUB200.folder).is_dir(),
+        takes="path",
+        archive=CUB200,
+        files=True,
     ),
     "cars196": Source(
-        "256 x 256 x 3", 196, "8144 + 8041", "by hand: its server is gone; in stanford_cars, or cars196:PATH",
-        read_cars196, lambda data_dir: (data_dir / CARS_FOLDER).is_dir(), takes="path", files=True,
+        "256 x 256 x 3",
+        196,
+        "8144 + 8041",
+        "by hand: its server is gone; in stanford_cars, or cars196:PATH",
+        read_cars196,
+        lambda data_dir: (data_dir / CARS_FOLDER).is_dir(),
+        takes="path",
+        files=True,
     ),
     "aircraft": Source(
-        "256 x 256 x 3", 100, "6667 + 3333", "download, robots.ox.ac.uk, 2.75 GB; or aircraft:PATH", read_aircraft,
-        lambda data_dir: (data_dir / AIRCRAFT.folder).is_dir(), takes="path", archive=AIRCRAFT, files=True,
+        "256 x 256 x 3",
+        100,
+        "6667 + 3333",
+        "download, robots.ox.ac.uk, 2.75 GB; or aircraft:PATH",
+        read_aircraft,
+        lambda data_dir: (data_dir / AIRCRAFT.folder).is_dir(),
+        takes="path",
+        archive=AIRCRAFT,
+        files=True,
     ),
     "imagenet": Source(
-        "256 x 256 x 3", 1000, "1281167 + 50000", "by hand: image-net.org wants an account; in imagenet, or "
-        "imagenet:PATH", read_imagenet, lambda data_dir: (data_dir / FOLDER / "val").is_dir(), takes="path",
-        images_of=read_imagenet_val, files=True,
+        "256 x 256 x 3",
+        1000,
+        "1281167 + 50000",
+        "by hand: image-net.org wants an account; in imagenet, or imagenet:PATH",
+        read_imagenet,
+        lambda data_dir: (data_dir / FOLDER / "val").is_dir(),
+        takes="path",
+        images_of=read_imagenet_val,
+        files=True,
     ),
     "imagenet-o": Source(
-        "256 x 256 x 3", 200, "0 + 2000", "download, people.eecs.berkeley.edu; or imagenet-o:PATH; out of distribution",
-        None, lambda data_dir: (data_dir / IMAGENET_O.folder).is_dir(), takes="path", images_of=read_imagenet_o,
-        archive=IMAGENET_O, files=True,
+        "256 x 256 x 3",
+        200,
+        "0 + 2000",
+        "download, people.eecs.berkeley.edu; or imagenet-o:PATH; out of distribution",
+        None,
+        lambda data_dir: (data_dir / IMAGENET_O.folder).is_dir(),
+        takes="path",
+        images_of=read_imagenet_o,
+        archive=IMAGENET_O,
+        files=True,
     ),
     "cifar100-c": Source(
-        "32 x 32 x 3", 100, "0 + 19 x 50000", "download, zenodo.org, 2.9 GB; the corrupted test images", None,
-        lambda data_dir: (data_dir / CIFAR100_C.folder).is_dir(), archive=CIFAR100_C,
+        "32 x 32 x 3",
+        100,
+        "0 + 19 x 50000",
+        "download, zenodo.org, 2.9 GB; the corrupted test images",
+        None,
+        lambda data_dir: (data_dir / CIFAR100_C.folder).is_dir(),
+        archive=CIFAR100_C,
     ),
 }
 
@@ -115,26 +187,40 @@ def load(
     """The data set called `name`: whole in memory on the CPU, or streamed from the disk.
 
     Args:
-        name: one of `names()`; for "folder" and "tiny-imagenet" with the folder to read after a colon, "folder:photos";
-            for "shapes" with the bias, "shapes:0.8" or "shapes:0.8:colour" (without it, 0.95 by texture).
+        name: one of `names()`; for "folder" and "tiny-imagenet" with the folder to read after a
+            colon, "folder:photos"; for "shapes" with the bias, "shapes:0.8" or "shapes:0.8:colour"
+            (without it, 0.95 by texture).
         data_dir: where downloads are looked for and put; made when something is downloaded.
-        image_size: pixels; every image is brought to this square (shorter side, then the centre; bilinear,
-            antialiased). None keeps the size; for the fine-grained sets and ImageNet, whose images differ in size, it
-            is 256. These have windows of seven eighths of it, and the test images are the middle of that size.
-        skip_unreadable: go on without image files that cannot be decoded, with a warning that names them.
+        image_size: pixels; every image is brought to this square (shorter side, then the centre;
+            bilinear, antialiased). None keeps the size; for the fine-grained sets and ImageNet,
+            whose images differ in size, it is 256. These have windows of seven eighths of it, and
+            the test images are the middle of that size.
+        skip_unreadable: go on without image files that cannot be decoded, with a warning that names
+            them.
         progress: show a bar while decoding, if standard error is a terminal.
-        loader: "resident", in memory; "stream", decoded when they are asked for (see `catchup.data.files.stream`), where the
-            data set is one of image files; "auto", resident if they fit into memory, else streamed where possible.
-        workers: processes that decode streamed images; 0 decodes in this one, None takes as many as are usual here.
+        loader: "resident", in memory; "stream", decoded when they are asked for (see
+            `catchup.data.files.stream`), where the data set is one of image files; "auto", resident
+            if they fit into memory, else streamed where possible.
+        workers: processes that decode streamed images; 0 decodes in this one, None takes as many as
+            are usual here.
     Raises:
-        ValueError: if the name is unknown (the message lists the names), or the images are not as they should be.
-        FileNotFoundError: if a folder is missing, or a download fails (the message says what to put where).
+        ValueError: if the name is unknown (the message lists the names), or the images are not as
+            they should be.
+        FileNotFoundError: if a folder is missing, or a download fails (the message says what to put
+            where).
     """
-    source, request = _request(name, data_dir, image_size, skip_unreadable, progress, loader, workers)
+    source, request = _request(
+        name, data_dir, image_size, skip_unreadable, progress, loader, workers
+    )
     if source.read is None:
-        raise ValueError(f"{name} has no training images: " + (
-            "it is for catchup.data.load_images, and for evaluate --tests ood" if source.images_of else
-            "its folder is for evaluate --tests corruption, and catchup.data.fetch gets it"))
+        raise ValueError(
+            f"{name} has no training images: "
+            + (
+                "it is for catchup.data.load_images, and for evaluate --tests ood"
+                if source.images_of
+                else "its folder is for evaluate --tests corruption, and catchup.data.fetch gets it"
+            )
+        )
     return source.read(request)
 
 
@@ -150,32 +236,45 @@ def load_images(
     loader: str = "auto",
     workers: int | None = None,
 ) -> Images | Streamed:
-    """Images without a training part, on the CPU or the disk: those from elsewhere, or a data set's test images.
+    """Images without a training part, on the CPU or the disk: those from elsewhere, or a data set's
+    test images.
 
     Args:
-        name: as for `load`. "folder:PATH" may also be a folder of folders of images, or a folder of images; "imagenet"
-            needs no training images; "imagenet-o" has classes named as those of "imagenet".
+        name: as for `load`. "folder:PATH" may also be a folder of folders of images, or a folder of
+            images; "imagenet" needs no training images; "imagenet-o" has classes named as those of
+            "imagenet".
         data_dir, image_size, skip_unreadable, progress, loader, workers: as for `load`.
-        window: pixels; the middle square of so many is kept, as the test images of a data set with a window are (see
-            `Augmentation`). None keeps all.
-        classes: only images of these are read, while labels and classes stay: for the ImageNet-O protocol, the classes
-            of "imagenet-o" out of "imagenet". None reads all.
+        window: pixels; the middle square of so many is kept, as the test images of a data set with
+            a window are (see `Augmentation`). None keeps all.
+        classes: only images of these are read, while labels and classes stay: for the ImageNet-O
+            protocol, the classes of "imagenet-o" out of "imagenet". None reads all.
     Raises:
-        ValueError: as `load`; for a class that is not there, a set that cannot be read in part, or a window that is
-            larger than the images.
+        ValueError: as `load`; for a class that is not there, a set that cannot be read in part, or
+            a window that is larger than the images.
         FileNotFoundError: as `load`.
     """
-    if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
+    if window is not None and (
+        isinstance(window, bool) or not isinstance(window, int) or window < 1
+    ):
         raise ValueError(f"window must be an integer of at least 1 pixel, got {window!r}")
-    source, request = _request(name, data_dir, image_size, skip_unreadable, progress, loader, workers)
+    source, request = _request(
+        name, data_dir, image_size, skip_unreadable, progress, loader, workers
+    )
     if source.images_of is not None:
         found = source.images_of(request, classes)
     elif classes is not None:
         able = ", ".join(known for known, one in SOURCES.items() if one.images_of)
         raise ValueError(f"the classes of {name} cannot be chosen; they can for: {able}")
     else:
-        found = load(name, data_dir, image_size=image_size, skip_unreadable=skip_unreadable, progress=progress,
-                     loader=loader, workers=workers).test
+        found = load(
+            name,
+            data_dir,
+            image_size=image_size,
+            skip_unreadable=skip_unreadable,
+            progress=progress,
+            loader=loader,
+            workers=workers,
+        ).test
     return found if window is None else middle(found, window)
 
 
@@ -187,13 +286,16 @@ def middle(images: Images | Streamed, window: int) -> Images | Streamed:
     """
     height, width = images.shape[1:]
     if window > min(height, width):
-        raise ValueError(f"a window of {window} pixels does not fit into images of {height} x {width}; give a larger "
-                         f"image_size")
+        raise ValueError(
+            f"a window of {window} pixels does not fit into images of {height} x {width}; give a"
+            " larger image_size"
+        )
     return images.centred((window, window))
 
 
 def fetch(name: str, data_dir: str | Path = "data", *, progress: bool = True) -> Path:
-    """The folder of a data set's published files in `data_dir`, downloaded where it is absent; nothing is decoded.
+    """The folder of a data set's published files in `data_dir`, downloaded where it is absent;
+    nothing is decoded.
 
     Raises:
         ValueError: if the name is unknown, nothing can be fetched for it, or the archive is bad.
@@ -206,26 +308,47 @@ def fetch(name: str, data_dir: str | Path = "data", *, progress: bool = True) ->
     return obtain(source.archive, Path(data_dir).expanduser(), progress)
 
 
-def _request(name: str, data_dir: str | Path, image_size: int | None, skip_unreadable: bool,
-             progress: bool, loader: str, workers: int | None) -> tuple[Source, Request]:
+def _request(
+    name: str,
+    data_dir: str | Path,
+    image_size: int | None,
+    skip_unreadable: bool,
+    progress: bool,
+    loader: str,
+    workers: int | None,
+) -> tuple[Source, Request]:
     """The source of a name, and what it is asked for, checked."""
     base, colon, argument = name.partition(":")
     source = SOURCES[pick("data set", base, names())]
     if colon and not (argument and source.takes):
         wanted = f"needs a {source.takes}" if source.takes else "takes no path"
         raise ValueError(f"the data set {base!r} {wanted} after the colon, got {name!r}")
-    if image_size is not None and (isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1):
+    if image_size is not None and (
+        isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1
+    ):
         raise ValueError(f"image_size must be an integer of at least 1 pixel, got {image_size!r}")
     if loader == "stream" and not source.files:
         able = ", ".join(known for known, one in SOURCES.items() if one.files)
-        raise ValueError(f"the images of {base} are no files, and cannot be streamed; those of {able} can: take the "
-                         f"loader auto or resident")
-    return source, Request(name, argument or None, Path(data_dir).expanduser(), image_size, skip_unreadable, progress,
-                           loader, workers)
+        raise ValueError(
+            f"the images of {base} are no files, and cannot be streamed; those of {able} can: take"
+            " the loader auto or resident"
+        )
+    return source, Request(
+        name,
+        argument or None,
+        Path(data_dir).expanduser(),
+        image_size,
+        skip_unreadable,
+        progress,
+        loader,
+        workers,
+    )
 
 
 def names() -> tuple[str, ...]:
-    """The names that `load` and `load_images` know; "folder" needs a path behind it, others may have more."""
+    """The names that `load` and `load_images` know; "folder" needs a path behind it, others may
+    have more.
+    """
     return tuple(SOURCES)
 
 
@@ -233,6 +356,8 @@ def describe(data_dir: str | Path = "data") -> list[SourceRow]:
     """One row for each data set, with whether it lies in `data_dir`; downloads and decodes nothing."""
     folder = Path(data_dir).expanduser()
     return [
-        SourceRow(name, source.size, source.classes, source.images, source.origin, source.present(folder))
+        SourceRow(
+            name, source.size, source.classes, source.images, source.origin, source.present(folder)
+        )
         for name, source in SOURCES.items()
     ]

@@ -1,15 +1,19 @@
-"""Methods compared on equal terms: every method with every seed under one budget, trained, evaluated, in one table.
+"""Methods compared on equal terms: every method with every seed under one budget, trained,
+evaluated, in one table.
 
-Runs of one seed are paired: same subset, initial weights, order of the images. So methods are compared by their
-differences seed by seed, whose mean has a Student t interval where there are at least two seeds. Each interval is for
-itself: of twenty differences that are zero in truth, one is expected to have an interval without zero.
+Runs of one seed are paired: same subset, initial weights, order of the images. So methods are
+compared by their differences seed by seed, whose mean has a Student t interval where there are at
+least two seeds. Each interval is for
+itself: of twenty differences that are zero in truth, one is expected to have an interval without
+zero.
 
 DIR/METHOD-SEED/    a run as `catchup train` leaves it (see `catchup.training.folder`), and its evaluation.json
 DIR/results.json    the evaluation objects, each with the `label` of its method, and the differences as numbers
 DIR/table.md        the table
 
-What is to be done is worked out in `catchup.experiments.planning`; where it is done is an engine's matter (`catchup.experiments.engines`). The
-process that calls `run` or `sweep` only hands out runs, and it alone writes results.json and table.md.
+What is to be done is worked out in `catchup.experiments.planning`; where it is done is an engine's
+matter (`catchup.experiments.engines`). The process that calls `run` or `sweep` only hands out runs,
+and it alone writes results.json and table.md.
 """
 
 import traceback
@@ -34,7 +38,17 @@ from ..utils.provenance import surroundings
 from ..utils.text import as_markdown, as_text
 from . import engines
 from .evaluation import evaluate
-from .planning import APART, RESULTS, TABLE, Comparison, Planned, check_folder, evaluated, options_for, planned
+from .planning import (
+    APART,
+    RESULTS,
+    TABLE,
+    Comparison,
+    Planned,
+    check_folder,
+    evaluated,
+    options_for,
+    planned,
+)
 
 __all__ = ["APART", "RESULTS", "TABLE", "Comparison", "report", "run", "sweep"]
 
@@ -42,7 +56,9 @@ BEST = " The best epoch is chosen on the test images: too good by that choice."
 
 
 class Job(NamedTuple):
-    """One run to be trained as far as it is not yet, and evaluated; bars are for the process of the caller."""
+    """One run to be trained as far as it is not yet, and evaluated; bars are for the process of the
+    caller.
+    """
 
     planned: Planned
     tests: Sequence[str]
@@ -72,7 +88,9 @@ class _Sheet:
         """What there is already; ValueError for names, numbers or a folder that do not fit."""
         all_runs, shown = planned(of), columns(of.tests)
         check_folder(Path(of.out), all_runs)
-        rows = {one.folder: evaluated(one.folder, of.tests, options_for(of, one)) for one in all_runs}
+        rows = {
+            one.folder: evaluated(one.folder, of.tests, options_for(of, one)) for one in all_runs
+        }
         return cls(of, all_runs, shown, {folder: row for folder, row in rows.items() if row})
 
     @property
@@ -92,61 +110,98 @@ class _Sheet:
 
     def write(self) -> dict:
         """Writes both files and returns what results.json holds."""
-        asked = {"methods": list(self.of.methods), "seeds": list(self.of.seeds), "tests": list(self.of.tests)}
-        failed = [{"label": one.label, "seed": one.settings.seed, "error": self.failed[one.folder]}
-                  for one in self.planned if one.folder in self.failed]
-        return _write(Path(self.of.out), {**asked, **_compared(self.planned, self.found, self.shown), "failed": failed})
+        asked = {
+            "methods": list(self.of.methods),
+            "seeds": list(self.of.seeds),
+            "tests": list(self.of.tests),
+        }
+        failed = [
+            {"label": one.label, "seed": one.settings.seed, "error": self.failed[one.folder]}
+            for one in self.planned
+            if one.folder in self.failed
+        ]
+        return _write(
+            Path(self.of.out),
+            {**asked, **_compared(self.planned, self.found, self.shown), "failed": failed},
+        )
 
 
-def run(out: Path, *, methods: Sequence[str], seeds: Sequence[int], settings: Settings | None = None,
-        tests: Sequence[str] = ("clean",), options: Options | None = None, engine: str | engines.Engine = "local",
-        progress: bool = True) -> dict:
-    """Trains and evaluates every method with every seed, seed by seed; what is finished in `out` is not done again.
+def run(
+    out: Path,
+    *,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    settings: Settings | None = None,
+    tests: Sequence[str] = ("clean",),
+    options: Options | None = None,
+    engine: str | engines.Engine = "local",
+    progress: bool = True,
+) -> dict:
+    """Trains and evaluates every method with every seed, seed by seed; what is finished in `out` is
+    not done again.
 
-    Called again after an interruption it goes on, inside a run after its last finished epoch. Called with more methods,
-    seeds or tests it does what is missing. results.json and table.md are written anew after every run, of the runs
-    asked for that are finished; those of a seed count once the first method has it. Other runs stay in their folders.
-    A run that fails is reported and left out, and the others go on.
+    Called again after an interruption it goes on, inside a run after its last finished epoch.
+    Called with more methods, seeds or tests it does what is missing. results.json and table.md are
+    written anew after every run, of the runs asked for that are finished; those of a seed count
+    once the first method has it. Other runs stay in their folders. A run that fails is reported and
+    left out, and the others go on.
 
     Args:
         out: a folder; made, or continued if its runs are of the same settings.
-        methods: each as for `catchup.utils.choices.spec`: "cutmix", "cutmix:alpha=0.2". The first is what the others are
-            compared with. seeds: each ≥ 0.
-        settings: of every run; None takes the defaults. Method, its settings and the seed are filled in.
+        methods: each as for `catchup.utils.choices.spec`: "cutmix", "cutmix:alpha=0.2". The first
+            is what the others are compared with. seeds: each ≥ 0.
+        settings: of every run; None takes the defaults. Method, its settings and the seed are
+            filled in.
         tests: what to measure (see `catchup.measures`). options: of the tests.
-        engine: where the runs are done (see `catchup.experiments.engines`): "local" one after the other in this process,
-            "pool:jobs=4", "slurm:partition=gpu,hours=2,gpus=1", "ray:address=auto".
+        engine: where the runs are done (see `catchup.experiments.engines`): "local" one after the
+            other in this process, "pool:jobs=4", "slurm:partition=gpu,hours=2,gpus=1",
+            "ray:address=auto".
         progress: bars on standard error.
     Returns:
-        What results.json holds: "methods", "seeds", "tests" as asked for; "rows", the evaluation objects, seed by seed;
-        "differences" (see `catchup.measures.statistics.differences`); "failed", [{"label", "seed", "error"}], the runs that are left
-        out, because they became NaN or infinite, or for another error; and versions, hardware, command, commit.
+        What results.json holds: "methods", "seeds", "tests" as asked for; "rows", the evaluation
+        objects, seed by seed; "differences" (see `catchup.measures.statistics.differences`);
+        "failed", [{"label", "seed", "error"}], the runs that are left out, because they became NaN
+        or infinite, or for another error; and versions, hardware, command, commit.
     Raises:
-        ValueError: before anything is trained or written: for a name, setting or number that does not fit, a method or
-            seed named twice, a model that the data or a method cannot train, a folder with other runs or other files,
-            or one in which another process is at work.
+        ValueError: before anything is trained or written: for a name, setting or number that does
+            not fit, a method or seed named twice, a model that the data or a method cannot train, a
+            folder with other runs or other files, or one in which another process is at work.
         ImportError: likewise, for an engine whose package is not installed.
     """
-    one = Comparison(out=Path(out), methods=methods, seeds=seeds, settings=settings or Settings(), tests=tests,
-                     options=options or Options())
+    one = Comparison(
+        out=Path(out),
+        methods=methods,
+        seeds=seeds,
+        settings=settings or Settings(),
+        tests=tests,
+        options=options or Options(),
+    )
     return sweep([one], engine=engine, progress=progress)[0]
 
 
-def sweep(comparisons: Sequence[Comparison], *, engine: str | engines.Engine = "local",
-          progress: bool = True) -> list[dict]:
-    """Several comparisons, over data sets or recipes for example, their runs handed to one engine together.
+def sweep(
+    comparisons: Sequence[Comparison],
+    *,
+    engine: str | engines.Engine = "local",
+    progress: bool = True,
+) -> list[dict]:
+    """Several comparisons, over data sets or recipes for example, their runs handed to one engine
+    together.
 
     Args:
         comparisons: each in a folder of its own. engine, progress: as for `run`.
     Returns:
         What `run` returns, for each.
     Raises:
-        ValueError, ImportError: as `run`; nothing is trained or written unless all of the comparisons can be.
+        ValueError, ImportError: as `run`; nothing is trained or written unless all of the
+            comparisons can be.
     """
     engine = engines.named(engine) if isinstance(engine, str) else engine
     folders = [Path(one.out).resolve() for one in comparisons]
     if len(set(folders)) < len(folders):
-        raise ValueError(f"every comparison needs a folder of its own, got {', '.join(map(str, folders))}")
+        raise ValueError(
+            f"every comparison needs a folder of its own, got {', '.join(map(str, folders))}"
+        )
     sheets = [_Sheet.begun(one) for one in comparisons]
     engine.check()
     for sheet in sheets:
@@ -167,17 +222,27 @@ def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = 
     """
     rows, said = results["rows"], []
     if rows:
-        said = [_budget(rows[0]), "", layout(comparison(rows, columns(results["tests"]), intervals=True)), "",
-                f"Percent: mean ± standard deviation over n seeds; then each method minus {rows[0]['label']}, seed by "
-                "seed, with the 95 % interval of the mean (Student t, n − 1 degrees of freedom; each for itself; "
-                "unknown for a single seed)." + (BEST if "clean" in results["tests"] else "")]
+        said = [
+            _budget(rows[0]),
+            "",
+            layout(comparison(rows, columns(results["tests"]), intervals=True)),
+            "",
+            "Percent: mean ± standard deviation over n seeds; then each method minus"
+            f" {rows[0]['label']}, seed by seed, with the 95 % interval of the mean (Student t, n −"
+            " 1 degrees of freedom; each for itself; unknown for a single seed)."
+            + (BEST if "clean" in results["tests"] else ""),
+        ]
         said += masked(rows) if "fgsm" in results["tests"] else []
-    left_out = [f"left out: {one['label']}, seed {one['seed']}: {one['error']}" for one in results["failed"]]
+    left_out = [
+        f"left out: {one['label']}, seed {one['seed']}: {one['error']}" for one in results["failed"]
+    ]
     return "\n".join([*said, *([""] if said and left_out else []), *left_out])
 
 
 def done(job: Job) -> Outcome:
-    """Does a job where it is called; whatever stops it is its outcome, but for what ends the process."""
+    """Does a job where it is called; whatever stops it is its outcome, but for what ends the
+    process.
+    """
     try:
         return Outcome(_done(job.planned, job.tests, job.options, job.progress))
     except FloatingPointError as error:
@@ -192,9 +257,14 @@ def done(job: Job) -> Outcome:
 def _fill(sheets: Sequence[_Sheet], engine: engines.Engine, progress: bool) -> None:
     """Does what is missing, and writes the files of a comparison after each of its runs."""
     missing = [(sheet, one) for sheet in sheets for one in sheet.missing]
-    bars = progress and isinstance(engine, engines.Local)  # those of several processes would be over each other
+    bars = progress and isinstance(
+        engine, engines.Local
+    )  # those of several processes would be over each other
     jobs = [Job(one, sheet.of.tests, options_for(sheet.of, one), bars) for sheet, one in missing]
-    with counter(len(jobs), "compare", "run", progress) as update, closing(_outcomes(sheets, engine, jobs)) as outcomes:
+    with (
+        counter(len(jobs), "compare", "run", progress) as update,
+        closing(_outcomes(sheets, engine, jobs)) as outcomes,
+    ):
         for number, outcome in outcomes:
             sheet, one = missing[number]
             if error := sheet.add(one.folder, outcome):
@@ -203,7 +273,9 @@ def _fill(sheets: Sequence[_Sheet], engine: engines.Engine, progress: bool) -> N
             update(1)
 
 
-def _outcomes(sheets: Sequence[_Sheet], engine: engines.Engine, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+def _outcomes(
+    sheets: Sequence[_Sheet], engine: engines.Engine, jobs: Sequence[Job]
+) -> Iterator[tuple[int, Outcome]]:
     """What becomes of the jobs, as they finish; no engine is started for none."""
     if jobs:
         yield from engines.outcomes(engine, done, jobs, Path(sheets[0].of.out))
@@ -226,14 +298,25 @@ def _done(one: Planned, tests: Sequence[str], options: Options, progress: bool) 
     record = one.folder / runs.RUN
     if not record.is_file() or "result" not in read_json(record):
         train(one.settings, one.folder, resume=record.is_file(), progress=progress)
-    return evaluate(one.folder, tests, options=options, device=one.settings.device, progress=progress)
+    return evaluate(
+        one.folder, tests, options=options, device=one.settings.device, progress=progress
+    )
 
 
-def _compared(planned: Sequence[Planned], found: Mapping[Path, dict], columns: Mapping[str, str]) -> dict:
+def _compared(
+    planned: Sequence[Planned], found: Mapping[Path, dict], columns: Mapping[str, str]
+) -> dict:
     """The rows to show, and their differences."""
-    first = {one.settings.seed for one in planned if one.label == planned[0].label and one.folder in found}
-    rows = [{"label": one.label, **found[one.folder]} for one in planned
-            if one.folder in found and one.settings.seed in first]
+    first = {
+        one.settings.seed
+        for one in planned
+        if one.label == planned[0].label and one.folder in found
+    }
+    rows = [
+        {"label": one.label, **found[one.folder]}
+        for one in planned
+        if one.folder in found and one.settings.seed in first
+    ]
     return {"rows": rows, "differences": differences(rows, columns) if rows else []}
 
 
@@ -248,7 +331,12 @@ def _write(out: Path, results: dict) -> dict:
 
 def _budget(row: Mapping) -> str:
     """What every run was given, from one of them."""
-    amount = {int: f"{row['subset']} training images per class", float: f"{row['subset']} of each class's images"}
+    amount = {
+        int: f"{row['subset']} training images per class",
+        float: f"{row['subset']} of each class's images",
+    }
     width = "" if row["width"] is None else f" width {row['width']}"
-    return (f"{row['data']}, {amount.get(type(row['subset']), 'all training images')}, {row['model']}{width}, "
-            f"{row['epochs']} epochs; {row['n_test']} test images")
+    return (
+        f"{row['data']}, {amount.get(type(row['subset']), 'all training images')},"
+        f" {row['model']}{width}, {row['epochs']} epochs; {row['n_test']} test images"
+    )

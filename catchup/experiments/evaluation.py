@@ -1,4 +1,6 @@
-"""One evaluation object from a run's folder: what the model in its checkpoint does on the test images."""
+"""One evaluation object from a run's folder: what the model in its checkpoint does on the test
+images.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -25,32 +27,49 @@ from ..utils.files import plain, read_object, write_json
 from ..utils.provenance import surroundings
 
 TESTS = tuple(MEASURES)
-USUAL = ("clean", "feature-drop", "fgsm", "pgd")  # what is measured if nothing is named: any model and data will do
+USUAL = (
+    "clean",
+    "feature-drop",
+    "fgsm",
+    "pgd",
+)  # what is measured if nothing is named: any model and data will do
 
 
-def evaluate(run_dir: str | Path, tests: Sequence[str] = USUAL, *, options: Options | None = None,
-             data_dir: str | None = None, device: str = "auto", progress: bool = True) -> dict:
-    """Evaluates the checkpoint of a run on the test images and leaves `evaluation.json` in its folder.
+def evaluate(
+    run_dir: str | Path,
+    tests: Sequence[str] = USUAL,
+    *,
+    options: Options | None = None,
+    data_dir: str | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> dict:
+    """Evaluates the checkpoint of a run on the test images and leaves `evaluation.json` in its
+    folder.
 
-    The fields of tests that are not asked for are taken over from an earlier evaluation.json of the same checkpoint;
-    otherwise they are None.
+    The fields of tests that are not asked for are taken over from an earlier evaluation.json of the
+    same checkpoint; otherwise they are None.
 
     Args:
-        run_dir: the folder that `train` filled. A run that was stopped is evaluated as far as it came.
+        run_dir: the folder that `train` filled. A run that was stopped is evaluated as far as it
+            came.
         tests: some of `TESTS` (see `catchup.measures`).
         options: of the tests; None takes the defaults.
         data_dir: where the data are now; None: where they were in training.
         device: "auto" takes a GPU if there is one, "cpu" does not.
         progress: bars on standard error.
     Returns:
-        What was written: method, method_settings, seed, data, subset, model, width, `epochs` (finished ones; `finished`
-        says whether that is all of them), the fields of `evaluation_of`, last_error, best_error, median10_error,
-        last_val_loss (validation during training, None if there was none), checkpoint_sha256, training (its command
-        and commit), and versions, hardware, command and commit of this evaluation. All errors in percent.
+        What was written: method, method_settings, seed, data, subset, model, width, `epochs`
+        (finished ones; `finished` says whether that is all of them), the fields of `evaluation_of`,
+        last_error, best_error, median10_error, last_val_loss (validation during training, None if
+        there was none), checkpoint_sha256, training (its command and commit), and versions,
+        hardware, command and commit of this evaluation. All errors in percent.
     Raises:
-        ValueError: for an unknown test, a test that the data or the model cannot take, or a folder that holds no run.
+        ValueError: for an unknown test, a test that the data or the model cannot take, or a folder
+            that holds no run.
         FileNotFoundError: if the data are not there.
-        CheckpointError: if the checkpoint is missing, damaged, or of another model. Nothing is written then.
+        CheckpointError: if the checkpoint is missing, damaged, or of another model. Nothing is
+            written then.
     """
     run_dir, asked, options = Path(run_dir), picked(tests), options or Options()
     pick("device", device, ("auto", "cpu"))
@@ -62,75 +81,126 @@ def evaluate(run_dir: str | Path, tests: Sequence[str] = USUAL, *, options: Opti
     model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
     model.to(place, memory_format=memory_format(model, place))
     outside = loaded(options, settings.data_dir, dataset, progress) if "ood" in asked else None
-    found = {**evaluation_of(model, dataset, asked, options=options, outside=outside, progress=progress),
-             "checkpoint_sha256": digest}
-    row = {**described(run["settings"], state["rows"]),
-           **_completed(found, asked, earlier, ("checkpoint_sha256", "n_test")),
-           "training": {key: run.get(key) for key in ("command", "commit")}, **surroundings()}
+    found = {
+        **evaluation_of(model, dataset, asked, options=options, outside=outside, progress=progress),
+        "checkpoint_sha256": digest,
+    }
+    row = {
+        **described(run["settings"], state["rows"]),
+        **_completed(found, asked, earlier, ("checkpoint_sha256", "n_test")),
+        "training": {key: run.get(key) for key in ("command", "commit")},
+        **surroundings(),
+    }
     write_json(run_dir / runs.EVALUATION, row)
     return plain(row)
 
 
-def evaluation_of(model: nn.Module, dataset: Dataset, tests: Sequence[str] = USUAL, *, options: Options | None = None,
-                  outside: Images | None = None, progress: bool = False) -> dict:
-    """What can be measured of a model in memory; nothing is read or written, and the model is left as it was.
+def evaluation_of(
+    model: nn.Module,
+    dataset: Dataset,
+    tests: Sequence[str] = USUAL,
+    *,
+    options: Options | None = None,
+    outside: Images | None = None,
+    progress: bool = False,
+) -> dict:
+    """What can be measured of a model in memory; nothing is read or written, and the model is left
+    as it was.
 
     Args:
         model: from normalised (B, C, H, W) images to (B, N) logits, on any device.
-        dataset: its test images are evaluated, all of them but where the options sample; mean and std normalise.
+        dataset: its test images are evaluated, all of them but where the options sample; mean and
+            std normalise.
         tests: some of `TESTS`.
         options: of the tests; None takes the defaults.
         outside: images from elsewhere, for the test ood.
         progress: bars on standard error.
     Returns:
-        n_test; the fields of every test (see `catchup.measures.MEASURES`), None for those that were not asked, among
-        them top1_error and top5_error (0 by definition where there are at most five classes) in percent; and
-        measured_with, {test: its settings}.
+        n_test; the fields of every test (see `catchup.measures.MEASURES`), None for those that were
+        not asked, among them top1_error and top5_error (0 by definition where there are at most
+        five classes) in percent; and measured_with, {test: its settings}.
     Raises:
         ValueError: for an unknown test, or a model or data without what a test needs.
     """
     place = next(model.parameters()).device
     dataset, outside = dataset.to(place), None if outside is None else outside.to(place)
-    subject = Subject(PixelModel.of(model, dataset), dataset, options or Options(), outside, progress)
+    subject = Subject(
+        PixelModel.of(model, dataset), dataset, options or Options(), outside, progress
+    )
     return {"n_test": len(dataset.test), **measured(subject, tests)}
 
 
-def evaluate_pretrained(model: str, data: str, out: str | Path, tests: Sequence[str] = ("clean", "feature-drop"), *,
-                        options: Options | None = None, data_dir: str = "data", image_size: int = 256,
-                        window: int = 224, device: str = "auto", progress: bool = True) -> dict:
-    """Evaluates a model with torchvision's ImageNet weights, as in Figure 6 of the paper, and leaves `evaluation.json`.
+def evaluate_pretrained(
+    model: str,
+    data: str,
+    out: str | Path,
+    tests: Sequence[str] = ("clean", "feature-drop"),
+    *,
+    options: Options | None = None,
+    data_dir: str = "data",
+    image_size: int = 256,
+    window: int = 224,
+    device: str = "auto",
+    progress: bool = True,
+) -> dict:
+    """Evaluates a model with torchvision's ImageNet weights, as in Figure 6 of the paper, and
+    leaves `evaluation.json`.
 
     Args:
-        model: "torchvision.resnet50", for example; its weights are downloaded once (see `catchup.models.create`).
-        data: the test images: imagenet, imagenet:PATH, or another set of ImageNet's 1000 classes in the order of their
-            WordNet ids. Training images are not read.
-        out: the folder for evaluation.json, new or empty, or one that an earlier call has filled for the same model.
+        model: "torchvision.resnet50", for example; its weights are downloaded once (see
+            `catchup.models.create`).
+        data: the test images: imagenet, imagenet:PATH, or another set of ImageNet's 1000 classes in
+            the order of their WordNet ids. Training images are not read.
+        out: the folder for evaluation.json, new or empty, or one that an earlier call has filled
+            for the same model.
         tests: some of `TESTS` but landscape, which needs training images. options: of the tests.
-        data_dir: where data sets are kept. image_size, window: pixels; the shorter side, and the middle square of it.
+        data_dir: where data sets are kept. image_size, window: pixels; the shorter side, and the
+            middle square of it.
         device, progress: as for `evaluate`.
     Returns:
         What was written: as `evaluate`, with the method "pretrained" and no seed.
     Raises:
-        ValueError: for an unknown test, model or data set, one that does not fit, or a folder that holds something
-            else; FileNotFoundError if the data are not there. Nothing is written then.
+        ValueError: for an unknown test, model or data set, one that does not fit, or a folder that
+            holds something else; FileNotFoundError if the data are not there. Nothing is written
+            then.
     """
     out, asked, options = Path(out), picked(tests), options or Options()
     pick("device", device, ("auto", "cpu"))
     if "landscape" in asked:
-        raise ValueError("the test 'landscape' needs training images, which are not read here: leave it out")
+        raise ValueError(
+            "the test 'landscape' needs training images, which are not read here: leave it out"
+        )
     _check_place(out, model)
     images = load_images(data, data_dir, image_size=image_size, window=window, progress=progress)
     if len(images.classes) != models.IMAGENET_CLASSES:
-        raise ValueError(f"{data} has {len(images.classes)} classes, and the weights of {model} know ImageNet's "
-                         f"{models.IMAGENET_CLASSES}, by their order: give a folder that holds every one of them")
+        raise ValueError(
+            f"{data} has {len(images.classes)} classes, and the weights of {model} know ImageNet's "
+            f"{models.IMAGENET_CLASSES}, by their order: give a folder that holds every one of them"
+        )
     mean, std = NORMALISATIONS["imagenet"]
     dataset, place = Dataset(data, images, images, mean, std, Augmentation()), _device(device)
     network = models.create(model, num_classes=len(images.classes), pretrained=True).to(place)
     outside = loaded(options, data_dir, dataset, progress) if "ood" in asked else None
-    head = {"method": "pretrained", "method_settings": {}, "seed": None, "data": data, "subset": None, "model": model,
-            "width": None, "epochs": None, "finished": True, "image_size": image_size, "window": window}
-    found = evaluation_of(network, dataset, asked, options=options, outside=outside, progress=progress)
-    row = {**_completed({**head, **found}, asked, _earlier(out), (*head, "n_test")), **surroundings()}
+    head = {
+        "method": "pretrained",
+        "method_settings": {},
+        "seed": None,
+        "data": data,
+        "subset": None,
+        "model": model,
+        "width": None,
+        "epochs": None,
+        "finished": True,
+        "image_size": image_size,
+        "window": window,
+    }
+    found = evaluation_of(
+        network, dataset, asked, options=options, outside=outside, progress=progress
+    )
+    row = {
+        **_completed({**head, **found}, asked, _earlier(out), (*head, "n_test")),
+        **surroundings(),
+    }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / runs.EVALUATION, row)
     return plain(row)
@@ -144,7 +214,10 @@ def _check_place(out: Path, model: str) -> None:
         return
     held = _earlier(out)
     if (held.get("method"), held.get("model")) != ("pretrained", model):
-        raise ValueError(f"{out} holds something else than the evaluation of {model}; give a new or an empty folder")
+        raise ValueError(
+            f"{out} holds something else than the evaluation of {model}; give a new or an empty"
+            " folder"
+        )
 
 
 def _run_of(run_dir: Path) -> tuple[dict, Settings]:
@@ -154,12 +227,18 @@ def _run_of(run_dir: Path) -> tuple[dict, Settings]:
         raise ValueError(f"{run_dir} is not the folder of a run: it holds no {runs.RUN}")
     run = read_object(path)
     try:
-        for key in ("data", "model", "method"):  # what has no right default, however old the record is
+        for key in (
+            "data",
+            "model",
+            "method",
+        ):  # what has no right default, however old the record is
             run["settings"][key]
         return run, Settings.from_dict(run["settings"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold the settings of a run ({type(error).__name__}, {str(error)[:150]}): "
-                         f"restore a copy, or train it again") from None
+        raise ValueError(
+            f"{path} does not hold the settings of a run ({type(error).__name__},"
+            f" {str(error)[:150]}): restore a copy, or train it again"
+        ) from None
 
 
 def _checkpoint_of(run_dir: Path) -> tuple[dict, str]:
@@ -169,8 +248,10 @@ def _checkpoint_of(run_dir: Path) -> tuple[dict, str]:
     rows = state.get("rows")
     if "model" not in state or not isinstance(rows, list) or not all(map(_is_epoch, rows)):
         held = ", ".join(map(str, state))[:150] or "nothing"
-        raise CheckpointError(f"{path} is no checkpoint of a training run, or not a whole one: it holds {held}; train "
-                              f"it again")
+        raise CheckpointError(
+            f"{path} is no checkpoint of a training run, or not a whole one: it holds {held}; train"
+            " it again"
+        )
     return state, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -181,14 +262,18 @@ def _is_epoch(row) -> bool:
 
 def _restored(run_dir: Path, settings: Settings, dataset: Dataset, weights: dict) -> nn.Module:
     """The run's model with the weights of its checkpoint."""
-    model = model_of(replace(settings, pretrained=False), dataset)  # what it began with is not asked for again
+    model = model_of(
+        replace(settings, pretrained=False), dataset
+    )  # what it began with is not asked for again
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
         raise CheckpointError(
-            f"{run_dir / runs.CHECKPOINT} holds the weights of another model than {runs.RUN} names beside it "
-            f"({settings.model}, width {settings.width}, {len(dataset.test.classes)} classes of {settings.data}): "
-            f"put the two files of one run together, or train it again") from None
+            f"{run_dir / runs.CHECKPOINT} holds the weights of another model than {runs.RUN} names"
+            f" beside it ({settings.model}, width {settings.width}, {len(dataset.test.classes)}"
+            f" classes of {settings.data}): put the two files of one run together, or train it"
+            " again"
+        ) from None
     return model
 
 
@@ -199,18 +284,35 @@ def _device(device: str) -> torch.device:
 
 
 def described(settings: dict, rows: list[dict]) -> dict:
-    """The part of an evaluation object that says what was trained, and the validation errors and last loss of it.
+    """The part of an evaluation object that says what was trained, and the validation errors and
+    last loss of it.
 
     Args:
         settings: of the run, as `run.json` keeps them. rows: its epochs.
     """
-    kept = {key: settings[key] for key in ("method", "method_settings", "seed", "data", "subset", "model", "width")}
-    kept |= {key: settings[key] for key in ("stem_stride", "recipe", "scale") if settings.get(key) is not None}
+    kept = {
+        key: settings[key]
+        for key in ("method", "method_settings", "seed", "data", "subset", "model", "width")
+    }
+    kept |= {
+        key: settings[key]
+        for key in ("stem_stride", "recipe", "scale")
+        if settings.get(key) is not None
+    }
     summary = Result(None, rows).summary
-    errors = {f"{name}_error": summary[f"{name}_error_percent"] for name in ("last", "best", "median10")}
-    losses = [row["val_loss"] for row in rows if row.get("val_loss") is not None]  # older runs have none
-    return {**kept, "epochs": len(rows), "finished": len(rows) == settings["epochs"], **errors,
-            "last_val_loss": losses[-1] if losses else None}
+    errors = {
+        f"{name}_error": summary[f"{name}_error_percent"] for name in ("last", "best", "median10")
+    }
+    losses = [
+        row["val_loss"] for row in rows if row.get("val_loss") is not None
+    ]  # older runs have none
+    return {
+        **kept,
+        "epochs": len(rows),
+        "finished": len(rows) == settings["epochs"],
+        **errors,
+        "last_val_loss": losses[-1] if losses else None,
+    }
 
 
 def _earlier(folder: Path) -> dict:
@@ -220,24 +322,39 @@ def _earlier(folder: Path) -> dict:
 
 
 def _completed(row: dict, asked: Sequence[str], earlier: dict, same: Sequence[str]) -> dict:
-    """What was measured now, and for tests not asked what an earlier evaluation found with the `same` values."""
+    """What was measured now, and for tests not asked what an earlier evaluation found with the
+    `same` values.
+    """
     if any(key not in earlier or earlier[key] != row[key] for key in same):
         return row
     how_before = earlier.get("measured_with")
-    kept = {test: how for test, how in (how_before if isinstance(how_before, dict) else {}).items()
-            if test in MEASURES and test not in asked}
+    kept = {
+        test: how
+        for test, how in (how_before if isinstance(how_before, dict) else {}).items()
+        if test in MEASURES and test not in asked
+    }
     fields = {field: earlier.get(field) for test in kept for field in MEASURES[test].fields}
     return {**row, **fields, "measured_with": {**kept, **row["measured_with"]}}
 
 
 def with_published(options: Options, settings: Settings) -> Options:
-    """The options with the published CIFAR-100-C arrays, where they lie in the data folder of a run and can be taken.
+    """The options with the published CIFAR-100-C arrays, where they lie in the data folder of a run
+    and can be taken.
 
-    They can for all test images of cifar100 in their size: not for a sample, a window or another size, and not where
-    the options name a folder themselves.
+    They can for all test images of cifar100 in their size: not for a sample, a window or another
+    size, and not where the options name a folder themselves.
     """
     folder = Path(settings.data_dir) / CIFAR100_C.folder
-    whole = settings.data == "cifar100" and settings.image_size in (None, 32) and settings.window is None
-    if not whole or options.corrupted is not None or options.sample is not None or not folder.is_dir():
+    whole = (
+        settings.data == "cifar100"
+        and settings.image_size in (None, 32)
+        and settings.window is None
+    )
+    if (
+        not whole
+        or options.corrupted is not None
+        or options.sample is not None
+        or not folder.is_dir()
+    ):
         return options
     return replace(options, corrupted=folder)

@@ -1,7 +1,10 @@
-"""A training run one can watch: it works in a thread of its own, and can be paused, stopped, and taken up again.
+"""A training run one can watch: it works in a thread of its own, and can be paused, stopped, and
+taken up again.
 
-For notebooks, whose cells would otherwise be busy for as long as the training lasts. Stopping takes effect at the next
-step and loses nothing: the run is stored there, and `start` goes on to the very weights it would have had.
+For notebooks, whose cells would otherwise be busy for as long as the training lasts. Stopping takes
+effect at the next
+step and loses nothing: the run is stored there, and `start` goes on to the very weights it would
+have had.
 """
 
 import contextvars
@@ -30,21 +33,34 @@ class LiveRun:
     Args:
         model, mixer, dataset, settings: as for `catchup.fit`; the model is trained in place.
         out: the run's folder; None takes a temporary one that goes away with this object.
-        every: one step in so many is measured filter by filter (see `catchup.recording`); None measures none.
-        on_change: called as `on_change(run)` when the state changes and at most every `interval_s` while it trains;
-            always from the thread that causes the change, mostly the worker. What it raises ends up in `error`.
+        every: one step in so many is measured filter by filter (see `catchup.recording`); None
+            measures none.
+        on_change: called as `on_change(run)` when the state changes and at most every `interval_s`
+            while it trains; always from the thread that causes the change, mostly the worker. What
+            it raises ends up in `error`.
         interval_s: seconds between two such calls, ≥ 0.
     Attributes:
         state: "ready", "running", "paused", "stopped", "finished" or "failed".
-        rows: one dictionary per finished epoch. losses: [(step, loss of that step)], thinned out to a bounded number.
+        rows: one dictionary per finished epoch. losses: [(step, loss of that step)], thinned out to
+            a bounded number.
         step, steps: how many are done, and how many the whole run has; 0 before the first.
         error: what ended a failed run, or what `on_change` raised.
     Raises:
         ValueError: if `out` holds files already.
     """
 
-    def __init__(self, model: nn.Module, mixer: Mixer, dataset: Dataset, settings: Settings, *, out: Path | None = None,
-                 every: int | None = 10, on_change: Callable[["LiveRun"], None] | None = None, interval_s: float = 0.5):
+    def __init__(
+        self,
+        model: nn.Module,
+        mixer: Mixer,
+        dataset: Dataset,
+        settings: Settings,
+        *,
+        out: Path | None = None,
+        every: int | None = 10,
+        on_change: Callable[["LiveRun"], None] | None = None,
+        interval_s: float = 0.5,
+    ):
         if out is not None and Path(out).exists() and any(Path(out).iterdir()):
             raise ValueError(f"{out} is not empty; give a new or an empty folder")
         self.model, self.mixer, self.dataset, self.settings = model, mixer, dataset, settings
@@ -57,13 +73,17 @@ class LiveRun:
         self.step, self.steps, self._stride, self._told = 0, 0, 1, 0.0
         self._records: list[Record] = []
         self._go, self._halt, self._lock = threading.Event(), threading.Event(), threading.Lock()
-        self._done = threading.Event()  # and not Thread.join, which an interrupt can make believe that the thread ended
+        self._done = (
+            threading.Event()
+        )  # and not Thread.join, which an interrupt can make believe that the thread ended
         self._done.set()
 
     def start(self) -> "LiveRun":
-        """Begins, or goes on after a pause or a stop, even one under way; what is running or finished is left alone.
+        """Begins, or goes on after a pause or a stop, even one under way; what is running or
+        finished is left alone.
 
-        A failed run goes back to the end of its last epoch; if there is none, it begins with the weights as they are.
+        A failed run goes back to the end of its last epoch; if there is none, it begins with the
+        weights as they are.
         """
         with self._lock:
             self._halt.clear()
@@ -71,10 +91,13 @@ class LiveRun:
             if not self._alive() and self.state != "finished":
                 self.error = None
                 self.state = "running"
-                # A thread with the caller's context: the kernel's messages need it to find their way (ipykernel 7.0).
+                # A thread with the caller's context: the kernel's messages need it to find their
+                # way (ipykernel 7.0).
                 context = contextvars.copy_context()
                 self._done.clear()
-                threading.Thread(target=context.run, args=(self._work,), daemon=True, name="catchup-live").start()
+                threading.Thread(
+                    target=context.run, args=(self._work,), daemon=True, name="catchup-live"
+                ).start()
         return self
 
     def pause(self) -> None:
@@ -87,7 +110,8 @@ class LiveRun:
         self._go.set()
 
     def wait(self, timeout_s: float | None = None) -> Result | None:
-        """Waits for the thread to end; an interrupt (Ctrl-C, the kernel's stop button) stops the run and then waits.
+        """Waits for the thread to end; an interrupt (Ctrl-C, the kernel's stop button) stops the
+        run and then waits.
 
         Returns:
             The result so far, `finished` or not; None if the time ran out or there was no start.
@@ -104,7 +128,9 @@ class LiveRun:
         return None if self._alive() else self.result
 
     async def finished(self) -> Result | None:
-        """`wait` for a notebook: `await run.finished()` leaves the kernel free for the buttons of a panel meanwhile."""
+        """`wait` for a notebook: `await run.finished()` leaves the kernel free for the buttons of a
+        panel meanwhile.
+        """
         import asyncio
 
         try:
@@ -115,14 +141,22 @@ class LiveRun:
         return self.wait()
 
     def histograms(self) -> list[dict]:
-        """Norms against gradients, per epoch and block (`Record.histograms`); of a stopped epoch, its longest part."""
-        return _longest((row for record in self._records for row in record.histograms()), "epoch", "block")
+        """Norms against gradients, per epoch and block (`Record.histograms`); of a stopped epoch,
+        its longest part.
+        """
+        return _longest(
+            (row for record in self._records for row in record.histograms()), "epoch", "block"
+        )
 
     def filters(self) -> list[dict]:
-        """Norm and gradients per epoch, block and filter (`Record.rows`); of a stopped epoch, its longest part."""
-        return _longest((row for record in self._records for row in record.rows()), "epoch", "block", "filter")
+        """Norm and gradients per epoch, block and filter (`Record.rows`); of a stopped epoch, its
+        longest part.
+        """
+        return _longest(
+            (row for record in self._records for row in record.rows()), "epoch", "block", "filter"
+        )
 
-    # -- in the worker ---------------------------------------------------------------------------------------------
+    # -- in the worker -----------------------------------------------------------------------------
 
     def _work(self) -> None:
         while not self._done.is_set():
@@ -130,7 +164,9 @@ class LiveRun:
                 self._tell()
                 self.result = self._fit()
                 self.state = "finished" if self.result.finished else "stopped"
-            except BaseException as error:  # whatever it is, the notebook has to see it: a thread's traceback is lost
+            except (
+                BaseException
+            ) as error:  # whatever it is, the notebook has to see it: a thread's traceback is lost
                 self.error, self.state = error, "failed"
             self._tell()
             with self._lock:  # a start that came while the run was stopping has taken the stop back
@@ -140,10 +176,22 @@ class LiveRun:
                     self._done.set()
 
     def _fit(self) -> Result:
-        options = {"out": self.out, "resume": (self.out / runs.CHECKPOINT).exists(), "progress": False,
-                   "on_step": self._after_step, "should_stop": self._halt.is_set}
+        options = {
+            "out": self.out,
+            "resume": (self.out / runs.CHECKPOINT).exists(),
+            "progress": False,
+            "on_step": self._after_step,
+            "should_stop": self._halt.is_set,
+        }
         if self._every is None:
-            return fit(self.model, self.mixer, self.dataset, self.settings, on_epoch=self.rows.append, **options)
+            return fit(
+                self.model,
+                self.mixer,
+                self.dataset,
+                self.settings,
+                on_epoch=self.rows.append,
+                **options,
+            )
         with recording(self.model, every=self._every) as record:
             self._records.append(record)
 
@@ -152,9 +200,18 @@ class LiveRun:
                 self.rows.append(row)
 
             try:
-                return fit(self.model, self.mixer, self.dataset, self.settings, on_epoch=on_epoch, **options)
+                return fit(
+                    self.model,
+                    self.mixer,
+                    self.dataset,
+                    self.settings,
+                    on_epoch=on_epoch,
+                    **options,
+                )
             finally:
-                record.end_epoch({"epoch": len(self.rows) + 1})  # what a stop left of an epoch, if anything
+                record.end_epoch(
+                    {"epoch": len(self.rows) + 1}
+                )  # what a stop left of an epoch, if anything
 
     def _after_step(self, at: Progress) -> bool:
         if at.step <= self.step:  # back at a checkpoint after a failure
@@ -182,10 +239,12 @@ class LiveRun:
             return
         try:
             self.on_change(self)
-        except BaseException as error:  # a picture that cannot be drawn must not cost the run, nor its waiters
+        except (
+            BaseException
+        ) as error:  # a picture that cannot be drawn must not cost the run, nor its waiters
             self.error = error
 
-    # -- waiting -----------------------------------------------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------------------------
 
     def _alive(self) -> bool:
         return not self._done.is_set()

@@ -1,6 +1,8 @@
-"""What a comparison consists of, which of it is there already, and about how long the rest takes: nothing is done here.
+"""What a comparison consists of, which of it is there already, and about how long the rest takes:
+nothing is done here.
 
-DIR/METHOD-SEED/ is a run's folder. It is finished when its evaluation.json is of its checkpoint and covers the tests.
+DIR/METHOD-SEED/ is a run's folder. It is finished when its evaluation.json is of its checkpoint and
+covers the tests.
 """
 
 import hashlib
@@ -47,8 +49,10 @@ class Planned(NamedTuple):
 
 
 class Prospect(NamedTuple):
-    """One run as it stands. `state`: finished, begun, or missing; `epochs`: of training that are done; `time_s`: of the
-    training still to be done, as long as the runs beside it took an epoch; None where none of them has finished one."""
+    """One run as it stands. `state`: finished, begun, or missing; `epochs`: of training that are
+    done; `time_s`: of the training still to be done, as long as the runs beside it took an epoch;
+    None where none of them has finished one.
+    """
 
     folder: Path
     label: str
@@ -59,7 +63,9 @@ class Prospect(NamedTuple):
 
 
 def planned(one: Comparison) -> list[Planned]:
-    """All runs of a comparison, whole seeds first, all in one precision; ValueError for what does not fit."""
+    """All runs of a comparison, whole seeds first, all in one precision; ValueError for what does
+    not fit.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("a comparison runs in one process, not under torchrun")
     for name, values in (("methods", one.methods), ("seeds", one.seeds)):
@@ -71,15 +77,33 @@ def planned(one: Comparison) -> list[Planned]:
     for index, label in enumerate(one.methods):
         for earlier in one.methods[:index]:
             if resolved[earlier] == resolved[label]:
-                raise ValueError(f"{earlier!r} and {label!r} are one method with the same settings; name it once")
-    folders = {(label, seed): Path(one.out) / f"{_folder(label)}-{seed}" for seed in one.seeds for label in one.methods}
-    shared = with_precision(one.settings, [path for path in folders.values() if (path / runs.RUN).is_file()])
-    return [Planned(label, replace(shared, method=resolved[label][0], method_settings=resolved[label][1], seed=seed),
-                    folder) for (label, seed), folder in folders.items()]
+                raise ValueError(
+                    f"{earlier!r} and {label!r} are one method with the same settings; name it once"
+                )
+    folders = {
+        (label, seed): Path(one.out) / f"{_folder(label)}-{seed}"
+        for seed in one.seeds
+        for label in one.methods
+    }
+    shared = with_precision(
+        one.settings, [path for path in folders.values() if (path / runs.RUN).is_file()]
+    )
+    return [
+        Planned(
+            label,
+            replace(
+                shared, method=resolved[label][0], method_settings=resolved[label][1], seed=seed
+            ),
+            folder,
+        )
+        for (label, seed), folder in folders.items()
+    ]
 
 
 def check_folder(out: Path, runs_of_it: Sequence[Planned]) -> None:
-    """ValueError if `out` holds anything but a comparison with the settings of these runs; nothing is written."""
+    """ValueError if `out` holds anything but a comparison with the settings of these runs; nothing
+    is written.
+    """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the comparison")
     chosen = {one.folder: plain(one.settings.as_dict()) for one in runs_of_it}
@@ -89,7 +113,9 @@ def check_folder(out: Path, runs_of_it: Sequence[Planned]) -> None:
         if path.name in ours or path.name.startswith(".") or path.is_dir() and vacant(path):
             continue
         if not (path / runs.RUN).is_file():
-            raise ValueError(f"{out} holds {path.name}, which is no part of a comparison; give a new folder")
+            raise ValueError(
+                f"{out} holds {path.name}, which is no part of a comparison; give a new folder"
+            )
         now = chosen.get(path) or {**_settings_of(path), **shared}
         runs.check_claim(path, now, resume=True)
 
@@ -100,24 +126,35 @@ def options_for(one: Comparison, run: Planned) -> Options:
 
 
 def evaluated(folder: Path, tests: Sequence[str], options: Options) -> dict | None:
-    """The evaluation of the finished run in `folder`, if it is of its checkpoint and covers these tests."""
+    """The evaluation of the finished run in `folder`, if it is of its checkpoint and covers these
+    tests.
+    """
     path, state = folder / runs.EVALUATION, folder / runs.CHECKPOINT
     row = read_object(path) if path.is_file() else {}
     with_what = row.get("measured_with")
     with_what = with_what if isinstance(with_what, dict) else {}
-    if not row.get("finished") or any(not _as_asked(with_what.get(test), test, options) for test in tests):
+    if not row.get("finished") or any(
+        not _as_asked(with_what.get(test), test, options) for test in tests
+    ):
         return None
-    if state.is_file() and hashlib.sha256(state.read_bytes()).hexdigest() != row.get("checkpoint_sha256"):
+    if state.is_file() and hashlib.sha256(state.read_bytes()).hexdigest() != row.get(
+        "checkpoint_sha256"
+    ):
         return None
     return row
 
 
 def _as_asked(held: object, test: str, options: Options) -> bool:
-    """Was a test done as the options have it? Of published arrays it does not matter where they lay."""
+    """Was a test done as the options have it? Of published arrays it does not matter where they
+    lay.
+    """
     wanted = MEASURES[test].settings(options)
     if not isinstance(held, dict) or "corrupted" not in wanted:
         return held == wanted
-    return {**held, "corrupted": held.get("corrupted") is None} == {**wanted, "corrupted": wanted["corrupted"] is None}
+    return {**held, "corrupted": held.get("corrupted") is None} == {
+        **wanted,
+        "corrupted": wanted["corrupted"] is None,
+    }
 
 
 def prospects(one: Comparison) -> list[Prospect]:
@@ -129,29 +166,52 @@ def prospects(one: Comparison) -> list[Prospect]:
     all_runs = planned(one)
     check_folder(Path(one.out), all_runs)
     times = {run.folder: _times(run.folder) for run in all_runs}
-    by_label = {label: [time for run in all_runs if run.label == label for time in times[run.folder]]
-                for label in one.methods}
+    by_label = {
+        label: [time for run in all_runs if run.label == label for time in times[run.folder]]
+        for label in one.methods
+    }
     everything = [time for own in by_label.values() for time in own]
-    return [_prospect(run, one, len(times[run.folder]), by_label[run.label] or everything) for run in all_runs]
+    return [
+        _prospect(run, one, len(times[run.folder]), by_label[run.label] or everything)
+        for run in all_runs
+    ]
 
 
 def outlook(stands: Sequence[Prospect], at_once: int | None = 1) -> str:
     """What is there, what is missing, and about how long it takes, as text.
 
     Args:
-        stands: as `prospects` returns them. at_once: runs that are trained at the same time; None: not known.
+        stands: as `prospects` returns them. at_once: runs that are trained at the same time; None:
+            not known.
     """
     open_ones = [run for run in stands if run.state != "finished"]
-    lines = [f"{run.state:9} {run.epochs:5} epochs done  {_said(run)}  {run.folder}" for run in stands]
-    lines += [f"{len(stands)} runs: {len(stands) - len(open_ones)} finished, {len(open_ones)} to do"]
+    lines = [
+        f"{run.state:9} {run.epochs:5} epochs done  {_said(run)}  {run.folder}" for run in stands
+    ]
+    lines += [
+        f"{len(stands)} runs: {len(stands) - len(open_ones)} finished, {len(open_ones)} to do"
+    ]
     known = [run.time_s for run in open_ones if run.time_s is not None]
     if known:
-        unknown = f", and {len(open_ones) - len(known)} of unknown time" if len(known) < len(open_ones) else ""
-        share = f"; {sum(known) / 3600 / at_once:.2f} h with {at_once} at once" if at_once and at_once > 1 else ""
-        lines += [f"about {sum(known) / 3600:.2f} h of training, as the epochs so far took{share}{unknown}"]
+        unknown = (
+            f", and {len(open_ones) - len(known)} of unknown time"
+            if len(known) < len(open_ones)
+            else ""
+        )
+        share = (
+            f"; {sum(known) / 3600 / at_once:.2f} h with {at_once} at once"
+            if at_once and at_once > 1
+            else ""
+        )
+        lines += [
+            f"about {sum(known) / 3600:.2f} h of training, as the epochs so far"
+            f" took{share}{unknown}"
+        ]
     elif open_ones:
-        lines += ["no epoch is finished here, so their time is not known; do one seed first, or measure the images/s "
-                  "with `catchup bench`: runs x epochs x images / (images/s) / runs at once"]
+        lines += [
+            "no epoch is finished here, so their time is not known; do one seed first, or measure"
+            " the images/s with `catchup bench`: runs x epochs x images / (images/s) / runs at once"
+        ]
     return "\n".join(lines)
 
 
@@ -167,7 +227,11 @@ def _prospect(run: Planned, one: Comparison, epochs: int, times: Sequence[float]
 
 def _times(folder: Path) -> list[float]:
     """Seconds of each finished epoch of a run; none where there are none."""
-    return [row["time_s"] for row in runs.read_metrics(folder)] if (folder / runs.METRICS).is_file() else []
+    return (
+        [row["time_s"] for row in runs.read_metrics(folder)]
+        if (folder / runs.METRICS).is_file()
+        else []
+    )
 
 
 def _said(run: Prospect) -> str:
@@ -175,15 +239,21 @@ def _said(run: Prospect) -> str:
 
 
 def _resolved(label: str) -> tuple[str, dict]:
-    """The method that `label` names, with all its settings, defaults too: as `catchup train` records them."""
+    """The method that `label` names, with all its settings, defaults too: as `catchup train`
+    records them.
+    """
     mixer = built(make, label, seed=0)
-    return spec(label)[0], {field.name: getattr(mixer, field.name) for field in fields(mixer) if field.name != "seed"}
+    return spec(label)[0], {
+        field.name: getattr(mixer, field.name) for field in fields(mixer) if field.name != "seed"
+    }
 
 
 def _folder(label: str) -> str:
     """A name for files, the same however the settings are ordered or written."""
     name, settings = spec(label)
-    return filename("_".join([name, *(f"{key}={value}" for key, value in sorted(settings.items()))]))
+    return filename(
+        "_".join([name, *(f"{key}={value}" for key, value in sorted(settings.items()))])
+    )
 
 
 def filename(text: str) -> str:

@@ -1,13 +1,18 @@
-"""Layer blocks: where in a CNN the maps are mixed, found by reading the modules, without a forward pass.
+"""Layer blocks: where in a CNN the maps are mixed, found by reading the modules, without a forward
+pass.
 
-Catch-up Mix draws a layer from the stem and the stages (Kang, Kang & Kim, AAAI 2024: VGG-11 its 8 convolutions,
-MobileNetV2 its 8 stages with the stem). The reading relies on the order in which modules were registered:
+Catch-up Mix draws a layer from the stem and the stages (Kang, Kang & Kim, AAAI 2024: VGG-11 its 8
+convolutions, MobileNetV2 its 8 stages with the stem). The reading relies on the order in which
+modules were registered:
 
-1. The children of the model are opened as long as one of them is a whole network rather than a stage.
-2. A stage is what then holds two or more convolutions; repeated residual blocks standing side by side are one stage.
-   Single convolutions between the stages (transitions, the last 1x1 convolution) are none.
+1. The children of the model are opened as long as one of them is a whole network rather than a
+stage.
+2. A stage is what then holds two or more convolutions; repeated residual blocks standing side by
+   side are one stage. Single convolutions between the stages (transitions, the last 1x1
+   convolution) are none.
 3. The stem is the last layer before the first stage.
-4. Without any stage (VGG, AlexNet) every convolution is a block, with the normalisation and activation behind it.
+4. Without any stage (VGG, AlexNet) every convolution is a block, with the normalisation and
+activation behind it.
 
 Where this guesses wrong the blocks are given by name: `CatchUpMix(blocks=("stem", "layer1"))`.
 """
@@ -21,9 +26,9 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..utils.choices import pick
 
-Item = tuple[str, nn.Module]   # qualified name, module
+Item = tuple[str, nn.Module]  # qualified name, module
 
-_END = (nn.Flatten, nn.Linear, nn.AdaptiveAvgPool2d)   # feature maps stop here
+_END = (nn.Flatten, nn.Linear, nn.AdaptiveAvgPool2d)  # feature maps stop here
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -44,17 +49,22 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def find_blocks(model: nn.Module) -> list[str]:
-    """The layer blocks of a CNN, stem first, then its stages, as far as they can be read off its modules.
+    """The layer blocks of a CNN, stem first, then its stages, as far as they can be read off its
+    modules.
 
-    Source: Kang, Kang & Kim, AAAI 2024, layers 1 to 5; the paper names the layers of ResNet, VGG-11 and MobileNetV2.
+    Source: Kang, Kang & Kim, AAAI 2024, layers 1 to 5; the paper names the layers of ResNet, VGG-11
+        and MobileNetV2.
 
     Args:
-        model: a CNN, wrapped or not (see `unwrap`). Neither run nor changed; may live on the meta device.
+        model: a CNN, wrapped or not (see `unwrap`). Neither run nor changed; may live on the meta
+            device.
     Returns:
-        Names in `unwrap(model).named_modules()`, in the order they run; each module's output (B, C, H, W) is mixed.
+        Names in `unwrap(model).named_modules()`, in the order they run; each module's output (B, C,
+        H, W) is mixed.
     Raises:
-        ValueError: if nothing is found: no convolution, or a single one whose stride is its kernel size (the patch
-            embedding of a transformer). The message says how to name blocks by hand.
+        ValueError: if nothing is found: no convolution, or a single one whose stride is its kernel
+            size (the patch embedding of a transformer). The message says how to name blocks by
+            hand.
     """
     inner = unwrap(model)
     convs = _convs(inner)
@@ -64,43 +74,55 @@ def find_blocks(model: nn.Module) -> list[str]:
         names = _staged(items, inner) or _every_convolution(items, inner)
     if not names:
         raise ValueError(
-            f"found no layer blocks in {type(inner).__name__} (convolutions in it: {len(convs)}); name the modules to "
-            'mix behind, for example CatchUpMix(blocks=("stem", "layer1")), with names from model.named_modules()')
+            f"found no layer blocks in {type(inner).__name__} (convolutions in it: {len(convs)});"
+            ' name the modules to mix behind, for example CatchUpMix(blocks=("stem", "layer1")),'
+            " with names from model.named_modules()"
+        )
     return names
 
 
 def find_classifier(model: nn.Module, name: str | None = None) -> tuple[str, nn.Linear]:
-    """The linear layer that makes the logits: the one registered last, unless another could be meant.
+    """The linear layer that makes the logits: the one registered last, unless another could be
+    meant.
 
     Args:
         model: a CNN, wrapped or not (see `unwrap`). Neither run nor changed.
-        name: qualified name of the layer in the unwrapped model, where it is known; None looks for it.
+        name: qualified name of the layer in the unwrapped model, where it is known; None looks for
+            it.
     Returns:
         Its qualified name in `unwrap(model).named_modules()` and the layer itself.
     Raises:
-        ValueError: if there is no `nn.Linear`, none of that name, or more than one that could be the last: a second
-            head beside it whose output no linear layer there reads, or one as wide further out (an auxiliary
-            classifier that was registered after the main one).
+        ValueError: if there is no `nn.Linear`, none of that name, or more than one that could be
+            the last: a second head beside it whose output no linear layer there reads, or one as
+            wide further out (an auxiliary classifier that was registered after the main one).
     """
     inner = unwrap(model)
     layers = {path: part for path, part in inner.named_modules() if isinstance(part, nn.Linear)}
     if not layers:
-        raise ValueError(f"{type(inner).__name__} has no linear layer (nn.Linear) that makes its logits; this method "
-                         "needs the weights of one")
+        raise ValueError(
+            f"{type(inner).__name__} has no linear layer (nn.Linear) that makes its logits; this"
+            " method needs the weights of one"
+        )
     if name is not None:
         return pick("linear layer", name, layers), layers[name]
     last = list(layers)[-1]
     rivals = [path for path in list(layers)[:-1] if _rivals(path, last, layers)]
     if rivals:
-        raise ValueError(f"which linear layer of {type(inner).__name__} makes the logits, {last!r} or "
-                         f"{' or '.join(map(repr, rivals))}? Name it, for example classifier={last!r}")
+        raise ValueError(
+            f"which linear layer of {type(inner).__name__} makes the logits, {last!r} or "
+            f"{' or '.join(map(repr, rivals))}? Name it, for example classifier={last!r}"
+        )
     return last, layers[last]
 
 
 def _rivals(path: str, last: str, layers: dict[str, nn.Linear]) -> bool:
-    """Whether the linear layer `path` might be the classifier just as well as the one registered last."""
+    """Whether the linear layer `path` might be the classifier just as well as the one registered
+    last.
+    """
     if path.rpartition(".")[0] != last.rpartition(".")[0]:
-        return layers[path].out_features == layers[last].out_features and path.count(".") < last.count(".")
+        return layers[path].out_features == layers[last].out_features and path.count(
+            "."
+        ) < last.count(".")
     siblings = [name for name in layers if name.rpartition(".")[0] == path.rpartition(".")[0]]
     reader = siblings[siblings.index(path) + 1]
     return layers[path].out_features != layers[reader].in_features
@@ -110,28 +132,41 @@ def _trunk(items: list[Item], model: nn.Module) -> list[Item]:
     """`items`, every one that is more than a stage replaced by its children, until none is left."""
     for index, (name, module) in enumerate(items):
         if _opens(module, model):
-            return _trunk([*items[:index], *_children(name, module), *items[index + 1:]], model)
+            return _trunk([*items[:index], *_children(name, module), *items[index + 1 :]], model)
     return items
 
 
 def _opens(module: nn.Module, model: nn.Module) -> bool:
     """Whether to look at the children of `module` instead of at itself."""
-    if type(module).forward is nn.Module.forward:   # ModuleList, ModuleDict: never run themselves
+    if type(module).forward is nn.Module.forward:  # ModuleList, ModuleDict: never run themselves
         return True
     share = _weights(module) / _weights(model)
-    return _is_chain(module) and (_has_end(module) or share == 1) or share > 0.5 and _is_network(module)
+    return (
+        _is_chain(module)
+        and (_has_end(module) or share == 1)
+        or share > 0.5
+        and _is_network(module)
+    )
 
 
 def _is_network(module: nn.Module) -> bool:
-    """Whether `module` is a row of stages: pooled at its end, or shrinking the maps at least fourfold."""
-    parts = [child for child in module.children() if _is_chain(module) or _is_heavy(child)]   # no shortcuts
+    """Whether `module` is a row of stages: pooled at its end, or shrinking the maps at least
+    fourfold.
+    """
+    parts = [
+        child for child in module.children() if _is_chain(module) or _is_heavy(child)
+    ]  # no shortcuts
     wrapped = [child for child in module.children() if _weights(child) == _weights(module)]
     return _has_end(module) or prod(map(_stride, parts)) >= 4 or any(map(_is_network, wrapped))
 
 
 def _staged(items: list[Item], model: nn.Module) -> list[str]:
     """Stem and stages; empty if there is no stage."""
-    stages = [i for i, (_, module) in enumerate(items) if _is_heavy(module) and not _is_head(module, model)]
+    stages = [
+        i
+        for i, (_, module) in enumerate(items)
+        if _is_heavy(module) and not _is_head(module, model)
+    ]
     if not stages:
         return []
     ends: list[int] = []
@@ -144,35 +179,58 @@ def _staged(items: list[Item], model: nn.Module) -> list[str]:
     before = [i for i in range(first) if _convs(items[i][1])]
     if before:
         ends.insert(0, _reach(items, before[-1], ("norm", "act", "pool")))
-    elif _kind(items[min(first + 1, len(items) - 1)][1]) == "norm":   # stem of several convolutions, its norm outside
+    elif (
+        _kind(items[min(first + 1, len(items) - 1)][1]) == "norm"
+    ):  # stem of several convolutions, its norm outside
         ends[0] = _reach(items, ends[0], ("norm", "act", "pool"))
     return [items[i][0] for i in ends]
 
 
 def _every_convolution(items: list[Item], model: nn.Module) -> list[str]:
-    """Each convolution, named by the last norm or activation of its own; without Linear the last one classifies."""
+    """Each convolution, named by the last norm or activation of its own; without Linear the last
+    one classifies.
+    """
     while any(_is_chain(module) for _, module in items):
-        items = [part for name, module in items
-                 for part in (_children(name, module) if _is_chain(module) else [(name, module)])]
+        items = [
+            part
+            for name, module in items
+            for part in (_children(name, module) if _is_chain(module) else [(name, module)])
+        ]
     found = [i for i, (_, module) in enumerate(items) if _kind(module) == "conv"]
     if not any(isinstance(module, nn.Linear) for module in model.modules()):
         found = found[:-1]
-    chained = {name for path, chain in model.named_modules() if _is_chain(chain) for name, _ in _children(path, chain)}
-    follows = [item if item[0] in chained else ("", nn.Identity()) for item in items]   # elsewhere the order is unknown
-    return [items[_reach(follows, i, ("norm", "act")) if items[i][0] in chained else i][0] for i in found]
+    chained = {
+        name
+        for path, chain in model.named_modules()
+        if _is_chain(chain)
+        for name, _ in _children(path, chain)
+    }
+    follows = [
+        item if item[0] in chained else ("", nn.Identity()) for item in items
+    ]  # elsewhere the order is unknown
+    return [
+        items[_reach(follows, i, ("norm", "act")) if items[i][0] in chained else i][0]
+        for i in found
+    ]
 
 
 def _reach(items: list[Item], start: int, kinds: tuple[str, ...]) -> int:
-    """Index of the last of the items of these kinds that stand right behind `start`; a module used twice stops it."""
+    """Index of the last of the items of these kinds that stand right behind `start`; a module used
+    twice stops it.
+    """
     uses = Counter(id(module) for _, module in items)
     end = start
-    while end + 1 < len(items) and _kind(items[end + 1][1]) in kinds and uses[id(items[end + 1][1])] == 1:
+    while (
+        end + 1 < len(items)
+        and _kind(items[end + 1][1]) in kinds
+        and uses[id(items[end + 1][1])] == 1
+    ):
         end += 1
     return end
 
 
 def _kind(module: nn.Module) -> str:
-    """"conv", "norm", "act", "pool" or "" for anything else."""
+    """ "conv", "norm", "act", "pool" or "" for anything else."""
     name = type(module).__name__
     if _convs(module):
         return "conv"
@@ -186,8 +244,12 @@ def _kind(module: nn.Module) -> str:
 def _repeats(block: nn.Module, previous: nn.Module) -> bool:
     """Whether a residual block keeps the shape that the block before it has made."""
     convs = _convs(block)
-    return (type(block) is type(previous) and not _is_chain(block) and _stride(block) == 1
-            and convs[0].in_channels == convs[-1].out_channels)
+    return (
+        type(block) is type(previous)
+        and not _is_chain(block)
+        and _stride(block) == 1
+        and convs[0].in_channels == convs[-1].out_channels
+    )
 
 
 def _is_head(module: nn.Module, model: nn.Module) -> bool:
@@ -202,7 +264,9 @@ def _stride(module: nn.Module) -> int:
     stride = getattr(module, "stride", 1)
     inside = [_stride(child) for child in module.children()]
     if not inside:
-        return max(stride) if isinstance(stride, tuple) else stride if isinstance(stride, int) else 1
+        return (
+            max(stride) if isinstance(stride, tuple) else stride if isinstance(stride, int) else 1
+        )
     return prod(inside) if _is_chain(module) else max(inside)
 
 
@@ -233,7 +297,11 @@ def _weights(module: nn.Module) -> int:
 
 def _children(name: str, module: nn.Module) -> list[Item]:
     """The children with their qualified names; one registered twice comes twice."""
-    return [(f"{name}.{key}" if name else key, child) for key, child in module._modules.items() if child is not None]
+    return [
+        (f"{name}.{key}" if name else key, child)
+        for key, child in module._modules.items()
+        if child is not None
+    ]
 
 
 _found: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()

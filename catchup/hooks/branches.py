@@ -1,9 +1,10 @@
-"""Residual branches: the modules whose output a residual block adds to its shortcut, found by the blocks' classes.
+"""Residual branches: the modules whose output a residual block adds to its shortcut, found by the
+blocks' classes.
 
-Stochastic depth and ShakeDrop act on F(x) in x + F(x) and must leave x alone. Which module returns F(x) stands in the
-`forward` of a block and nowhere else, so it is known here by class for the blocks whose `forward` was read: ours,
-torchvision's and timm's. A subclass counts if it keeps that `forward`. For any other model the branches are given by
-name.
+Stochastic depth and ShakeDrop act on F(x) in x + F(x) and must leave x alone. Which module returns
+F(x) stands in the `forward` of a block and nowhere else, so it is known here by class for the
+blocks whose `forward` was read: ours, torchvision's and timm's. A subclass counts if it keeps that
+`forward`. For any other model the branches are given by name.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from torch import nn
 from ..utils.choices import misfit
 from .blocks import unwrap
 
-# Class of the block: (module whose output is added, the first that is there; attribute that says whether there is a
-# shortcut at all, None where there always is).
+# Class of the block: (module whose output is added, the first that is there; attribute that says
+# whether there is a shortcut at all, None where there always is).
 BRANCHES: dict[str, tuple[str, str | None]] = {
     "catchup.models.residual.BasicBlock": ("bn2", None),
     "catchup.models.residual.Bottleneck": ("bn3", None),
@@ -43,27 +44,37 @@ BRANCHES: dict[str, tuple[str, str | None]] = {
 
 
 def residual_branches(model: nn.Module) -> list[str]:
-    """Names of the modules whose output is the residual branch, F(x) in x + F(x), in the order they run.
+    """Names of the modules whose output is the residual branch, F(x) in x + F(x), in the order they
+    run.
 
     Args:
-        model: a residual network, wrapped or not (see `unwrap`). Neither run nor changed; may live on the meta device.
+        model: a residual network, wrapped or not (see `unwrap`). Neither run nor changed; may live
+            on the meta device.
     Returns:
-        Names in `unwrap(model).named_modules()`. Blocks without a shortcut (a stride-2 inverted residual) have none.
+        Names in `unwrap(model).named_modules()`. Blocks without a shortcut (a stride-2 inverted
+        residual) have none.
     Raises:
-        ValueError: if the model holds none of the blocks in `BRANCHES`; the message says how to name branches by hand.
+        ValueError: if the model holds none of the blocks in `BRANCHES`; the message says how to
+            name branches by hand.
     """
     bare = unwrap(model)
-    found = [f"{name}.{branch}" if name else branch for name, module in bare.named_modules()
-             if (branch := _branch_of(module)) is not None]
+    found = [
+        f"{name}.{branch}" if name else branch
+        for name, module in bare.named_modules()
+        if (branch := _branch_of(module)) is not None
+    ]
     if not found:
         raise ValueError(
-            f"found no residual branches in {type(bare).__name__}; name the modules whose output is added to the "
-            'shortcut, for example branches=("layer*.bn2",), with names or patterns from model.named_modules()')
+            f"found no residual branches in {type(bare).__name__}; name the modules whose output is"
+            ' added to the shortcut, for example branches=("layer*.bn2",), with names or patterns'
+            " from model.named_modules()"
+        )
     return found
 
 
 def named_branches(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
-    """The modules that these names or patterns ("layer*.bn2"; * also stands for dots) mean, in the patterns' order.
+    """The modules that these names or patterns ("layer*.bn2"; * also stands for dots) mean, in the
+    patterns' order.
 
     Raises:
         ValueError: if a pattern means no module, with the nearest name.
@@ -87,5 +98,8 @@ def _branch_of(module: nn.Module) -> str | None:
         children, shortcut = rule
         if type(module).forward is not kind.forward or (shortcut and not getattr(module, shortcut)):
             return None
-        return next((child for child in children.split("|") if getattr(module, child, None) is not None), None)
+        return next(
+            (child for child in children.split("|") if getattr(module, child, None) is not None),
+            None,
+        )
     return None

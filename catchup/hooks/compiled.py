@@ -18,12 +18,16 @@ def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options)
         options: passed to `torch.compile` (`mode=`, `backend=`, …).
     """
     for module in [submodule(model, name) for name in blocks or find_blocks(model)]:
-        module.forward = _CompiledForward(module, options)  # forward only: the hooks around it stay outside
+        module.forward = _CompiledForward(
+            module, options
+        )  # forward only: the hooks around it stay outside
     return model
 
 
 class _CompiledForward:
-    """A module's forward, compiled. A deep copy of the module compiles its own, over its own weights."""
+    """A module's forward, compiled. A deep copy of the module compiles its own, over its own
+    weights.
+    """
 
     def __init__(self, module: nn.Module, options: dict):
         self.module, self.options = module, options

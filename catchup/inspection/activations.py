@@ -1,4 +1,6 @@
-"""What a few images look like inside a model, epoch by epoch: computed once, so that looking needs no forward pass."""
+"""What a few images look like inside a model, epoch by epoch: computed once, so that looking needs
+no forward pass.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +20,10 @@ SIDE = 32  # maps larger than this are averaged down: no tile on a screen shows 
 
 
 class Seen(NamedTuple):
-    """One block at one epoch. maps: uint8 (N, C, h, w), |activation|, each map relative to its own largest value (255).
-    peaks: float32 (N, C), those largest values. norms: float32 (N, C), of the maps at full size."""
+    """One block at one epoch. maps: uint8 (N, C, h, w), |activation|, each map relative to its own
+    largest value (255).
+    peaks: float32 (N, C), those largest values. norms: float32 (N, C), of the maps at full size.
+    """
 
     maps: Tensor
     peaks: Tensor
@@ -27,7 +31,9 @@ class Seen(NamedTuple):
 
 
 class Course(NamedTuple):
-    """One quantity over the epochs. epochs: (E,) int. values: (E, C) float64, NaN where there is none."""
+    """One quantity over the epochs. epochs: (E,) int. values: (E, C) float64, NaN where there is
+    none.
+    """
 
     epochs: np.ndarray
     values: np.ndarray
@@ -35,7 +41,8 @@ class Course(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """The maps of a few images at several epochs; made by `observe`, drawn by the cards of `catchup.plots.cards.activations`.
+    """The maps of a few images at several epochs; made by `observe`, drawn by the cards of
+    `catchup.plots.cards.activations`.
 
     Args:
         pixels: (N, 3, H, W) uint8, the images as they are shown.
@@ -43,8 +50,9 @@ class Observations:
         seen: {(epoch, block): Seen}.
         scores: {epoch: (N, classes) float32}, class probabilities.
         classes: their names.
-        courses: {(block, "norm" | "gradient" | "kept"): Course}; "kept" is the share of mixed pairs that kept the
-            filter's map, in percent. Where no recording was given, only "norm", a mean over the N images.
+        courses: {(block, "norm" | "gradient" | "kept"): Course}; "kept" is the share of mixed pairs
+            that kept the filter's map, in percent. Where no recording was given, only "norm", a
+            mean over the N images.
     """
 
     pixels: Tensor
@@ -63,11 +71,15 @@ class Observations:
         """One block at one epoch; ValueError with what there is if one of them is unknown."""
         pick("block", block, self.blocks)
         if epoch not in self.epochs:
-            raise ValueError(f"there is no epoch {epoch!r}; epochs: {', '.join(map(str, self.epochs))}")
+            raise ValueError(
+                f"there is no epoch {epoch!r}; epochs: {', '.join(map(str, self.epochs))}"
+            )
         return self.seen[epoch, block]
 
     def order(self, block: str) -> list[int]:
-        """Filter numbers, strongest first by the mean norm at the last epoch: the same for every epoch and image."""
+        """Filter numbers, strongest first by the mean norm at the last epoch: the same for every
+        epoch and image.
+        """
         return (-self.at(self.epochs[-1], block).norms.mean(dim=0)).argsort(stable=True).tolist()
 
     @property
@@ -76,34 +88,51 @@ class Observations:
         return sum(part.nbytes for seen in self.seen.values() for part in seen)
 
 
-def observe(snapshots, images: Tensor, blocks: Sequence[str] | None = None, *, pixels: Tensor | None = None,
-            classes: Sequence[str] = (), rows: Sequence[Mapping] = (), lessons: Sequence[Mapping] = (),
-            max_mib: int = 256) -> Observations:
+def observe(
+    snapshots,
+    images: Tensor,
+    blocks: Sequence[str] | None = None,
+    *,
+    pixels: Tensor | None = None,
+    classes: Sequence[str] = (),
+    rows: Sequence[Mapping] = (),
+    lessons: Sequence[Mapping] = (),
+    max_mib: int = 256,
+) -> Observations:
     """Runs every model once on the images and keeps what its blocks answered.
 
     Args:
-        snapshots: {epoch: model}, or `catchup.Snapshots`. Models are looked at in evaluation mode, on their own device,
-            and left as they were.
+        snapshots: {epoch: model}, or `catchup.Snapshots`. Models are looked at in evaluation mode,
+            on their own device, and left as they were.
         images: (N, C, H, W) floating, as the models take them; N ≥ 1, a dozen are plenty.
         blocks: qualified names; None takes `find_blocks` of the first model.
-        pixels: (N, 3, H, W) or (N, 1, H, W), uint8 or in [0, 1], to be shown; None stretches `images` to [0, 1].
+        pixels: (N, 3, H, W) or (N, 1, H, W), uint8 or in [0, 1], to be shown; None stretches
+            `images` to [0, 1].
         classes: names of the classes; () counts them.
         rows, lessons: from `recording`, for the courses over training; may be empty.
         max_mib: what the maps may take, in MiB.
     Raises:
-        ValueError: if there is no model or image, a block is unknown or does not run exactly once, pixels or classes do
-            not fit, or the maps would exceed `max_mib` (looked at after the first model).
+        ValueError: if there is no model or image, a block is unknown or does not run exactly once,
+            pixels or classes do not fit, or the maps would exceed `max_mib` (looked at after the
+            first model).
     """
     if not isinstance(snapshots, Mapping) and not hasattr(snapshots, "epochs"):
-        raise ValueError(f"snapshots must be {{epoch: model}} or Snapshots, got {type(snapshots).__name__}")
+        raise ValueError(
+            f"snapshots must be {{epoch: model}} or Snapshots, got {type(snapshots).__name__}"
+        )
     if not images.is_floating_point():
-        raise ValueError(f"images must be floating, as the models take them, got {images.dtype}; show them as pixels=")
+        raise ValueError(
+            f"images must be floating, as the models take them, got {images.dtype}; show them as"
+            " pixels="
+        )
     blocks = (blocks,) if isinstance(blocks, str) else blocks
     models = dict(_models(snapshots)) if isinstance(snapshots, Mapping) else snapshots
     epochs = tuple(sorted(models if isinstance(models, dict) else models.epochs))
     if not epochs or images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"observing needs at least one model and images (N, C, H, W), got {len(epochs)} models and "
-                         f"{tuple(images.shape)}")
+        raise ValueError(
+            f"observing needs at least one model and images (N, C, H, W), got {len(epochs)} models"
+            f" and {tuple(images.shape)}"
+        )
     shown, seen, scores = _shown(images, pixels), {}, {}
     for epoch in epochs:
         model = models[epoch] if isinstance(models, dict) else models.model(epoch)
@@ -112,27 +141,42 @@ def observe(snapshots, images: Tensor, blocks: Sequence[str] | None = None, *, p
         seen.update({(epoch, name): part for name, part in found.items()})
         size = sum(part.nbytes for one in found.values() for part in one) * len(epochs)
         if size > max_mib * 2**20:
-            raise ValueError(f"the maps of {len(images)} images at {len(epochs)} epochs would take {size / 2**20:.0f} "
-                             f"MiB, more than max_mib={max_mib}: take fewer images, epochs or blocks")
+            raise ValueError(
+                f"the maps of {len(images)} images at {len(epochs)} epochs would take"
+                f" {size / 2**20:.0f} MiB, more than max_mib={max_mib}: take fewer images, epochs"
+                " or blocks"
+            )
     count = scores[epochs[0]].shape[1]
     names = tuple(classes) or tuple(map(str, range(count)))
     if len(names) != count:
         raise ValueError(f"the models tell {count} classes apart, got {len(names)} names")
-    return Observations(shown, epochs, blocks, seen, scores, names, _courses(epochs, blocks, seen, rows, lessons))
+    return Observations(
+        shown, epochs, blocks, seen, scores, names, _courses(epochs, blocks, seen, rows, lessons)
+    )
 
 
 def _models(snapshots: Mapping) -> Iterator[tuple[int, nn.Module]]:
     """The pairs of a mapping, after making sure that its keys are epochs."""
     for epoch, model in snapshots.items():
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or not isinstance(model, nn.Module):
-            raise ValueError(f"snapshots must be {{epoch: model}}, got {epoch!r}: {type(model).__name__}")
+        if (
+            isinstance(epoch, bool)
+            or not isinstance(epoch, int)
+            or not isinstance(model, nn.Module)
+        ):
+            raise ValueError(
+                f"snapshots must be {{epoch: model}}, got {epoch!r}: {type(model).__name__}"
+            )
         yield epoch, model
 
 
 def _shown(images: Tensor, pixels: Tensor | None) -> Tensor:
     """(N, 3, H, W) uint8 to show."""
     if pixels is None:
-        pixels = viewable(images.float()) if images.shape[1] in (1, 3) else viewable(images.float().mean(1, True))
+        pixels = (
+            viewable(images.float())
+            if images.shape[1] in (1, 3)
+            else viewable(images.float().mean(1, True))
+        )
     if pixels.ndim != 4 or len(pixels) != len(images) or pixels.shape[1] not in (1, 3):
         raise ValueError(f"pixels must be ({len(images)}, 3 or 1, H, W), got {tuple(pixels.shape)}")
     if pixels.is_floating_point():
@@ -141,7 +185,9 @@ def _shown(images: Tensor, pixels: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def _look(model: nn.Module, images: Tensor, blocks: Sequence[str]) -> tuple[dict[str, Seen], Tensor]:
+def _look(
+    model: nn.Module, images: Tensor, blocks: Sequence[str]
+) -> tuple[dict[str, Seen], Tensor]:
     """What each block answers to the images, and the class probabilities."""
     device = next((value.device for value in model.parameters()), images.device)
     with evaluating(model), captured(model, *blocks) as calls:
@@ -149,10 +195,16 @@ def _look(model: nn.Module, images: Tensor, blocks: Sequence[str]) -> tuple[dict
     for name, maps in calls.items():
         if len(maps) != 1 or maps[0].ndim != 4:
             shapes = [tuple(one.shape) for one in maps]
-            raise ValueError(f"block {name!r} must run exactly once and return maps (B, C, h, w), got {shapes}")
+            raise ValueError(
+                f"block {name!r} must run exactly once and return maps (B, C, h, w), got {shapes}"
+            )
         if not maps[0].isfinite().all():
-            raise ValueError(f"block {name!r} returns NaN or infinity: the model's weights are of no use")
-    return {name: _stored(maps[0]) for name, maps in calls.items()}, logits.float().softmax(dim=1).cpu()
+            raise ValueError(
+                f"block {name!r} returns NaN or infinity: the model's weights are of no use"
+            )
+    return {name: _stored(maps[0]) for name, maps in calls.items()}, logits.float().softmax(
+        dim=1
+    ).cpu()
 
 
 def _stored(maps: Tensor) -> Seen:
@@ -166,10 +218,21 @@ def _stored(maps: Tensor) -> Seen:
     return Seen(levels.round().byte().cpu(), peaks.cpu(), filter_influence(maps).cpu())
 
 
-def _courses(epochs: tuple[int, ...], blocks: tuple[str, ...], seen: Mapping, rows: Sequence[Mapping],
-             lessons: Sequence[Mapping]) -> dict[tuple[str, str], Course]:
-    """Norm, gradient and share of kept maps over the epochs, per block, as far as they were recorded."""
-    courses, recorded, taught = {}, {row["block"] for row in rows}, {row["block"] for row in lessons}
+def _courses(
+    epochs: tuple[int, ...],
+    blocks: tuple[str, ...],
+    seen: Mapping,
+    rows: Sequence[Mapping],
+    lessons: Sequence[Mapping],
+) -> dict[tuple[str, str], Course]:
+    """Norm, gradient and share of kept maps over the epochs, per block, as far as they were
+    recorded.
+    """
+    courses, recorded, taught = (
+        {},
+        {row["block"] for row in rows},
+        {row["block"] for row in lessons},
+    )
     for block in blocks:
         means = torch.stack([seen[epoch, block].norms.mean(dim=0) for epoch in epochs])
         courses[block, "norm"] = Course(np.asarray(epochs), means.double().numpy())
@@ -185,6 +248,8 @@ def _courses(epochs: tuple[int, ...], blocks: tuple[str, ...], seen: Mapping, ro
     for (block, name), course in courses.items():
         count = seen[epochs[0], block].norms.shape[1]
         if course.values.shape[1] != count:
-            raise ValueError(f"block {block!r} has {count} filters, but its rows ({name}) tell of "
-                             f"{course.values.shape[1]}")
+            raise ValueError(
+                f"block {block!r} has {count} filters, but its rows ({name}) tell of "
+                f"{course.values.shape[1]}"
+            )
     return courses

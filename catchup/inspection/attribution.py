@@ -1,7 +1,8 @@
 """Where in an image a class score is sensitive: saliency and Grad-CAM, through captum.
 
-Both are first-order: they say where a small change would move the score, not what the model needs. A map of zeros may
-mean that a score is saturated. The model is looked at in evaluation mode and left as it was.
+Both are first-order: they say where a small change would move the score, not what the model needs.
+A map of zeros may mean that a score is saturated. The model is looked at in evaluation mode and
+left as it was.
 """
 
 import torch
@@ -14,7 +15,8 @@ from ..utils.optional import needed
 def saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """|∂ score / ∂ pixel| of the score of each image's label, the largest over the colours.
 
-    Source: Simonyan, Vedaldi & Zisserman, "Deep Inside Convolutional Networks", ICLR workshop 2014, Section 3.1.
+    Source: Simonyan, Vedaldi & Zisserman, "Deep Inside Convolutional Networks", ICLR workshop 2014,
+        Section 3.1.
 
     Args:
         model: from (B, C, H, W) to logits (B, N), in any mode.
@@ -32,7 +34,8 @@ def saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, block: str) -> Tensor:
-    """Grad-CAM: the maps of a block, weighted with their mean gradient, summed, and what is negative cut off.
+    """Grad-CAM: the maps of a block, weighted with their mean gradient, summed, and what is
+    negative cut off.
 
     Source: Selvaraju et al., "Grad-CAM", ICCV 2017, Eqs. 1 and 2; enlarged to the image bilinearly.
 
@@ -42,26 +45,40 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, block: str) -> Te
     Returns:
         (B, H, W) ≥ 0, detached; 0 everywhere where no weighted map speaks for the class.
     Raises:
-        ValueError: as `saliency`, and for an unknown block. ImportError: if captum is not installed.
+        ValueError: as `saliency`, and for an unknown block. ImportError: if captum is not
+            installed.
     """
     attr, module = needed("captum.attr"), submodule(model, block)
     with evaluating(model), torch.enable_grad():
         inputs = _checked(model, images, labels)
-        cam = attr.LayerGradCam(model, module).attribute(inputs, target=labels, relu_attributions=True)
+        cam = attr.LayerGradCam(model, module).attribute(
+            inputs, target=labels, relu_attributions=True
+        )
     if cam.ndim != 4:
-        raise ValueError(f"block {block!r} must return maps (B, C, h, w), Grad-CAM of it came out {tuple(cam.shape)}")
-    cam = attr.LayerAttribution.interpolate(cam, tuple(images.shape[2:]), interpolate_mode="bilinear")
+        raise ValueError(
+            f"block {block!r} must return maps (B, C, h, w), Grad-CAM of it came out"
+            f" {tuple(cam.shape)}"
+        )
+    cam = attr.LayerAttribution.interpolate(
+        cam, tuple(images.shape[2:]), interpolate_mode="bilinear"
+    )
     return cam[:, 0].detach()
 
 
 def _checked(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """A copy of the images that asks for gradients: the caller's tensor is never touched."""
     if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images must be (B, C, H, W) floating, got {images.dtype} {tuple(images.shape)}")
+        raise ValueError(
+            f"images must be (B, C, H, W) floating, got {images.dtype} {tuple(images.shape)}"
+        )
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise ValueError(f"labels must be int64 ({len(images)},), got {labels.dtype} {tuple(labels.shape)}")
+        raise ValueError(
+            f"labels must be int64 ({len(images)},), got {labels.dtype} {tuple(labels.shape)}"
+        )
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
     if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < classes):
-        raise ValueError(f"labels must lie in [0, {classes - 1}], got {int(labels.min())} to {int(labels.max())}")
+        raise ValueError(
+            f"labels must lie in [0, {classes - 1}], got {int(labels.min())} to {int(labels.max())}"
+        )
     return images.detach().clone().requires_grad_()

@@ -1,6 +1,8 @@
-"""Everything the mask inspector shows, computed once: maps, influences, order of the channels, predictions for every K.
+"""Everything the mask inspector shows, computed once: maps, influences, order of the channels,
+predictions for every K.
 
-Kang, Kang & Kim, AAAI 2024, Eqs. 4–7. Numbers and arrays only; `catchup.widgets.mask_inspector` draws them.
+Kang, Kang & Kim, AAAI 2024, Eqs. 4–7. Numbers and arrays only; `catchup.widgets.mask_inspector`
+draws them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,23 +17,26 @@ from ..hooks.blocks import find_blocks
 from ..hooks.layers import captured, edited, evaluating, submodule
 from ..mixers.catchup import filter_influence, keep_mask, mix_channels, relative_filter_influence
 
-MOST_K = 33          # values of K predicted per layer, pair and checkpoint
-MOST_CLASSES = 12    # classes sent to the browser per layer, pair and checkpoint
-MOST_PAIRS = 4       # pairs taken where none are named
+MOST_K = 33  # values of K predicted per layer, pair and checkpoint
+MOST_CLASSES = 12  # classes sent to the browser per layer, pair and checkpoint
+MOST_PAIRS = 4  # pairs taken where none are named
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One block of one checkpoint; n images, C channels, P pairs, G values of K, N classes.
 
-    maps: (n, C, h, w) uint8, magnitudes |a| of the activation maps, averaged down to the thumbnail's size;
-        value v of channel c of image i stands for v / 255 · scale[i, c].
+    maps: (n, C, h, w) uint8, magnitudes |a| of the activation maps, averaged down to the
+        thumbnail's size; value v of channel c of image i stands for v / 255 · scale[i, c].
     scale: (n, C) float32, the largest |a| of each thumbnail.
-    influence: (n, C) float32, FI, ≥ 0 (Eq. 4). share: (n, C) float32, FI divided by its sum over the channels.
-    rfi: (P, C) float32, source minus partner (Eq. 5). order: (P, C) int64, channels by rising RFI, ties to the lower
-        channel: `keep_mask` keeps the first ⌊λC⌋ of them.
-    kept: (G,) int64, ascending, the values of K for which `mixed` was computed: all of 0 … C, or 33 of them.
-    mixed: (P, G, N) float32, softmax of the mixed image: the source's first K channels in `order`, else the partner's.
+    influence: (n, C) float32, FI, ≥ 0 (Eq. 4). share: (n, C) float32, FI divided by its sum over
+        the channels.
+    rfi: (P, C) float32, source minus partner (Eq. 5). order: (P, C) int64, channels by rising RFI,
+        ties to the lower channel: `keep_mask` keeps the first ⌊λC⌋ of them.
+    kept: (G,) int64, ascending, the values of K for which `mixed` was computed: all of 0 … C, or 33
+        of them.
+    mixed: (P, G, N) float32, softmax of the mixed image: the source's first K channels in `order`,
+        else the partner's.
     """
 
     maps: np.ndarray
@@ -48,10 +53,12 @@ class Layer:
 class Inspection:
     """What was computed for some checkpoints, pairs and blocks.
 
-    checkpoints, blocks: their names. pairs: (source, partner) as indices into the n images kept here.
+    checkpoints, blocks: their names. pairs: (source, partner) as indices into the n images kept
+        here.
     names, classes: one name per image, per class. labels: (n,) int64.
     pixels: (n, H, W, 3) uint8, the images as they are shown.
-    plain: {checkpoint: (n, N) float32}, softmax of the unmixed images. layers: {(checkpoint, block): Layer}.
+    plain: {checkpoint: (n, N) float32}, softmax of the unmixed images. layers: {(checkpoint,
+        block): Layer}.
     """
 
     checkpoints: tuple[str, ...]
@@ -65,10 +72,11 @@ class Inspection:
     layers: dict[tuple[str, str], Layer]
 
     def packed(self) -> tuple[dict, bytes]:
-        """(JSON-able header, one buffer) for the browser: arrays little-endian, each at a multiple of four bytes.
+        """(JSON-able header, one buffer) for the browser: arrays little-endian, each at a multiple
+        of four bytes.
 
-        Probabilities are rounded to 1/65535, and of more than 12 classes those go in that are likeliest at some K,
-        the pair's own always among them.
+        Probabilities are rounded to 1/65535, and of more than 12 classes those go in that are
+        likeliest at some K, the pair's own always among them.
         """
         packer = _Packer()
         packer.add("pixels", self.pixels)
@@ -76,8 +84,15 @@ class Inspection:
             packer.add(f"plain/{place}", _as_uint16(self.plain[checkpoint]))
             for depth, block in enumerate(self.blocks):
                 self._pack_layer(packer, f"{place}/{depth}", self.layers[checkpoint, block])
-        header = {"checkpoints": self.checkpoints, "blocks": self.blocks, "pairs": self.pairs, "names": self.names,
-                  "classes": self.classes, "labels": self.labels.tolist(), "arrays": packer.entries}
+        header = {
+            "checkpoints": self.checkpoints,
+            "blocks": self.blocks,
+            "pairs": self.pairs,
+            "names": self.names,
+            "classes": self.classes,
+            "labels": self.labels.tolist(),
+            "arrays": packer.entries,
+        }
         return header, b"".join(packer.parts)
 
     def _pack_layer(self, packer: "_Packer", path: str, layer: Layer) -> None:
@@ -87,33 +102,53 @@ class Inspection:
         likely[rows, sources] = likely[rows, partners] = 2.0
         shown = np.sort(likely.argsort(axis=1)[:, ::-1][:, :MOST_CLASSES], axis=1)  # (P, S)
         mixed = np.take_along_axis(layer.mixed, shown[:, None, :], axis=2)
-        arrays = {"maps": layer.maps, "scale": layer.scale, "share": layer.share, "rfi": layer.rfi,
-                  "order": layer.order.astype("<u2"), "kept": layer.kept.astype("<u2"),
-                  "shown": shown.astype("<u2"), "mixed": _as_uint16(mixed)}
+        arrays = {
+            "maps": layer.maps,
+            "scale": layer.scale,
+            "share": layer.share,
+            "rfi": layer.rfi,
+            "order": layer.order.astype("<u2"),
+            "kept": layer.kept.astype("<u2"),
+            "shown": shown.astype("<u2"),
+            "mixed": _as_uint16(mixed),
+        }
         for name, array in arrays.items():
             packer.add(f"{name}/{path}", array)
 
 
-def inspection(models: nn.Module | Mapping[str, nn.Module], images: Tensor, labels: Tensor, *,
-               pairs: Iterable[tuple[int, int]] | None = None, blocks: Sequence[str] | None = None,
-               class_names: Sequence[str] | None = None, names: Sequence[str] | None = None,
-               thumbnail: int = 16) -> Inspection:
+def inspection(
+    models: nn.Module | Mapping[str, nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    pairs: Iterable[tuple[int, int]] | None = None,
+    blocks: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    thumbnail: int = 16,
+) -> Inspection:
     """Maps, influences, masks and predictions of pairs of images, for each checkpoint and block.
 
-    Costs one forward pass per checkpoint, and per checkpoint, block and pair one of at most 33 images.
+    Costs one forward pass per checkpoint, and per checkpoint, block and pair one of at most 33
+    images.
 
     Args:
-        models: a classifier from (B, C, H, W) to logits (B, N), or several as {label: model}. Run in evaluation mode;
-            nothing of them is changed.
-        images: (M, 1 or 3, H, W) as the models take them: floating, or uint8, which becomes floating in [0, 1].
-            Shown as they are where they lie in [0, 1], else stretched between their lowest and highest value.
+        models: a classifier from (B, C, H, W) to logits (B, N), or several as {label: model}. Run
+            in evaluation mode; nothing of them is changed.
+        images: (M, 1 or 3, H, W) as the models take them: floating, or uint8, which becomes
+            floating in [0, 1]. Shown as they are where they lie in [0, 1], else stretched between
+            their lowest and highest value.
         labels: (M,) integers in [0, N).
-        pairs: (source, partner) as indices of `images`; None pairs 0 with 1, 2 with 3, …, four pairs at most.
-        blocks: qualified names of the blocks; None finds them (`catchup.find_blocks` of the first model).
-        class_names: N names; None numbers them. names: M names of the images; None takes their classes'.
+        pairs: (source, partner) as indices of `images`; None pairs 0 with 1, 2 with 3, …, four
+            pairs at most.
+        blocks: qualified names of the blocks; None finds them (`catchup.find_blocks` of the first
+            model).
+        class_names: N names; None numbers them. names: M names of the images; None takes their
+            classes'.
         thumbnail: maps are averaged down to at most this many pixels a side, in 4 … 64.
     Raises:
-        ValueError: for anything that does not fit together, and for maps that are not finite (B, C, H, W).
+        ValueError: for anything that does not fit together, and for maps that are not finite (B, C,
+            H, W).
     """
     models = dict(models) if isinstance(models, Mapping) else {"model": models}
     images = images.float() / 255 if images.dtype == torch.uint8 else images
@@ -132,15 +167,35 @@ def inspection(models: nn.Module | Mapping[str, nn.Module], images: Tensor, labe
     classes = _named("class_names", class_names, {array.shape[1] for array in plain.values()})
     numbers = labels[used].cpu().numpy().astype(np.int64)
     if numbers.min() < 0 or numbers.max() >= len(classes):
-        raise ValueError(f"labels must lie in 0 … {len(classes) - 1}, got {numbers.min()} … {numbers.max()}")
-    called = [classes[k] for k in labels.tolist()] if names is None else _named("names", names, {len(images)})
-    return Inspection(tuple(models), blocks, tuple(inside), tuple(called[index] for index in used), classes, numbers,
-                      _pixels(images[used]), plain, layers)
+        raise ValueError(
+            f"labels must lie in 0 … {len(classes) - 1}, got {numbers.min()} … {numbers.max()}"
+        )
+    called = (
+        [classes[k] for k in labels.tolist()]
+        if names is None
+        else _named("names", names, {len(images)})
+    )
+    return Inspection(
+        tuple(models),
+        blocks,
+        tuple(inside),
+        tuple(called[index] for index in used),
+        classes,
+        numbers,
+        _pixels(images[used]),
+        plain,
+        layers,
+    )
 
 
 @torch.no_grad()
-def _looked_into(model: nn.Module, images: Tensor, pairs: list[tuple[int, int]], blocks: tuple[str, ...],
-                 thumbnail: int) -> tuple[np.ndarray, dict[str, Layer]]:
+def _looked_into(
+    model: nn.Module,
+    images: Tensor,
+    pairs: list[tuple[int, int]],
+    blocks: tuple[str, ...],
+    thumbnail: int,
+) -> tuple[np.ndarray, dict[str, Layer]]:
     """Softmax of the unmixed images, and all that is shown of each block."""
     images = images.to(next((weights.device for weights in model.parameters()), images.device))
     with evaluating(model):
@@ -153,31 +208,52 @@ def _looked_into(model: nn.Module, images: Tensor, pairs: list[tuple[int, int]],
             source, partner = (influence[[pair[side] for pair in pairs]] for side in (0, 1))
             rfi = relative_filter_influence(source, partner)
             kept = _grid(maps.shape[1])
-            mixed = [_predictions(model, block, images[list(pair)], row, kept, plain[pair[0]])
-                     for pair, row in zip(pairs, rfi, strict=True)]
+            mixed = [
+                _predictions(model, block, images[list(pair)], row, kept, plain[pair[0]])
+                for pair, row in zip(pairs, rfi, strict=True)
+            ]
             layers[block] = _layer(maps, influence, rfi, kept, torch.stack(mixed), thumbnail)
     return plain.cpu().numpy(), layers
 
 
-def _layer(maps: Tensor, influence: Tensor, rfi: Tensor, kept: Tensor, mixed: Tensor, thumbnail: int) -> Layer:
+def _layer(
+    maps: Tensor, influence: Tensor, rfi: Tensor, kept: Tensor, mixed: Tensor, thumbnail: int
+) -> Layer:
     """The arrays of one block, on the CPU."""
     small = [min(side, thumbnail) for side in maps.shape[2:]]
     amounts = F.adaptive_avg_pool2d(maps.float().abs(), small)
     scale = amounts.amax(dim=(2, 3))
-    bytes_ = (255 * amounts / scale.clamp_min(torch.finfo(scale.dtype).tiny)[:, :, None, None]).round().byte()
-    share = relative_filter_influence(influence, torch.zeros_like(influence))  # minus nothing: FI over its sum
+    bytes_ = (
+        (255 * amounts / scale.clamp_min(torch.finfo(scale.dtype).tiny)[:, :, None, None])
+        .round()
+        .byte()
+    )
+    share = relative_filter_influence(
+        influence, torch.zeros_like(influence)
+    )  # minus nothing: FI over its sum
     order = rfi.argsort(dim=1, stable=True)
-    return Layer(*(tensor.cpu().numpy() for tensor in (bytes_, scale, influence, share, rfi, order, kept, mixed)))
+    return Layer(
+        *(
+            tensor.cpu().numpy()
+            for tensor in (bytes_, scale, influence, share, rfi, order, kept, mixed)
+        )
+    )
 
 
-def _predictions(model: nn.Module, block: str, pair: Tensor, rfi: Tensor, kept: Tensor, alone: Tensor) -> Tensor:
-    """(G, N) softmax of the pair (2, …) mixed at `block` with each K of `kept`; `alone` is the unmixed source's."""
+def _predictions(
+    model: nn.Module, block: str, pair: Tensor, rfi: Tensor, kept: Tensor, alone: Tensor
+) -> Tensor:
+    """(G, N) softmax of the pair (2, …) mixed at `block` with each K of `kept`; `alone` is the
+    unmixed source's.
+    """
     channels, count = len(rfi), len(kept)
-    lams = [1.0 if k == channels else (k + 0.5) / channels for k in kept.tolist()]  # ⌊λC⌋ = K, whatever rounds
+    lams = [
+        1.0 if k == channels else (k + 0.5) / channels for k in kept.tolist()
+    ]  # ⌊λC⌋ = K, whatever rounds
     keep = torch.cat([keep_mask(rfi[None], lam) for lam in lams] * 2)
     swap = torch.arange(2 * count, device=rfi.device).roll(count)
 
-    def late(maps: Tensor) -> Tensor:   # the blocks before run on two images only
+    def late(maps: Tensor) -> Tensor:  # the blocks before run on two images only
         return mix_channels(maps.repeat_interleave(count, dim=0), swap, keep)[:count]
 
     def whole(maps: Tensor) -> Tensor:  # for models in which something passes by the block
@@ -186,7 +262,9 @@ def _predictions(model: nn.Module, block: str, pair: Tensor, rfi: Tensor, kept: 
     try:
         with edited(model, block, late):
             said = _softmax(model(pair), count)
-        if torch.allclose(said[-1], alone, atol=1e-4):  # K = C is the source itself: nothing passes by the block
+        if torch.allclose(
+            said[-1], alone, atol=1e-4
+        ):  # K = C is the source itself: nothing passes by the block
             return said
     except (RuntimeError, ValueError):
         pass
@@ -195,7 +273,9 @@ def _predictions(model: nn.Module, block: str, pair: Tensor, rfi: Tensor, kept: 
 
 
 def _grid(channels: int) -> Tensor:
-    """The values of K that are predicted: 0 … C, or 33 of them, evenly spread, both ends among them."""
+    """The values of K that are predicted: 0 … C, or 33 of them, evenly spread, both ends among
+    them.
+    """
     return torch.linspace(0, channels, min(MOST_K, channels + 1)).round().long().unique()
 
 
@@ -204,28 +284,52 @@ def _softmax(logits: Tensor, count: int) -> Tensor:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model must return logits ({count}, N), got {got}")
     if not logits.isfinite().all():
-        raise ValueError("the model answers with NaN or infinity: its weights are of no use, train it again")
+        raise ValueError(
+            "the model answers with NaN or infinity: its weights are of no use, train it again"
+        )
     return logits.float().softmax(dim=1)
 
 
 def _one_map(calls: list[Tensor], block: str, count: int) -> Tensor:
     """What the block returned, if it ran once and returned finite maps."""
-    if len(calls) != 1 or calls[0].ndim != 4 or len(calls[0]) != count or not calls[0].is_floating_point():
-        raise ValueError(f"block {block!r} must run once and return maps ({count}, C, H, W), "
-                         f"got {[tuple(call.shape) for call in calls]}; name another block")
+    if (
+        len(calls) != 1
+        or calls[0].ndim != 4
+        or len(calls[0]) != count
+        or not calls[0].is_floating_point()
+    ):
+        raise ValueError(
+            f"block {block!r} must run once and return maps ({count}, C, H, W), "
+            f"got {[tuple(call.shape) for call in calls]}; name another block"
+        )
     if not calls[0].isfinite().all():
-        raise ValueError(f"block {block!r} returns NaN or infinity: the model's weights are of no use, train it again")
+        raise ValueError(
+            f"block {block!r} returns NaN or infinity: the model's weights are of no use, train it"
+            " again"
+        )
     return calls[0]
 
 
 def _check(models: dict[str, nn.Module], images: Tensor, labels: Tensor, thumbnail: int) -> None:
     if not models or not all(isinstance(model, nn.Module) for model in models.values()):
-        raise ValueError(f"models must be an nn.Module or {{label: nn.Module}}, at least one, got {models!r:.200}")
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.is_floating_point() or len(images) < 2:
-        raise ValueError(f"images must be (M, 1 or 3, H, W) floating or uint8, M ≥ 2, "
-                         f"got {tuple(images.shape)} {images.dtype}")
+        raise ValueError(
+            "models must be an nn.Module or {label: nn.Module}, at least one, got"
+            f" {models!r:.200}"
+        )
+    if (
+        images.ndim != 4
+        or images.shape[1] not in (1, 3)
+        or not images.is_floating_point()
+        or len(images) < 2
+    ):
+        raise ValueError(
+            "images must be (M, 1 or 3, H, W) floating or uint8, M ≥ 2, "
+            f"got {tuple(images.shape)} {images.dtype}"
+        )
     if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise ValueError(f"labels must be ({len(images)},) integers, got {tuple(labels.shape)} {labels.dtype}")
+        raise ValueError(
+            f"labels must be ({len(images)},) integers, got {tuple(labels.shape)} {labels.dtype}"
+        )
     if not 4 <= thumbnail <= 64:
         raise ValueError(f"thumbnail must lie in 4 … 64 pixels, got {thumbnail}")
 
@@ -235,13 +339,20 @@ def _checked_pairs(pairs: Iterable[tuple[int, int]] | None, count: int) -> list[
     if pairs is None:
         return [(first, first + 1) for first in range(0, count - 1, 2)][:MOST_PAIRS]
     pairs = [tuple(int(index) for index in pair) for pair in pairs]
-    if not pairs or any(len(pair) != 2 or not all(0 <= index < count for index in pair) for pair in pairs):
-        raise ValueError(f"pairs must be (source, partner) with indices in 0 … {count - 1}, at least one, got {pairs}")
+    if not pairs or any(
+        len(pair) != 2 or not all(0 <= index < count for index in pair) for pair in pairs
+    ):
+        raise ValueError(
+            f"pairs must be (source, partner) with indices in 0 … {count - 1}, at least one, got"
+            f" {pairs}"
+        )
     return pairs
 
 
 def _named(what: str, names: Sequence[str] | None, counts: set[int]) -> tuple[str, ...]:
-    """The names as strings, numbers where there are none; ValueError unless there are as many as needed."""
+    """The names as strings, numbers where there are none; ValueError unless there are as many as
+    needed.
+    """
     if len(counts) > 1:
         raise ValueError(f"the models differ in their number of classes: {sorted(counts)}")
     (count,) = counts
@@ -256,7 +367,9 @@ def _pixels(images: Tensor) -> np.ndarray:
     low, high = images.min(), images.max()
     if low < 0 or high > 1:
         images = (images - low) / (high - low)
-    return (255 * images).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+    return (
+        (255 * images).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+    )
 
 
 def _as_uint16(probabilities: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Every method on one pair of images: where it mixes, whose values go on, and what it calls the result.
+"""Every method on one pair of images: where it mixes, whose values go on, and what it calls the
+result.
 
-Nothing here knows a method by name: all get the same draw (λ, partner, seed) through `Mixer.loss`, and `Mixer.watched`
-tells what came of it. A method that is added to `MIXERS` is in the zoo.
+Nothing here knows a method by name: all get the same draw (λ, partner, seed) through `Mixer.loss`,
+and `Mixer.watched` tells what came of it. A method that is added to `MIXERS` is in the zoo.
 """
 
 import math
@@ -20,8 +21,10 @@ from ..hooks.layers import captured, evaluating
 from ..mixers import MIXERS, Draw, Mixed, Mixer, make
 from ..utils.choices import pick
 
-TELLS = 1e-3  # where the pair's values differ by less than this share of the largest, nobody can tell whose they are
-OFF = 0.02    # values this share of the largest away from every blend of the pair's two are neither's
+# where the pair's values differ by less than this share of the largest, nobody can tell whose they
+# are
+TELLS = 1e-3
+OFF = 0.02  # values this share of the largest away from every blend of the pair's two are neither's
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,8 @@ class Zoo:
 
     Args:
         model: in whatever mode; it is run in evaluation mode.
-        pixels: (N, 3 or 1, H, W) float32 in [0, 1], on the CPU; image 2p is mixed with image 2p + 1.
+        pixels: (N, 3 or 1, H, W) float32 in [0, 1], on the CPU; image 2p is mixed with image 2p +
+            1.
         labels: (N,) int64. classes: names of all the model's classes.
         mean, std: per channel: the model takes (pixels − mean) / std.
         block: where methods that mix features do it, or as near to it as they can.
@@ -55,7 +59,8 @@ class Zoo:
         return len(self.pixels) // 2
 
     def batch(self, pair: int) -> tuple[Tensor, Tensor, list[int]]:
-        """All images as the model takes them, on its device, with labels and places: the pair first, then the others.
+        """All images as the model takes them, on its device, with labels and places: the pair
+        first, then the others.
 
         Raises:
             ValueError: if there is no such pair.
@@ -63,7 +68,10 @@ class Zoo:
         if isinstance(pair, bool) or not isinstance(pair, int) or not 0 <= pair < self.pairs:
             raise ValueError(f"pair must be a number from 0 to {self.pairs - 1}, got {pair!r}")
         places = torch.arange(len(self.pixels)).roll(-2 * pair)
-        images, device = normalise(self.pixels[places], self.mean, self.std), next(self.model.parameters()).device
+        images, device = (
+            normalise(self.pixels[places], self.mean, self.std),
+            next(self.model.parameters()).device,
+        )
         return images.to(device), self.labels[places].to(device), places.tolist()
 
     def shown(self, image: Tensor) -> Tensor:
@@ -73,16 +81,20 @@ class Zoo:
 
 @dataclass(frozen=True, eq=False)
 class Specimen:
-    """What one method made of one image. Tensors are on the CPU; C channels of H × W, an image's or those of a block.
+    """What one method made of one image. Tensors are on the CPU; C channels of H × W, an image's or
+    those of a block.
 
-    method: its name in `MIXERS`. lam, seed: what it was given: λ in [0, 1], and what boxes and masks are drawn from.
+    method: its name in `MIXERS`. lam, seed: what it was given: λ in [0, 1], and what boxes and
+        masks are drawn from.
     block: name of the block that was mixed; None where it was the input.
     own, partner, mixed: float32 (C, H, W), what the two images brought, and what went on.
     pixels: (C, H, W) in [0, 1], the mixed image as it is shown; None where a block was mixed.
     place, partner_place: of the two images in the zoo; a method may choose its own partner.
-    keep: bool (C, H, W), True where the method says that the image's own values stayed; None where it says nothing.
+    keep: bool (C, H, W), True where the method says that the image's own values stayed; None where
+        it says nothing.
     pictures: (2, C, H, W) in [0, 1], the two images as they are shown.
-    own_class, partner_class: names of the two images' classes. weights: {class name: weight}, the mixed label, all > 0.
+    own_class, partner_class: names of the two images' classes. weights: {class name: weight}, the
+        mixed label, all > 0.
     passes: forward and backward passes of the model in one mixed step, as the method declares them.
     """
 
@@ -105,7 +117,9 @@ class Specimen:
 
     @property
     def share(self) -> Tensor:
-        """Whose values went on, `own_share`: (1, H, W) of an image, one for its colours; (C, 1, 1) of a block."""
+        """Whose values went on, `own_share`: (1, H, W) of an image, one for its colours; (C, 1, 1)
+        of a block.
+        """
         maps = self.own, self.partner, self.mixed
         if self.block is None:
             return own_share(*maps)[None]
@@ -113,7 +127,9 @@ class Specimen:
 
     @property
     def mask(self) -> Tensor:
-        """`keep` as a number, (C, H, W) float32 in [0, 1]; of a method without it `share`, NaN where it is."""
+        """`keep` as a number, (C, H, W) float32 in [0, 1]; of a method without it `share`, NaN
+        where it is.
+        """
         return self.share.expand(self.mixed.shape) if self.keep is None else self.keep.float()
 
     @property
@@ -122,44 +138,75 @@ class Specimen:
         return self.weights.get(self.own_class, 0.0)
 
 
-def zoo(model: nn.Module, pixels: Tensor, labels: Tensor, *, classes: Sequence[str], mean: Sequence[float] = (0.0,),
-        std: Sequence[float] = (1.0,), block: str | None = None, settings: Mapping[str, Mapping] | None = None) -> Zoo:
+def zoo(
+    model: nn.Module,
+    pixels: Tensor,
+    labels: Tensor,
+    *,
+    classes: Sequence[str],
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    block: str | None = None,
+    settings: Mapping[str, Mapping] | None = None,
+) -> Zoo:
     """Pairs of images for all methods to mix.
 
     Args:
-        model: a classifier from normalised (B, C, H, W) to logits (B, N); a trained one, where saliency is to mean
-            something. It is not changed.
-        pixels: (N, 3 or 1, H, W), uint8 or in [0, 1]; N even, image 2p is mixed with image 2p + 1. All
-            are one batch, so that methods which choose their partners can.
+        model: a classifier from normalised (B, C, H, W) to logits (B, N); a trained one, where
+            saliency is to mean something. It is not changed.
+        pixels: (N, 3 or 1, H, W), uint8 or in [0, 1]; N even, image 2p is mixed with image 2p + 1.
+            All are one batch, so that methods which choose their partners can.
         labels: (N,) integers; those of a pair should differ, else its label has one class.
-        classes: names of all the model's classes. mean, std: of its data set, per channel or one for all.
+        classes: names of all the model's classes. mean, std: of its data set, per channel or one
+            for all.
         block: where methods that mix features do it; None: the first after the stem.
         settings: {method: {setting: value}}, beside the defaults.
     Raises:
         ValueError: if these do not fit together, or there is no such block or method.
     """
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or len(pixels) < 2 or len(pixels) % 2:
-        raise ValueError(f"pixels must be (N, 3 or 1, H, W), N even and at least 2, got {tuple(pixels.shape)}")
+        raise ValueError(
+            f"pixels must be (N, 3 or 1, H, W), N even and at least 2, got {tuple(pixels.shape)}"
+        )
     count = len(set(classes))
-    if labels.shape != pixels.shape[:1] or labels.is_floating_point() or not 0 <= labels.min() <= labels.max() < count:
-        raise ValueError(f"labels must be ({len(pixels)},) integers below {count}, the number of different classes, "
-                         f"got {labels.tolist()}")
+    if (
+        labels.shape != pixels.shape[:1]
+        or labels.is_floating_point()
+        or not 0 <= labels.min() <= labels.max() < count
+    ):
+        raise ValueError(
+            f"labels must be ({len(pixels)},) integers below {count}, the number of different"
+            f" classes, got {labels.tolist()}"
+        )
     pixels = to_float(pixels) if pixels.dtype == torch.uint8 else pixels.float()
     if not 0 <= pixels.min() <= pixels.max() <= 1:
-        raise ValueError(f"floating pixels must lie in [0, 1], got {pixels.min():.3g} to {pixels.max():.3g}: give them "
-                         "as they are shown, and mean= and std=")
+        raise ValueError(
+            f"floating pixels must lie in [0, 1], got {pixels.min():.3g} to {pixels.max():.3g}:"
+            " give them as they are shown, and mean= and std="
+        )
     blocks = find_blocks(model)
     block = pick("block", block, blocks) if block else blocks[min(1, len(blocks) - 1)]
     for method in settings or {}:
         pick("method", method, MIXERS)
     settings = settings or {}
     refused = _refused({name: make(name, **settings.get(name, {})) for name in MIXERS}, model)
-    return Zoo(model, pixels.cpu(), labels.cpu().long(), tuple(classes), tuple(mean), tuple(std), block, settings,
-               tuple(name for name in MIXERS if name not in refused), refused)
+    return Zoo(
+        model,
+        pixels.cpu(),
+        labels.cpu().long(),
+        tuple(classes),
+        tuple(mean),
+        tuple(std),
+        block,
+        settings,
+        tuple(name for name in MIXERS if name not in refused),
+        refused,
+    )
 
 
-def specimens(animals: Zoo, lam: float, *, pair: int = 0, seed: int = 0, methods: Sequence[str] | None = None
-              ) -> list[Specimen]:
+def specimens(
+    animals: Zoo, lam: float, *, pair: int = 0, seed: int = 0, methods: Sequence[str] | None = None
+) -> list[Specimen]:
     """`specimen` of every method, or of those named, all with the same draw.
 
     Args:
@@ -168,23 +215,28 @@ def specimens(animals: Zoo, lam: float, *, pair: int = 0, seed: int = 0, methods
     Raises:
         ValueError: as `specimen`.
     """
-    return [specimen(animals, method, lam, pair=pair, seed=seed) for method in methods or animals.methods]
+    return [
+        specimen(animals, method, lam, pair=pair, seed=seed)
+        for method in methods or animals.methods
+    ]
 
 
 def specimen(animals: Zoo, method: str, lam: float, *, pair: int = 0, seed: int = 0) -> Specimen:
     """What a method makes of the first image of a pair in one step, the model in evaluation mode.
 
-    Of a method that composes its results of several images it is the result with most of the first one; the partner is
-    then who has most beside it.
+    Of a method that composes its results of several images it is the result with most of the first
+    one; the partner is then who has most beside it.
 
-    The method is new and its run has just begun: networks of its own are untrained. One with a history has seen one
-    step before this one, with the same draw on the same images.
+    The method is new and its run has just begun: networks of its own are untrained. One with a
+    history has seen one step before this one, with the same draw on the same images.
 
     Args:
         animals: from `zoo`. method: its name in `MIXERS`.
-        lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and all else the method draws; ≥ 0.
+        lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and all else the method draws; ≥
+            0.
     Raises:
-        ValueError: if there is no such method or pair, λ leaves [0, 1], or the method cannot mix this model.
+        ValueError: if there is no such method or pair, λ leaves [0, 1], or the method cannot mix
+            this model.
     """
     images, labels, places = animals.batch(pair)
     draw = Draw(0, torch.arange(len(images)) ^ 1, lam, seed)
@@ -200,68 +252,104 @@ def facts(rows: Sequence[Specimen]) -> list[dict]:
     Returns:
         One row each: method, block, lam, seed, place, passes, and
         label, total: the weight of the image's own class, and of all classes together;
-        kept, exact: the share of values that the method says it kept, and whether they are the image's own to the last
-        bit; both None where it says nothing;
-        told, share: the share of values of which `own_share` can tell whose they are, and its mean over these, None
-        where there are none.
+        kept, exact: the share of values that the method says it kept, and whether they are the
+        image's own to the last bit; both None where it says nothing;
+        told, share: the share of values of which `own_share` can tell whose they are, and its mean
+        over these, None where there are none.
     """
     found = []
     for row in rows:
         share, told = row.share, ~row.share.isnan()
-        found.append({
-            "method": row.method, "block": row.block, "lam": row.lam, "seed": row.seed, "place": row.place,
-            "passes": row.passes, "label": row.label, "total": sum(row.weights.values()),
-            "kept": None if row.keep is None else row.keep.float().mean().item(),
-            "exact": None if row.keep is None else torch.equal(row.mixed[row.keep], row.own[row.keep]),
-            "told": told.float().mean().item(), "share": share[told].mean().item() if told.any() else None})
+        found.append(
+            {
+                "method": row.method,
+                "block": row.block,
+                "lam": row.lam,
+                "seed": row.seed,
+                "place": row.place,
+                "passes": row.passes,
+                "label": row.label,
+                "total": sum(row.weights.values()),
+                "kept": None if row.keep is None else row.keep.float().mean().item(),
+                "exact": (
+                    None
+                    if row.keep is None
+                    else torch.equal(row.mixed[row.keep], row.own[row.keep])
+                ),
+                "told": told.float().mean().item(),
+                "share": share[told].mean().item() if told.any() else None,
+            }
+        )
     return found
 
 
 def deciders(rows: Sequence[Specimen], others: Sequence[Specimen] = ()) -> list[dict]:
-    """What decides whose values go on: how far the mask moves when one thing changes and all else stays.
+    """What decides whose values go on: how far the mask moves when one thing changes and all else
+    stays.
 
     Args:
         rows: specimens of several λ, seeds and images.
         others: likewise, of another network.
     Returns:
-        One row per method: method, passes, and by_lam, by_seed, by_images, by_network: the mean `mask_gap` of two
-        specimens that differ in this alone, in [0, 1]; NaN where there are none, or it cannot be told.
+        One row per method: method, passes, and by_lam, by_seed, by_images, by_network: the mean
+        `mask_gap` of two specimens that differ in this alone, in [0, 1]; NaN where there are none,
+        or it cannot be told.
     """
     names = "by_lam", "by_seed", "by_images", "by_network"
-    tagged = [(row.method, (row.lam, row.seed, row.place, network), row.mask)
-              for network, group in enumerate((rows, others)) for row in group]
+    tagged = [
+        (row.method, (row.lam, row.seed, row.place, network), row.mask)
+        for network, group in enumerate((rows, others))
+        for row in group
+    ]
     gaps = {method: {name: [] for name in names} for method, *_ in tagged}
     for (method, key, mask), (other, their_key, their_mask) in combinations(tagged, 2):
         differs = [name for name, ours, theirs in zip(names, key, their_key) if ours != theirs]
         if method == other and len(differs) == 1:
             gaps[method][differs[0]].append(mask_gap(mask, their_mask))
     passes = {row.method: row.passes for row in (*rows, *others)}
-    return [{"method": method, "passes": passes[method], **{name: _mean(gap) for name, gap in found.items()}}
-            for method, found in gaps.items()]
+    return [
+        {
+            "method": method,
+            "passes": passes[method],
+            **{name: _mean(gap) for name, gap in found.items()},
+        }
+        for method, found in gaps.items()
+    ]
 
 
 def mask_gap(mask: Tensor, other: Tensor) -> float:
-    """Mean |difference| of two masks over the values that are no NaN in both; NaN if these are less than half."""
+    """Mean |difference| of two masks over the values that are no NaN in both; NaN if these are less
+    than half.
+    """
     both = ~(mask.isnan() | other.isnan())
-    return (mask - other)[both].abs().mean().item() if 2 * int(both.sum()) >= both.numel() else math.nan
+    return (
+        (mask - other)[both].abs().mean().item()
+        if 2 * int(both.sum()) >= both.numel()
+        else math.nan
+    )
 
 
 def own_share(own: Tensor, partner: Tensor, mixed: Tensor) -> Tensor:
-    """How much of each place is the image's own: w in mixed = w · own + (1 − w) · partner, by least squares.
+    """How much of each place is the image's own: w in mixed = w · own + (1 − w) · partner, by least
+    squares.
 
     Args:
         own, partner, mixed: (…, C, H, W) floating; one w for the C values of a place.
     Returns:
-        (…, H, W) float32 in [0, 1]; NaN where it cannot be told: the pair is equal there, or the values are neither's
-        (moved, resized, rescaled, of a third image).
+        (…, H, W) float32 in [0, 1]; NaN where it cannot be told: the pair is equal there, or the
+        values are neither's (moved, resized, rescaled, of a third image).
     """
     own, partner, mixed = own.float(), partner.float(), mixed.float()
     ahead, most = own - partner, torch.maximum(own.abs().max(), partner.abs().max())
     share = ((mixed - partner) * ahead).sum(dim=-3) / ahead.square().sum(dim=-3).clamp_min(1e-20)
     off = (mixed - partner - share.unsqueeze(-3) * ahead).abs().amax(dim=-3)
-    told = (ahead.abs().amax(dim=-3) > TELLS * most) & (off <= OFF * most) & (share > -OFF) & (share < 1 + OFF)
+    told = (
+        (ahead.abs().amax(dim=-3) > TELLS * most)
+        & (off <= OFF * most)
+        & (share > -OFF)
+        & (share < 1 + OFF)
+    )
     return torch.where(told, share.clamp(0, 1), torch.nan)
-
 
 
 def _refused(mixers: Mapping[str, Mixer], model: nn.Module) -> dict[str, str]:
@@ -275,13 +363,21 @@ def _refused(mixers: Mapping[str, Mixer], model: nn.Module) -> dict[str, str]:
     return refused
 
 
-def _stepped(animals: Zoo, method: str, wanted: Draw, images: Tensor, labels: Tensor, steps: int = 1
-             ) -> tuple[Mixer, tuple[str | None, Draw, Mixed, Tensor]]:
-    """A new mixer after its steps on a batch; of the last the block, the draw, what came of it and what was there."""
+def _stepped(
+    animals: Zoo, method: str, wanted: Draw, images: Tensor, labels: Tensor, steps: int = 1
+) -> tuple[Mixer, tuple[str | None, Draw, Mixed, Tensor]]:
+    """A new mixer after its steps on a batch; of the last the block, the draw, what came of it and
+    what was there.
+    """
     model, heard, seen = animals.model, [], {}
     with evaluating(model), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # networks that the method makes for its run are the same at every seed
-        mixer = make(pick("method", method, MIXERS), **{"seed": wanted.seed, **animals.settings.get(method, {})})
+        torch.manual_seed(
+            0
+        )  # networks that the method makes for its run are the same at every seed
+        mixer = make(
+            pick("method", method, MIXERS),
+            **{"seed": wanted.seed, **animals.settings.get(method, {})},
+        )
         mixer.begin_run(model, len(animals.classes))
         mixer.begin_epoch(0, 1)
         draw, block = _fixed(mixer, animals, wanted)
@@ -298,35 +394,72 @@ def _stepped(animals: Zoo, method: str, wanted: Draw, images: Tensor, labels: Te
 
 
 def _fixed(mixer: Mixer, animals: Zoo, wanted: Draw) -> tuple[Draw, str | None]:
-    """The mixer's draw with the wanted λ, partner and seed, at the zoo's block or as near to it as the method can."""
+    """The mixer's draw with the wanted λ, partner and seed, at the zoo's block or as near to it as
+    the method can.
+    """
     blocks = mixer.block_names(animals.model)
     drawn = mixer.draw(len(wanted.partner), len(blocks), np.random.default_rng(wanted.seed))
     aim = blocks.index(animals.block) + 1 if animals.block in blocks else 1
-    layer = min(mixer.layer_set(len(blocks)), key=lambda layer: (layer == 0, abs(layer - aim), layer))
-    return (replace(drawn, layer=layer, partner=wanted.partner, lam=wanted.lam, seed=wanted.seed),
-            blocks[layer - 1] if layer else None)
+    layer = min(
+        mixer.layer_set(len(blocks)), key=lambda layer: (layer == 0, abs(layer - aim), layer)
+    )
+    return (
+        replace(drawn, layer=layer, partner=wanted.partner, lam=wanted.lam, seed=wanted.seed),
+        blocks[layer - 1] if layer else None,
+    )
 
 
-def _told(animals: Zoo, mixer: Mixer, method: str, places: list[int], block: str | None, drawn: Draw, mixed: Mixed,
-          before: Tensor) -> Specimen:
+def _told(
+    animals: Zoo,
+    mixer: Mixer,
+    method: str,
+    places: list[int],
+    block: str | None,
+    drawn: Draw,
+    mixed: Mixed,
+    before: Tensor,
+) -> Specimen:
     """The first image's part of a step."""
-    labels, label = animals.labels[places].tolist(), mixer.last.target.soft(len(animals.classes)).cpu()
+    labels, label = (
+        animals.labels[places].tolist(),
+        mixer.last.target.soft(len(animals.classes)).cpu(),
+    )
     k, other = 0, int(drawn.partner[0])
-    if any(weight > 0 and kind not in (labels[0], labels[other]) for kind, weight in enumerate(label[0].tolist())):
+    if any(
+        weight > 0 and kind not in (labels[0], labels[other])
+        for kind, weight in enumerate(label[0].tolist())
+    ):
         k, other = _of_several(labels, label)
     maps, label = mixed.maps[k].detach().float().cpu(), label[k].tolist()
     own, partner = (before[place].detach().float().cpu() for place in (0, other))
     keep = None if mixed.keep is None else mixed.keep.cpu().expand(mixed.maps.shape)[k]
-    return Specimen(method, drawn.lam, drawn.seed, block, own, partner, maps,
-                    None if block else animals.shown(maps), places[0], places[other], keep,
-                    animals.pixels[[places[0], places[other]]], *(animals.classes[labels[i]] for i in (0, other)),
-                    {name: weight for name, weight in zip(animals.classes, label) if weight > 0}, mixer.passes)
+    return Specimen(
+        method,
+        drawn.lam,
+        drawn.seed,
+        block,
+        own,
+        partner,
+        maps,
+        None if block else animals.shown(maps),
+        places[0],
+        places[other],
+        keep,
+        animals.pixels[[places[0], places[other]]],
+        *(animals.classes[labels[i]] for i in (0, other)),
+        {name: weight for name, weight in zip(animals.classes, label) if weight > 0},
+        mixer.passes,
+    )
 
 
 def _of_several(labels: list[int], label: Tensor) -> tuple[int, int]:
-    """Where results are of several images: the place of the one with most of the first, and who has most beside it."""
+    """Where results are of several images: the place of the one with most of the first, and who has
+    most beside it.
+    """
     k = int(label[:, labels[0]].argmax())
-    return k, max(range(1, len(labels)), key=lambda i: (labels[i] != labels[0]) * float(label[k, labels[i]]))
+    return k, max(
+        range(1, len(labels)), key=lambda i: (labels[i] != labels[0]) * float(label[k, labels[i]])
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,9 +1,9 @@
 """How much a layer relies on a few of its filters, as numbers of their influences.
 
-The influence of a filter on an image is the norm of its map (Kang, Kang & Kim, AAAI 2024, Eq. 4). The paper argues with
-pictures that a few filters carry most of it; these measures say how few. They share one limit: a strong map is not yet
-a map that decides, since what the next layer makes of it is not seen. The feature-drop curve (`drop_area`) sees
-decisions, but of the last layer alone.
+The influence of a filter on an image is the norm of its map (Kang, Kang & Kim, AAAI 2024, Eq. 4).
+The paper argues with pictures that a few filters carry most of it; these measures say how few. They
+share one limit: a strong map is not yet a map that decides, since what the next layer makes of it
+is not seen. The feature-drop curve (`drop_area`) sees decisions, but of the last layer alone.
 
 An image to which no filter answers has nothing to share out: its measures are NaN.
 """
@@ -30,7 +30,8 @@ def top_share(influence: Tensor, k: int) -> Tensor:
 
     Range: k/C where all are equal, to 1 where no more than k answer at all.
 
-    Misleads: it sees nothing of how the rest is spread, it depends on k, and a wider layer has a smaller one at the
+    Misleads: it sees nothing of how the rest is spread, it depends on k, and a wider layer has a
+        smaller one at the
     same k: compare layers at the same share k/C.
 
     Args:
@@ -47,12 +48,14 @@ def top_share(influence: Tensor, k: int) -> Tensor:
 
 
 def gini(influence: Tensor) -> Tensor:
-    """The Gini coefficient of the influences: half the mean difference of two filters, relative to their mean.
+    """The Gini coefficient of the influences: half the mean difference of two filters, relative to
+    their mean.
 
     Range: 0 where all are equal, to 1 − 1/C where one filter holds all.
 
-    Misleads: its upper end depends on C, so that narrow layers look more equal; dead filters raise it like a dominant
-    one does; and different spreads can have one Gini (it is the area under the Lorenz curve, not the curve).
+    Misleads: its upper end depends on C, so that narrow layers look more equal; dead filters raise
+    it like a dominant one does; and different spreads can have one Gini (it is the area under the
+    Lorenz curve, not the curve).
 
     Args:
         influence: (…, C) ≥ 0, floating.
@@ -64,16 +67,20 @@ def gini(influence: Tensor) -> Tensor:
     _check(influence)
     count = influence.shape[-1]
     rank = torch.arange(1, count + 1, dtype=influence.dtype, device=influence.device)
-    return (_shares(influence).sort(dim=-1).values * (2 * rank - count - 1)).sum(dim=-1).clamp_min(0) / count
+    return (_shares(influence).sort(dim=-1).values * (2 * rank - count - 1)).sum(dim=-1).clamp_min(
+        0
+    ) / count
 
 
 def effective_filters(influence: Tensor) -> Tensor:
-    """The participation ratio (Σp)² / Σp²: how many equally strong filters would be as concentrated.
+    """The participation ratio (Σp)² / Σp²: how many equally strong filters would be as
+    concentrated.
 
-    Range: 1 where one filter holds all, to C where all are equal; k equal filters and C − k dead ones give k.
+    Range: 1 where one filter holds all, to C where all are equal; k equal filters and C − k dead
+        ones give k.
 
-    Misleads: it is ruled by the strongest and hardly sees the weak ones; and it counts filters, not what they do: ten
-    copies of one filter count as ten.
+    Misleads: it is ruled by the strongest and hardly sees the weak ones; and it counts filters, not
+    what they do: ten copies of one filter count as ten.
 
     Args:
         influence: (…, C) ≥ 0, floating.
@@ -89,35 +96,44 @@ def effective_filters(influence: Tensor) -> Tensor:
 def drop_area(curve: Sequence[Sequence[float]]) -> float:
     """Area under a feature-drop curve, relative to a curve that never falls (trapezoids).
 
-    Range: 1 where dropping features costs nothing, towards 0 where the first dropped feature costs everything; above 1
-    where dropping helps. Of the strongest-first curve, a small area tells of reliance on few features.
+    Range: 1 where dropping features costs nothing, towards 0 where the first dropped feature costs
+    everything; above 1 where dropping helps. Of the strongest-first curve, a small area tells of
+    reliance on few features.
 
-    Misleads: it is relative to the accuracy with all features, so a poor model that falls to chance looks robust;
-    chance is not subtracted; and curves compare only over the same range of fractions.
+    Misleads: it is relative to the accuracy with all features, so a poor model that falls to chance
+    looks robust; chance is not subtracted; and curves compare only over the same range of
+    fractions.
 
     Args:
-        curve: [[fraction, accuracy], …] from `feature_drop_curve`, fractions ascending from 0, at least two points;
-            the accuracies ≥ 0 in any one unit.
+        curve: [[fraction, accuracy], …] from `feature_drop_curve`, fractions ascending from 0, at
+            least two points; the accuracies ≥ 0 in any one unit.
     Returns:
         ≥ 0.
     Raises:
-        ValueError: if the fractions are not so, the accuracy at 0 is 0, or a number is negative or not finite.
+        ValueError: if the fractions are not so, the accuracy at 0 is 0, or a number is negative or
+            not finite.
     """
     points = torch.tensor([list(point) for point in curve], dtype=torch.float64)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
-        raise ValueError(f"a curve needs at least two points [fraction, accuracy], got {list(curve)}")
+        raise ValueError(
+            f"a curve needs at least two points [fraction, accuracy], got {list(curve)}"
+        )
     fractions, accuracies = points.T
     if fractions[0] != 0 or not (fractions.diff() > 0).all():
         raise ValueError(f"fractions must ascend from 0, got {fractions.tolist()}")
     if not (points.isfinite().all() and accuracies.min() >= 0 and accuracies[0] > 0):
-        raise ValueError(f"accuracies must be finite and ≥ 0, at fraction 0 above 0, got {accuracies.tolist()}")
+        raise ValueError(
+            f"accuracies must be finite and ≥ 0, at fraction 0 above 0, got {accuracies.tolist()}"
+        )
     return float(torch.trapezoid(accuracies, fractions) / (accuracies[0] * fractions[-1]))
 
 
 @torch.no_grad()
-def reliance(model: nn.Module, images: Tensor, blocks: Sequence[str] | None = None,
-             batch_size: int = 100) -> list[dict]:
-    """The measures of each block, averaged over images; evaluation mode, modes restored, no hook left.
+def reliance(
+    model: nn.Module, images: Tensor, blocks: Sequence[str] | None = None, batch_size: int = 100
+) -> list[dict]:
+    """The measures of each block, averaged over images; evaluation mode, modes restored, no hook
+    left.
 
     Args:
         model: any CNN.
@@ -125,9 +141,9 @@ def reliance(model: nn.Module, images: Tensor, blocks: Sequence[str] | None = No
         blocks: qualified names; None takes `find_blocks`.
         batch_size: images per forward pass, ≥ 1; bounds the memory.
     Returns:
-        One row per block: {"block", "top10_share": share of the strongest tenth of the filters (rounded up),
-        "gini", "effective_filters": means over the images to which any filter answers (NaN if there is none),
-        "filters": C, "images": N}.
+        One row per block: {"block", "top10_share": share of the strongest tenth of the filters
+        (rounded up), "gini", "effective_filters": means over the images to which any filter answers
+        (NaN if there is none), "filters": C, "images": N}.
     Raises:
         ValueError: for an unknown block, no images, or a block that does not run exactly once.
     """
@@ -141,34 +157,47 @@ def reliance(model: nn.Module, images: Tensor, blocks: Sequence[str] | None = No
                 model(batch)
             for name, calls in seen.items():
                 if len(calls) != 1:
-                    raise ValueError(f"block {name!r} must run exactly once in a pass, it ran {len(calls)} times")
+                    raise ValueError(
+                        f"block {name!r} must run exactly once in a pass, it ran {len(calls)} times"
+                    )
                 found[name].append(filter_influence(calls[0]))
     return [_row(name, torch.cat(parts)) for name, parts in found.items()]
 
 
-def norm_gradient(model: nn.Module, images: Tensor, labels: Tensor, blocks: Sequence[str] | None = None,
-                  batch_size: int = 100) -> list[dict]:
-    """Norm and gradient of every filter, averaged over images: do the weak filters get less gradient?
+def norm_gradient(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    blocks: Sequence[str] | None = None,
+    batch_size: int = 100,
+) -> list[dict]:
+    """Norm and gradient of every filter, averaged over images: do the weak filters get less
+    gradient?
 
-    Source: Kang, Kang & Kim, AAAI 2024, Figure 1b, for a model at rest: evaluation mode, no mixing, the gradient of
-    each image's own cross-entropy. `catchup.recording` shows the same during training.
+    Source: Kang, Kang & Kim, AAAI 2024, Figure 1b, for a model at rest: evaluation mode, no mixing,
+    the gradient of each image's own cross-entropy. `catchup.recording` shows the same during
+    training.
 
-    Misleads: the filters of one block are compared by what they return, but a filter whose norm is large may be scaled
-    down by the next layer; and on images that the model has learnt the gradients are small for every filter.
+    Misleads: the filters of one block are compared by what they return, but a filter whose norm is
+    large may be scaled down by the next layer; and on images that the model has learnt the
+    gradients are small for every filter.
 
     Args:
         model, images, blocks, batch_size: as for `reliance`.
         labels: (N,) int64.
     Returns:
-        One row per block: {"block", "norm": C means of ‖a‖₂, "gradient": C means of ‖∂ℓ/∂a‖₂, "rank_correlation":
-        Spearman's ρ of the two over the filters, in [-1, 1], NaN where one is constant}.
+        One row per block: {"block", "norm": C means of ‖a‖₂, "gradient": C means of ‖∂ℓ/∂a‖₂,
+        "rank_correlation": Spearman's ρ of the two over the filters, in [-1, 1], NaN where one is
+        constant}.
     Raises:
         ValueError: for an unknown block, or images and labels that do not fit.
         RuntimeError: if a block does not run exactly once (see `catchup.edited`).
     """
     if images.ndim != 4 or len(images) == 0 or labels.shape != images.shape[:1]:
-        raise ValueError(f"images must be (N, C, H, W), N at least 1, and labels (N,), got {tuple(images.shape)} and "
-                         f"{tuple(labels.shape)}")
+        raise ValueError(
+            f"images must be (N, C, H, W), N at least 1, and labels (N,), got {tuple(images.shape)}"
+            f" and {tuple(labels.shape)}"
+        )
     names, found = list(find_blocks(model) if blocks is None else blocks), {}
     with evaluating(model), torch.enable_grad():
         for batch, truth in zip(images.split(batch_size), labels.split(batch_size)):
@@ -177,8 +206,14 @@ def norm_gradient(model: nn.Module, images: Tensor, labels: Tensor, blocks: Sequ
     rows = []
     for name, sums in found.items():
         norm, gradient = (sums / len(images)).cpu()
-        rows.append({"block": name, "norm": norm.tolist(), "gradient": gradient.tolist(),
-                     "rank_correlation": rank_correlation(norm, gradient)})
+        rows.append(
+            {
+                "block": name,
+                "norm": norm.tolist(),
+                "gradient": gradient.tolist(),
+                "rank_correlation": rank_correlation(norm, gradient),
+            }
+        )
     return rows
 
 
@@ -188,17 +223,28 @@ def reliance_of(model: PixelModel, images: Images) -> dict:
     Args:
         model, images: on one device.
     Returns:
-        {"blocks": the rows of `reliance`, each with the "rank_correlation" of `norm_gradient`, "top10_share",
-        "rank_correlation": their means over the blocks}.
+        {"blocks": the rows of `reliance`, each with the "rank_correlation" of `norm_gradient`,
+        "top10_share", "rank_correlation": their means over the blocks}.
     """
     inputs = normalise(to_float(images.pixels), model.mean, model.std)
-    rows = [{**one, "rank_correlation": other["rank_correlation"]} for one, other in
-            zip(reliance(model.model, inputs), norm_gradient(model.model, inputs, images.labels))]
-    return {"blocks": rows, **{key: sum(row[key] for row in rows) / len(rows)
-                               for key in ("top10_share", "rank_correlation")}}
+    rows = [
+        {**one, "rank_correlation": other["rank_correlation"]}
+        for one, other in zip(
+            reliance(model.model, inputs), norm_gradient(model.model, inputs, images.labels)
+        )
+    ]
+    return {
+        "blocks": rows,
+        **{
+            key: sum(row[key] for row in rows) / len(rows)
+            for key in ("top10_share", "rank_correlation")
+        },
+    }
 
 
-def _norms_and_gradients(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+def _norms_and_gradients(
+    model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]
+) -> dict[str, Tensor]:
     """{block: (2, C) float64, norms and gradient norms summed over the images}."""
     maps: dict[str, Tensor] = {}
 
@@ -211,17 +257,26 @@ def _norms_and_gradients(model: nn.Module, images: Tensor, labels: Tensor, names
             stack.enter_context(edited(model, name, partial(keep, name)))
         loss = F.cross_entropy(model(images.detach().requires_grad_()), labels, reduction="sum")
     gradients = torch.autograd.grad(loss, list(maps.values()))
-    return {name: torch.stack([filter_influence(part).double().sum(0) for part in (own, gradient)])
-            for (name, own), gradient in zip(maps.items(), gradients)}
+    return {
+        name: torch.stack([filter_influence(part).double().sum(0) for part in (own, gradient)])
+        for (name, own), gradient in zip(maps.items(), gradients)
+    }
 
 
 def _row(block: str, influence: Tensor) -> dict:
     """The measures of (N, C) influences, averaged over N."""
     count = influence.shape[1]
-    measures = {"top10_share": top_share(influence, -(-count // 10)), "gini": gini(influence),
-                "effective_filters": effective_filters(influence)}
-    return {"block": block, **{name: float(values.nanmean()) for name, values in measures.items()},
-            "filters": count, "images": len(influence)}
+    measures = {
+        "top10_share": top_share(influence, -(-count // 10)),
+        "gini": gini(influence),
+        "effective_filters": effective_filters(influence),
+    }
+    return {
+        "block": block,
+        **{name: float(values.nanmean()) for name, values in measures.items()},
+        "filters": count,
+        "images": len(influence),
+    }
 
 
 def _shares(influence: Tensor) -> Tensor:
@@ -232,7 +287,9 @@ def _shares(influence: Tensor) -> Tensor:
 def _check(influence: Tensor) -> None:
     """Raise ValueError unless `influence` is floating (…, C), C ≥ 1, finite and ≥ 0."""
     if influence.ndim < 1 or influence.shape[-1] < 1 or not influence.is_floating_point():
-        raise ValueError(f"influence must be floating (…, C), C at least 1, got {influence.dtype} "
-                         f"{tuple(influence.shape)}")
+        raise ValueError(
+            f"influence must be floating (…, C), C at least 1, got {influence.dtype} "
+            f"{tuple(influence.shape)}"
+        )
     if not (influence.isfinite() & (influence >= 0)).all():
         raise ValueError("influence must be finite and ≥ 0 everywhere, as a norm is")

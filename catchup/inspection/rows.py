@@ -1,4 +1,6 @@
-"""Choosing among rows of (epoch, block, filter), with a clear sentence where there is nothing of that name."""
+"""Choosing among rows of (epoch, block, filter), with a clear sentence where there is nothing of
+that name.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -33,7 +35,9 @@ def of_epoch(rows: Sequence[Mapping], epoch: int | None = None) -> list[Mapping]
     if epoch is None:
         epoch = epochs[-1]
     if epoch not in epochs:
-        raise ValueError(f"there are no rows of epoch {epoch!r}; epochs: {', '.join(map(str, epochs))}")
+        raise ValueError(
+            f"there are no rows of epoch {epoch!r}; epochs: {', '.join(map(str, epochs))}"
+        )
     return [row for row in rows if row["epoch"] == epoch]
 
 
@@ -47,13 +51,17 @@ def table(rows: Sequence[Mapping], field: str) -> tuple[np.ndarray, list[int], n
     """
     epochs, filters = (sorted({row[key] for row in rows}) for key in ("epoch", "filter"))
     values, seen = np.full((len(epochs), len(filters)), np.nan), set()
-    at_epoch, at_filter = ({name: place for place, name in enumerate(names)} for names in (epochs, filters))
+    at_epoch, at_filter = (
+        {name: place for place, name in enumerate(names)} for names in (epochs, filters)
+    )
     for row in rows:
         if field not in row:
             raise ValueError(f"the rows have no {field!r}, they have {', '.join(row)}")
         place = at_epoch[row["epoch"]], at_filter[row["filter"]]
         if place in seen:
-            raise ValueError(f"two rows of epoch {row['epoch']}, filter {row['filter']}: rows of several runs?")
+            raise ValueError(
+                f"two rows of epoch {row['epoch']}, filter {row['filter']}: rows of several runs?"
+            )
         seen.add(place)
         values[place] = np.nan if row[field] is None else row[field]
     return np.asarray(epochs), filters, values
@@ -62,11 +70,15 @@ def table(rows: Sequence[Mapping], field: str) -> tuple[np.ndarray, list[int], n
 def place_of(name: int, names: Sequence[int], kind: str) -> int:
     """Where `name` stands among `names`; ValueError with what there is if it does not."""
     if name not in names:
-        raise ValueError(f"there is no {kind} {name!r}; there are {len(names)}, {min(names)} to {max(names)}")
+        raise ValueError(
+            f"there is no {kind} {name!r}; there are {len(names)}, {min(names)} to {max(names)}"
+        )
     return list(names).index(name)
 
 
 def viewable(images: Tensor) -> Tensor:
-    """Normalised images (N, C, H, W) stretched to [0, 1], each between its own smallest and largest value."""
+    """Normalised images (N, C, H, W) stretched to [0, 1], each between its own smallest and largest
+    value.
+    """
     low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
     return (images - low) / (high - low).clamp_min(1e-12)

@@ -1,6 +1,8 @@
-"""Streaming sums over a training run: what a recorder keeps, in memory that does not grow with images or steps.
+"""Streaming sums over a training run: what a recorder keeps, in memory that does not grow with
+images or steps.
 
-Everything stays on the device it was measured on until it is read; adding a batch never waits for the device.
+Everything stays on the device it was measured on until it is read; adding a batch never waits for
+the device.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 BINS = 48
-NORM_RANGE = (-4.0, 4.0)      # decades of ‖a‖₂, of which a 32×32 map of unit values has 1.5
+NORM_RANGE = (-4.0, 4.0)  # decades of ‖a‖₂, of which a 32×32 map of unit values has 1.5
 GRADIENT_RANGE = (-9.0, 1.0)  # decades of ‖∂ℓ/∂a‖₂
 
 
@@ -40,20 +42,25 @@ class Mean:
 
 @dataclass
 class JointHistogram:
-    """Counts of (norm, gradient) pairs in log-spaced bins that are fixed beforehand, so that they can be streamed.
+    """Counts of (norm, gradient) pairs in log-spaced bins that are fixed beforehand, so that they
+    can be streamed.
 
-    Values beyond the ends are counted in the outermost bins; zeros, which no logarithm has, and what is not finite,
-    apart.
+    Values beyond the ends are counted in the outermost bins; zeros, which no logarithm has, and
+    what is not finite, apart.
     """
 
     counts: Tensor | None = None
-    apart: Tensor | int = 0  # (3,): pairs with norm 0, other pairs with gradient 0, pairs that are not finite
+    apart: Tensor | int = (
+        0  # (3,): pairs with norm 0, other pairs with gradient 0, pairs that are not finite
+    )
     pairs: int = 0
 
     def add(self, norms: Tensor, gradients: Tensor) -> None:
         """Adds the pairs of two tensors of one shape, both ≥ 0."""
         if self.counts is None:
-            self.counts = torch.zeros(BINS * BINS + 1, dtype=torch.int64, device=norms.device)  # the last one: zeros
+            self.counts = torch.zeros(
+                BINS * BINS + 1, dtype=torch.int64, device=norms.device
+            )  # the last one: zeros
         cell = _bin(norms, NORM_RANGE) * BINS + _bin(gradients, GRADIENT_RANGE)
         broken = ~(norms.isfinite() & gradients.isfinite())
         silent = (norms == 0) & ~broken
@@ -64,9 +71,14 @@ class JointHistogram:
         self.pairs += norms.numel()
 
     def read(self) -> dict:
-        """{"counts": (BINS, BINS) int64 on the CPU (norm × gradient), "zero_norm", "zero_gradient", "not_finite",
-        "pairs": integers}."""
-        counts = torch.zeros(BINS * BINS + 1, dtype=torch.int64) if self.counts is None else self.counts.cpu()
+        """{"counts": (BINS, BINS) int64 on the CPU (norm × gradient), "zero_norm", "zero_gradient",
+        "not_finite", "pairs": integers}.
+        """
+        counts = (
+            torch.zeros(BINS * BINS + 1, dtype=torch.int64)
+            if self.counts is None
+            else self.counts.cpu()
+        )
         apart = self.apart.tolist() if isinstance(self.apart, Tensor) else (0, 0, 0)
         named = dict(zip(("zero_norm", "zero_gradient", "not_finite"), apart))
         return {"counts": counts[:-1].reshape(BINS, BINS), **named, "pairs": self.pairs}

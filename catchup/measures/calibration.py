@@ -1,12 +1,12 @@
 """Calibration: is a model right as often as its confidence says?
 
-Source: Guo, Pleiss, Sun & Weinberger, ICML 2017, section 2: the confidence is the largest softmax probability, the
-reliability diagram its bins of equal width, and the expected calibration error the mean gap between confidence and
-accuracy, weighted by how many images a bin holds.
+Source: Guo, Pleiss, Sun & Weinberger, ICML 2017, section 2: the confidence is the largest softmax
+probability, the reliability diagram its bins of equal width, and the expected calibration error the
+mean gap between confidence and accuracy, weighted by how many images a bin holds.
 
-Where it misleads: over- and underconfidence cancel inside a bin; the number depends on the bins, so it compares only at
-one `n_bins`; few images give an error that is too large (an empty truth would not be 0); and a model that guesses the
-class frequencies is perfectly calibrated.
+Where it misleads: over- and underconfidence cancel inside a bin; the number depends on the bins, so
+it compares only at one `n_bins`; few images give an error that is too large (an empty truth would
+not be 0); and a model that guesses the class frequencies is perfectly calibrated.
 """
 
 import torch
@@ -16,38 +16,65 @@ from torch import Tensor
 def calibration(logits: Tensor, labels: Tensor, n_bins: int = 15) -> dict:
     """Expected calibration error and the bins it is made of.
 
-    Source: Guo et al., ICML 2017, Eq. 3 and the bins above Eq. 2: bin m holds confidences in ((m-1)/M, m/M], so one
-    that lies on an edge belongs to the lower bin.
+    Source: Guo et al., ICML 2017, Eq. 3 and the bins above Eq. 2: bin m holds confidences in
+    ((m-1)/M, m/M], so one that lies on an edge belongs to the lower bin.
 
     Args:
         logits: (N, classes) floating and finite, N >= 1.
         labels: (N,) int64, the true classes, on the same device.
         n_bins: M, >= 1.
     Returns:
-        {"ece": percent, "bins": [[lower edge, mean confidence, accuracy, share of the images], …]}: all n_bins of them,
-        each value in [0, 1]; mean confidence and accuracy of an empty bin are None, its share 0.
+        {"ece": percent, "bins": [[lower edge, mean confidence, accuracy, share of the images], …]}:
+        all n_bins of them, each value in [0, 1]; mean confidence and accuracy of an empty bin are
+        None, its share 0.
     Raises:
         ValueError: if a shape, a dtype, a label or n_bins is not so.
     """
     _check(logits, labels, n_bins)
     confidence, guess = logits.double().softmax(dim=1).max(dim=1)
-    confidence, right = confidence.cpu(), (guess == labels).double().cpu()  # sums on a GPU have no fixed order
+    confidence, right = (
+        confidence.cpu(),
+        (guess == labels).double().cpu(),
+    )  # sums on a GPU have no fixed order
     edges = torch.arange(1, n_bins + 1, dtype=torch.float64) / n_bins  # the upper ones
     place = torch.searchsorted(edges, confidence).clamp(max=n_bins - 1)  # rounding may pass 1
-    count, sure, correct = (torch.bincount(place, weights, minlength=n_bins).tolist()
-                            for weights in (None, confidence, right))
-    bins = [[number / n_bins, sure[number] / held if held else None, correct[number] / held if held else None,
-             held / len(labels)] for number, held in enumerate(count)]
-    return {"ece": 100 * sum(share * abs(mean - accuracy) for _, mean, accuracy, share in bins if share), "bins": bins}
+    count, sure, correct = (
+        torch.bincount(place, weights, minlength=n_bins).tolist()
+        for weights in (None, confidence, right)
+    )
+    bins = [
+        [
+            number / n_bins,
+            sure[number] / held if held else None,
+            correct[number] / held if held else None,
+            held / len(labels),
+        ]
+        for number, held in enumerate(count)
+    ]
+    return {
+        "ece": (
+            100 * sum(share * abs(mean - accuracy) for _, mean, accuracy, share in bins if share)
+        ),
+        "bins": bins,
+    }
 
 
 def _check(logits: Tensor, labels: Tensor, n_bins: int) -> None:
     """Raise unless logits and labels belong together and there is a bin."""
-    if logits.ndim != 2 or logits.numel() == 0 or not logits.is_floating_point() or not logits.isfinite().all():
-        raise ValueError(f"logits must be finite and floating (N, classes), N >= 1, got {logits.dtype} "
-                         f"{tuple(logits.shape)}")
+    if (
+        logits.ndim != 2
+        or logits.numel() == 0
+        or not logits.is_floating_point()
+        or not logits.isfinite().all()
+    ):
+        raise ValueError(
+            f"logits must be finite and floating (N, classes), N >= 1, got {logits.dtype} "
+            f"{tuple(logits.shape)}"
+        )
     if labels.dtype != torch.int64 or labels.shape != logits.shape[:1]:
-        raise ValueError(f"labels must be int64 ({len(logits)},), got {labels.dtype} {tuple(labels.shape)}")
+        raise ValueError(
+            f"labels must be int64 ({len(logits)},), got {labels.dtype} {tuple(labels.shape)}"
+        )
     low, high = (int(bound) for bound in labels.aminmax())
     if low < 0 or high >= logits.shape[1]:
         raise ValueError(f"labels must lie in [0, {logits.shape[1] - 1}], got {low} to {high}")

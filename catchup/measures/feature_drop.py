@@ -1,16 +1,17 @@
 """Feature drop: how many of its pooled features a classifier leans on.
 
-Source: Kang, Kang & Kim, AAAI 2024, appendix A.2, Figures 5 and 6. The input vector of the last linear layer (512
-features per image for ResNet-18) is set to zero piece by piece, for each image its strongest features first and,
-separately, its weakest first, and the accuracy is measured again. An accuracy that falls steeply as the strongest go
-tells of a model that relies on few features.
+Source: Kang, Kang & Kim, AAAI 2024, appendix A.2, Figures 5 and 6. The input vector of the last
+linear layer (512 features per image for ResNet-18) is set to zero piece by piece, for each image
+its strongest features first and, separately, its weakest first, and the accuracy is measured again.
+An accuracy that falls steeply as the strongest go tells of a model that relies on few features.
 
-A feature is strong by its magnitude |z|. The paper says both "magnitude" and "value"; behind a ReLU (ResNet-18,
-PreActResNet-18 with its final ReLU) they are the same, elsewhere only |z| says how much a zero changes.
+A feature is strong by its magnitude |z|. The paper says both "magnitude" and "value"; behind a ReLU
+(ResNet-18, PreActResNet-18 with its final ReLU) they are the same, elsewhere only |z| says how much
+a zero changes.
 
-Where it misleads: |z| is not influence on the decision, since the weight behind a feature counts too; the curve is of
-accuracy, so a model that is worse to begin with falls less far; and the fraction is of D, so two models compare only if
-their D is the same.
+Where it misleads: |z| is not influence on the decision, since the weight behind a feature counts
+too; the curve is of accuracy, so a model that is worse to begin with falls less far; and the
+fraction is of D, so two models compare only if their D is the same.
 """
 
 from collections.abc import Sequence
@@ -29,24 +30,33 @@ FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 WHICH = ("strongest", "weakest")
 
 
-def feature_drop_curve(model: PixelModel, images: Images,
-                       fractions: Sequence[float] = FRACTIONS) -> dict[str, list[list[float]]]:
-    """Top-1 accuracy against the fraction of features removed. Features are computed once, the head runs again.
+def feature_drop_curve(
+    model: PixelModel, images: Images, fractions: Sequence[float] = FRACTIONS
+) -> dict[str, list[list[float]]]:
+    """Top-1 accuracy against the fraction of features removed. Features are computed once, the head
+    runs again.
 
-    Source: Kang, Kang & Kim, AAAI 2024, A.2; see the top of this file for what the curve does not show.
+    Source: Kang, Kang & Kim, AAAI 2024, A.2; see the top of this file for what the curve does not
+        show.
 
     Args:
         model: from images in [0, 1] to logits, on the device of `images`, ending in a linear layer.
         images: the images to classify.
         fractions: shares of the features to set to zero, each in [0, 1].
     Returns:
-        {"strongest": [[fraction, top-1 accuracy in percent], …], "weakest": [[…], …]}, in the order of `fractions`.
+        {"strongest": [[fraction, top-1 accuracy in percent], …], "weakest": [[…], …]}, in the order
+        of `fractions`.
     Raises:
         ValueError: as `pooled_features` and `drop`.
     """
     features, head = pooled_features(model, images), classifier_head(model)[1]
-    return {which: [[fraction, _accuracy(head, drop(features, fraction, which), images.labels)]
-                    for fraction in fractions] for which in WHICH}
+    return {
+        which: [
+            [fraction, _accuracy(head, drop(features, fraction, which), images.labels)]
+            for fraction in fractions
+        ]
+        for which in WHICH
+    }
 
 
 def drop(features: Tensor, fraction: float, which: str) -> Tensor:
@@ -55,26 +65,32 @@ def drop(features: Tensor, fraction: float, which: str) -> Tensor:
     Args:
         features: (N, D) floating.
         fraction: share of the D features to set to zero, in [0, 1].
-        which: "strongest" takes those of largest |z| first, "weakest" those of smallest; ties go to the lower index.
+        which: "strongest" takes those of largest |z| first, "weakest" those of smallest; ties go to
+            the lower index.
     Returns:
-        (N, D), a new tensor; exactly round(fraction * D) features of each row were set to zero (Python's `round`).
+        (N, D), a new tensor; exactly round(fraction * D) features of each row were set to zero
+        (Python's `round`).
     Raises:
-        ValueError: if `features` is not floating (N, D) or holds NaN, `fraction` leaves [0, 1], `which` is unknown.
+        ValueError: if `features` is not floating (N, D) or holds NaN, `fraction` leaves [0, 1],
+            `which` is unknown.
     """
     pick("end of the ranking", which, WHICH)
     if features.ndim != 2 or not features.is_floating_point():
-        raise ValueError(f"features must be floating (N, D), got {features.dtype} {tuple(features.shape)}")
+        raise ValueError(
+            f"features must be floating (N, D), got {features.dtype} {tuple(features.shape)}"
+        )
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must lie in [0, 1], got {fraction}")
     if features.isnan().any():
         raise ValueError("features hold NaN, which is neither strong nor weak")
     order = features.abs().argsort(dim=1, descending=which == "strongest", stable=True)  # (N, D)
-    return features.scatter(1, order[:, :round(fraction * features.shape[1])], 0.0)
+    return features.scatter(1, order[:, : round(fraction * features.shape[1])], 0.0)
 
 
 @torch.no_grad()
 def pooled_features(model: PixelModel, images: Images, batch_size: int = 500) -> Tensor:
-    """What goes into the last linear layer, in evaluation mode; modes are restored and no hook is left.
+    """What goes into the last linear layer, in evaluation mode; modes are restored and no hook is
+    left.
 
     Args:
         model, images: as for `feature_drop_curve`.
@@ -82,41 +98,57 @@ def pooled_features(model: PixelModel, images: Images, batch_size: int = 500) ->
     Returns:
         (N, D), one row per image.
     Raises:
-        ValueError: if there is no linear layer, if it does not run exactly once on one vector per image, or if the
-            model does anything with its output.
+        ValueError: if there is no linear layer, if it does not run exactly once on one vector per
+            image, or if the model does anything with its output.
     """
     with evaluating(model):
-        return torch.cat([_head_input(model, to_float(chunk.pixels)) for chunk in images.chunks(batch_size)])
+        return torch.cat(
+            [_head_input(model, to_float(chunk.pixels)) for chunk in images.chunks(batch_size)]
+        )
 
 
 def classifier_head(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Qualified name and module of the last linear layer, in the order in which modules were registered.
+    """Qualified name and module of the last linear layer, in the order in which modules were
+    registered.
 
     Raises:
         ValueError: if the model has no `nn.Linear`.
     """
-    layers = [(name, part) for name, part in unwrap(model).named_modules() if isinstance(part, nn.Linear)]
+    layers = [
+        (name, part) for name, part in unwrap(model).named_modules() if isinstance(part, nn.Linear)
+    ]
     if not layers:
-        raise ValueError(f"feature drop needs a model that ends in a linear layer (nn.Linear) on one vector per image, "
-                         f"got {type(unwrap(model)).__name__} without any; leave this test out")
+        raise ValueError(
+            "feature drop needs a model that ends in a linear layer (nn.Linear) on one vector per"
+            f" image, got {type(unwrap(model)).__name__} without any; leave this test out"
+        )
     return layers[-1]
 
 
 def _head_input(model: nn.Module, images: Tensor) -> Tensor:
-    """(B, D): what the head was given, after making sure that what it returns is the model's answer."""
+    """(B, D): what the head was given, after making sure that what it returns is the model's
+    answer.
+    """
     name, head = classifier_head(model)
     seen: list[Tensor] = []
     with head.register_forward_pre_hook(lambda _module, args: seen.append(args[0])):
         logits = model(images)
     if len(seen) != 1 or seen[0].ndim != 2:
         shapes = [tuple(given.shape) for given in seen]
-        raise ValueError(f"the last linear layer {name!r} must run exactly once, on one vector per image, "
-                         f"but it was given {shapes or 'nothing (a compiled model skips hooks)'}")
+        raise ValueError(
+            f"the last linear layer {name!r} must run exactly once, on one vector per image, "
+            f"but it was given {shapes or 'nothing (a compiled model skips hooks)'}"
+        )
     answer = head(seen[0])
     scale = float(logits.abs().max())
-    if answer.shape != logits.shape or not torch.allclose(answer, logits, rtol=1e-3, atol=1e-4 * scale):
-        raise ValueError(f"the model's output is not that of its last linear layer {name!r}: something comes after it "
-                         f"(or the numbers are not finite), so its inputs are not the features that decide")
+    if answer.shape != logits.shape or not torch.allclose(
+        answer, logits, rtol=1e-3, atol=1e-4 * scale
+    ):
+        raise ValueError(
+            f"the model's output is not that of its last linear layer {name!r}: something comes"
+            " after it (or the numbers are not finite), so its inputs are not the features that"
+            " decide"
+        )
     return seen[0]
 
 

@@ -1,10 +1,12 @@
-"""How many seeds a difference needs: the chance that Student's interval of paired differences excludes zero.
+"""How many seeds a difference needs: the chance that Student's interval of paired differences
+excludes zero.
 
-Source: Cohen, "Statistical Power Analysis for the Behavioral Sciences", 1988, chapter 2 (the t test of paired samples);
-the t statistic of a mean that is not zero follows the noncentral t law.
+Source: Cohen, "Statistical Power Analysis for the Behavioral Sciences", 1988, chapter 2 (the t test
+of paired samples); the t statistic of a mean that is not zero follows the noncentral t law.
 
-Where it misleads: the standard deviation has to be known, and one from two or three seeds hardly is. The differences
-are taken as normal, and the gap as given; a gap that was measured in the same few runs is itself uncertain.
+Where it misleads: the standard deviation has to be known, and one from two or three seeds hardly
+is. The differences are taken as normal, and the gap as given; a gap that was measured in the same
+few runs is itself uncertain.
 """
 
 import math
@@ -20,7 +22,8 @@ def power(gap: float, sd: float, n: int, level: float = 0.95) -> float:
     """The chance that the interval of n paired differences lies wholly on the gap's side of zero.
 
     Args:
-        gap: the true mean of the differences, > 0, in any unit. sd: their standard deviation, > 0, in the same unit.
+        gap: the true mean of the differences, > 0, in any unit. sd: their standard deviation, > 0,
+            in the same unit.
         n: how many, ≥ 2. level: of the interval, in (0, 1).
     Returns:
         A number in (0, 1).
@@ -38,7 +41,8 @@ def power(gap: float, sd: float, n: int, level: float = 0.95) -> float:
 
 
 def seeds_needed(gap: float, sd: float, wanted: float = 0.8, level: float = 0.95) -> int:
-    """The fewest seeds with which the interval excludes zero, on the gap's side, with at least this chance.
+    """The fewest seeds with which the interval excludes zero, on the gap's side, with at least this
+    chance.
 
     Args:
         gap, sd, level: as for `power`. wanted: the chance, in (0, 1).
@@ -52,7 +56,9 @@ def seeds_needed(gap: float, sd: float, wanted: float = 0.8, level: float = 0.95
     while power(gap, sd, high, level) < wanted:
         low, high = high, 2 * high
         if high > MOST:
-            raise ValueError(f"a gap of {gap} with a standard deviation of {sd} needs more than {MOST} seeds")
+            raise ValueError(
+                f"a gap of {gap} with a standard deviation of {sd} needs more than {MOST} seeds"
+            )
     while high - low > 1:  # the chance grows with n
         middle = (low + high) // 2
         low, high = (middle, high) if power(gap, sd, middle, level) < wanted else (low, middle)
@@ -60,24 +66,37 @@ def seeds_needed(gap: float, sd: float, wanted: float = 0.8, level: float = 0.95
 
 
 def pooled_spread(rows: Sequence[Mapping], measure: str = "top1_error") -> tuple[float, float]:
-    """Standard deviation of a difference between two settings: of paired seeds, and of seeds that have nothing to do
-    with each other.
+    """Standard deviation of a difference between two settings: of paired seeds, and of seeds that
+    have nothing to do with each other.
 
     Args:
-        rows: evaluation objects, as for `catchup.measures.statistics.comparison`. measure: a field of them.
+        rows: evaluation objects, as for `catchup.measures.statistics.comparison`. measure: a field
+            of them.
     Returns:
-        (paired, unpaired), in points: the root of the mean variance over all pairs of settings; unpaired is the root of
-        the sum of the two settings' own variances.
+        (paired, unpaired), in points: the root of the mean variance over all pairs of settings;
+        unpaired is the root of the sum of the two settings' own variances.
     Raises:
-        ValueError: as `tables.grouped`, or if there are fewer than two settings or two shared seeds.
+        ValueError: as `tables.grouped`, or if there are fewer than two settings or two shared
+            seeds.
     """
-    values = {method: {row["seed"]: row[measure] for row in group} for method, group in grouped(rows, measure).items()}
-    names, seeds = list(values), sorted(set.intersection(*(set(of_method) for of_method in values.values())))
+    values = {
+        method: {row["seed"]: row[measure] for row in group}
+        for method, group in grouped(rows, measure).items()
+    }
+    names, seeds = (
+        list(values),
+        sorted(set.intersection(*(set(of_method) for of_method in values.values()))),
+    )
     if len(names) < 2 or len(seeds) < 2:
-        raise ValueError(f"a spread of differences needs two settings and two seeds that all share, got {len(names)} "
-                         f"and {len(seeds)}")
+        raise ValueError(
+            "a spread of differences needs two settings and two seeds that all share, got"
+            f" {len(names)} and {len(seeds)}"
+        )
     pairs = [(first, second) for place, first in enumerate(names) for second in names[:place]]
-    paired = [stdev(values[first][seed] - values[second][seed] for seed in seeds) ** 2 for first, second in pairs]
+    paired = [
+        stdev(values[first][seed] - values[second][seed] for seed in seeds) ** 2
+        for first, second in pairs
+    ]
     own = {name: stdev(values[name][seed] for seed in seeds) ** 2 for name in names}
     unpaired = [own[first] + own[second] for first, second in pairs]
     return math.sqrt(mean(paired)), math.sqrt(mean(unpaired))
@@ -85,4 +104,7 @@ def pooled_spread(rows: Sequence[Mapping], measure: str = "top1_error") -> tuple
 
 def _check(gap: float, sd: float, level: float) -> None:
     if not (0 < gap < math.inf and 0 < sd < math.inf and 0 < level < 1):
-        raise ValueError(f"gap and sd must be > 0 and finite, level in (0, 1), got gap {gap}, sd {sd}, level {level}")
+        raise ValueError(
+            f"gap and sd must be > 0 and finite, level in (0, 1), got gap {gap}, sd {sd}, level"
+            f" {level}"
+        )

@@ -1,7 +1,8 @@
-"""What can be measured of a trained model: each test by its name, the fields that it fills, and how it was measured.
+"""What can be measured of a trained model: each test by its name, the fields that it fills, and how
+it was measured.
 
-A new measurement is a function from a `Subject` to values, and one entry of `MEASURES`. The evaluation object, the
-comparison, the command line and the report all read this table.
+A new measurement is a function from a `Subject` to values, and one entry of `MEASURES`. The
+evaluation object, the comparison, the command line and the report all read this table.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,17 +30,21 @@ class Options:
         eps_255: FGSM and PGD: radius of the ball in 1/255 of the pixel range.
         pgd_steps: PGD: gradient steps.
         pgd_step_255: PGD: length of one step, in 1/255.
-        sample: fgsm, pgd, deformation and generated corruptions: so many test images of each class, always the same
-            ones, instead of all.
-        interpolation: deformation: bilinear (ours; the paper does not say) or nearest (Manifold Mixup's code).
-        ood: ood: the images from elsewhere, a data set or folder:PATH; brought to the size of the test images.
-            imagenet-o has its own protocol, with ImageNet inside.
-        corrupted: corruption: folder of the published CIFAR-100-C arrays. None: those in the data folder where they are
-            (see `with_published`); else the corruptions are generated.
-        cache: corruption: folder that keeps the generated images; without it they are generated anew for every model.
+        sample: fgsm, pgd, deformation and generated corruptions: so many test images of each class,
+            always the same ones, instead of all.
+        interpolation: deformation: bilinear (ours; the paper does not say) or nearest (Manifold
+            Mixup's code).
+        ood: ood: the images from elsewhere, a data set or folder:PATH; brought to the size of the
+            test images. imagenet-o has its own protocol, with ImageNet inside.
+        corrupted: corruption: folder of the published CIFAR-100-C arrays. None: those in the data
+            folder where they are (see `with_published`); else the corruptions are generated.
+        cache: corruption: folder that keeps the generated images; without it they are generated
+            anew for every model.
         bins: calibration: of the confidence.
-        cam_threshold: localization: share of the map's maximum above which a pixel belongs to the object.
-        landscape_images: landscape: training images on which the loss is looked at, balanced over the classes.
+        cam_threshold: localization: share of the map's maximum above which a pixel belongs to the
+            object.
+        landscape_images: landscape: training images on which the loss is looked at, balanced over
+            the classes.
         landscape_points: landscape: points along each line.
         landscape_grid: landscape: points a side of the 2-D surface; 0 leaves it out.
         hessian_probes: landscape: random vectors for the trace of the Hessian.
@@ -104,7 +109,8 @@ class Measure:
         fields: the keys of the evaluation object that it fills.
         run: their values, from a subject.
         how: names of the options that decide the values.
-        columns: what a comparison shows of it: field, or field and key joined by a dot, to its heading.
+        columns: what a comparison shows of it: field, or field and key joined by a dot, to its
+            heading.
         sampled: whether it takes `Subject.sample`.
         check: raises ValueError, before anything is measured, for a subject that it cannot take.
     """
@@ -119,11 +125,15 @@ class Measure:
     def settings(self, options: Options) -> dict:
         """The options that decide the values, ready for JSON."""
         values = asdict(options)
-        return {name: str(value) if isinstance(value := values[name], Path) else value for name in self.how}
+        return {
+            name: str(value) if isinstance(value := values[name], Path) else value
+            for name in self.how
+        }
 
 
 def picked(tests: Sequence[str]) -> list[str]:
-    """The tests asked for, each once, in the order of `MEASURES`: the quick ones refuse a model first.
+    """The tests asked for, each once, in the order of `MEASURES`: the quick ones refuse a model
+    first.
 
     Raises:
         ValueError: if none is named, or one is unknown.
@@ -140,14 +150,18 @@ def columns(tests: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: as `picked`.
     """
-    return {key: heading for test in picked(tests) for key, heading in MEASURES[test].columns.items()}
+    return {
+        key: heading for test in picked(tests) for key, heading in MEASURES[test].columns.items()
+    }
 
 
 def measured(subject: Subject, tests: Sequence[str]) -> dict:
-    """The fields of these tests, None for those of the others, and `measured_with`: {test: its settings}.
+    """The fields of these tests, None for those of the others, and `measured_with`: {test: its
+    settings}.
 
     Raises:
-        ValueError: as `picked` and as the tests do; all of them are asked before the first one runs.
+        ValueError: as `picked` and as the tests do; all of them are asked before the first one
+            runs.
     """
     asked = picked(tests)
     for test in asked:
@@ -155,7 +169,9 @@ def measured(subject: Subject, tests: Sequence[str]) -> dict:
     row: dict = dict.fromkeys(name for measure in MEASURES.values() for name in measure.fields)
     for test in asked:
         row |= MEASURES[test].run(subject)
-    return row | {"measured_with": {test: MEASURES[test].settings(subject.options) for test in asked}}
+    return row | {
+        "measured_with": {test: MEASURES[test].settings(subject.options) for test in asked}
+    }
 
 
 def _clean(subject: Subject) -> dict:
@@ -169,7 +185,11 @@ def _feature_drop(subject: Subject) -> dict:
 def _calibration(subject: Subject) -> dict:
     from .calibration import calibration
 
-    return {"calibration": calibration(subject.logits, subject.images.labels, n_bins=subject.options.bins)}
+    return {
+        "calibration": calibration(
+            subject.logits, subject.images.labels, n_bins=subject.options.bins
+        )
+    }
 
 
 def _reliance(subject: Subject) -> dict:
@@ -188,34 +208,53 @@ def _ood(subject: Subject) -> dict:
 
 def _check_ood(subject: Subject) -> None:
     if subject.outside is None:
-        raise ValueError("the test 'ood' needs images from elsewhere: name a data set or folder:PATH with --ood, or "
-                         "leave this test out")
+        raise ValueError(
+            "the test 'ood' needs images from elsewhere: name a data set or folder:PATH with --ood,"
+            " or leave this test out"
+        )
     ours, theirs = (images.shape for images in (subject.images, subject.outside))
     if ours != theirs:
-        raise ValueError(f"the test images of {subject.dataset.name} are {ours} and those from elsewhere "
-                         f"({subject.options.ood or 'outside'}) {theirs} (C, H, W), so that this alone would tell them "
-                         f"apart: read the latter with catchup.data.load_images(…, image_size={ours[1]}), and "
-                         f".with_channels({ours[0]})")
+        raise ValueError(
+            f"the test images of {subject.dataset.name} are {ours} and those from elsewhere"
+            f" ({subject.options.ood or 'outside'}) {theirs} (C, H, W), so that this alone would"
+            " tell them apart: read the latter with catchup.data.load_images(…,"
+            f" image_size={ours[1]}), and .with_channels({ours[0]})"
+        )
 
 
 def _localization(subject: Subject) -> dict:
     from .localization import localization
 
-    return {"localization": localization(subject.model, subject.images, subject.dataset.boxes,
-                                         threshold=subject.options.cam_threshold, progress=subject.progress)}
+    return {
+        "localization": localization(
+            subject.model,
+            subject.images,
+            subject.dataset.boxes,
+            threshold=subject.options.cam_threshold,
+            progress=subject.progress,
+        )
+    }
 
 
 def _check_boxes(subject: Subject) -> None:
     if not subject.dataset.boxes:
-        raise ValueError(f"the test 'localization' needs boxes around the objects, and {subject.dataset.name} has none "
-                         f"(tiny-imagenet, cub200, cars196 and aircraft have): leave this test out")
+        raise ValueError(
+            f"the test 'localization' needs boxes around the objects, and {subject.dataset.name}"
+            " has none (tiny-imagenet, cub200, cars196 and aircraft have): leave this test out"
+        )
 
 
 def _deformation(subject: Subject) -> dict:
     from .deformation import deformation_accuracies
 
-    return {"deformation": deformation_accuracies(subject.model, subject.sample, progress=subject.progress,
-                                                  interpolation=subject.options.interpolation)}
+    return {
+        "deformation": deformation_accuracies(
+            subject.model,
+            subject.sample,
+            progress=subject.progress,
+            interpolation=subject.options.interpolation,
+        )
+    }
 
 
 def _fgsm(subject: Subject) -> dict:
@@ -223,29 +262,50 @@ def _fgsm(subject: Subject) -> dict:
         return fgsm(*batch, eps_255=subject.options.eps_255)
 
     attack.__name__ = "fgsm"
-    return {"fgsm_error": attack_error(subject.model, subject.sample, attack, progress=subject.progress)}
+    return {
+        "fgsm_error": attack_error(subject.model, subject.sample, attack, progress=subject.progress)
+    }
 
 
 def _pgd(subject: Subject) -> dict:
-    start = torch.Generator().manual_seed(SAMPLE_SEED)  # random starts: the same for every model on the same images
+    start = torch.Generator().manual_seed(
+        SAMPLE_SEED
+    )  # random starts: the same for every model on the same images
     options = subject.options
 
     def attack(*batch):
-        return pgd(*batch, eps_255=options.eps_255, steps=options.pgd_steps, step_255=options.pgd_step_255,
-                   generator=start)
+        return pgd(
+            *batch,
+            eps_255=options.eps_255,
+            steps=options.pgd_steps,
+            step_255=options.pgd_step_255,
+            generator=start,
+        )
 
     attack.__name__ = "pgd"
-    return {"pgd_error": attack_error(subject.model, subject.sample, attack, progress=subject.progress)}
+    return {
+        "pgd_error": attack_error(subject.model, subject.sample, attack, progress=subject.progress)
+    }
 
 
 def _landscape(subject: Subject) -> dict:
     from .landscape import landscape
 
     options = subject.options
-    images = subject.dataset.train.centred(subject.images.shape[1:])  # as the model sees test images
-    return {"landscape": landscape(subject.model, images, n_images=options.landscape_images,
-                                   points=options.landscape_points, n_probes=options.hessian_probes,
-                                   grid_points=options.landscape_grid, progress=subject.progress)}
+    images = subject.dataset.train.centred(
+        subject.images.shape[1:]
+    )  # as the model sees test images
+    return {
+        "landscape": landscape(
+            subject.model,
+            images,
+            n_images=options.landscape_images,
+            points=options.landscape_points,
+            n_probes=options.hessian_probes,
+            grid_points=options.landscape_grid,
+            progress=subject.progress,
+        )
+    }
 
 
 def _check_published(subject: Subject) -> None:
@@ -259,51 +319,126 @@ def _corruption(subject: Subject) -> dict:
     from .corruption import corruption_errors
 
     options = subject.options
-    images = subject.images if options.corrupted else subject.sample  # the published arrays are of all test images
-    return {"corruption": corruption_errors(subject.model, images, cache=options.cache,
-                                            published=options.corrupted, progress=subject.progress)}
+    images = (
+        subject.images if options.corrupted else subject.sample
+    )  # the published arrays are of all test images
+    return {
+        "corruption": corruption_errors(
+            subject.model,
+            images,
+            cache=options.cache,
+            published=options.corrupted,
+            progress=subject.progress,
+        )
+    }
 
 
 MEASURES: dict[str, Measure] = {
-    "clean": Measure(("top1_error", "top5_error"), _clean, columns={
-        "top1_error": "top-1 error, last epoch", "best_error": "best epoch",
-        "median10_error": "median of the last ten"}),
-    "feature-drop": Measure(("feature_drop",), _feature_drop, columns={
-        "without_strongest": "accuracy without the strongest 20 %"}),
+    "clean": Measure(
+        ("top1_error", "top5_error"),
+        _clean,
+        columns={
+            "top1_error": "top-1 error, last epoch",
+            "best_error": "best epoch",
+            "median10_error": "median of the last ten",
+        },
+    ),
+    "feature-drop": Measure(
+        ("feature_drop",),
+        _feature_drop,
+        columns={"without_strongest": "accuracy without the strongest 20 %"},
+    ),
     "calibration": Measure(("calibration",), _calibration, ("bins",), {"calibration.ece": "ECE"}),
-    "reliance": Measure(("reliance",), _reliance, columns={
-        "reliance.top10_share": "share of the strongest tenth, mean of the blocks"}),
-    "ood": Measure(("ood",), _ood, ("ood",), {
-        "ood.fpr95": "OOD FPR95", "ood.auroc": "OOD AUROC", "ood.aupr": "OOD AUPR",
-        "ood.aupr_chance": "AUPR by chance"}, check=_check_ood),
-    "localization": Measure(("localization",), _localization, ("cam_threshold",), {
-        "localization.gt_known_loc": "GT-known Loc", "localization.top1_loc": "Top-1 Loc",
-        "localization.maxboxacc_v2": "MaxBoxAccV2", **{
-            f"localization.baselines.{box}.{key}": f"{name}, {words}"
-            for key, name in (("gt_known_loc", "GT-known Loc"), ("maxboxacc_v2", "MaxBoxAccV2"))
-            for box, words in (("centre", "a box in the middle"), ("full", "the whole image"))}},
-        check=_check_boxes),
-    "deformation": Measure(("deformation",), _deformation, ("sample", "interpolation"), {
-        f"deformation.{name}": f"{name}, accuracy" for name in (
-            "rotate 20", "rotate 40", "shear 28.6", "shear 57.3", "zoom 60", "zoom 80", "zoom 120", "zoom 140")},
-        sampled=True),
-    "fgsm": Measure(("fgsm_error",), _fgsm, ("sample", "eps_255"), {"fgsm_error": "FGSM error"}, sampled=True),
-    "pgd": Measure(("pgd_error",), _pgd, ("sample", "eps_255", "pgd_steps", "pgd_step_255"), {
-        "pgd_error": "PGD error"}, sampled=True),
-    "landscape": Measure(("landscape",), _landscape, (
-        "landscape_images", "landscape_points", "landscape_grid", "hessian_probes"), {
-        "landscape.top_eigenvalue": "top Hessian eigenvalue", "landscape.trace": "Hessian trace",
-        "landscape.sharpness": "sharpness"}),
-    "corruption": Measure(("corruption",), _corruption, ("sample", "corrupted"), {"corruption.mce": "mCE"},
-                          sampled=True, check=_check_published),
+    "reliance": Measure(
+        ("reliance",),
+        _reliance,
+        columns={"reliance.top10_share": "share of the strongest tenth, mean of the blocks"},
+    ),
+    "ood": Measure(
+        ("ood",),
+        _ood,
+        ("ood",),
+        {
+            "ood.fpr95": "OOD FPR95",
+            "ood.auroc": "OOD AUROC",
+            "ood.aupr": "OOD AUPR",
+            "ood.aupr_chance": "AUPR by chance",
+        },
+        check=_check_ood,
+    ),
+    "localization": Measure(
+        ("localization",),
+        _localization,
+        ("cam_threshold",),
+        {
+            "localization.gt_known_loc": "GT-known Loc",
+            "localization.top1_loc": "Top-1 Loc",
+            "localization.maxboxacc_v2": "MaxBoxAccV2",
+            **{
+                f"localization.baselines.{box}.{key}": f"{name}, {words}"
+                for key, name in (("gt_known_loc", "GT-known Loc"), ("maxboxacc_v2", "MaxBoxAccV2"))
+                for box, words in (("centre", "a box in the middle"), ("full", "the whole image"))
+            },
+        },
+        check=_check_boxes,
+    ),
+    "deformation": Measure(
+        ("deformation",),
+        _deformation,
+        ("sample", "interpolation"),
+        {
+            f"deformation.{name}": f"{name}, accuracy"
+            for name in (
+                "rotate 20",
+                "rotate 40",
+                "shear 28.6",
+                "shear 57.3",
+                "zoom 60",
+                "zoom 80",
+                "zoom 120",
+                "zoom 140",
+            )
+        },
+        sampled=True,
+    ),
+    "fgsm": Measure(
+        ("fgsm_error",), _fgsm, ("sample", "eps_255"), {"fgsm_error": "FGSM error"}, sampled=True
+    ),
+    "pgd": Measure(
+        ("pgd_error",),
+        _pgd,
+        ("sample", "eps_255", "pgd_steps", "pgd_step_255"),
+        {"pgd_error": "PGD error"},
+        sampled=True,
+    ),
+    "landscape": Measure(
+        ("landscape",),
+        _landscape,
+        ("landscape_images", "landscape_points", "landscape_grid", "hessian_probes"),
+        {
+            "landscape.top_eigenvalue": "top Hessian eigenvalue",
+            "landscape.trace": "Hessian trace",
+            "landscape.sharpness": "sharpness",
+        },
+    ),
+    "corruption": Measure(
+        ("corruption",),
+        _corruption,
+        ("sample", "corrupted"),
+        {"corruption.mce": "mCE"},
+        sampled=True,
+        check=_check_published,
+    ),
 }  # in the order in which they run: what refuses a model quickly comes before minutes of work
 
 
 def loaded(options: Options, data_dir: str, dataset: Dataset, progress: bool) -> Images | None:
-    """The images from elsewhere that the options name, with the size and the channels of those that the model knows.
+    """The images from elsewhere that the options name, with the size and the channels of those that
+    the model knows.
 
     Args:
-        options: `ood` is read. data_dir: where data sets are kept. dataset: what the model was trained on.
+        options: `ood` is read. data_dir: where data sets are kept. dataset: what the model was
+            trained on.
         progress: bars on standard error.
     Returns:
         On the CPU; None if the options name none.
@@ -315,6 +450,11 @@ def loaded(options: Options, data_dir: str, dataset: Dataset, progress: bool) ->
     from ..data import load_images
 
     whole, seen = (images.shape[1] for images in (dataset.train, dataset.test))
-    images = load_images(options.ood, data_dir, image_size=whole, window=None if seen == whole else seen,
-                         progress=progress)
+    images = load_images(
+        options.ood,
+        data_dir,
+        image_size=whole,
+        window=None if seen == whole else seen,
+        progress=progress,
+    )
     return images.with_channels(dataset.test.shape[0])

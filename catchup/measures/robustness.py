@@ -1,12 +1,13 @@
 """Error under adversarial attack: FGSM and PGD in pixel space, untargeted, in the L-infinity ball.
 
-Sources: FGSM, Goodfellow, Shlens & Szegedy, ICLR 2015; PGD, Madry et al., ICLR 2018. Our own lines, because captum's
-FGSM leaves every pixel untouched whose |gradient| is below 1e-6 (on a confident model most of them, so the model looks
-robust) and takes -log(output) as its loss unless told otherwise, which on logits is wrong.
+Sources: FGSM, Goodfellow, Shlens & Szegedy, ICLR 2015; PGD, Madry et al., ICLR 2018. Our own lines,
+because captum's FGSM leaves every pixel untouched whose |gradient| is below 1e-6 (on a confident
+model most of them, so the model looks robust) and takes -log(output) as its loss unless told
+otherwise, which on logits is wrong.
 
-Where it misleads: both follow the gradient. A model whose gradient is exactly zero (the softmax is saturated beyond
-float32) is not moved and looks robust. And FGSM alone can be fooled, above all by a model trained against it: read both
-together (`catchup.measures.robustness`).
+Where it misleads: both follow the gradient. A model whose gradient is exactly zero (the softmax is
+saturated beyond float32) is not moved and looks robust. And FGSM alone can be fooled, above all by
+a model trained against it: read both together (`catchup.measures.robustness`).
 """
 
 import math
@@ -23,7 +24,9 @@ from ..hooks.layers import evaluating
 from ..models.inference import PixelModel, top_k_error
 from ..utils.progress import bar
 
-Attack = Callable[[PixelModel, Tensor, Tensor], Tensor]  # (model, images, labels) -> adversarial images
+Attack = Callable[
+    [PixelModel, Tensor, Tensor], Tensor
+]  # (model, images, labels) -> adversarial images
 
 
 def fgsm(model: PixelModel, images: Tensor, labels: Tensor, eps_255: float = 4.0) -> Tensor:
@@ -32,23 +35,34 @@ def fgsm(model: PixelModel, images: Tensor, labels: Tensor, eps_255: float = 4.0
     Source: Goodfellow et al., ICLR 2015, section 4. Differs: the result is clipped to [0, 1].
 
     Args:
-        model: from images in [0, 1] to logits (B, N); in evaluation mode during the attack, then as it was.
+        model: from images in [0, 1] to logits (B, N); in evaluation mode during the attack, then as
+            it was.
         images: (B, C, H, W) float32 or float64, in [0, 1].
         labels: (B,) int64, the true classes.
         eps_255: radius of the ball in units of 1/255 of the pixel range, >= 0.
     Returns:
-        Adversarial images, like `images`; no pixel is further than eps_255 / 255 from where it was. Deterministic.
+        Adversarial images, like `images`; no pixel is further than eps_255 / 255 from where it was.
+        Deterministic.
     Raises:
-        ValueError: if the images are not so, eps_255 is negative or not finite, or a gradient is NaN.
+        ValueError: if the images are not so, eps_255 is negative or not finite, or a gradient is
+            NaN.
     """
     _check_images(images)
     eps = _scaled("eps_255", eps_255)
     return (images + eps * loss_gradient(model, images, labels).sign()).clamp(0, 1)
 
 
-def pgd(model: PixelModel, images: Tensor, labels: Tensor, eps_255: float = 4.0, steps: int = 10,
-        step_255: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-    """Several small steps along the sign of the gradient, each projected back to the eps ball and to [0, 1].
+def pgd(
+    model: PixelModel,
+    images: Tensor,
+    labels: Tensor,
+    eps_255: float = 4.0,
+    steps: int = 10,
+    step_255: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Several small steps along the sign of the gradient, each projected back to the eps ball and
+    to [0, 1].
 
     Source: Madry et al., ICLR 2018, section 2.1.
 
@@ -56,19 +70,25 @@ def pgd(model: PixelModel, images: Tensor, labels: Tensor, eps_255: float = 4.0,
         model, images, labels, eps_255: as for `fgsm`.
         steps: gradient steps, >= 1.
         step_255: length of a step, units of 1/255, > 0.
-        generator: on the CPU; the start is drawn from it, uniform in the ball (so it means the same on every device and
-            for every batch size). None starts at the image itself, without chance.
+        generator: on the CPU; the start is drawn from it, uniform in the ball (so it means the same
+            on every device and for every batch size). None starts at the image itself, without
+            chance.
     Returns:
         Adversarial images, like `images`, inside the ball.
     Raises:
-        ValueError: as for `fgsm`; if steps < 1, step_255 is not > 0, or the generator is not on the CPU.
+        ValueError: as for `fgsm`; if steps < 1, step_255 is not > 0, or the generator is not on the
+            CPU.
     """
     _check_images(images)
     eps, step = _scaled("eps_255", eps_255), _scaled("step_255", step_255)
     if steps < 1 or step == 0:
-        raise ValueError(f"steps must be at least 1 and step_255 greater than 0, got {steps} and {step_255}")
+        raise ValueError(
+            f"steps must be at least 1 and step_255 greater than 0, got {steps} and {step_255}"
+        )
     low, high = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
-    adversarial = images if generator is None else (images + eps * _noise(images, generator)).clamp(low, high)
+    adversarial = (
+        images if generator is None else (images + eps * _noise(images, generator)).clamp(low, high)
+    )
     for _ in range(steps):
         gradient = loss_gradient(model, adversarial, labels)
         adversarial = (adversarial + step * gradient.sign()).clamp(low, high)
@@ -76,9 +96,11 @@ def pgd(model: PixelModel, images: Tensor, labels: Tensor, eps_255: float = 4.0,
 
 
 def loss_gradient(model: PixelModel, images: Tensor, labels: Tensor) -> Tensor:
-    """Gradient, with respect to the images, of the cross-entropy summed over them: a batch attacks as its images do.
+    """Gradient, with respect to the images, of the cross-entropy summed over them: a batch attacks
+    as its images do.
 
-    Nothing else is differentiated: parameters get no gradient, and a `.grad` they carry stays as it is.
+    Nothing else is differentiated: parameters get no gradient, and a `.grad` they carry stays as it
+        is.
 
     Args:
         model, images, labels: as for `fgsm`.
@@ -90,16 +112,20 @@ def loss_gradient(model: PixelModel, images: Tensor, labels: Tensor) -> Tensor:
     with evaluating(model), torch.enable_grad():
         leaf = images.detach().clone().requires_grad_()
         loss = F.cross_entropy(model(leaf).to(images.dtype), labels, reduction="sum")
-        gradient, = torch.autograd.grad(loss, leaf)
+        (gradient,) = torch.autograd.grad(loss, leaf)
     if gradient.isnan().any():
-        raise ValueError("the gradient of the loss holds NaN, so there is nothing to follow: the model's outputs or "
-                         "weights are not finite")
+        raise ValueError(
+            "the gradient of the loss holds NaN, so there is nothing to follow: the model's outputs"
+            " or weights are not finite"
+        )
     return gradient
 
 
-def attack_error(model: PixelModel, images: Images, attack: Attack, batch_size: int = 100,
-                 progress: bool = False) -> float:
-    """Top-1 error under `attack`, in percent of all images (those the model already gets wrong count too).
+def attack_error(
+    model: PixelModel, images: Images, attack: Attack, batch_size: int = 100, progress: bool = False
+) -> float:
+    """Top-1 error under `attack`, in percent of all images (those the model already gets wrong
+    count too).
 
     Args:
         model: from images in [0, 1] to logits, on the device of `images`.
@@ -122,8 +148,10 @@ def attack_error(model: PixelModel, images: Images, attack: Attack, batch_size: 
 def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
     """Uniform in [-1, 1), like `images`, drawn on the CPU."""
     if generator.device.type != "cpu":
-        raise ValueError(f"the generator must be on the CPU, so that a seed means the same everywhere, "
-                         f"got one on {generator.device}")
+        raise ValueError(
+            "the generator must be on the CPU, so that a seed means the same everywhere, "
+            f"got one on {generator.device}"
+        )
     draw = torch.rand(images.shape, generator=generator, dtype=images.dtype)
     return (2 * draw - 1).to(images.device)
 
@@ -131,49 +159,77 @@ def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
 def _scaled(name: str, value_255: float) -> float:
     """A length in 1/255 as one in [0, 1] pixel units."""
     if not 0 <= value_255 < math.inf:
-        raise ValueError(f"{name} must be a finite number of at least 0 (in 1/255 of the pixel range), got {value_255}")
+        raise ValueError(
+            f"{name} must be a finite number of at least 0 (in 1/255 of the pixel range), got"
+            f" {value_255}"
+        )
     return value_255 / 255
 
 
 def _check_images(images: Tensor) -> None:
     """Raise unless the images are (B, C, H, W), float32 or float64, in [0, 1]."""
     if images.ndim != 4 or images.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"images must be float32 or float64 (B, C, H, W) in [0, 1], got {images.dtype} "
-                         f"{tuple(images.shape)}; catchup.data.augment.to_float makes them from stored pixels")
+        raise ValueError(
+            f"images must be float32 or float64 (B, C, H, W) in [0, 1], got {images.dtype} "
+            f"{tuple(images.shape)}; catchup.data.augment.to_float makes them from stored pixels"
+        )
     if images.numel() == 0:
         raise ValueError(f"images must hold at least one, got {tuple(images.shape)}")
     low, high = images.aminmax()
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"images must lie in [0, 1], before normalisation, got values from {low:g} to {high:g}")
+        raise ValueError(
+            f"images must lie in [0, 1], before normalisation, got values from {low:g} to {high:g}"
+        )
 
 
 def masking(row: Mapping) -> str | None:
-    """What FGSM and PGD together say of gradient masking, in a sentence; None if FGSM was not measured.
+    """What FGSM and PGD together say of gradient masking, in a sentence; None if FGSM was not
+    measured.
 
-    PGD may do all that FGSM does and more, so its error must not be lower; where it is, the gradient at the image
-    does not point to where the loss is high, and the FGSM error says little about robustness (Athalye et al., 2018).
-    The check can show masking, it cannot rule it out: a gradient of zero stops both.
+    PGD may do all that FGSM does and more, so its error must not be lower; where it is, the
+    gradient at the image does not point to where the loss is high, and the FGSM error says little
+    about robustness (Athalye et al., 2018). The check can show masking, it cannot rule it out: a
+    gradient of zero stops both.
     """
     single, several = row.get("fgsm_error"), row.get("pgd_error")
     if single is None:
         return None
     how = row.get("measured_with") or {}
-    ways = [[how.get(test, {}).get(name) for name in ("sample", "eps_255")] for test in ("fgsm", "pgd")]
+    ways = [
+        [how.get(test, {}).get(name) for name in ("sample", "eps_255")] for test in ("fgsm", "pgd")
+    ]
     if several is None or ways[0] != ways[1] or not (isfinite(single) and isfinite(several)):
         return "not checked for gradient masking: ask for the tests 'fgsm' and 'pgd' together"
     if several < single:
-        return f"gradient masking: the PGD error ({several:.2f} %) is lower than that of FGSM ({single:.2f} %)"
-    return f"no sign of gradient masking: PGD ({several:.2f} %) errs at least as often as FGSM ({single:.2f} %)"
+        return (
+            f"gradient masking: the PGD error ({several:.2f} %) is lower than that of FGSM"
+            f" ({single:.2f} %)"
+        )
+    return (
+        f"no sign of gradient masking: PGD ({several:.2f} %) errs at least as often as FGSM"
+        f" ({single:.2f} %)"
+    )
 
 
 def masked(rows: Sequence[Mapping]) -> list[str]:
-    """`masking` of several evaluation objects: those that show it, one by one, or one sentence for all."""
-    said = [(f"{row.get('label', row.get('method'))}, seed {row.get('seed')}", masking(row)) for row in rows]
+    """`masking` of several evaluation objects: those that show it, one by one, or one sentence for
+    all.
+    """
+    said = [
+        (f"{row.get('label', row.get('method'))}, seed {row.get('seed')}", masking(row))
+        for row in rows
+    ]
     said = [(name, words) for name, words in said if words]
     bad = [f"{name}: {words}" for name, words in said if words.startswith("gradient masking")]
     if bad or not said:
         return bad
     unchecked = sum(words.startswith("not checked") for _, words in said)
     if unchecked:
-        return [f"{unchecked} of {len(said)} models not checked for gradient masking: FGSM and PGD not both run alike"]
-    return [f"no sign of gradient masking in {len(said)} models: PGD errs at least as often as FGSM in each"]
+        return [
+            f"{unchecked} of {len(said)} models not checked for gradient masking: FGSM and PGD not"
+            " both run alike"
+        ]
+    return [
+        f"no sign of gradient masking in {len(said)} models: PGD errs at least as often as FGSM in"
+        " each"
+    ]

@@ -1,24 +1,31 @@
-"""Tables of evaluation objects: mean ± standard deviation over seeds, and the differences pair by pair."""
+"""Tables of evaluation objects: mean ± standard deviation over seeds, and the differences pair by
+pair.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite, nan
 from statistics import mean, stdev
 
-COLUMNS = {"top1_error": "top-1 error", "fgsm_error": "FGSM 4/255 error", "pgd_error": "PGD-10 4/255 error",
-           "without_strongest": "accuracy without the strongest 20 %"}
+COLUMNS = {
+    "top1_error": "top-1 error",
+    "fgsm_error": "FGSM 4/255 error",
+    "pgd_error": "PGD-10 4/255 error",
+    "without_strongest": "accuracy without the strongest 20 %",
+}
 
 
-def comparison(rows: Sequence[Mapping], columns: Mapping[str, str] = COLUMNS, *,
-               intervals: bool = False) -> list[list[str]]:
+def comparison(
+    rows: Sequence[Mapping], columns: Mapping[str, str] = COLUMNS, *, intervals: bool = False
+) -> list[list[str]]:
     """A table of cells: one line per method, then one per method minus the first, seed by seed.
 
     Args:
-        rows: evaluation objects, the first method being what the others are compared with. Methods are compared on the
-            seeds they share.
-        columns: fields of the rows (`corruption.mce`: a key inside a field; `without_strongest`: from the feature
-            drop) to their headings.
-        intervals: behind each difference its 95 % interval (see `interval`) instead of the standard deviation, and a
-            column n, the number of seeds.
+        rows: evaluation objects, the first method being what the others are compared with. Methods
+            are compared on the seeds they share.
+        columns: fields of the rows (`corruption.mce`: a key inside a field; `without_strongest`:
+            from the feature drop) to their headings.
+        intervals: behind each difference its 95 % interval (see `interval`) instead of the standard
+            deviation, and a column n, the number of seeds.
     Raises:
         ValueError: as `grouped`, if a row lacks a column, and if two methods share no seed.
     """
@@ -35,14 +42,15 @@ def comparison(rows: Sequence[Mapping], columns: Mapping[str, str] = COLUMNS, *,
 
 
 def differences(rows: Sequence[Mapping], columns: Iterable[str] = COLUMNS) -> list[dict]:
-    """The paired differences of `comparison` as numbers: one row for every method but the first and every column.
+    """The paired differences of `comparison` as numbers: one row for every method but the first and
+    every column.
 
     Args:
         rows, columns: as for `comparison`; of the columns only the fields are read.
     Returns:
-        {"method", "minus": the first method, "measure": the column, "n": shared seeds, "seeds", "mean", "sd", "low",
-        "high"} each, in percentage points; "low" and "high" bound the 95 % interval; the last three are None where
-        n = 1.
+        {"method", "minus": the first method, "measure": the column, "n": shared seeds, "seeds",
+        "mean", "sd", "low", "high"} each, in percentage points; "low" and "high" bound the 95 %
+        interval; the last three are None where n = 1.
     Raises:
         ValueError: as `comparison`.
     """
@@ -51,17 +59,28 @@ def differences(rows: Sequence[Mapping], columns: Iterable[str] = COLUMNS) -> li
         for key in columns:
             values = [a[key] - b[key] for a, b in pairs]
             low, high = interval(values) or (None, None)
-            found.append({"method": method, "minus": first, "measure": key, "n": len(values),
-                          "seeds": [a["seed"] for a, _ in pairs], "mean": mean(values),
-                          "sd": _sd(values) if len(values) > 1 else None, "low": low, "high": high})
+            found.append(
+                {
+                    "method": method,
+                    "minus": first,
+                    "measure": key,
+                    "n": len(values),
+                    "seeds": [a["seed"] for a, _ in pairs],
+                    "mean": mean(values),
+                    "sd": _sd(values) if len(values) > 1 else None,
+                    "low": low,
+                    "high": high,
+                }
+            )
     return found
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Student's t interval for the mean of a normal population, from a sample of it: mean ± t_{n−1} s / √n.
+    """Student's t interval for the mean of a normal population, from a sample of it: mean ± t_{n−1}
+    s / √n.
 
-    Source: Student, "The probable error of a mean", Biometrika 1908; s is the sample standard deviation. Equal values
-    have s = 0, hence an interval of no width.
+    Source: Student, "The probable error of a mean", Biometrika 1908; s is the sample standard
+    deviation. Equal values have s = 0, hence an interval of no width.
 
     Args:
         values: at least one; independent, as the paired differences of different seeds are.
@@ -70,7 +89,9 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
         (low, high), or None for a single value, which says nothing of its spread.
     """
     if not values or not 0 < level < 1:
-        raise ValueError(f"values must not be empty and level must lie in (0, 1), got {values!r} and {level}")
+        raise ValueError(
+            f"values must not be empty and level must lie in (0, 1), got {values!r} and {level}"
+        )
     if len(values) == 1:
         return None
     from scipy.special import stdtrit
@@ -90,37 +111,50 @@ def _measured(rows: Sequence[Mapping], columns: Iterable[str]) -> Sequence[Mappi
 
 
 def _paired(rows: Sequence[Mapping]) -> Iterator[tuple[str, str, list[tuple[Mapping, Mapping]]]]:
-    """(method, the first method, [(row, row of the first) of every seed they share]) of each method but the first."""
-    values = {method: {row["seed"]: row for row in group} for method, group in grouped(rows).items()}
+    """(method, the first method, [(row, row of the first) of every seed they share]) of each method
+    but the first.
+    """
+    values = {
+        method: {row["seed"]: row for row in group} for method, group in grouped(rows).items()
+    }
     first, *others = values
     for method in others:
         shared = [seed for seed in values[first] if seed in values[method]]
         if not shared:
-            raise ValueError(f"{first} and {method} have no seed in common, so they cannot be compared in pairs")
+            raise ValueError(
+                f"{first} and {method} have no seed in common, so they cannot be compared in pairs"
+            )
         yield method, first, [(values[method][seed], values[first][seed]) for seed in shared]
 
 
 def grouped(rows: Sequence[Mapping], needed: str | None = None) -> dict[str, list[Mapping]]:
-    """{method: its rows}, in the order of first appearance, after making sure that they may be averaged.
+    """{method: its rows}, in the order of first appearance, after making sure that they may be
+    averaged.
 
     Args:
         rows: evaluation objects.
         needed: a field that every row must have.
     Raises:
-        ValueError: if there are no rows, one lacks the field, or the rows of a method are not seeds of one setting.
+        ValueError: if there are no rows, one lacks the field, or the rows of a method are not seeds
+            of one setting.
     """
     if not rows:
         raise ValueError("there are no rows, got an empty sequence")
     groups: dict[str, list[Mapping]] = {}
     for row in rows:
         if needed is not None and row.get(needed) is None:
-            raise ValueError(f"the row of {row['method']}, seed {row.get('seed')}, has no {needed}: evaluate it first")
+            raise ValueError(
+                f"the row of {row['method']}, seed {row.get('seed')}, has no {needed}: evaluate it"
+                " first"
+            )
         groups.setdefault(method_of(row), []).append(row)
     for method, group in groups.items():
         for key in ("data", "subset", "model", "width", "epochs", "n_test", "method_settings"):
             if any(row.get(key) != group[0].get(key) for row in group):
-                raise ValueError(f"the rows of {method} differ in {key} ({span(row.get(key) for row in group)}), so "
-                                 f"they are not seeds of one setting: show them apart")
+                raise ValueError(
+                    f"the rows of {method} differ in {key} ({span(row.get(key) for row in group)}),"
+                    " so they are not seeds of one setting: show them apart"
+                )
         seeds = [row.get("seed") for row in group]
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"{method} has two rows of one seed, got seeds {seeds}")
@@ -128,7 +162,8 @@ def grouped(rows: Sequence[Mapping], needed: str | None = None) -> dict[str, lis
 
 
 def method_of(row: Mapping) -> str:
-    """The method's name in a table: the row's own `label`, if it has one (`catchup.experiments.compare`).
+    """The method's name in a table: the row's own `label`, if it has one
+    (`catchup.experiments.compare`).
 
     Without one, Catch-up Mix that only ever draws layer 0 is CutMix and is called so.
     """
@@ -141,14 +176,17 @@ def method_of(row: Mapping) -> str:
 
 
 def accuracy_without(row: Mapping, fraction: float, which: str = "strongest") -> float:
-    """Top-1 accuracy in percent with that fraction of the pooled features removed, from an evaluation object.
+    """Top-1 accuracy in percent with that fraction of the pooled features removed, from an
+    evaluation object.
 
     Raises:
         ValueError: if that fraction was not measured.
     """
     curve = dict(map(tuple, row["feature_drop"][which]))
     if fraction not in curve:
-        raise ValueError(f"no accuracy at the fraction {fraction}; measured: {', '.join(map(str, curve))}")
+        raise ValueError(
+            f"no accuracy at the fraction {fraction}; measured: {', '.join(map(str, curve))}"
+        )
     return curve[fraction]
 
 
@@ -157,8 +195,9 @@ def value_of(row: Mapping, column: str) -> float | None:
 
     Args:
         row: an evaluation object.
-        column: a field; a key inside a field, or deeper, joined by dots ("corruption.mce"); or "without_strongest", the
-            accuracy in percent without the strongest 20 % of features. None if the row has no such number.
+        column: a field; a key inside a field, or deeper, joined by dots ("corruption.mce"); or
+            "without_strongest", the accuracy in percent without the strongest 20 % of features.
+            None if the row has no such number.
     """
     if column == "without_strongest":
         return accuracy_without(row, 0.2) if row.get("feature_drop") else None
@@ -166,7 +205,9 @@ def value_of(row: Mapping, column: str) -> float | None:
     value = row.get(field)
     if not key or not isinstance(value, Mapping):
         return value
-    return value[key] if key in value else value_of(value, key) if "." in key else None  # a key may hold a dot itself
+    return (
+        value[key] if key in value else value_of(value, key) if "." in key else None
+    )  # a key may hold a dot itself
 
 
 def spread(values: Sequence[float], sign: str = "") -> str:
@@ -175,7 +216,9 @@ def spread(values: Sequence[float], sign: str = "") -> str:
 
 
 def between(values: Sequence[float]) -> str:
-    """Mean and 95 % interval of differences, with signs and two decimals; of a single one the interval is unknown."""
+    """Mean and 95 % interval of differences, with signs and two decimals; of a single one the
+    interval is unknown.
+    """
     bounds = interval(values)
     return f"{mean(values):+.2f} [{f'{bounds[0]:+.2f}, {bounds[1]:+.2f}' if bounds else 'unknown'}]"
 
@@ -186,5 +229,7 @@ def span(values) -> str:
 
 
 def _sd(values: Sequence[float]) -> float:
-    """Sample standard deviation; NaN where a value is not finite, on which `statistics.stdev` fails."""
+    """Sample standard deviation; NaN where a value is not finite, on which `statistics.stdev`
+    fails.
+    """
     return stdev(values) if all(map(isfinite, values)) else nan

@@ -1,7 +1,8 @@
-"""What every method is: a `draw` that holds all the chance, a pure `mix`, and one `loss` written once for all.
+"""What every method is: a `draw` that holds all the chance, a pure `mix`, and one `loss` written
+once for all.
 
-A new method is a subclass with `mix` (and, where it differs, `draw`, `target` or the whole `loss`), a line in
-`mixers/__init__.py`, a row in the tests' table and a row in the README.
+A new method is a subclass with `mix` (and, where it differs, `draw`, `target` or the whole `loss`),
+a line in `mixers/__init__.py`, a row in the tests' table and a row in the README.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +22,9 @@ from .draw import Draw, Mixed, Step
 from .regularisers import Regulariser, parsed
 from .target import CRITERIA, Target
 
-Watcher = Callable[[str | None, Draw, Mixed], None]  # (block or None for the input; draw; what `mix` returned)
+Watcher = Callable[
+    [str | None, Draw, Mixed], None
+]  # (block or None for the input; draw; what `mix` returned)
 
 
 @dataclass
@@ -38,13 +41,17 @@ class _Memory:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mixer(ABC):
-    """A way to train on mixed batches. Settings are frozen; chance comes from the mixer's own generator.
+    """A way to train on mixed batches. Settings are frozen; chance comes from the mixer's own
+    generator.
 
     Args:
         prob: probability that a step mixes at all, in [0, 1]; otherwise it is a plain step.
-        criterion: "ce" (cross-entropy), "bce_softmax" (see `Target.bce_softmax`) or a function of (logits, target).
-        regularisers: what composes with the method, by name: "cutout", "dropblock:block=5" (see `catchup methods`).
-        seed: of the generator; None takes `torch.initial_seed()`, so `torch.manual_seed` governs it.
+        criterion: "ce" (cross-entropy), "bce_softmax" (see `Target.bce_softmax`) or a function of
+            (logits, target).
+        regularisers: what composes with the method, by name: "cutout", "dropblock:block=5" (see
+            `catchup methods`).
+        seed: of the generator; None takes `torch.initial_seed()`, so `torch.manual_seed` governs
+            it.
     """
 
     prob: float = 1.0
@@ -54,7 +61,10 @@ class Mixer(ABC):
 
     title: ClassVar[str]  # its name in figures and text
     about: ClassVar[str]  # one line for `catchup methods`: where it mixes and the paper it is from
-    passes: ClassVar[tuple[int, int]] = (1, 1)  # forward and backward passes of the model in one mixed step
+    passes: ClassVar[tuple[int, int]] = (
+        1,
+        1,
+    )  # forward and backward passes of the model in one mixed step
 
     def __post_init__(self):
         if not 0 <= self.prob <= 1:
@@ -65,14 +75,18 @@ class Mixer(ABC):
         memory = _Memory(np.random.default_rng(seed % 2**64), parsed(self.regularisers))
         object.__setattr__(self, "_memory", memory)
 
-    # -- the method: `mix` has to be written, the rest may be overridden -------------------------------------------
+    # -- the method: `mix` has to be written, the rest may be overridden ---------------------------
 
     @abstractmethod
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
-        """The mixed maps of a batch, (B, C, …); pure: the same arguments give the same result, none is changed."""
+        """The mixed maps of a batch, (B, C, …); pure: the same arguments give the same result, none
+        is changed.
+        """
 
     def block_names(self, model: nn.Module) -> tuple[str, ...]:
-        """Names of the blocks 1, 2, … whose outputs may be mixed; empty for methods that mix the input."""
+        """Names of the blocks 1, 2, … whose outputs may be mixed; empty for methods that mix the
+        input.
+        """
         return ()
 
     def layer_set(self, n_blocks: int) -> Sequence[int]:
@@ -84,34 +98,53 @@ class Mixer(ABC):
         return 1.0
 
     def draw(self, batch: int, n_blocks: int, rng: np.random.Generator) -> Draw:
-        """Everything chance decides for one batch of `batch` images. The same state of `rng` gives the same draw."""
+        """Everything chance decides for one batch of `batch` images. The same state of `rng` gives
+        the same draw.
+        """
         mixes = rng.random() < self.prob
         layers = self.layer_set(n_blocks)
         layer = int(layers[rng.integers(len(layers))])
         lam, seed = self.draw_lam(layer, rng), int(rng.integers(2**32))
-        pairs = np.random.default_rng([seed, 1])  # of its own, so that the batch size does not move the next draws
+        pairs = np.random.default_rng(
+            [seed, 1]
+        )  # of its own, so that the batch size does not move the next draws
         return Draw(layer if mixes else None, torch.from_numpy(pairs.permutation(batch)), lam, seed)
 
     def plan(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw) -> Draw:
-        """The draw completed by what has to be looked up first: a saliency pass, other partners. Default: as drawn.
+        """The draw completed by what has to be looked up first: a saliency pass, other partners.
+        Default: as drawn.
 
-        Called for steps that mix, before the forward pass; pass the bare model (`unwrap`) images of its own.
+        Called for steps that mix, before the forward pass; pass the bare model (`unwrap`) images of
+        its own.
         """
         return draw
 
     def target(self, labels: Tensor, draw: Draw, mixed: Mixed) -> Target:
         """The labels of the mixed batch."""
-        return Target.pair(labels, draw.partner.to(labels.device, non_blocking=True), mixed.share, mixed.other)
+        return Target.pair(
+            labels, draw.partner.to(labels.device, non_blocking=True), mixed.share, mixed.other
+        )
 
-    def auxiliary_loss(self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, mixed: Mixed,
-                       logits: Tensor) -> Tensor | None:
-        """A term to add to the mixed loss, 0-dim; None where there is none. `logits` (B, N) carry their graph."""
+    def auxiliary_loss(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        step: Step,
+        mixed: Mixed,
+        logits: Tensor,
+    ) -> Tensor | None:
+        """A term to add to the mixed loss, 0-dim; None where there is none. `logits` (B, N) carry
+        their graph.
+        """
         return None
 
-    # -- the life of a run: training calls these for every method --------------------------------------------------
+    # -- the life of a run: training calls these for every method ----------------------------------
 
     def check(self, model: nn.Module) -> None:
-        """Raises ValueError if the method cannot train this model: no blocks found, no such block or layer."""
+        """Raises ValueError if the method cannot train this model: no blocks found, no such block
+        or layer.
+        """
         self.layer_set(len(self.block_names(model)))
         for regulariser in self._memory.regularisers:
             regulariser.check(model)
@@ -120,14 +153,17 @@ class Mixer(ABC):
         """Called once before training, the model on its device; forgets what an earlier run left.
 
         Returns:
-            Extra optimiser groups of a method with parameters of its own: `params`, and where they differ from the
-            run's `lr`, `weight_decay` and `min_lr` (the floor of a cosine schedule). Empty for most methods.
+            Extra optimiser groups of a method with parameters of its own: `params`, and where they
+            differ from the run's `lr`, `weight_decay` and `min_lr` (the floor of a cosine
+            schedule). Empty for most methods.
         """
         self.state.clear()
         return []
 
     def begin_data(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Called once before training: how the run normalises its images, which some regularisers need (AugMix)."""
+        """Called once before training: how the run normalises its images, which some regularisers
+        need (AugMix).
+        """
         told = tuple(regulariser.for_data(mean, std) for regulariser in self._memory.regularisers)
         self._memory.regularisers = told
 
@@ -139,22 +175,30 @@ class Mixer(ABC):
 
     def state_dict(self) -> dict:
         """All that has to be stored for the next step to be the same."""
-        return {"rng": self.rng.bit_generator.state, "state": dict(self.state),
-                "modules": {name: module.state_dict() for name, module in self.modules.items()}}
+        return {
+            "rng": self.rng.bit_generator.state,
+            "state": dict(self.state),
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+        }
 
     def load_state_dict(self, state: Mapping) -> None:
-        """Takes up a stored state; ValueError if it is of a method with modules that `begin_run` has not made yet."""
+        """Takes up a stored state; ValueError if it is of a method with modules that `begin_run`
+        has not made yet.
+        """
         modules = state.get("modules", {})
         if set(modules) != set(self.modules):
-            raise ValueError(f"the stored state has the modules {sorted(modules)}, the method {sorted(self.modules)}: "
-                             "call begin_run(model, num_classes) first, on a method of the same settings")
+            raise ValueError(
+                f"the stored state has the modules {sorted(modules)}, the method"
+                f" {sorted(self.modules)}: call begin_run(model, num_classes) first, on a method of"
+                " the same settings"
+            )
         for name, values in modules.items():
             self.modules[name].load_state_dict(values)
         self.state.clear()
         self.state.update(state.get("state", {}))
         self.rng.bit_generator.state = state["rng"]
 
-    # -- written once ----------------------------------------------------------------------------------------------
+    # -- written once ------------------------------------------------------------------------------
 
     @property
     def rng(self) -> np.random.Generator:
@@ -163,12 +207,16 @@ class Mixer(ABC):
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the method remembers between steps (a history), tensors and numbers; stored with the run."""
+        """What the method remembers between steps (a history), tensors and numbers; stored with the
+        run.
+        """
         return self._memory.state
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """The method's own networks (AutoMix's Mix Block), made by `begin_run`; stored with the run."""
+        """The method's own networks (AutoMix's Mix Block), made by `begin_run`; stored with the
+        run.
+        """
         return self._memory.modules
 
     @property
@@ -185,12 +233,15 @@ class Mixer(ABC):
         finally:
             self._memory.watchers.remove(watcher)
 
-    def loss(self, model: nn.Module, images: Tensor, labels: Tensor, *, draw: Draw | None = None) -> Tensor:
-        """Loss of one training step on a mixed batch: one forward pass of `model`; call `.backward()` on it.
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, *, draw: Draw | None = None
+    ) -> Tensor:
+        """Loss of one training step on a mixed batch: one forward pass of `model`; call
+        `.backward()` on it.
 
         Args:
-            model: any module from (B, C, H, W) images to (B, N) logits, on the images' device, in any mode; also
-                wrapped for DDP. Hooks exist on it only during this call.
+            model: any module from (B, C, H, W) images to (B, N) logits, on the images' device, in
+                any mode; also wrapped for DDP. Hooks exist on it only during this call.
             images: (B, C, H, W) floating, B ≥ 1 (B = 1 mixes an image with itself: a plain step).
             labels: (B,) integer class numbers in [0, N), or (B, N) floating class shares.
             draw: a fixed draw; by default a new one from the mixer's generator.
@@ -202,7 +253,11 @@ class Mixer(ABC):
         """
         labels = check_batch(images, labels)
         blocks = self.block_names(model)
-        draw = self.draw(len(images), len(blocks), self.rng) if draw is None else check_draw(draw, images, blocks)
+        draw = (
+            self.draw(len(images), len(blocks), self.rng)
+            if draw is None
+            else check_draw(draw, images, blocks)
+        )
         with self._regularised(model, draw.seed):
             loss = self._mixed_loss(model, self._seen(images, draw.seed), labels, draw, blocks)
             for regulariser in self._memory.regularisers:
@@ -210,12 +265,16 @@ class Mixer(ABC):
                 loss = loss if extra is None else loss + extra
         return loss
 
-    def _mixed_loss(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw, blocks) -> Tensor:
+    def _mixed_loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw, blocks
+    ) -> Tensor:
         draw = draw if draw.layer is None else self.plan(model, images, labels, draw)
         block = blocks[draw.layer - 1] if draw.layer else None
         logits, mixed = self._forward(model, images, draw, block)
         check_logits(logits, labels)
-        target = Target((labels,), (1.0,)) if draw.layer is None else self.target(labels, draw, mixed)
+        target = (
+            Target((labels,), (1.0,)) if draw.layer is None else self.target(labels, draw, mixed)
+        )
         for regulariser in self._memory.regularisers:
             target = regulariser.target(target, logits.shape[1])
         step = Step(draw, block, mixed.share, mixed.keep, target, logits.detach())
@@ -238,7 +297,9 @@ class Mixer(ABC):
             images = regulariser.images(images, seed)
         return images
 
-    def _forward(self, model: nn.Module, images: Tensor, draw: Draw, block: str | None) -> tuple[Tensor, Mixed]:
+    def _forward(
+        self, model: nn.Module, images: Tensor, draw: Draw, block: str | None
+    ) -> tuple[Tensor, Mixed]:
         if draw.layer is None:
             return model(images), Mixed(images, 1.0)
         if block is None:

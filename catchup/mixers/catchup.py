@@ -1,7 +1,9 @@
-"""Catch-up Mix: every image keeps the channels in which it lags behind its partner; the partner supplies the others.
+"""Catch-up Mix: every image keeps the channels in which it lags behind its partner; the partner
+supplies the others.
 
-Kang, Kang & Kim, "Catch-up Mix: Catch-up Class for Struggling Filters in CNN", AAAI 2024 (arXiv 2401.13193).
-Section 2.2, Eqs. 4–7, and Algorithm 1 (appendix A.1). The functions are the equations; the class draws and remembers.
+Kang, Kang & Kim, "Catch-up Mix: Catch-up Class for Struggling Filters in CNN", AAAI 2024 (arXiv
+2401.13193). Section 2.2, Eqs. 4–7, and Algorithm 1 (appendix A.1). The functions are the equations;
+the class draws and remembers.
 """
 
 from dataclasses import dataclass
@@ -30,17 +32,23 @@ def filter_influence(maps: Tensor) -> Tensor:
     Args:
         maps: activation maps (B, C, H, W), any floating dtype.
     Returns:
-        (B, C), ≥ 0, at least float32 (also under autocast, where squares of half floats would overflow), detached.
+        (B, C), ≥ 0, at least float32 (also under autocast, where squares of half floats would
+        overflow), detached.
     Raises:
         ValueError: if `maps` are not (B, C, …) floating.
     """
     if not isinstance(maps, Tensor) or maps.ndim < 3 or not maps.is_floating_point():
-        got = f"{tuple(maps.shape)} {maps.dtype}" if isinstance(maps, Tensor) else type(maps).__name__
+        got = (
+            f"{tuple(maps.shape)} {maps.dtype}" if isinstance(maps, Tensor) else type(maps).__name__
+        )
         raise ValueError(f"maps must be (B, C, H, W) floating, got {got}")
     dtype = torch.promote_types(maps.dtype, torch.float32)
-    last = maps.ndim > 2 and maps.device.type == "cpu" and maps.stride(1) == 1  # the channels, in memory
+    last = (
+        maps.ndim > 2 and maps.device.type == "cpu" and maps.stride(1) == 1
+    )  # the channels, in memory
     norm = _norm_of_squares if last else torch.linalg.vector_norm
-    # Squares, and half floats made float32, are copies; a quarter of the batch at a time keeps them small.
+    # Squares, and half floats made float32, are copies; a quarter of the batch at a time keeps them
+    # small.
     parts = maps.detach().split(-(-len(maps) // 4) if last or maps.dtype != dtype else len(maps))
     return torch.cat([norm(part, dim=tuple(range(2, maps.ndim)), dtype=dtype) for part in parts])
 
@@ -51,13 +59,16 @@ def relative_filter_influence(fi_source: Tensor, fi_target: Tensor) -> Tensor:
     Args:
         fi_source, fi_target: filter influences of the two images of each pair, (B, C), ≥ 0.
     Returns:
-        (B, C) in [−1, 1]; > 0 where the source relies on the filter more than its partner does. Rows sum to 0. An
-        image whose maps are all zero has influence 0 everywhere.
+        (B, C) in [−1, 1]; > 0 where the source relies on the filter more than its partner does.
+        Rows sum to 0. An image whose maps are all zero has influence 0 everywhere.
     Raises:
         ValueError: if the shapes differ or are not (B, C).
     """
     if fi_source.shape != fi_target.shape or fi_source.ndim != 2:
-        raise ValueError(f"influences need one shape (B, C), got {tuple(fi_source.shape)}, {tuple(fi_target.shape)}")
+        raise ValueError(
+            f"influences need one shape (B, C), got {tuple(fi_source.shape)},"
+            f" {tuple(fi_target.shape)}"
+        )
     return _sum_to_one(fi_source) - _sum_to_one(fi_target)
 
 
@@ -84,8 +95,8 @@ def keep_mask(rfi: Tensor, lam: float) -> Tensor:
 def mix_channels(maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
     """Kept channels of each image, its partner's elsewhere: M ⊙ f_s + (1 − M) ⊙ f_t (Eq. 6).
 
-    Needs memory for one more feature map, forward as well as backward. The gradient of a mixed channel reaches the one
-    image it was taken from.
+    Needs memory for one more feature map, forward as well as backward. The gradient of a mixed
+    channel reaches the one image it was taken from.
 
     Args:
         maps: (B, C, …), any dtype; the memory format is kept.
@@ -94,33 +105,50 @@ def mix_channels(maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
     Returns:
         A new tensor like `maps`; differentiable (twice) in `maps`.
     Raises:
-        ValueError: if the shapes do not fit or `partner` is no permutation (looked at on the CPU only: elsewhere it
-            would cost a synchronisation, and a `Draw` has made sure already).
+        ValueError: if the shapes do not fit or `partner` is no permutation (looked at on the CPU
+            only: elsewhere it would cost a synchronisation, and a `Draw` has made sure already).
     """
-    if not isinstance(partner, Tensor) or partner.dtype != torch.int64 or partner.device != maps.device:
-        got = f"{partner.dtype} on {partner.device}" if isinstance(partner, Tensor) else type(partner).__name__
-        raise ValueError(f"partner must be an int64 tensor on the maps' device {maps.device}, got {got}")
+    if (
+        not isinstance(partner, Tensor)
+        or partner.dtype != torch.int64
+        or partner.device != maps.device
+    ):
+        got = (
+            f"{partner.dtype} on {partner.device}"
+            if isinstance(partner, Tensor)
+            else type(partner).__name__
+        )
+        raise ValueError(
+            f"partner must be an int64 tensor on the maps' device {maps.device}, got {got}"
+        )
     if keep.shape != maps.shape[:2] or keep.dtype != torch.bool or partner.shape != maps.shape[:1]:
-        raise ValueError(f"for maps {tuple(maps.shape)} partner must be (B,) and keep bool (B, C), got "
-                         f"{tuple(partner.shape)} and {keep.dtype} {tuple(keep.shape)}")
-    if partner.device.type == "cpu" and not torch.equal(partner.sort().values, torch.arange(len(partner))):
+        raise ValueError(
+            f"for maps {tuple(maps.shape)} partner must be (B,) and keep bool (B, C), got "
+            f"{tuple(partner.shape)} and {keep.dtype} {tuple(keep.shape)}"
+        )
+    if partner.device.type == "cpu" and not torch.equal(
+        partner.sort().values, torch.arange(len(partner))
+    ):
         raise ValueError(f"partner must be a permutation of 0 … B-1, got {partner.tolist()}")
     return _MixChannels.apply(maps, partner, _spread(keep, maps))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CatchUpMix(FeatureMixer, BetaMixer):
-    """Catch-up Mix as an objective: one layer per step, CutMix where the input is drawn, no extra pass.
+    """Catch-up Mix as an objective: one layer per step, CutMix where the input is drawn, no extra
+    pass.
 
     Args:
-        alpha: λ ~ Beta(alpha, alpha) per batch, > 0. The paper's best: 1.0 on CIFAR-100 (its Table 10; the text says
-            0.5), 10 on Tiny-ImageNet, CUB, Cars and Aircraft.
-        layers: layer set to draw from, uniformly: 0 is the input, k the k-th block. None: all of them (the paper's).
+        alpha: λ ~ Beta(alpha, alpha) per batch, > 0. The paper's best: 1.0 on CIFAR-100 (its Table
+            10; the text says 0.5), 10 on Tiny-ImageNet, CUB, Cars and Aircraft.
+        layers: layer set to draw from, uniformly: 0 is the input, k the k-th block. None: all of
+            them (the paper's).
         blocks: qualified names of the blocks; None finds them (`catchup.find_blocks`).
         input_mix: what layer 0 does: "cutmix" (the paper's), "mixup", or "none", a plain step.
         input_alpha: α of that input mix; None takes Table 8's: CutMix 1.0, InputMixup 0.2.
-        label: "lam" weights the labels with λ (the paper's rule); "kept" with ⌊λC⌋/C, the share of channels really
-            kept, which is smaller by 0.5/C on average (0.0078 for C = 64) and by less than 1/C always.
+        label: "lam" weights the labels with λ (the paper's rule); "kept" with ⌊λC⌋/C, the share of
+            channels really kept, which is smaller by 0.5/C on average (0.0078 for C = 64) and by
+            less than 1/C always.
         prob, criterion, seed: as for every mixer.
     """
 
@@ -129,7 +157,9 @@ class CatchUpMix(FeatureMixer, BetaMixer):
     label: Literal["lam", "kept"] = "lam"
 
     title: ClassVar[str] = "Catch-up Mix"
-    about: ClassVar[str] = "input or one block: keeps each image's lagging channels (Kang, Kang & Kim, AAAI 2024)"
+    about: ClassVar[str] = (
+        "input or one block: keeps each image's lagging channels (Kang, Kang & Kim, AAAI 2024)"
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -164,7 +194,9 @@ def _sum_to_one(fi: Tensor) -> Tensor:
 
 
 def _norm_of_squares(maps: Tensor, dim: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """`torch.linalg.vector_norm`, several times faster on a CPU where the channels lie innermost in memory."""
+    """`torch.linalg.vector_norm`, several times faster on a CPU where the channels lie innermost in
+    memory.
+    """
     return maps.to(dtype).square().sum(dim).sqrt()
 
 
@@ -176,24 +208,34 @@ def _spread(keep: Tensor, maps: Tensor) -> Tensor:
 def _weights(keep: Tensor, maps: Tensor) -> Tensor:
     """Zeros and ones of the maps' dtype for a (B, C, 1, …) `keep`, broadcastable to the maps.
 
-    On a CPU, where the channels lie innermost in memory, they are written out for a whole row of the image: in runs as
-    short as the channels bfloat16 takes several times as long.
+    On a CPU, where the channels lie innermost in memory, they are written out for a whole row of
+    the image: in runs as short as the channels bfloat16 takes several times as long.
     """
-    weights, innermost = keep.to(maps.dtype), maps.ndim == 4 and maps.stride(1) == 1 != maps.shape[1]
+    weights, innermost = (
+        keep.to(maps.dtype),
+        maps.ndim == 4 and maps.stride(1) == 1 != maps.shape[1],
+    )
     if not innermost or maps.device.type != "cpu":
         return weights
     return weights.expand(-1, -1, -1, maps.shape[3]).contiguous(memory_format=torch.channels_last)
 
 
 class _MixChannels(torch.autograd.Function):
-    """Eq. 6 with one extra map. Plain indexing and `where` would hold two, and scatter the gradient twice."""
+    """Eq. 6 with one extra map. Plain indexing and `where` would hold two, and scatter the gradient
+    twice.
+    """
 
     @staticmethod
     def forward(ctx, maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
         ctx.save_for_backward(partner, keep)
         mixed = of_partners(maps, partner)
-        # With weights of 0 and 1 `lerp_` selects finite numbers exactly, on a CPU several times as fast as `where`.
-        return mixed.lerp_(maps, _weights(keep, maps)) if maps.is_floating_point() else mixed.where(~keep, maps)
+        # With weights of 0 and 1 `lerp_` selects finite numbers exactly, on a CPU several times as
+        # fast as `where`.
+        return (
+            mixed.lerp_(maps, _weights(keep, maps))
+            if maps.is_floating_point()
+            else mixed.where(~keep, maps)
+        )
 
     @staticmethod
     def backward(ctx, grad: Tensor):

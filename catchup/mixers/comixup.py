@@ -1,12 +1,14 @@
-"""Co-Mixup: as many mixed images as there are images, each put together from the salient blocks of several.
+"""Co-Mixup: as many mixed images as there are images, each put together from the salient blocks of
+several.
 
-Kim, Choo, Jeong & Song, "Co-Mixup: Saliency Guided Joint Mixup with Supermodular Diversity", ICLR 2021. The batch is
-solved in parts; `comixup_solver` has the objective and says what in it is exact. Constants are counted as in the
-authors' release: on g × g blocks beta, gamma and eta are divided by g², tau is a share of an image.
+Kim, Choo, Jeong & Song, "Co-Mixup: Saliency Guided Joint Mixup with Supermodular Diversity", ICLR
+2021. The batch is solved in parts; `comixup_solver` has the objective and says what in it is exact.
+Constants are counted as in the authors' release: on g × g blocks beta, gamma and eta are divided by
+g², tau is a share of an image.
 
-Differs: a block shows one input (the release may also show the mean of two); parts are of equal size as far as
-possible and may be of any size, so the last batch need not be full; a labelling that would raise the objective is not
-taken; the start is random (the paper does not say).
+Differs: a block shows one input (the release may also show the mean of two); parts are of equal
+size as far as possible and may be of any size, so the last batch need not be full; a labelling that
+would raise the objective is not taken; the start is random (the paper does not say).
 """
 
 from dataclasses import dataclass, replace
@@ -30,19 +32,23 @@ def batch_parts(order: Tensor, largest: int) -> tuple[Tensor, Tensor]:
     """A batch divided into parts whose sizes differ by at most one.
 
     Args:
-        order: (B,) int64, the images in the order in which they are dealt out. largest: ≥ 1, of a part.
+        order: (B,) int64, the images in the order in which they are dealt out. largest: ≥ 1, of a
+            part.
     Returns:
         members: (P, n) int64, P = ⌈B / largest⌉; a shorter row is filled up with its first image.
         real: (P, n) bool, False where filled up.
     """
     parts = -(-len(order) // largest)
-    places = torch.arange(parts * -(-len(order) // parts)).reshape(-1, parts).T  # dealt out like cards
+    places = (
+        torch.arange(parts * -(-len(order) // parts)).reshape(-1, parts).T
+    )  # dealt out like cards
     real = places < len(order)
     return order[torch.where(real, places, places[:, :1])], real
 
 
 def salient_places(saliency: Tensor) -> Tensor:
-    """Where each image is the most salient: the window of a quarter of its sides with the highest mean.
+    """Where each image is the most salient: the window of a quarter of its sides with the highest
+    mean.
 
     Args:
         saliency: (B, H, W) float32, ≥ 0 and finite.
@@ -56,13 +62,14 @@ def salient_places(saliency: Tensor) -> Tensor:
 
 
 def affinity(places: Tensor, real: Tensor, omega: float) -> Tensor:
-    """A = (1 − ω)·I + ω·C: inputs that are salient in different places are better shown together than apart.
+    """A = (1 − ω)·I + ω·C: inputs that are salient in different places are better shown together
+    than apart.
 
     Args:
         places: (P, n, 2) float32. real: (P, n) bool. omega: ω in [0, 1].
     Returns:
-        (P, n, n) float32. C is the l1 distance of the places, scaled to a mean row sum of 1 over the real inputs; 0
-        where all are in one place.
+        (P, n, n) float32. C is the l1 distance of the places, scaled to a mean row sum of 1 over
+        the real inputs; 0 where all are in one place.
     """
     both = real[:, :, None] & real[:, None]
     distance = (places[:, :, None] - places[:, None]).abs().sum(dim=3) * both
@@ -75,10 +82,11 @@ def affinity(places: Tensor, real: Tensor, omega: float) -> Tensor:
 class CoMixup(Mixer):
     """Each of B outputs shows blocks of up to `part` inputs; labels are weighted by area.
 
-    The defaults are the release's. It trains with `criterion="bce_softmax"`; the default here is "ce" as for every
-    method. One forward and backward pass more than plain training: by default in training mode on the clean images,
-    whose loss is added (`clean_lam`). λ is not used; `draw.partner` deals the images out to the parts. Where the
-    saliency is 0 everywhere or not finite, every block of that image counts alike.
+    The defaults are the release's. It trains with `criterion="bce_softmax"`; the default here is
+    "ce" as for every method. One forward and backward pass more than plain training: by default in
+    training mode on the clean images, whose loss is added (`clean_lam`). λ is not used;
+    `draw.partner` deals the images out to the parts. Where the saliency is 0 everywhere or not
+    finite, every block of that image counts alike.
 
     Args:
         alpha: the inputs of a part are favoured by weights ~ Dirichlet(alpha, …, alpha), > 0.
@@ -90,7 +98,8 @@ class CoMixup(Mixer):
         eta: weight of the Dirichlet prior, ≥ 0.
         omega: how much inputs that are salient in different places are brought together, in [0, 1].
         sweeps: how often every output is improved, ≥ 0; fewer are made when one changes nothing.
-        clean_lam: weight of the loss of the clean images, ≥ 0; at 0 the saliency pass is made in evaluation mode.
+        clean_lam: weight of the loss of the clean images, ≥ 0; at 0 the saliency pass is made in
+            evaluation mode.
     """
 
     alpha: float = 2.0
@@ -105,14 +114,23 @@ class CoMixup(Mixer):
     clean_lam: float = 1.0
 
     title: ClassVar[str] = "Co-Mixup"
-    about: ClassVar[str] = "input: salient blocks of up to 20 images in each (Kim et al., ICLR 2021)"
+    about: ClassVar[str] = (
+        "input: salient blocks of up to 20 images in each (Kim et al., ICLR 2021)"
+    )
     passes: ClassVar[tuple[int, int]] = (2, 2)
 
     def __post_init__(self):
         super().__post_init__()
         check_positive("alpha", self.alpha)
-        check_at_least(part=(self.part, 1), beta=(self.beta, 0), gamma=(self.gamma, 0), tau=(self.tau, 0),
-                       eta=(self.eta, 0), sweeps=(self.sweeps, 0), clean_lam=(self.clean_lam, 0))
+        check_at_least(
+            part=(self.part, 1),
+            beta=(self.beta, 0),
+            gamma=(self.gamma, 0),
+            tau=(self.tau, 0),
+            eta=(self.eta, 0),
+            sweeps=(self.sweeps, 0),
+            clean_lam=(self.clean_lam, 0),
+        )
         if self.block not in range(1, 8):
             raise ValueError(f"block must be one of 1 … 7, got {self.block}")
         if not 0 <= self.omega <= 1:
@@ -121,12 +139,15 @@ class CoMixup(Mixer):
     def plan(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw) -> Draw:
         """The draw with the masks.
 
-        `extra`: "saliency" (B, H, W); "source" (B, g²) int64, the image that each block shows, in reading order;
-        "members" (B, n) int64, the images of the part, and "weights" (B, n) float32, their shares; the clean loss.
+        `extra`: "saliency" (B, H, W); "source" (B, g²) int64, the image that each block shows, in
+        reading order; "members" (B, n) int64, the images of the part, and "weights" (B, n) float32,
+        their shares; the clean loss.
         """
         if images.shape[-2] % self.block or images.shape[-1] % self.block:
-            raise ValueError(f"Co-Mixup with block={self.block} needs images whose sides it divides, "
-                             f"got {images.shape[-2]}×{images.shape[-1]}")
+            raise ValueError(
+                f"Co-Mixup with block={self.block} needs images whose sides it divides, "
+                f"got {images.shape[-2]}×{images.shape[-1]}"
+            )
         if self.clean_lam > 0:
             looked_up = training_saliency(model, images, labels, self.criterion)
         else:
@@ -135,26 +156,45 @@ class CoMixup(Mixer):
             return replace(draw, extra={**looked_up, **self.masks(looked_up["saliency"], draw)})
 
     def masks(self, saliency: Tensor, draw: Draw) -> dict[str, Tensor]:
-        """"source", "members" and "weights" (see `plan`) for these saliency maps, (B, H, W) float32 ≥ 0."""
+        """ "source", "members" and "weights" (see `plan`) for these saliency maps, (B, H, W) float32
+        ≥ 0.
+        """
         members, real, chances, start = self._chances(draw, saliency.device)
         shares = block_saliency(saliency, self.block)
         saliency = torch.where(saliency.isfinite().all(dim=(1, 2), keepdim=True), saliency, 0)
         cost = -shares[members] - self.eta / self.block**2 * chances[..., None, None]
         together = affinity(salient_places(saliency)[members], real, self.omega)
-        problem = Problem(cost, real, together, self.beta / self.block**2, self.gamma / self.block**2,
-                          self.tau * self.block**2)
+        problem = Problem(
+            cost,
+            real,
+            together,
+            self.beta / self.block**2,
+            self.gamma / self.block**2,
+            self.tau * self.block**2,
+        )
         labels = solve(problem, start, self.sweeps).flatten(2)  # (P, n, g²), numbers of members
         shown = members.gather(1, labels.flatten(1)).reshape(labels.shape)
         area = F.one_hot(labels, real.shape[1]).float().mean(dim=2)
         outputs = members[real]  # each image is in one part, and the output in its place is its own
-        found = {"source": shown, "members": members[:, None].expand(-1, real.shape[1], -1), "weights": area}
-        return {name: torch.empty_like(of[real]).index_copy_(0, outputs, of[real]) for name, of in found.items()}
+        found = {
+            "source": shown,
+            "members": members[:, None].expand(-1, real.shape[1], -1),
+            "weights": area,
+        }
+        return {
+            name: torch.empty_like(of[real]).index_copy_(0, outputs, of[real])
+            for name, of in found.items()
+        }
 
     def _chances(self, draw: Draw, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Parts (P, n), which of them are real, log of the inputs' Dirichlet weights (P, n), the start (P, n, g, g)."""
+        """Parts (P, n), which of them are real, log of the inputs' Dirichlet weights (P, n), the
+        start (P, n, g, g).
+        """
         members, real = batch_parts(draw.partner, self.part)
         rng, sizes = np.random.default_rng(draw.seed), real.sum(dim=1)
-        weights = rng.gamma(self.alpha, size=real.shape) * real.numpy()  # normalised gammas are a Dirichlet draw
+        weights = (
+            rng.gamma(self.alpha, size=real.shape) * real.numpy()
+        )  # normalised gammas are a Dirichlet draw
         weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(float).tiny)
         log = torch.from_numpy(np.log(np.maximum(weights, 1e-8))).float()
         places = torch.from_numpy(rng.random((*real.shape, self.block, self.block)))
@@ -162,11 +202,17 @@ class CoMixup(Mixer):
         return tuple(part.to(device, non_blocking=True) for part in (members, real, log, start))
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
-        """Images (B, C, H, W) put together as `draw.extra["source"]` says; the share is the own image's area."""
+        """Images (B, C, H, W) put together as `draw.extra["source"]` says; the share is the own
+        image's area.
+        """
         if "source" not in draw.extra:
-            raise ValueError("Co-Mixup mixes by masks: complete the draw with plan(model, images, labels, draw)")
+            raise ValueError(
+                "Co-Mixup mixes by masks: complete the draw with plan(model, images, labels, draw)"
+            )
         source, g = draw.extra["source"], self.block
-        cells = maps.unflatten(3, (g, -1)).unflatten(2, (g, -1)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+        cells = (
+            maps.unflatten(3, (g, -1)).unflatten(2, (g, -1)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+        )
         cells = cells[source, torch.arange(g * g, device=maps.device)].unflatten(1, (g, g))
         mixed = cells.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
         own = source == torch.arange(len(maps), device=maps.device)[:, None]
@@ -176,8 +222,15 @@ class CoMixup(Mixer):
         """Every image's label by the area it covers."""
         return Target.several(labels, draw.extra["members"], draw.extra["weights"])
 
-    def auxiliary_loss(self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, mixed: Mixed,
-                       logits: Tensor) -> Tensor | None:
+    def auxiliary_loss(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        step: Step,
+        mixed: Mixed,
+        logits: Tensor,
+    ) -> Tensor | None:
         """clean_lam × the loss of the clean images; None at clean_lam 0."""
         clean = recalled_loss(model, step.draw)
         return None if clean is None else self.clean_lam * clean

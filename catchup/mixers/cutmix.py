@@ -1,6 +1,7 @@
 """CutMix: a rectangle of each image is replaced by its partner's, labels weighted by the area.
 
-Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
+Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
+ICCV 2019.
 """
 
 import math
@@ -15,7 +16,9 @@ from .base import BetaMixer
 from .draw import Draw, Mixed
 
 
-def cut_box(height: int, width: int, lam: float, centre: tuple[float, float]) -> tuple[int, int, int, int]:
+def cut_box(
+    height: int, width: int, lam: float, centre: tuple[float, float]
+) -> tuple[int, int, int, int]:
     """The rectangle to replace: sides √(1 − λ) of the image's, clipped at its border.
 
     Args:
@@ -26,13 +29,19 @@ def cut_box(height: int, width: int, lam: float, centre: tuple[float, float]) ->
         (top, bottom, left, right) in pixels, bottom and right exclusive.
     """
     half = 0.5 * math.sqrt(1 - lam)
-    y, x, half_h, half_w = int(centre[0] * height), int(centre[1] * width), int(half * height), int(half * width)
+    y, x, half_h, half_w = (
+        int(centre[0] * height),
+        int(centre[1] * width),
+        int(half * height),
+        int(half * width),
+    )
     return max(y - half_h, 0), min(y + half_h, height), max(x - half_w, 0), min(x + half_w, width)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CutMix(BetaMixer):
-    """One λ and one box per batch; the label weight is the area really kept (clipping makes it ≥ λ).
+    """One λ and one box per batch; the label weight is the area really kept (clipping makes it ≥
+    λ).
 
     Args:
         alpha: λ ~ Beta(alpha, alpha), > 0; 1.0 in its paper.

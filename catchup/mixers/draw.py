@@ -1,4 +1,6 @@
-"""The values that pass between the parts of a step: what chance drew, what mixing made of it, what the step did."""
+"""The values that pass between the parts of a step: what chance drew, what mixing made of it, what
+the step did.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,14 +15,16 @@ from .target import Target
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Everything that chance decided for one step. Fix it, store it (`as_dict`), replay it (`loss(..., draw=)`).
+    """Everything that chance decided for one step. Fix it, store it (`as_dict`), replay it
+    (`loss(..., draw=)`).
 
     Args:
         layer: where to mix: 0 is the input, k ≥ 1 the output of the k-th block, None mixes nothing.
         partner: (B,) int64 on the CPU, a permutation: image i is mixed with image partner[i].
         lam: λ in [0, 1], the share that image i keeps of itself.
         seed: of whatever else a method draws (a box, a mask); the same seed gives the same.
-        extra: tensors that `Mixer.plan` looked up for `mix` and `target` (a saliency map, weights); empty as drawn.
+        extra: tensors that `Mixer.plan` looked up for `mix` and `target` (a saliency map, weights);
+            empty as drawn.
     """
 
     layer: int | None
@@ -31,19 +35,34 @@ class Draw:
 
     def __post_init__(self):
         given = torch.as_tensor(self.partner, device="cpu")
-        if len(given) and (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool):
-            raise ValueError(f"partner must be integers, a permutation of 0 … B-1, got {given.dtype}")
+        if len(given) and (
+            given.is_floating_point() or given.is_complex() or given.dtype == torch.bool
+        ):
+            raise ValueError(
+                f"partner must be integers, a permutation of 0 … B-1, got {given.dtype}"
+            )
         if self.layer is not None and not isinstance(self.layer, Integral):
             raise ValueError(f"layer must be an integer or None, got {self.layer!r}")
         object.__setattr__(self, "partner", given.to(torch.int64))
-        if self.partner.ndim != 1 or not torch.equal(self.partner.sort().values, torch.arange(len(self.partner))):
-            raise ValueError(f"partner must be a permutation of 0 … B-1, got {self.partner.tolist()}")
+        if self.partner.ndim != 1 or not torch.equal(
+            self.partner.sort().values, torch.arange(len(self.partner))
+        ):
+            raise ValueError(
+                f"partner must be a permutation of 0 … B-1, got {self.partner.tolist()}"
+            )
         if not 0 <= self.lam <= 1:
             raise ValueError(f"lam must lie in [0, 1], got {self.lam}")
 
     def as_dict(self) -> dict:
-        """Plain numbers, ready for JSON; `Draw(**d)` gives the draw back (what was looked up is looked up again)."""
-        return {"layer": self.layer, "partner": self.partner.tolist(), "lam": float(self.lam), "seed": int(self.seed)}
+        """Plain numbers, ready for JSON; `Draw(**d)` gives the draw back (what was looked up is
+        looked up again).
+        """
+        return {
+            "layer": self.layer,
+            "partner": self.partner.tolist(),
+            "lam": float(self.lam),
+            "seed": int(self.seed),
+        }
 
 
 class Mixed(NamedTuple):
@@ -51,9 +70,10 @@ class Mixed(NamedTuple):
 
     maps: the mixed maps, shape, dtype and memory format of the input.
     share: the weight of the image's own label in [0, 1], a number or (B,).
-    other: the weight of the partner's label, likewise; None is 1 − share (only SnapMix weighs the two apart).
-    keep: bool, True where the image's own values stayed, broadcastable to the maps: (B, C, 1, 1) for a choice of
-        channels, (1, 1, H, W) for a region; None where values are blended.
+    other: the weight of the partner's label, likewise; None is 1 − share (only SnapMix weighs the
+        two apart).
+    keep: bool, True where the image's own values stayed, broadcastable to the maps: (B, C, 1, 1)
+        for a choice of channels, (1, 1, H, W) for a region; None where values are blended.
     """
 
     maps: Tensor
@@ -67,7 +87,8 @@ class Step:
     """What the last step did; tensors stay on the training device and carry no gradient.
 
     draw: the draw that was used. block: name of the block mixed, None for the input or no mixing.
-    share: label weight of the own label, a number or (B,). keep: as in `Mixed`. target: the labels used.
+    share: label weight of the own label, a number or (B,). keep: as in `Mixed`. target: the labels
+        used.
     logits: (B, N), what the model said of the mixed batch.
     """
 

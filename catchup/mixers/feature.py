@@ -28,10 +28,14 @@ class FeatureMixer(Mixer):
             if name == "layers" and not all(isinstance(layer, int) for layer in value or ()):
                 raise ValueError(f"layers must be integers, got {tuple(value)}")
             if value is not None and (len(value) == 0 or len(set(value)) < len(value)):
-                raise ValueError(f"{name} must name at least one and none twice, got {tuple(value)}")
+                raise ValueError(
+                    f"{name} must name at least one and none twice, got {tuple(value)}"
+                )
 
     def block_names(self, model: nn.Module) -> tuple[str, ...]:
-        """The given or found names, in order; block k is layer k. None is looked for if only the input is drawn."""
+        """The given or found names, in order; block k is layer k. None is looked for if only the
+        input is drawn.
+        """
         if self.layers == (0,) and self.blocks is None:
             return ()
         if self.blocks is None:
@@ -41,10 +45,15 @@ class FeatureMixer(Mixer):
         return tuple(self.blocks)
 
     def layer_set(self, n_blocks: int) -> Sequence[int]:
-        """The layers to draw from; ValueError if one does not exist in a model of `n_blocks` blocks."""
+        """The layers to draw from; ValueError if one does not exist in a model of `n_blocks`
+        blocks.
+        """
         if self.layers is None:
             return range(n_blocks + 1)
         for layer in self.layers:
             if layer not in range(n_blocks + 1):
-                raise ValueError(f"unknown layer {layer!r}: this model has 0 (the input) and 1 … {n_blocks} (blocks)")
+                raise ValueError(
+                    f"unknown layer {layer!r}: this model has 0 (the input) and 1 … {n_blocks}"
+                    " (blocks)"
+                )
         return self.layers

@@ -1,7 +1,9 @@
-"""FMix: a mask cut from a low-frequency random image decides which pixels of two images go into the mixed one.
+"""FMix: a mask cut from a low-frequency random image decides which pixels of two images go into the
+mixed one.
 
-Harris, Marcu, Painter, Niranjan, Prügel-Bennett & Hare, "FMix: Enhancing Mixed Sample Data Augmentation", 2020 (arXiv
-2002.12047). One mask per batch, as in its release. Its variant that keeps the labels hard ("reformulated") is not here.
+Harris, Marcu, Painter, Niranjan, Prügel-Bennett & Hare, "FMix: Enhancing Mixed Sample Data
+Augmentation", 2020 (arXiv 2002.12047). One mask per batch, as in its release. Its variant that
+keeps the labels hard ("reformulated") is not here.
 """
 
 from dataclasses import dataclass
@@ -16,16 +18,19 @@ from .base import BetaMixer
 from .draw import Draw, Mixed
 
 
-def low_frequency_image(height: int, width: int, decay: float, rng: np.random.Generator) -> np.ndarray:
-    """A random grey image whose amplitudes fall as 1/frequency^decay: complex white noise, filtered, made real.
+def low_frequency_image(
+    height: int, width: int, decay: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A random grey image whose amplitudes fall as 1/frequency^decay: complex white noise,
+    filtered, made real.
 
     Args:
         height, width: in pixels, ≥ 1.
         decay: δ ≥ 0; 0 is white noise, larger is smoother.
         rng: where the noise comes from.
     Returns:
-        (height, width) float64. Frequency 0, where the filter would be infinite, counts as 1/max(height, width), the
-        lowest there is beside it (as in the release).
+        (height, width) float64. Frequency 0, where the filter would be infinite, counts as
+        1/max(height, width), the lowest there is beside it (as in the release).
     """
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     real, imaginary = rng.standard_normal((2, *frequency.shape))
@@ -33,17 +38,22 @@ def low_frequency_image(height: int, width: int, decay: float, rng: np.random.Ge
     return np.fft.irfft2(spectrum, s=(height, width))
 
 
-def top_mask(image: np.ndarray, lam: float, max_soft: float, rng: np.random.Generator) -> np.ndarray:
-    """1 at the k brightest pixels and 0 at the others, k one of the two integers next to λ · pixels.
+def top_mask(
+    image: np.ndarray, lam: float, max_soft: float, rng: np.random.Generator
+) -> np.ndarray:
+    """1 at the k brightest pixels and 0 at the others, k one of the two integers next to λ ·
+    pixels.
 
-    The upper one is taken with the probability that makes λ the mean of k over draws; so the mask's own mean differs
-    from λ by less than one pixel's share. (The release takes either with probability ½.)
+    The upper one is taken with the probability that makes λ the mean of k over draws; so the mask's
+    own mean differs from λ by less than one pixel's share. (The release takes either with
+    probability ½.)
 
     Args:
         image: (height, width).
         lam: λ in [0, 1]; 1 and 0 give a mask of ones and of zeros.
-        max_soft: share of the pixels, in [0, 0.5], over which the edge falls from 1 to 0 on either side of the k-th
-            pixel, where λ and 1 − λ leave room for it. The mask's mean stays k / pixels.
+        max_soft: share of the pixels, in [0, 0.5], over which the edge falls from 1 to 0 on either
+            side of the k-th pixel, where λ and 1 − λ leave room for it. The mask's mean stays k /
+            pixels.
         rng: decides between the two integers.
     Returns:
         (height, width) float64 in [0, 1]. Ties go to the pixel that is read first.
@@ -51,7 +61,9 @@ def top_mask(image: np.ndarray, lam: float, max_soft: float, rng: np.random.Gene
     size = image.size
     k = int(lam * size + rng.random())
     soft = int(size * min(max_soft, lam, 1 - lam))
-    falling = np.concatenate([np.ones(k - soft), np.linspace(1, 0, 2 * soft), np.zeros(size - k - soft)])
+    falling = np.concatenate(
+        [np.ones(k - soft), np.linspace(1, 0, 2 * soft), np.zeros(size - k - soft)]
+    )
     mask = np.empty(size)
     mask[(-image).argsort(axis=None, kind="stable")] = falling
     return mask.reshape(image.shape)
@@ -64,9 +76,11 @@ class FMix(BetaMixer):
     Args:
         alpha: λ ~ Beta(alpha, alpha), > 0; 1 in its paper (OpenMixup trains CIFAR with 0.2).
         decay: δ, the power with which amplitudes fall with the frequency, ≥ 0; 3 in its paper.
-        max_soft: share of the pixels over which the mask's edge is softened, in [0, 0.5]; 0, a hard mask, in its paper.
-        label: "kept" weights the labels with the mask's mean, what is really seen of each image; "lam" with the drawn
-            λ, as the release does. The two differ by less than one pixel's share.
+        max_soft: share of the pixels over which the mask's edge is softened, in [0, 0.5]; 0, a hard
+            mask, in its paper.
+        label: "kept" weights the labels with the mask's mean, what is really seen of each image;
+            "lam" with the drawn λ, as the release does. The two differ by less than one pixel's
+            share.
         prob, criterion, seed: as for every mixer.
     """
 
@@ -86,7 +100,9 @@ class FMix(BetaMixer):
         pick("label rule", self.label, ("kept", "lam"))
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
-        """Images (B, C, H, W) mixed by the one mask of `draw.seed`; `keep` is that mask where it is hard."""
+        """Images (B, C, H, W) mixed by the one mask of `draw.seed`; `keep` is that mask where it is
+        hard.
+        """
         rng = np.random.default_rng(draw.seed)
         grey = low_frequency_image(*maps.shape[-2:], self.decay, rng)
         mask = top_mask(grey, draw.lam, self.max_soft, rng)

@@ -1,7 +1,9 @@
-"""GuidedMixup: pairs whose salient regions lie apart, mixed pixel by pixel in the ratio of their saliency.
+"""GuidedMixup: pairs whose salient regions lie apart, mixed pixel by pixel in the ratio of their
+saliency.
 
-Kang & Kim, "GuidedMixup: An Efficient Mixup Strategy Guided by Saliency Maps", AAAI 2023 (arXiv 2306.16612), with the
-release (3neutronstar/GuidedMixup) for what the paper leaves open. Nothing in it is drawn but whether to mix and, where
+Kang & Kim, "GuidedMixup: An Efficient Mixup Strategy Guided by Saliency Maps", AAAI 2023 (arXiv
+2306.16612), with the release (3neutronstar/GuidedMixup) for what the paper leaves open. Nothing in
+it is drawn but whether to mix and, where
 pairs are random, with whom: λ is not used.
 """
 
@@ -20,15 +22,18 @@ from .parts.saliency import blurred, gradient_saliency, spectral_residual, sum_t
 
 
 def greedy_cycle(distance: np.ndarray) -> np.ndarray:
-    """Everyone's partner, all in one cycle: from image to image, each time the farthest not yet visited.
+    """Everyone's partner, all in one cycle: from image to image, each time the farthest not yet
+    visited.
 
-    Source: the paper's greedy pairing. The cycle starts at one of the two images that lie farthest apart, and the last
-    image gets the first as its partner. One step after the other, B of them, each a maximum over a row of the matrix.
+    Source: the paper's greedy pairing. The cycle starts at one of the two images that lie farthest
+    apart, and the last image gets the first as its partner. One step after the other, B of them,
+    each a maximum over a row of the matrix.
 
     Args:
         distance: (B, B) finite, symmetric; the diagonal is not looked at. Not changed.
     Returns:
-        (B,) int64, a permutation of one cycle: for B ≥ 2 nobody is their own partner. Ties go to the lower index.
+        (B,) int64, a permutation of one cycle: for B ≥ 2 nobody is their own partner. Ties go to
+        the lower index.
     """
     far = distance.copy()
     np.fill_diagonal(far, -np.inf)
@@ -43,7 +48,8 @@ def greedy_cycle(distance: np.ndarray) -> np.ndarray:
 
 
 def greedy_partners(saliency: Tensor) -> Tensor:
-    """Pairs whose saliency maps are far apart in the l2 norm, by `greedy_cycle`. Waits for the device once.
+    """Pairs whose saliency maps are far apart in the l2 norm, by `greedy_cycle`. Waits for the
+    device once.
 
     Args:
         saliency: (B, H, W) float32 or float64, finite.
@@ -59,7 +65,8 @@ def saliency_mask(own: Tensor, other: Tensor) -> Tensor:
     """Each image's share of each pixel: s_a / (s_a + s_b).
 
     Args:
-        own, other: saliency of the image and of its partner, (B, H, W) floating, ≥ 0, each normalised (`sum_to_one`).
+        own, other: saliency of the image and of its partner, (B, H, W) floating, ≥ 0, each
+            normalised (`sum_to_one`).
     Returns:
         (B, H, W) in [0, 1]; 1/2 where both are 0.
     """
@@ -69,16 +76,20 @@ def saliency_mask(own: Tensor, other: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GuidedMixup(Mixer):
-    """GuidedMixup-SR and -AP: pixels mixed in the ratio of the images' saliency, blurred 7×7 with σ 3, sum one.
+    """GuidedMixup-SR and -AP: pixels mixed in the ratio of the images' saliency, blurred 7×7 with σ
+    3, sum one.
 
-    The label weight of an image is the mean of its mask. Pairs are looked up with the saliency, so `draw.partner`
-    counts only where `pairing="random"`; `draw.lam` never does. Saliency is taken of the images as they are given,
-    normalised per channel. An image without saliency counts as equally salient everywhere.
+    The label weight of an image is the mean of its mask. Pairs are looked up with the saliency, so
+    `draw.partner` counts only where `pairing="random"`; `draw.lam` never does. Saliency is taken of
+    the images as they are given, normalised per channel. An image without saliency counts as
+    equally salient everywhere.
 
     Args:
-        saliency: "sr", the spectral residual of the image (`spectral_residual`), or "ap", the gradient of the loss in
-            its pixels (`gradient_saliency`, in evaluation mode): one more forward and backward pass.
-        pairing: "greedy", in one cycle the farthest by the l2 distance of the maps (the paper's), or "random".
+        saliency: "sr", the spectral residual of the image (`spectral_residual`), or "ap", the
+            gradient of the loss in its pixels (`gradient_saliency`, in evaluation mode): one more
+            forward and backward pass.
+        pairing: "greedy", in one cycle the farthest by the l2 distance of the maps (the paper's),
+            or "random".
         prob: 0.5 in the release's commands for "sr"; for "ap" it is 0.8 there.
         criterion, seed: as for every mixer.
     """
@@ -88,14 +99,18 @@ class GuidedMixup(Mixer):
     prob: float = 0.5
 
     title: ClassVar[str] = "GuidedMixup"
-    about: ClassVar[str] = "input: pixels by the ratio of saliency, pairs far apart (Kang & Kim, AAAI 2023)"
+    about: ClassVar[str] = (
+        "input: pixels by the ratio of saliency, pairs far apart (Kang & Kim, AAAI 2023)"
+    )
 
     def __post_init__(self):
         super().__post_init__()
         pick("saliency", self.saliency, ("sr", "ap"))
         pick("pairing", self.pairing, ("greedy", "random"))
         if self.saliency == "ap":
-            object.__setattr__(self, "passes", (2, 2))  # the class's (1, 1) is the spectral residual's
+            object.__setattr__(
+                self, "passes", (2, 2)
+            )  # the class's (1, 1) is the spectral residual's
 
     def plan(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw) -> Draw:
         """The draw with `extra["saliency"]`, (B, H, W), sums 1, and the partners that go with it."""

@@ -1,6 +1,7 @@
 """InputMixup: a weighted sum of two images and of their labels.
 
-Zhang, Cissé, Dauphin & Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", ICLR 2018 (Eq. 1 of the Catch-up paper).
+Zhang, Cissé, Dauphin & Lopez-Paz, "mixup: Beyond Empirical Risk Minimization", ICLR 2018 (Eq. 1 of
+the Catch-up paper).
 """
 
 from dataclasses import dataclass

@@ -1,13 +1,14 @@
 """PuzzleMix: per block, which image to show, and where to move what is salient so that it is shown.
 
-Kim, Choo & Song, "Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup", ICML 2020: its
-mask problem and its masked transport. The mask z is the share of the image's own pixels. Constants are counted as in
-the authors' release, where saliency sums to one over an image: weights of neighbours are β/(16·n) and βγ/(16·n) on
-n × n blocks, the prior is a mean over blocks, the distance of a transport is squared and (n − 1)² from edge to edge.
+Kim, Choo & Song, "Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup", ICML
+2020: its mask problem and its masked transport. The mask z is the share of the image's own pixels.
+Constants are counted as in the authors' release, where saliency sums to one over an image: weights
+of neighbours are β/(16·n) and βγ/(16·n) on n × n blocks, the prior is a mean over blocks, the
+distance of a transport is squared and (n − 1)² from edge to edge.
 
-The mask's label problem is solved exactly (`graphcut`; the release's swap moves may stop above the minimum). The
-transport is the paper's greedy iteration, run until no cell loses its place. The adversarial noise that the release
-can add is left out.
+The mask's label problem is solved exactly (`graphcut`; the release's swap moves may stop above the
+minimum). The transport is the paper's greedy iteration, run until no cell loses its place. The
+adversarial noise that the release can add is left out.
 """
 
 import math
@@ -30,11 +31,12 @@ from .target import Target
 MAX_CELLS = 16  # cells of a transport along a side: its costs are a matrix of cells², squared
 
 
-# -- the mask ------------------------------------------------------------------------------------------------------
+# -- the mask --------------------------------------------------------------------------------------
 
 
 def block_numbers(height: int, width: int) -> tuple[int, ...]:
-    """The numbers of blocks along a side to draw from: those of 2, 4, 8, 16 that divide height and width.
+    """The numbers of blocks along a side to draw from: those of 2, 4, 8, 16 that divide height and
+    width.
 
     Raises:
         ValueError: if none does.
@@ -51,7 +53,8 @@ def block_saliency(saliency: Tensor, n_blocks: int) -> Tensor:
     Args:
         saliency: (B, H, W) floating, ≥ 0; `n_blocks` divides H and W.
     Returns:
-        (B, n, n), sums 1; uniform for an image whose saliency is 0 everywhere or not finite somewhere.
+        (B, n, n), sums 1; uniform for an image whose saliency is 0 everywhere or not finite
+        somewhere.
     """
     size = (saliency.shape[1] // n_blocks, saliency.shape[2] // n_blocks)
     return sum_to_one(F.avg_pool2d(saliency[:, None], size)[:, 0])
@@ -60,7 +63,10 @@ def block_saliency(saliency: Tensor, n_blocks: int) -> Tensor:
 def label_prior(lam: float, n_labels: int) -> list[float]:
     """−log p(z) of z = 0, 1/m, …, 1, where m·z ~ Binomial(m, λ), m = n_labels − 1; λ in (0, 1)."""
     m = n_labels - 1
-    return [-(math.log(math.comb(m, k)) + k * math.log(lam) + (m - k) * math.log1p(-lam)) for k in range(n_labels)]
+    return [
+        -(math.log(math.comb(m, k)) + k * math.log(lam) + (m - k) * math.log1p(-lam))
+        for k in range(n_labels)
+    ]
 
 
 def border_distance(upper: Tensor, lower: Tensor, n_blocks: int, reach: int) -> Tensor:
@@ -68,42 +74,72 @@ def border_distance(upper: Tensor, lower: Tensor, n_blocks: int, reach: int) -> 
 
     Args:
         upper, lower: (B, C, H, W) floating; the block is of `upper`, the one below it of `lower`.
-        n_blocks: along a side, divides H and W. reach: pixels that are averaged first, a divisor of H/n and W/n.
+        n_blocks: along a side, divides H and W. reach: pixels that are averaged first, a divisor of
+            H/n and W/n.
     Returns:
         (B, n − 1, n) float32: mean over colours and along the border of the absolute difference.
     """
     above, below = (F.avg_pool2d(images.float(), reach) for images in (upper, lower))
     per_block = above.shape[2] // n_blocks
-    steps = (above[:, :, per_block - 1:-1:per_block] - below[:, :, per_block::per_block]).abs().mean(dim=1)
+    steps = (
+        (above[:, :, per_block - 1 : -1 : per_block] - below[:, :, per_block::per_block])
+        .abs()
+        .mean(dim=1)
+    )
     return steps.unflatten(2, (n_blocks, -1)).mean(dim=3)
 
 
-def border_terms(own: Tensor, other: Tensor, n_blocks: int, reach: int) -> tuple[Tensor, Tensor, Tensor]:
-    """φ extended to shares: φ(z, z') = φ00 + a·z + b·z' − c·(z² + z'²) + c·(z − z')², of a pair of neighbours.
+def border_terms(
+    own: Tensor, other: Tensor, n_blocks: int, reach: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """φ extended to shares: φ(z, z') = φ00 + a·z + b·z' − c·(z² + z'²) + c·(z − z')², of a pair of
+    neighbours.
 
     Args:
-        own, other: (B, C, H, W), the images shown where z = 1 and z = 0. n_blocks, reach: as in `border_distance`.
+        own, other: (B, C, H, W), the images shown where z = 1 and z = 0. n_blocks, reach: as in
+            `border_distance`.
     Returns:
-        a, b, c: (B, n − 1, n) each, of the upper block, of the lower one, of both; 0 where a pixel is not finite.
+        a, b, c: (B, n − 1, n) each, of the upper block, of the lower one, of both; 0 where a pixel
+            is not finite.
     """
-    of = {(x, y): border_distance(own if x else other, own if y else other, n_blocks, reach)
-          for x in (0, 1) for y in (0, 1)}
-    a, b, c = of[1, 0] - of[0, 0], of[0, 1] - of[0, 0], (of[1, 0] + of[0, 1] - of[0, 0] - of[1, 1]) / 2
+    of = {
+        (x, y): border_distance(own if x else other, own if y else other, n_blocks, reach)
+        for x in (0, 1)
+        for y in (0, 1)
+    }
+    a, b, c = (
+        of[1, 0] - of[0, 0],
+        of[0, 1] - of[0, 0],
+        (of[1, 0] + of[0, 1] - of[0, 0] - of[1, 1]) / 2,
+    )
     fine = a.isfinite() & b.isfinite() & c.isfinite()
     return tuple(torch.where(fine, part, 0) for part in (a, b, c))
 
 
-def mask_problem(own: Tensor, other: Tensor, saliency: Tensor, other_saliency: Tensor, lam: float, *, n_labels: int,
-                 beta: float, gamma: float, eta: float, reach: int) -> tuple[Tensor, Tensor, Tensor]:
+def mask_problem(
+    own: Tensor,
+    other: Tensor,
+    saliency: Tensor,
+    other_saliency: Tensor,
+    lam: float,
+    *,
+    n_labels: int,
+    beta: float,
+    gamma: float,
+    eta: float,
+    reach: int,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The energy of the mask without transport: what `graphcut.grid_labels` minimises.
 
-    −z·s − (1 − z)·s' per block, β(z − z')² + βγφ(z, z') per pair of neighbours, −η log p(z) per block. A pair whose φ
-    outweighs the smoothness (1 + γc < 0) would reward disagreement and is counted as weight 0.
+    −z·s − (1 − z)·s' per block, β(z − z')² + βγφ(z, z') per pair of neighbours, −η log p(z) per
+    block. A pair whose φ outweighs the smoothness (1 + γc < 0) would reward disagreement and is
+    counted as weight 0.
 
     Args:
         own, other: (B, C, H, W) floating, colours in [0, 1] units up to a shift.
         saliency, other_saliency: (B, n, n), sums 1. lam: λ in (0, 1).
-        n_labels: ≥ 2. beta, gamma, eta: as in `PuzzleMix`. reach: ξ, pixels, cut to a divisor of the block's sides.
+        n_labels: ≥ 2. beta, gamma, eta: as in `PuzzleMix`. reach: ξ, pixels, cut to a divisor of
+            the block's sides.
     Returns:
         unary (B, n, n, K), down (B, n − 1, n), right (B, n, n − 1), float32.
     """
@@ -116,7 +152,9 @@ def mask_problem(own: Tensor, other: Tensor, saliency: Tensor, other_saliency: T
     for turn in (False, True):  # blocks above one another, then, turned, side by side
         pair = (own.mT, other.mT) if turn else (own, other)
         a, b, c = border_terms(*pair, n, reach)
-        first, second = (beta * gamma * (part[..., None] * z - c[..., None] * z**2) for part in (a, b))
+        first, second = (
+            beta * gamma * (part[..., None] * z - c[..., None] * z**2) for part in (a, b)
+        )
         pairs = F.pad(first, (0, 0, 0, 0, 0, 1)) + F.pad(second, (0, 0, 0, 0, 1, 0))
         unary = unary + (pairs.transpose(1, 2) if turn else pairs)
         weight = (beta * (1 + gamma * c)).clamp_min(0)
@@ -124,39 +162,49 @@ def mask_problem(own: Tensor, other: Tensor, saliency: Tensor, other_saliency: T
     return unary, *weights
 
 
-# -- the transport -------------------------------------------------------------------------------------------------
+# -- the transport ---------------------------------------------------------------------------------
 
 
 def cell_distances(n: int, device: torch.device | str = "cpu") -> Tensor:
-    """Squared distances of the cells of an n × n grid, (n², n²) float32, 1 between two corners of one side."""
-    place = torch.stack(torch.meshgrid(*[torch.arange(n, device=device)] * 2, indexing="ij"), dim=-1).flatten(0, 1)
+    """Squared distances of the cells of an n × n grid, (n², n²) float32, 1 between two corners of
+    one side.
+    """
+    place = torch.stack(
+        torch.meshgrid(*[torch.arange(n, device=device)] * 2, indexing="ij"), dim=-1
+    ).flatten(0, 1)
     return (place[:, None] - place).square().sum(dim=-1).float() / max(n - 1, 1) ** 2
 
 
 def masked_transport(shown: Tensor, saliency: Tensor, distance: Tensor, eps: float) -> Tensor:
     """Which cell goes to each place, so that much saliency is shown and little is moved.
 
-    Every cell i asks for the place j of least cost ε·C_ij − s_i·shown_j; a place takes the one that offers the least
-    (of equals the first), and the others turn to the next place on their list, until every place has one cell. That
-    ends after at most n² refusals, for all images at once; a NaN anywhere in `saliency` would not change that.
+    Every cell i asks for the place j of least cost ε·C_ij − s_i·shown_j; a place takes the one that
+    offers the least (of equals the first), and the others turn to the next place on their list,
+    until every place has one cell. That ends after at most n² refusals, for all images at once; a
+    NaN anywhere in `saliency` would not change that.
 
     Args:
-        shown: (N, n) bool, places where this image is seen. saliency: (N, n) floating, of its cells, ≥ 0.
+        shown: (N, n) bool, places where this image is seen. saliency: (N, n) floating, of its
+            cells, ≥ 0.
         distance: C (n, n) ≥ 0. eps: ε ≥ 0, price of a unit of distance.
     Returns:
-        (N, n) int64: the cell that comes to each place, a permutation in every row. The paper's assignment is stable
-        (no cell and place would both gain by leaving theirs for each other), not of least total cost.
+        (N, n) int64: the cell that comes to each place, a permutation in every row. The paper's
+        assignment is stable (no cell and place would both gain by leaving theirs for each other),
+        not of least total cost.
     """
     batch, n = shown.shape
-    cost = torch.where(shown[:, None], eps * distance - saliency.nan_to_num()[..., None], eps * distance).flatten(0, 1)
+    cost = torch.where(
+        shown[:, None], eps * distance - saliency.nan_to_num()[..., None], eps * distance
+    ).flatten(0, 1)
     bid, place = cost.min(dim=1)
     cell = torch.arange(batch * n, device=cost.device)
     image = cell // n * n
     while True:
         asked = image + place
         least = torch.full_like(bid, torch.inf).scatter_reduce_(0, asked, bid, "amin")
-        first = torch.full_like(cell, batch * n).scatter_reduce_(0, asked, cell.where(bid <= least[asked], batch * n),
-                                                                 "amin")
+        first = torch.full_like(cell, batch * n).scatter_reduce_(
+            0, asked, cell.where(bid <= least[asked], batch * n), "amin"
+        )
         refused = (first[asked] != cell).nonzero()[:, 0]
         if not len(refused):
             return torch.empty_like(cell).scatter_(0, asked, cell - image).reshape(batch, n)
@@ -168,17 +216,22 @@ def moved(images: Tensor, source: Tensor) -> Tensor:
     """Images with their cells rearranged: place j shows cell source[:, j].
 
     Args:
-        images: (B, C, H, W). source: (B, g²) int64, cells of a g × g grid in reading order, g divides H and W.
+        images: (B, C, H, W). source: (B, g²) int64, cells of a g × g grid in reading order, g
+            divides H and W.
     Returns:
         (B, C, H, W), new.
     """
     g = math.isqrt(source.shape[1])
-    cells = images.unflatten(3, (g, -1)).unflatten(2, (g, -1)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-    cells = cells[torch.arange(len(images), device=images.device)[:, None], source].unflatten(1, (g, g))
+    cells = (
+        images.unflatten(3, (g, -1)).unflatten(2, (g, -1)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    )
+    cells = cells[torch.arange(len(images), device=images.device)[:, None], source].unflatten(
+        1, (g, g)
+    )
     return cells.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
-# -- the clean images' loss, by the way of the saliency ------------------------------------------------------------
+# -- the clean images' loss, by the way of the saliency --------------------------------------------
 
 
 class _Recalled(torch.autograd.Function):
@@ -191,27 +244,40 @@ class _Recalled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        return None, None, *(grad * gradient for gradient in ctx.saved_tensors), *[None] * len(ctx.saved_tensors)
+        return (
+            None,
+            None,
+            *(grad * gradient for gradient in ctx.saved_tensors),
+            *[None] * len(ctx.saved_tensors),
+        )
 
 
-def training_saliency(model: nn.Module, images: Tensor, labels: Tensor, criterion) -> dict[str, Tensor]:
-    """As `gradient_saliency`, from a training pass on the clean images whose loss is to be learned from as well.
+def training_saliency(
+    model: nn.Module, images: Tensor, labels: Tensor, criterion
+) -> dict[str, Tensor]:
+    """As `gradient_saliency`, from a training pass on the clean images whose loss is to be learned
+    from as well.
 
-    The pass is made in the mode the model is in, as in the releases of PuzzleMix and Co-Mixup: the running statistics
-    of BatchNorm move, for the model does learn from these images.
+    The pass is made in the mode the model is in, as in the releases of PuzzleMix and Co-Mixup: the
+    running statistics of BatchNorm move, for the model does learn from these images.
 
     Returns:
-        "saliency": (B, H, W) float32. "clean_loss": 0-dim. "clean_0", "clean_1", …: its gradient by each parameter
-        that takes one, zeros where the parameter had no part. All detached; for `recalled_loss`.
+        "saliency": (B, H, W) float32. "clean_loss": 0-dim. "clean_0", "clean_1", …: its gradient by
+        each parameter that takes one, zeros where the parameter had no part. All detached; for
+        `recalled_loss`.
     """
     with torch.enable_grad():
         inputs, parameters = images.detach().clone().requires_grad_(), _trained(model)
         logits = unwrap(model)(inputs)
         check_logits(logits, labels)
         loss = Target((labels,), (1.0,)).loss(logits, criterion)
-        gradient, *gradients = torch.autograd.grad(loss * len(images), [inputs, *parameters], allow_unused=True)
-    clean = {f"clean_{k}": torch.zeros_like(parameter) if of is None else of / len(images)
-             for k, (parameter, of) in enumerate(zip(parameters, gradients))}
+        gradient, *gradients = torch.autograd.grad(
+            loss * len(images), [inputs, *parameters], allow_unused=True
+        )
+    clean = {
+        f"clean_{k}": torch.zeros_like(parameter) if of is None else of / len(images)
+        for k, (parameter, of) in enumerate(zip(parameters, gradients))
+    }
     saliency = torch.linalg.vector_norm(gradient.float(), dim=1)
     return {"saliency": saliency, "clean_loss": loss.detach(), **clean}
 
@@ -229,7 +295,7 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in unwrap(model).parameters() if parameter.requires_grad]
 
 
-# -- the method ----------------------------------------------------------------------------------------------------
+# -- the method ------------------------------------------------------------------------------------
 
 
 def check_at_least(**settings: tuple[float, float]) -> None:
@@ -241,12 +307,13 @@ def check_at_least(**settings: tuple[float, float]) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PuzzleMix(BetaMixer):
-    """One λ and one number of blocks per batch, a mask per image; the label weight is the mask's mean.
+    """One λ and one number of blocks per batch, a mask per image; the label weight is the mask's
+    mean.
 
-    The defaults are the release's for CIFAR. It trains with `criterion="bce_softmax"`; the default here is "ce" as for
-    every method. One forward and backward pass more than plain training, for the saliency. λ = 0 and λ = 1 leave one
-    image as it is, and so does mixing an image with itself. Where the saliency is 0 everywhere or not finite, every
-    block of that image counts alike.
+    The defaults are the release's for CIFAR. It trains with `criterion="bce_softmax"`; the default
+    here is "ce" as for every method. One forward and backward pass more than plain training, for
+    the saliency. λ = 0 and λ = 1 leave one image as it is, and so does mixing an image with itself.
+    Where the saliency is 0 everywhere or not finite, every block of that image counts alike.
 
     Args:
         alpha: λ ~ Beta(alpha, alpha), > 0.
@@ -255,14 +322,15 @@ class PuzzleMix(BetaMixer):
         gamma: weight of matching pixels at the borders of blocks, relative to beta, ≥ 0.
         eta: weight of the prior, which draws the shares towards λ, ≥ 0.
         neighbour: pixels on either side of a border that are compared, ≥ 1.
-        pixel_std: standard deviation of the colours in [0, 1] units before normalisation, > 0; borders are compared
-            in these units. 0.25 is about CIFAR's.
+        pixel_std: standard deviation of the colours in [0, 1] units before normalisation, > 0;
+            borders are compared in these units. 0.25 is about CIFAR's.
         transport: whether salient cells move to where they are shown.
-        t_size: side of the cells that move, in pixels, ≥ 1, at most a block and at least a 16th of the image; -1 moves
-            whole blocks (Tiny ImageNet).
+        t_size: side of the cells that move, in pixels, ≥ 1, at most a block and at least a 16th of
+            the image; -1 moves whole blocks (Tiny ImageNet).
         t_eps: price of moving, ≥ 0.
-        clean_lam: weight of the loss of the clean images, ≥ 0 (1 for Tiny ImageNet and ImageNet). It costs no further
-            pass: above 0 the saliency pass is made in training mode and its gradients are kept.
+        clean_lam: weight of the loss of the clean images, ≥ 0 (1 for Tiny ImageNet and ImageNet).
+            It costs no further pass: above 0 the saliency pass is made in training mode and its
+            gradients are kept.
     """
 
     n_labels: int = 3
@@ -277,13 +345,22 @@ class PuzzleMix(BetaMixer):
     clean_lam: float = 0.0
 
     title: ClassVar[str] = "PuzzleMix"
-    about: ClassVar[str] = "input: blocks chosen by saliency, moved to where they show (Kim et al., ICML 2020)"
+    about: ClassVar[str] = (
+        "input: blocks chosen by saliency, moved to where they show (Kim et al., ICML 2020)"
+    )
     passes: ClassVar[tuple[int, int]] = (2, 2)
 
     def __post_init__(self):
         super().__post_init__()
-        check_at_least(n_labels=(self.n_labels, 2), beta=(self.beta, 0), gamma=(self.gamma, 0), eta=(self.eta, 0),
-                       neighbour=(self.neighbour, 1), t_eps=(self.t_eps, 0), clean_lam=(self.clean_lam, 0))
+        check_at_least(
+            n_labels=(self.n_labels, 2),
+            beta=(self.beta, 0),
+            gamma=(self.gamma, 0),
+            eta=(self.eta, 0),
+            neighbour=(self.neighbour, 1),
+            t_eps=(self.t_eps, 0),
+            clean_lam=(self.clean_lam, 0),
+        )
         if not (self.pixel_std > 0 and math.isfinite(self.pixel_std)):
             raise ValueError(f"pixel_std must be a positive number, got {self.pixel_std}")
         if self.t_size != -1 and self.t_size < 1:
@@ -294,53 +371,102 @@ class PuzzleMix(BetaMixer):
         block_numbers(*images.shape[-2:])
         if self.clean_lam > 0:
             return replace(draw, extra=training_saliency(model, images, labels, self.criterion))
-        return replace(draw, extra={"saliency": gradient_saliency(model, images, labels, self.criterion)})
+        return replace(
+            draw, extra={"saliency": gradient_saliency(model, images, labels, self.criterion)}
+        )
 
-    def auxiliary_loss(self, model: nn.Module, images: Tensor, labels: Tensor, step: Step, mixed: Mixed,
-                       logits: Tensor) -> Tensor | None:
+    def auxiliary_loss(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        step: Step,
+        mixed: Mixed,
+        logits: Tensor,
+    ) -> Tensor | None:
         """clean_lam × the loss of the clean images; None at clean_lam 0."""
         clean = recalled_loss(model, step.draw)
         return None if clean is None else self.clean_lam * clean
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
-        """Images (B, C, H, W), by `draw.extra["saliency"]` (`plan`); `draw.seed` gives the number of blocks."""
+        """Images (B, C, H, W), by `draw.extra["saliency"]` (`plan`); `draw.seed` gives the number
+        of blocks.
+        """
         if "saliency" not in draw.extra:
-            raise ValueError("PuzzleMix mixes by saliency: complete the draw with plan(model, images, labels, draw)")
+            raise ValueError(
+                "PuzzleMix mixes by saliency: complete the draw with plan(model, images, labels,"
+                " draw)"
+            )
         partner = draw.partner.to(maps.device, non_blocking=True)
         n_blocks = int(np.random.default_rng(draw.seed).choice(block_numbers(*maps.shape[-2:])))
         with torch.no_grad():
             mask = self.mask(maps, draw, n_blocks)
-        own, other = self._transported(maps, maps[partner], mask, draw) if self.transport else (maps, maps[partner])
+        own, other = (
+            self._transported(maps, maps[partner], mask, draw)
+            if self.transport
+            else (maps, maps[partner])
+        )
         z = _spread(mask, maps.shape[-2:])[:, None].to(maps.dtype)
         alone = (draw.partner == torch.arange(len(maps))).to(maps.device, non_blocking=True)
         mixed = torch.where(alone[:, None, None, None], maps, z * own + (1 - z) * other)
         return Mixed(torch.empty_like(maps).copy_(mixed), mask.mean(dim=(1, 2)))
 
     def mask(self, maps: Tensor, draw: Draw, n_blocks: int) -> Tensor:
-        """z, (B, n, n) float32 in {0, 1/(K−1), …, 1}: the own image's share of each block, of least energy."""
+        """z, (B, n, n) float32 in {0, 1/(K−1), …, 1}: the own image's share of each block, of least
+        energy.
+        """
         if draw.lam in (0, 1):  # p(z) is 0 for every other share
             return torch.full((len(maps), n_blocks, n_blocks), float(draw.lam), device=maps.device)
         partner = draw.partner.to(maps.device, non_blocking=True)
-        saliency, colours = block_saliency(draw.extra["saliency"], n_blocks), maps.detach() * self.pixel_std
-        problem = mask_problem(colours, colours[partner], saliency, saliency[partner], draw.lam, beta=self.beta,
-                               n_labels=self.n_labels, gamma=self.gamma, eta=self.eta, reach=self.neighbour)
+        saliency, colours = (
+            block_saliency(draw.extra["saliency"], n_blocks),
+            maps.detach() * self.pixel_std,
+        )
+        problem = mask_problem(
+            colours,
+            colours[partner],
+            saliency,
+            saliency[partner],
+            draw.lam,
+            beta=self.beta,
+            n_labels=self.n_labels,
+            gamma=self.gamma,
+            eta=self.eta,
+            reach=self.neighbour,
+        )
         return grid_labels(*problem).float() / (self.n_labels - 1)
 
-    def _transported(self, own: Tensor, other: Tensor, mask: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def _transported(
+        self, own: Tensor, other: Tensor, mask: Tensor, draw: Draw
+    ) -> tuple[Tensor, Tensor]:
         """Both images with their cells moved to where the mask shows them."""
         partner, n = draw.partner.to(own.device, non_blocking=True), mask.shape[1]
         cells = self.cells(n, *own.shape[-2:])
         with torch.no_grad():
-            z, saliency = _spread(mask, (cells, cells)).flatten(1), block_saliency(draw.extra["saliency"], cells)
-            shown, saliency = torch.cat([z > 0, z < 1]), torch.cat([saliency, saliency[partner]]).flatten(1)
-            source = masked_transport(shown, saliency, cell_distances(cells, own.device), self.t_eps)
-        return moved(own, source[:len(own)]), moved(other, source[len(own):])
+            z, saliency = (
+                _spread(mask, (cells, cells)).flatten(1),
+                block_saliency(draw.extra["saliency"], cells),
+            )
+            shown, saliency = (
+                torch.cat([z > 0, z < 1]),
+                torch.cat([saliency, saliency[partner]]).flatten(1),
+            )
+            source = masked_transport(
+                shown, saliency, cell_distances(cells, own.device), self.t_eps
+            )
+        return moved(own, source[: len(own)]), moved(other, source[len(own) :])
 
     def cells(self, n_blocks: int, height: int, width: int) -> int:
-        """Cells along a side that the transport moves: a multiple of the number of blocks, at most 16."""
+        """Cells along a side that the transport moves: a multiple of the number of blocks, at most
+        16.
+        """
         block = math.gcd(height // n_blocks, width // n_blocks)
         size = block if self.t_size == -1 else min(self.t_size, block)
-        allowed = [n_blocks * k for k in range(1, block + 1) if block % k == 0 and n_blocks * k <= MAX_CELLS]
+        allowed = [
+            n_blocks * k
+            for k in range(1, block + 1)
+            if block % k == 0 and n_blocks * k <= MAX_CELLS
+        ]
         return max((n for n in allowed if min(height, width) // n >= size), default=n_blocks)
 
 

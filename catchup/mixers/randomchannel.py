@@ -1,9 +1,11 @@
-"""RandomChannelMix: as Catch-up Mix, but chance and not influence decides which channels an image keeps.
+"""RandomChannelMix: as Catch-up Mix, but chance and not influence decides which channels an image
+keeps.
 
-Kang, Kang & Kim, AAAI 2024, appendix, Table 9: the control that asks whether the *choice* of channels matters. The
-paper mixes no input here and says no more than "randomly mixes the activation map"; taken from it are λ per batch and
-K = ⌊λC⌋ channels. In that table Catch-up Mix has no input mix either: to compare the choice of channels alone, take
-`CatchUpMix(layers=(1, …))` without 0. Every image gets its own random set, as in Catch-up Mix every pair has its own.
+Kang, Kang & Kim, AAAI 2024, appendix, Table 9: the control that asks whether the *choice* of
+channels matters. The paper mixes no input here and says no more than "randomly mixes the activation
+map"; taken from it are λ per batch and K = ⌊λC⌋ channels. In that table Catch-up Mix has no input
+mix either: to compare the choice of channels alone, take `CatchUpMix(layers=(1, …))` without 0.
+Every image gets its own random set, as in Catch-up Mix every pair has its own.
 """
 
 from collections.abc import Sequence
@@ -32,21 +34,37 @@ class RandomChannelMix(FeatureMixer, BetaMixer):
     """
 
     title: ClassVar[str] = "RandomChannelMix"
-    about: ClassVar[str] = "one block: keeps random channels, the control of Catch-up Mix (ibid., Table 9)"
+    about: ClassVar[str] = (
+        "one block: keeps random channels, the control of Catch-up Mix (ibid., Table 9)"
+    )
 
     def __post_init__(self):
         super().__post_init__()
         if 0 in (self.layers or ()):
-            raise ValueError(f"channels are mixed at blocks 1, 2, …, not at the input 0, got layers {self.layers}")
+            raise ValueError(
+                "channels are mixed at blocks 1, 2, …, not at the input 0, got layers"
+                f" {self.layers}"
+            )
 
     def layer_set(self, n_blocks: int) -> Sequence[int]:
         """The blocks, without the input."""
         return super().layer_set(n_blocks) if self.layers else range(1, n_blocks + 1)
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
-        """Maps (B, C, …) with exactly ⌊λC⌋ own channels in every image; which ones follows from `draw.seed`."""
+        """Maps (B, C, …) with exactly ⌊λC⌋ own channels in every image; which ones follows from
+        `draw.seed`.
+        """
         batch, channels = maps.shape[:2]
-        ranks = np.random.default_rng(draw.seed).random((batch, channels)).argsort(axis=1).argsort(axis=1)
+        ranks = (
+            np.random.default_rng(draw.seed)
+            .random((batch, channels))
+            .argsort(axis=1)
+            .argsort(axis=1)
+        )
         keep = torch.from_numpy(ranks < int(draw.lam * channels)).to(maps.device, non_blocking=True)
         partner = draw.partner.to(maps.device, non_blocking=True)
-        return Mixed(mix_channels(maps, partner, keep), draw.lam, keep.reshape(*keep.shape, *[1] * (maps.ndim - 2)))
+        return Mixed(
+            mix_channels(maps, partner, keep),
+            draw.lam,
+            keep.reshape(*keep.shape, *[1] * (maps.ndim - 2)),
+        )

@@ -1,7 +1,9 @@
-"""ResizeMix: the whole partner image, made small, is pasted somewhere into each image; labels weighted by the area.
+"""ResizeMix: the whole partner image, made small, is pasted somewhere into each image; labels
+weighted by the area.
 
-Qin, Fang, Zhang, Liu, Wang & Wang, "ResizeMix: Mixing Data with Preserved Object Information and True Labels", 2020
-(arXiv 2012.11101). As in its release the size is drawn once per batch and the place for each image.
+Qin, Fang, Zhang, Liu, Wang & Wang, "ResizeMix: Mixing Data with Preserved Object Information and
+True Labels", 2020 (arXiv 2012.11101). As in its release the size is drawn once per batch and the
+place for each image.
 """
 
 import math
@@ -22,18 +24,24 @@ INTERPOLATIONS = ("nearest", "bilinear")
 
 
 def small_size(height: int, width: int, lam: float) -> tuple[int, int]:
-    """Height and width in pixels of the small image: τ = √(1 − λ) times the large one's, rounded down.
+    """Height and width in pixels of the small image: τ = √(1 − λ) times the large one's, rounded
+    down.
 
     At least one pixel for λ < 1, where the release would fail; (0, 0) for λ = 1.
     """
     if lam == 1:
         return 0, 0
-    tau = math.sqrt(1 - lam)  # 1 − (1 − τ²) may come out a little too small: a whole number must not fall below itself
+    tau = math.sqrt(
+        1 - lam
+    )  # 1 − (1 − τ²) may come out a little too small: a whole number must not fall below itself
     return tuple(max(int(tau * side + 1e-6), 1) for side in (height, width))
 
 
-def random_corners(batch: int, free: tuple[int, int], small: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Top left corners, (batch, 2) int64: centres uniform over the image's pixels, boxes then moved inside.
+def random_corners(
+    batch: int, free: tuple[int, int], small: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Top left corners, (batch, 2) int64: centres uniform over the image's pixels, boxes then moved
+    inside.
 
     Boxes at the border are thus more frequent than others, as in the release.
 
@@ -57,21 +65,26 @@ def paste(maps: Tensor, small: Tensor, corners: Tensor) -> Tensor:
         (B, C, H, W) like `maps`, memory format too; differentiable in `maps` and `small`.
     """
     height, width = small.shape[-2:]
-    rows, columns = (corner[:, None] + torch.arange(side, device=maps.device)
-                     for corner, side in zip(corners.unbind(dim=1), (height, width)))
+    rows, columns = (
+        corner[:, None] + torch.arange(side, device=maps.device)
+        for corner, side in zip(corners.unbind(dim=1), (height, width))
+    )
     image = torch.arange(len(maps), device=maps.device)
     mixed = maps.clone()
-    mixed[image[:, None, None], :, rows[:, :, None], columns[:, None, :]] = small.permute(0, 2, 3, 1)
+    mixed[image[:, None, None], :, rows[:, :, None], columns[:, None, :]] = small.permute(
+        0, 2, 3, 1
+    )
     return mixed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ResizeMix(Mixer):
-    """One size per batch, one place per image; the partner's label weighs as much as its small image covers.
+    """One size per batch, one place per image; the partner's label weighs as much as its small
+    image covers.
 
     Args:
-        scope: τ ~ U(scope), the side of the pasted image as a share of the image's, 0 < low ≤ high ≤ 1; (0.1, 0.8) in
-            its paper. The draw stores λ = 1 − τ².
+        scope: τ ~ U(scope), the side of the pasted image as a share of the image's, 0 < low ≤ high
+            ≤ 1; (0.1, 0.8) in its paper. The draw stores λ = 1 − τ².
         interpolation: "nearest" (its release's) or "bilinear", without antialiasing.
         prob: 1.0 in its paper: always applied.
         criterion, seed: as for every mixer.
@@ -86,7 +99,9 @@ class ResizeMix(Mixer):
     def __post_init__(self):
         super().__post_init__()
         if len(self.scope) != 2 or not 0 < self.scope[0] <= self.scope[1] <= 1:
-            raise ValueError(f"scope must be two shares of the side, 0 < low ≤ high ≤ 1, got {self.scope}")
+            raise ValueError(
+                f"scope must be two shares of the side, 0 < low ≤ high ≤ 1, got {self.scope}"
+            )
         pick("interpolation", self.interpolation, INTERPOLATIONS)
 
     def draw_lam(self, layer: int, rng: np.random.Generator) -> float:
@@ -94,15 +109,23 @@ class ResizeMix(Mixer):
         return 1 - float(rng.uniform(*self.scope)) ** 2
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
-        """Images (B, C, H, W), each with its partner pasted in at a place of `draw.seed`; `keep` is (B, 1, H, W)."""
+        """Images (B, C, H, W), each with its partner pasted in at a place of `draw.seed`; `keep` is
+        (B, 1, H, W).
+        """
         batch, height, width = len(maps), *maps.shape[-2:]
         side = small_size(height, width, draw.lam)
         free = (height - side[0], width - side[1])
-        corners = torch.from_numpy(random_corners(batch, free, side, np.random.default_rng(draw.seed)))
+        corners = torch.from_numpy(
+            random_corners(batch, free, side, np.random.default_rng(draw.seed))
+        )
         corners = corners.to(maps.device, non_blocking=True)
         (top, left), share = corners.unbind(dim=1), 1 - side[0] * side[1] / (height * width)
         keep = outside((top, top + side[0], left, left + side[1]), height, width)
         if share == 1:
             return Mixed(maps.clone(), share, keep)
         small = F.interpolate(maps, size=side, mode=self.interpolation)
-        return Mixed(paste(maps, small[draw.partner.to(maps.device, non_blocking=True)], corners), share, keep)
+        return Mixed(
+            paste(maps, small[draw.partner.to(maps.device, non_blocking=True)], corners),
+            share,
+            keep,
+        )

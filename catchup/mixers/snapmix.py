@@ -1,9 +1,11 @@
-"""SnapMix: a box of each image gives way to a resized box of its partner's; labels are weighted by what the boxes mean.
+"""SnapMix: a box of each image gives way to a resized box of its partner's; labels are weighted by
+what the boxes mean.
 
-Huang, Wang & Tao, "SnapMix: Semantically Proportional Mixing for Augmenting Fine-grained Data", AAAI 2021 (arXiv
-2012.04846), with their release (Shaoli-Huang/SnapMix) where the paper leaves something open. How much of a label lies
-in a box is read off the class activation map (CAM; Zhou et al., CVPR 2016) of the image's own label: the share its box
-loses and the share the partner's box brings need not add up to one.
+Huang, Wang & Tao, "SnapMix: Semantically Proportional Mixing for Augmenting Fine-grained Data",
+AAAI 2021 (arXiv 2012.04846), with their release (Shaoli-Huang/SnapMix) where the paper leaves
+something open. How much of a label lies in a box is read off the class activation map (CAM; Zhou et
+al., CVPR 2016) of the image's own label: the share its box loses and the share the partner's box
+brings need not add up to one.
 """
 
 from contextlib import nullcontext
@@ -29,17 +31,24 @@ Box = tuple[int, int, int, int]  # top, bottom, left, right in pixels, bottom an
 
 
 def semantic_percent_map(cam: Tensor, height: int, width: int) -> Tensor:
-    """SPM: the CAM enlarged to the image (bilinear), its lowest value subtracted, divided by its sum.
+    """SPM: the CAM enlarged to the image (bilinear), its lowest value subtracted, divided by its
+    sum.
 
-    The paper divides the CAM by its sum; its release first subtracts the minimum, so that no share is negative.
+    The paper divides the CAM by its sum; its release first subtracts the minimum, so that no share
+    is negative.
 
     Args:
         cam: (B, h, w) floating. height, width: of the image, in pixels.
     Returns:
-        (B, height, width) ≥ 0, sums 1. Uniform where the CAM is constant (all zero, one pixel) or not finite.
+        (B, height, width) ≥ 0, sums 1. Uniform where the CAM is constant (all zero, one pixel) or
+        not finite.
     """
-    cam = cam - cam.amin(dim=(1, 2), keepdim=True)  # before, too: else rounding of a constant looks like shares
-    spread = F.interpolate(cam[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+    cam = cam - cam.amin(
+        dim=(1, 2), keepdim=True
+    )  # before, too: else rounding of a constant looks like shares
+    spread = F.interpolate(
+        cam[:, None], size=(height, width), mode="bilinear", align_corners=False
+    )[:, 0]
     spread = spread - spread.amin(dim=(1, 2), keepdim=True)
     total = spread.sum(dim=(1, 2), keepdim=True)
     says = total.isfinite() & (total > torch.finfo(cam.dtype).tiny)
@@ -47,7 +56,8 @@ def semantic_percent_map(cam: Tensor, height: int, width: int) -> Tensor:
 
 
 def box_mass(spm: Tensor, box: Box) -> Tensor:
-    """The share of each image's label that lies in the box: the sum of its SPM there; ρ_b, and 1 − ρ_a.
+    """The share of each image's label that lies in the box: the sum of its SPM there; ρ_b, and 1 −
+    ρ_a.
 
     Args:
         spm: (B, H, W), sums 1. box: (top, bottom, left, right) in pixels.
@@ -55,7 +65,9 @@ def box_mass(spm: Tensor, box: Box) -> Tensor:
         (B,) in [0, 1].
     """
     top, bottom, left, right = box
-    return spm[:, top:bottom, left:right].sum(dim=(1, 2)).clamp(0, 1)  # sums in float may pass 1 by a rounding
+    return (
+        spm[:, top:bottom, left:right].sum(dim=(1, 2)).clamp(0, 1)
+    )  # sums in float may pass 1 by a rounding
 
 
 def paste_resized(maps: Tensor, partner: Tensor, own: Box, theirs: Box) -> Tensor:
@@ -72,8 +84,12 @@ def paste_resized(maps: Tensor, partner: Tensor, own: Box, theirs: Box) -> Tenso
     top, bottom, left, right = theirs
     patch = maps[..., top:bottom, left:right][partner]
     top, bottom, left, right = own
-    patch = F.interpolate(patch.to(torch.promote_types(maps.dtype, torch.float32)), size=(bottom - top, right - left),
-                          mode="bilinear", align_corners=True)
+    patch = F.interpolate(
+        patch.to(torch.promote_types(maps.dtype, torch.float32)),
+        size=(bottom - top, right - left),
+        mode="bilinear",
+        align_corners=True,
+    )
     mixed = maps.clone()
     mixed[..., top:bottom, left:right] = patch.to(maps.dtype)
     return mixed
@@ -81,21 +97,28 @@ def paste_resized(maps: Tensor, partner: Tensor, own: Box, theirs: Box) -> Tenso
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SnapMix(BetaMixer):
-    """SnapMix: two boxes per batch, each with a λ of its own; label weights by class activation maps.
+    """SnapMix: two boxes per batch, each with a λ of its own; label weights by class activation
+    maps.
 
-    One extra forward pass without gradient. The release makes it in the mode of training, which moves the running
-    statistics of BatchNorm a second time and drops out; here evaluation mode is the default.
+    One extra forward pass without gradient. The release makes it in the mode of training, which
+    moves the running statistics of BatchNorm a second time and drops out; here evaluation mode is
+    the default.
 
     Args:
-        alpha: both λ ~ Beta(alpha, alpha), > 0; a box covers 1 − λ of the image, before it is clipped. The release:
-            1 by default, its command from scratch too, and 5 in its commands with ImageNet weights.
+        alpha: both λ ~ Beta(alpha, alpha), > 0; a box covers 1 − λ of the image, before it is
+            clipped. The release: 1 by default, its command from scratch too, and 5 in its commands
+            with ImageNet weights.
         prob: 0.5 in the release's command from scratch, 1 with ImageNet weights.
-        classifier: qualified name of the linear layer that makes the logits; None finds it (`find_classifier`).
-        block: qualified name of the module whose maps are averaged for it; None finds it (`pooled_maps`).
-        cam_mode: "eval" looks up the maps in evaluation mode, "train" in the mode the model is in (the release).
-        same_label: "doubled" gives both labels of a pair of one class the sum of the two weights, so that the pair
-            counts twice (the release, not in the paper; its authors call such pairs less noisy); "plain" does not.
-            Where criterion="bce_softmax", which knows no weight above 1, the weights of such a pair sum to 1 at most.
+        classifier: qualified name of the linear layer that makes the logits; None finds it
+            (`find_classifier`).
+        block: qualified name of the module whose maps are averaged for it; None finds it
+            (`pooled_maps`).
+        cam_mode: "eval" looks up the maps in evaluation mode, "train" in the mode the model is in
+            (the release).
+        same_label: "doubled" gives both labels of a pair of one class the sum of the two weights,
+            so that the pair counts twice (the release, not in the paper; its authors call such
+            pairs less noisy); "plain" does not. Where criterion="bce_softmax", which knows no
+            weight above 1, the weights of such a pair sum to 1 at most.
         criterion, seed: as for every mixer.
     """
 
@@ -107,7 +130,9 @@ class SnapMix(BetaMixer):
     same_label: Literal["doubled", "plain"] = "doubled"
 
     title: ClassVar[str] = "SnapMix"
-    about: ClassVar[str] = "input: a resized box of the partner, labels by class activation (Huang et al., AAAI 2021)"
+    about: ClassVar[str] = (
+        "input: a resized box of the partner, labels by class activation (Huang et al., AAAI 2021)"
+    )
     passes: ClassVar[tuple[int, int]] = (2, 1)
 
     def __post_init__(self):
@@ -116,20 +141,27 @@ class SnapMix(BetaMixer):
         pick("rule for pairs of one label", self.same_label, ("doubled", "plain"))
 
     def check(self, model: nn.Module) -> None:
-        """Raises ValueError if there is no classifier, no such module, or the classifier reads no averaged maps."""
+        """Raises ValueError if there is no classifier, no such module, or the classifier reads no
+        averaged maps.
+        """
         super().check(model)
         name, head = find_classifier(model, self.classifier)
         if self.block is not None:
             submodule(model, self.block)
             return
         remembered_blocks(model)
-        siblings = [part for part in submodule(model, name.rpartition(".")[0]).children()
-                    if isinstance(part, nn.Linear)]
-        before = siblings[:siblings.index(head)]
+        siblings = [
+            part
+            for part in submodule(model, name.rpartition(".")[0]).children()
+            if isinstance(part, nn.Linear)
+        ]
+        before = siblings[: siblings.index(head)]
         if before and before[-1].out_features == head.in_features:
-            raise ValueError(f"the classifier {name!r} reads another linear layer (as in VGG), but SnapMix's class "
-                             "activation maps need one that reads averaged maps: use a model that ends so (ResNet, "
-                             "DenseNet), or name the module whose maps it reads, block=")
+            raise ValueError(
+                f"the classifier {name!r} reads another linear layer (as in VGG), but SnapMix's"
+                " class activation maps need one that reads averaged maps: use a model that ends"
+                " so (ResNet, DenseNet), or name the module whose maps it reads, block="
+            )
 
     def plan(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw) -> Draw:
         """The draw with `extra["spm"]`, (B, H, W) float32: where in each image its label lies."""
@@ -138,42 +170,59 @@ class SnapMix(BetaMixer):
             maps, logits = pooled_maps(model, images, head.in_features, self.block)
         check_logits(logits, labels)
         if len(head.weight) != logits.shape[1]:
-            raise ValueError(f"linear layer {name!r} has {len(head.weight)} outputs, the model's logits "
-                             f"{logits.shape[1]}: name the layer that makes them, classifier=")
+            raise ValueError(
+                f"linear layer {name!r} has {len(head.weight)} outputs, the model's logits "
+                f"{logits.shape[1]}: name the layer that makes them, classifier="
+            )
         cam = class_activation_map(maps, head.weight, labels)
         return replace(draw, extra={"spm": semantic_percent_map(cam, *images.shape[-2:])})
 
     def boxes(self, draw: Draw, height: int, width: int) -> tuple[Box, Box]:
-        """The box of the image that is covered, from `draw.lam`, and the partner's that covers it, from `draw.seed`."""
+        """The box of the image that is covered, from `draw.lam`, and the partner's that covers it,
+        from `draw.seed`.
+        """
         rng = np.random.default_rng(draw.seed)
         own, theirs = tuple(rng.random(2)), tuple(rng.random(2))
-        return cut_box(height, width, draw.lam, own), cut_box(height, width, rng.beta(self.alpha, self.alpha), theirs)
+        return cut_box(height, width, draw.lam, own), cut_box(
+            height, width, rng.beta(self.alpha, self.alpha), theirs
+        )
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
-        """Images (B, C, H, W) with boxes of their partners; unchanged, share 1, if either box has no pixel."""
+        """Images (B, C, H, W) with boxes of their partners; unchanged, share 1, if either box has
+        no pixel.
+        """
         if "spm" not in draw.extra:
-            raise ValueError("the draw has no semantic map to weigh the boxes by: complete it with plan() first")
+            raise ValueError(
+                "the draw has no semantic map to weigh the boxes by: complete it with plan() first"
+            )
         own, theirs = self.boxes(draw, *maps.shape[-2:])
         keep = torch.ones(1, 1, *maps.shape[-2:], dtype=torch.bool, device=maps.device)
         if not (_area(own) and _area(theirs)):
             return Mixed(maps.clone(), 1.0, keep, 0.0)
-        keep[..., own[0]:own[1], own[2]:own[3]] = False
+        keep[..., own[0] : own[1], own[2] : own[3]] = False
         partner, spm = draw.partner.to(maps.device, non_blocking=True), draw.extra["spm"]
         share, other = 1 - box_mass(spm, own), box_mass(spm, theirs)[partner]
         return Mixed(paste_resized(maps, partner, own, theirs), share, keep, other)
 
     def target(self, labels: Tensor, draw: Draw, mixed: Mixed) -> Target:
-        """ρ_a of the own label and ρ_b of the partner's, and what `same_label` makes of pairs of one label."""
+        """ρ_a of the own label and ρ_b of the partner's, and what `same_label` makes of pairs of
+        one label.
+        """
         target = super().target(labels, draw, mixed)
         (own, theirs), (share, other) = target.labels, target.weights
         if not isinstance(share, Tensor):  # nothing was mixed
             return target
         same = (own == theirs) if own.ndim == 1 else (own == theirs).all(dim=1)
         if self.criterion == "bce_softmax":
-            return Target((own, theirs), (share, torch.where(same, other.minimum(1 - share), other)))
+            return Target(
+                (own, theirs), (share, torch.where(same, other.minimum(1 - share), other))
+            )
         if self.same_label == "plain":
             return target
-        return Target((own, theirs), tuple(torch.where(same, share + other, weight) for weight in (share, other)))
+        return Target(
+            (own, theirs),
+            tuple(torch.where(same, share + other, weight) for weight in (share, other)),
+        )
 
 
 def _area(box: Box) -> int:

@@ -1,7 +1,8 @@
 """What a mixed batch is called: several labels per image, each with its weight.
 
-One object serves every mixing method: a pair (λ, 1 − λ), two weights that need not sum to one (SnapMix), several
-partners (Co-Mixup), or soft labels that were soft from the start. It renders as a matrix and as a loss.
+One object serves every mixing method: a pair (λ, 1 − λ), two weights that need not sum to one
+(SnapMix), several partners (Co-Mixup), or soft labels that were soft from the start. It renders as
+a matrix and as a loss.
 """
 
 from collections.abc import Callable
@@ -27,8 +28,13 @@ class Target:
     weights: tuple[float | Tensor, ...]
 
     @classmethod
-    def pair(cls, labels: Tensor, partner: Tensor, share: float | Tensor,
-             other: float | Tensor | None = None) -> "Target":
+    def pair(
+        cls,
+        labels: Tensor,
+        partner: Tensor,
+        share: float | Tensor,
+        other: float | Tensor | None = None,
+    ) -> "Target":
         """`share` of each image's own label, the rest of its partner's (the paper's Eq. 3).
 
         Args:
@@ -51,7 +57,8 @@ class Target:
         return cls(tuple(labels[column] for column in partners.T), tuple(weights.T))
 
     def smoothed(self, epsilon: float, num_classes: int) -> "Target":
-        """Label smoothing: each part gives up `epsilon` of its weight to the uniform distribution over the classes.
+        """Label smoothing: each part gives up `epsilon` of its weight to the uniform distribution
+        over the classes.
 
         Source: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
 
@@ -62,34 +69,47 @@ class Target:
             raise ValueError(f"epsilon must lie in [0, 1], got {epsilon}")
         batch, device = len(self.labels[0]), self.labels[0].device
         uniform = torch.full((batch, num_classes), 1 / num_classes, device=device)
-        return Target((*self.labels, uniform),
-                      (*((1 - epsilon) * weight for weight in self.weights), epsilon * sum(self.weights)))
+        return Target(
+            (*self.labels, uniform),
+            (*((1 - epsilon) * weight for weight in self.weights), epsilon * sum(self.weights)),
+        )
 
     def soft(self, num_classes: int) -> Tensor:
         """The target as a matrix, (B, num_classes) float32; row sums are the sums of the weights."""
         total = 0
         for labels, weight in self._parts():
-            rows = labels.float() if labels.is_floating_point() else F.one_hot(labels, num_classes).float()
+            rows = (
+                labels.float()
+                if labels.is_floating_point()
+                else F.one_hot(labels, num_classes).float()
+            )
             total = total + _column(weight) * rows
         return total
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
-        """Weighted cross-entropy, mean over the batch, 0-dim, at least float32, of logits (B, N) of any dtype."""
+        """Weighted cross-entropy, mean over the batch, 0-dim, at least float32, of logits (B, N) of
+        any dtype.
+        """
         log_p = _at_least_float32(logits).log_softmax(dim=1)
         return sum((weight * _nll(log_p, labels)).mean() for labels, weight in self._parts())
 
     def bce_softmax(self, logits: Tensor) -> Tensor:
         """Binary cross-entropy of softmax(logits), mean over batch and classes, 0-dim float32.
 
-        Manifold Mixup, PuzzleMix and Co-Mixup were trained with this loss, also in their baseline rows; its gradient
-        is far smaller than cross-entropy's at the same learning rate, so it is another protocol.
+        Manifold Mixup, PuzzleMix and Co-Mixup were trained with this loss, also in their baseline
+        rows; its gradient is far smaller than cross-entropy's at the same learning rate, so it is
+        another protocol.
         """
         p, soft = _at_least_float32(logits).softmax(dim=1), self.soft(logits.shape[1])
         log_p, log_q = p.clamp_min(1e-12).log(), (1 - p).clamp_min(1e-12).log()
         return -(soft * log_p + (1 - soft) * log_q).mean()
 
-    def loss(self, logits: Tensor, criterion: "str | Callable[[Tensor, Target], Tensor]" = "ce") -> Tensor:
-        """The loss of `logits` (B, N): "ce", "bce_softmax", or your own function of (logits, target)."""
+    def loss(
+        self, logits: Tensor, criterion: "str | Callable[[Tensor, Target], Tensor]" = "ce"
+    ) -> Tensor:
+        """The loss of `logits` (B, N): "ce", "bce_softmax", or your own function of (logits,
+        target).
+        """
         if callable(criterion):
             return criterion(logits, self)
         return self.cross_entropy(logits) if criterion == "ce" else self.bce_softmax(logits)
@@ -97,12 +117,18 @@ class Target:
     def accuracy(self, logits: Tensor) -> Tensor:
         """Weighted accuracy in [0, 1], 0-dim float32: each part's label counts with its weight.
 
-        Under mixing no prediction can earn more than the larger weight, so this is not comparable with an accuracy
-        on clean images.
+        Under mixing no prediction can earn more than the larger weight, so this is not comparable
+        with an accuracy on clean images.
         """
         guess = logits.argmax(dim=1, keepdim=True)
-        hits = (labels.gather(1, guess)[:, 0] if labels.is_floating_point() else (labels == guess[:, 0]).float()
-                for labels, _ in self._parts())
+        hits = (
+            (
+                labels.gather(1, guess)[:, 0]
+                if labels.is_floating_point()
+                else (labels == guess[:, 0]).float()
+            )
+            for labels, _ in self._parts()
+        )
         return sum((weight * hit).mean() for hit, weight in zip(hits, self.weights))
 
     def _parts(self):

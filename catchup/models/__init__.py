@@ -1,6 +1,8 @@
-"""Models: the networks of the papers, and every torchvision or timm classifier, by name; and their answers.
+"""Models: the networks of the papers, and every torchvision or timm classifier, by name; and their
+answers.
 
-`registry` knows the names, the other files hold the networks with their sources, `inference` turns pixels into logits.
+`registry` knows the names, the other files hold the networks with their sources, `inference` turns
+pixels into logits.
 """
 
 from .inference import PixelModel, predict, top_k_error
@@ -37,9 +39,36 @@ from .registry import (
 )
 
 __all__ = [
-    "IMAGENET_CLASSES", "OWN", "PRETRAINED", "STEMS", "VGG", "BasicBlock", "Bottleneck", "GroupedBottleneck",
-    "PixelModel", "PreActBlock", "PreActBottleneck", "PreActResNet", "PyramidBottleneck", "PyramidNet", "ResNet",
-    "WideResNet", "create", "densenet121", "mobilenet_v2", "names", "predict", "preact_resnet18", "preact_resnet50",
-    "pyramidnet200", "resnet18", "resnet50", "resnext50_32x4d", "top_k_error", "vgg11", "vgg11_bn", "wrn16_8",
+    "IMAGENET_CLASSES",
+    "OWN",
+    "PRETRAINED",
+    "STEMS",
+    "VGG",
+    "BasicBlock",
+    "Bottleneck",
+    "GroupedBottleneck",
+    "PixelModel",
+    "PreActBlock",
+    "PreActBottleneck",
+    "PreActResNet",
+    "PyramidBottleneck",
+    "PyramidNet",
+    "ResNet",
+    "WideResNet",
+    "create",
+    "densenet121",
+    "mobilenet_v2",
+    "names",
+    "predict",
+    "preact_resnet18",
+    "preact_resnet50",
+    "pyramidnet200",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "top_k_error",
+    "vgg11",
+    "vgg11_bn",
+    "wrn16_8",
     "wrn28_10",
 ]

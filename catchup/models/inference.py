@@ -1,4 +1,6 @@
-"""What a model says of images, resident or streamed: logits and errors, in evaluation mode, batch by batch."""
+"""What a model says of images, resident or streamed: logits and errors, in evaluation mode, batch
+by batch.
+"""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -36,8 +38,12 @@ class PixelModel(nn.Module):
 
 
 @torch.no_grad()
-def predict(model: PixelModel, images: Images | Streamed, batch_size: int = 500,
-            before_batch: Callable[[], None] | None = None) -> Tensor:
+def predict(
+    model: PixelModel,
+    images: Images | Streamed,
+    batch_size: int = 500,
+    before_batch: Callable[[], None] | None = None,
+) -> Tensor:
     """Logits (N, classes) float32 of all images, in evaluation mode; modes are restored afterwards.
 
     Args:
@@ -55,12 +61,15 @@ def predict(model: PixelModel, images: Images | Streamed, batch_size: int = 500,
             found.append(model(to_float(chunk.pixels)).float())
     logits = torch.cat(found)
     if not logits.isfinite().all():
-        raise FloatingPointError("the model answers with NaN or infinity: its weights are of no use, train it again")
+        raise FloatingPointError(
+            "the model answers with NaN or infinity: its weights are of no use, train it again"
+        )
     return logits
 
 
 def top_k_error(logits: Tensor, labels: Tensor, k: int = 1) -> float:
-    """Share of images, in percent, whose label is not among the k largest logits (all classes, where k exceeds them).
+    """Share of images, in percent, whose label is not among the k largest logits (all classes,
+    where k exceeds them).
 
     Args:
         logits: (N, classes). labels: (N,) int64. k: ≥ 1.
@@ -68,8 +77,10 @@ def top_k_error(logits: Tensor, labels: Tensor, k: int = 1) -> float:
         ValueError: if shapes or `k` are not so.
     """
     if k < 1 or logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
-        raise ValueError(f"logits must be (N, classes) and labels (N,), N and k at least 1, got {tuple(logits.shape)}, "
-                         f"{tuple(labels.shape)} and k {k}")
+        raise ValueError(
+            "logits must be (N, classes) and labels (N,), N and k at least 1, got"
+            f" {tuple(logits.shape)}, {tuple(labels.shape)} and k {k}"
+        )
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices
     missed = len(labels) - (best == labels[:, None]).sum().item()
     return 100 * missed / len(labels)

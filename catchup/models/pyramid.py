@@ -1,9 +1,10 @@
 """PyramidNet: channels that grow a little with every block instead of doubling with every stage.
 
-Source: Han, Kim & Kim, CVPR 2017: block k of N has D = 16 + kα/N channels (Eq. 2), rounded where it is used, four times
-as many behind its last 1x1 convolution; no ReLU before the first convolution and a BatchNorm behind the last (Figure
-6d); shortcuts without weights, mean-pooled where the size changes and filled up with channels of zeros. CutMix (Yun et
-al., ICCV 2019), and after it Catch-up Mix, use depth 200 with α = 240.
+Source: Han, Kim & Kim, CVPR 2017: block k of N has D = 16 + kα/N channels (Eq. 2), rounded where it
+is used, four times as many behind its last 1x1 convolution; no ReLU before the first convolution
+and a BatchNorm behind the last (Figure 6d); shortcuts without weights, mean-pooled where the size
+changes and filled up with channels of zeros. CutMix (Yun et al., ICCV 2019), and after it Catch-up
+Mix, use depth 200 with α = 240.
 """
 
 import torch.nn.functional as F
@@ -13,7 +14,8 @@ from .stem import check_counts, conv, start_he_normal, stem_of
 
 
 class PyramidBottleneck(nn.Module):
-    """bn-conv1x1-bn-relu-conv3x3-bn-relu-conv1x1-bn, plus the input, pooled and filled up with zeros.
+    """bn-conv1x1-bn-relu-conv3x3-bn-relu-conv1x1-bn, plus the input, pooled and filled up with
+    zeros.
 
     Args:
         inputs: channels that come in.
@@ -45,7 +47,8 @@ class PyramidBottleneck(nn.Module):
 
 
 class PyramidNet(nn.Module):
-    """PyramidNet of bottleneck blocks: stem conv-bn, stages layer1 to layer3, norm, global average pooling, linear.
+    """PyramidNet of bottleneck blocks: stem conv-bn, stages layer1 to layer3, norm, global average
+    pooling, linear.
 
     Args:
         depth: layers, 9n + 2.
@@ -55,23 +58,44 @@ class PyramidNet(nn.Module):
         stem: "small", or "imagenet" (see `stem_of`), which the paper has with four stages.
         stem_stride: >= 1, of the small stem.
     Raises:
-        ValueError: if one of the numbers is not a whole number >= 1, the depth is not 9n + 2, or the stem is not so.
+        ValueError: if one of the numbers is not a whole number >= 1, the depth is not 9n + 2, or
+            the stem is not so.
     """
 
-    def __init__(self, depth: int, alpha: int, *, num_classes: int, in_channels: int = 3, width: int = 16,
-                 stem: str = "small", stem_stride: int = 1) -> None:
-        check_counts(alpha=alpha, num_classes=num_classes, in_channels=in_channels, width=width,
-                     stem_stride=stem_stride)
+    def __init__(
+        self,
+        depth: int,
+        alpha: int,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 16,
+        stem: str = "small",
+        stem_stride: int = 1,
+    ) -> None:
+        check_counts(
+            alpha=alpha,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            width=width,
+            stem_stride=stem_stride,
+        )
         if depth < 11 or depth % 9 != 2:
-            raise ValueError(f"the depth of a bottleneck PyramidNet is 9n + 2 (11, 20, …, 164, 200), got {depth}")
+            raise ValueError(
+                f"the depth of a bottleneck PyramidNet is 9n + 2 (11, 20, …, 164, 200), got {depth}"
+            )
         super().__init__()
-        self.stem = stem_of(stem, in_channels, width, stem_stride, norm=True, relu=stem == "imagenet")
+        self.stem = stem_of(
+            stem, in_channels, width, stem_stride, norm=True, relu=stem == "imagenet"
+        )
         per_stage, channels = (depth - 2) // 9, width
         for stage in range(3):
             blocks = []
             for position in range(per_stage):
                 grown = round(width + (stage * per_stage + position + 1) * alpha / (3 * per_stage))
-                blocks.append(PyramidBottleneck(channels, grown, 2 if stage > 0 and position == 0 else 1))
+                blocks.append(
+                    PyramidBottleneck(channels, grown, 2 if stage > 0 and position == 0 else 1)
+                )
                 channels = grown * PyramidBottleneck.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
@@ -84,9 +108,24 @@ class PyramidNet(nn.Module):
         return self.fc(maps.mean(dim=(2, 3)))
 
 
-def pyramidnet200(*, num_classes: int, in_channels: int = 3, width: int = 16, stem: str = "small",
-                  stem_stride: int = 1) -> PyramidNet:
-    """PyramidNet-200 with α = 240 (15 times `width`, so narrow ones are the same in small); as `PyramidNet`."""
+def pyramidnet200(
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    width: int = 16,
+    stem: str = "small",
+    stem_stride: int = 1,
+) -> PyramidNet:
+    """PyramidNet-200 with α = 240 (15 times `width`, so narrow ones are the same in small); as
+    `PyramidNet`.
+    """
     check_counts(width=width)
-    return PyramidNet(200, 15 * width, num_classes=num_classes, in_channels=in_channels, width=width, stem=stem,
-                      stem_stride=stem_stride)
+    return PyramidNet(
+        200,
+        15 * width,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        stem=stem,
+        stem_stride=stem_stride,
+    )

@@ -1,11 +1,13 @@
-"""Models by name: the papers' networks, and every torchvision or timm classifier, through one `create`.
+"""Models by name: the papers' networks, and every torchvision or timm classifier, through one
+`create`.
 
-The networks themselves are in `catchup.models`, with their sources. Each has two stems: "small" for images of 32 or
-64 pixels, as the CIFAR protocols have it, and "imagenet".
+The networks themselves are in `catchup.models`, with their sources. Each has two stems: "small" for
+images of 32 or 64 pixels, as the CIFAR protocols have it, and "imagenet".
 
-Weights learned on ImageNet are torchvision's first set (IMAGENET1K_V1, plain training). The second sets were trained
-with mixup and CutMix, so they would answer for the very methods that are compared here. They expect RGB images in
-[0, 1], normalised with `catchup.data.protocol.NORMALISATIONS["imagenet"]`.
+Weights learned on ImageNet are torchvision's first set (IMAGENET1K_V1, plain training). The second
+sets were trained with mixup and CutMix, so they would answer for the very methods that are compared
+here. They expect RGB images in [0, 1], normalised with
+`catchup.data.protocol.NORMALISATIONS["imagenet"]`.
 """
 
 import inspect
@@ -35,16 +37,63 @@ from .stem import STEMS, check_counts
 from .wide import WideResNet, wrn16_8, wrn28_10
 
 __all__ = [
-    "IMAGENET_CLASSES", "OWN", "PRETRAINED", "STEMS", "VGG", "BasicBlock", "Bottleneck", "GroupedBottleneck",
-    "PreActBlock", "PreActBottleneck", "PreActResNet", "PyramidBottleneck", "PyramidNet", "ResNet", "WideResNet",
-    "create", "densenet121", "mobilenet_v2", "names", "preact_resnet18", "preact_resnet50",
-    "pyramidnet200", "resnet18", "resnet50", "resnext50_32x4d", "vgg11", "vgg11_bn", "wrn16_8", "wrn28_10",
+    "IMAGENET_CLASSES",
+    "OWN",
+    "PRETRAINED",
+    "STEMS",
+    "VGG",
+    "BasicBlock",
+    "Bottleneck",
+    "GroupedBottleneck",
+    "PreActBlock",
+    "PreActBottleneck",
+    "PreActResNet",
+    "PyramidBottleneck",
+    "PyramidNet",
+    "ResNet",
+    "WideResNet",
+    "create",
+    "densenet121",
+    "mobilenet_v2",
+    "names",
+    "preact_resnet18",
+    "preact_resnet50",
+    "pyramidnet200",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "vgg11",
+    "vgg11_bn",
+    "wrn16_8",
+    "wrn28_10",
 ]
 
-OWN = {build.__name__: build for build in (
-    resnet18, preact_resnet18, resnet50, preact_resnet50, resnext50_32x4d, wrn16_8, wrn28_10, densenet121,
-    pyramidnet200, vgg11, vgg11_bn, mobilenet_v2)}
-PRETRAINED = ("resnet18", "resnet50", "resnext50_32x4d", "densenet121", "vgg11", "vgg11_bn", "mobilenet_v2")
+OWN = {
+    build.__name__: build
+    for build in (
+        resnet18,
+        preact_resnet18,
+        resnet50,
+        preact_resnet50,
+        resnext50_32x4d,
+        wrn16_8,
+        wrn28_10,
+        densenet121,
+        pyramidnet200,
+        vgg11,
+        vgg11_bn,
+        mobilenet_v2,
+    )
+}
+PRETRAINED = (
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "densenet121",
+    "vgg11",
+    "vgg11_bn",
+    "mobilenet_v2",
+)
 _WEIGHTS = "IMAGENET1K_V1"
 IMAGENET_CLASSES = 1000
 
@@ -54,30 +103,39 @@ def names() -> list[str]:
     return list(OWN)
 
 
-def create(name: str, *, num_classes: int, in_channels: int = 3, width: int | None = None, pretrained: bool = False,
-           **options) -> nn.Module:
+def create(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    width: int | None = None,
+    pretrained: bool = False,
+    **options,
+) -> nn.Module:
     """A classifier by name, with random weights unless asked for others.
 
     Args:
-        name: one of `names()`, `torchvision.NAME` or `timm.NAME`; a bare name that is not ours is looked for in
-            torchvision, then in timm.
+        name: one of `names()`, `torchvision.NAME` or `timm.NAME`; a bare name that is not ours is
+            looked for in torchvision, then in timm.
         num_classes: classes told apart, >= 1.
-        in_channels: channels of the images, >= 1. A torchvision model gets a new first convolution where it is
-            not 3: same settings, PyTorch's default initialisation.
-        width: channels of the first stage, >= 1, of our own models (None: the published width); those of the libraries,
-            densenet121 and mobilenet_v2 have no such setting.
-        pretrained: begin with torchvision's ImageNet weights (see the top of this file), downloaded once into
-            torch.hub's folder: for `torchvision.NAME`, and with stem="imagenet" for the models in `PRETRAINED`. Where
-            num_classes is not 1000 the classifier is a new one.
-        **options: what the model's own builder takes besides (`stem`, `stem_stride`, `final_norm`, torchvision's
-            `aux_logits`).
+        in_channels: channels of the images, >= 1. A torchvision model gets a new first convolution
+            where it is not 3: same settings, PyTorch's default initialisation.
+        width: channels of the first stage, >= 1, of our own models (None: the published width);
+            those of the libraries, densenet121 and mobilenet_v2 have no such setting.
+        pretrained: begin with torchvision's ImageNet weights (see the top of this file), downloaded
+            once into torch.hub's folder: for `torchvision.NAME`, and with stem="imagenet" for the
+            models in `PRETRAINED`. Where num_classes is not 1000 the classifier is a new one.
+        **options: what the model's own builder takes besides (`stem`, `stem_stride`, `final_norm`,
+            torchvision's `aux_logits`).
     Returns:
         The module: images (B, in_channels, H, W) to scores (B, num_classes).
     Raises:
-        ValueError: for an unknown name, a number below 1, a `width` or an option the model does not have, weights that
-            do not exist for it, and for a timm name where timm is not installed.
+        ValueError: for an unknown name, a number below 1, a `width` or an option the model does not
+            have, weights that do not exist for it, and for a timm name where timm is not installed.
     """
-    check_counts(num_classes=num_classes, in_channels=in_channels, width=1 if width is None else width)
+    check_counts(
+        num_classes=num_classes, in_channels=in_channels, width=1 if width is None else width
+    )
     library, bare = ("own", name) if name in OWN else _found(name)
     settings = dict(options) if width is None else {**options, "width": width}
     _check_settings(library, bare, width, options)
@@ -102,11 +160,15 @@ def _found(name: str) -> tuple[str, str]:
         if bare in listed:
             return library, bare
         near += [f"{library}.{match}" for match in get_close_matches(bare, listed)]
-    pick("model (own name, torchvision.NAME or timm.NAME)", name, [*names(), *near])  # always raises
+    pick(
+        "model (own name, torchvision.NAME or timm.NAME)", name, [*names(), *near]
+    )  # always raises
 
 
 def _listed(library: str, required: bool) -> list[str]:
-    """The classifiers of a library; where timm is not installed none, or an error if it is required."""
+    """The classifiers of a library; where timm is not installed none, or an error if it is
+    required.
+    """
     if library == "torchvision":
         from torchvision import models
 
@@ -115,7 +177,9 @@ def _listed(library: str, required: bool) -> list[str]:
         import timm
     except ImportError:
         if required:
-            raise ValueError("timm models need the package timm: pip install 'catchup-mix[timm]'") from None
+            raise ValueError(
+                "timm models need the package timm: pip install 'catchup-mix[timm]'"
+            ) from None
         return []
     return timm.list_models()
 
@@ -125,30 +189,43 @@ def _check_settings(library: str, name: str, width: int | None, options: dict) -
     scalable = [own for own, build in OWN.items() if "width" in inspect.signature(build).parameters]
     if width is not None and (library != "own" or name not in scalable):
         full = name if library == "own" else f"{library}.{name}"
-        raise ValueError(f"{full} has no width to set, got width={width}; models with one: {', '.join(scalable)}")
+        raise ValueError(
+            f"{full} has no width to set, got width={width}; models with one: {', '.join(scalable)}"
+        )
     if library == "own":
         for option in options:
             pick(f"option of {name}", option, list(inspect.signature(OWN[name]).parameters))
     for option in {"stem", "stem_stride"} & set(options) if library != "own" else ():
-        raise ValueError(f"{library}.{name} comes with its own stem, got {option}={options[option]!r}; models with a "
-                         f"choice: {', '.join(OWN)}")
+        raise ValueError(
+            f"{library}.{name} comes with its own stem, got {option}={options[option]!r}; models"
+            f" with a choice: {', '.join(OWN)}"
+        )
 
 
 def _check_pretrained(name: str, library: str, in_channels: int, settings: dict) -> None:
     """Raise ValueError unless there are weights for the model in this shape."""
     if library == "timm" or library == "own" and name not in PRETRAINED:
-        raise ValueError(f"there are no pretrained weights for {name}; there are for torchvision.NAME and, with "
-                         f"stem='imagenet', for {', '.join(PRETRAINED)}")
+        raise ValueError(
+            f"there are no pretrained weights for {name}; there are for torchvision.NAME and, with "
+            f"stem='imagenet', for {', '.join(PRETRAINED)}"
+        )
     if library == "own" and settings.get("stem") != "imagenet":
-        raise ValueError(f"the pretrained weights of {name} are for stem='imagenet', got "
-                         f"stem={settings.get('stem', 'small')!r}")
+        raise ValueError(
+            f"the pretrained weights of {name} are for stem='imagenet', got "
+            f"stem={settings.get('stem', 'small')!r}"
+        )
     if in_channels != 3 or "width" in settings:
-        raise ValueError(f"pretrained weights are for 3 channels and the full width, got in_channels={in_channels}"
-                         + (f" and width={settings['width']}" if "width" in settings else ""))
+        raise ValueError(
+            "pretrained weights are for 3 channels and the full width, got"
+            f" in_channels={in_channels}"
+            + (f" and width={settings['width']}" if "width" in settings else "")
+        )
 
 
 def _pretrained(library: str, name: str, settings: dict) -> nn.Module:
-    """The model for ImageNet's 1000 classes with torchvision's weights; ours hold theirs in the same order."""
+    """The model for ImageNet's 1000 classes with torchvision's weights; ours hold theirs in the
+    same order.
+    """
     from torchvision import models
 
     weights = models.get_model_weights(name).__members__.get(_WEIGHTS)
@@ -163,7 +240,9 @@ def _pretrained(library: str, name: str, settings: dict) -> nn.Module:
 
 
 def _with_classes(model: nn.Module, num_classes: int) -> nn.Module:
-    """The model with a new linear layer at its end, PyTorch's initialisation, unless it has the classes already."""
+    """The model with a new linear layer at its end, PyTorch's initialisation, unless it has the
+    classes already.
+    """
     path, old = find_classifier(model)
     if old.out_features != num_classes:
         parent, _, child = path.rpartition(".")
@@ -172,7 +251,9 @@ def _with_classes(model: nn.Module, num_classes: int) -> nn.Module:
 
 
 def _torchvision_model(name: str, num_classes: int, in_channels: int, options: dict) -> nn.Module:
-    """The torchvision model, its first convolution replaced where the images do not have three channels."""
+    """The torchvision model, its first convolution replaced where the images do not have three
+    channels.
+    """
     from torchvision import models
 
     model = models.get_model(name, weights=None, num_classes=num_classes, **options)
@@ -184,4 +265,6 @@ def _timm_model(name: str, num_classes: int, in_channels: int, options: dict) ->
     """The timm model."""
     import timm
 
-    return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **options)
+    return timm.create_model(
+        name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **options
+    )

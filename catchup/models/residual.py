@@ -1,10 +1,11 @@
 """Residual networks of four stages: ResNet, ResNeXt and their pre-activation kin.
 
-Sources: He, Zhang, Ren & Sun, CVPR 2016 (ResNet) and ECCV 2016 (pre-activation); Xie et al., CVPR 2017 (ResNeXt). With
-the small stem in the form the CIFAR protocols use, a 3x3 convolution without max pooling; with ImageNet's stem as
-torchvision has them, weight for weight. Four stages of `width`, 2, 4 and 8 times `width` channels (four times as many
-behind bottleneck blocks, whose stride is on the 3x3 convolution). ReLUs are not in place, so that what a hook sees is
-what the layer returned; but for those of a sum, which no layer returned.
+Sources: He, Zhang, Ren & Sun, CVPR 2016 (ResNet) and ECCV 2016 (pre-activation); Xie et al., CVPR
+2017 (ResNeXt). With the small stem in the form the CIFAR protocols use, a 3x3 convolution without
+max pooling; with ImageNet's stem as torchvision has them, weight for weight. Four stages of
+`width`, 2, 4 and 8 times `width` channels (four times as many behind bottleneck blocks, whose
+stride is on the 3x3 convolution). ReLUs are not in place, so that what a hook sees is what the
+layer returned; but for those of a sum, which no layer returned.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ from .stem import check_counts, conv, start_he_normal, stem_of
 
 
 class BasicBlock(nn.Module):
-    """conv3x3-bn-relu-conv3x3-bn, plus the shortcut (1x1 convolution and bn where the shape changes), relu."""
+    """conv3x3-bn-relu-conv3x3-bn, plus the shortcut (1x1 convolution and bn where the shape
+    changes), relu.
+    """
 
     expansion = 1
 
@@ -62,7 +65,9 @@ class GroupedBottleneck(Bottleneck):
 
 
 class PreActBlock(nn.Module):
-    """bn-relu-conv3x3-bn-relu-conv3x3, plus the shortcut: the input, or a 1x1 convolution of bn-relu of it."""
+    """bn-relu-conv3x3-bn-relu-conv3x3, plus the shortcut: the input, or a 1x1 convolution of
+    bn-relu of it.
+    """
 
     expansion = 1
 
@@ -89,7 +94,9 @@ class PreActBottleneck(nn.Module):
         self.bn1, self.conv1 = nn.BatchNorm2d(inputs), conv(inputs, width, 1)
         self.bn2, self.conv2 = nn.BatchNorm2d(width), conv(width, width, 3, stride)
         self.bn3, self.conv3 = nn.BatchNorm2d(width), conv(width, outputs, 1)
-        self.shortcut = conv(inputs, outputs, 1, stride) if stride != 1 or inputs != outputs else None
+        self.shortcut = (
+            conv(inputs, outputs, 1, stride) if stride != 1 or inputs != outputs else None
+        )
 
     def forward(self, maps: Tensor) -> Tensor:
         active = F.relu(self.bn1(maps))
@@ -104,14 +111,24 @@ class StagedNet(nn.Module):
     Args:
         stem: from images to `channels` maps.
         block: called as block(inputs, width, stride), with an `expansion`.
-        depths: blocks of each stage; every stage but the first begins with stride 2 and twice the width.
+        depths: blocks of each stage; every stage but the first begins with stride 2 and twice the
+            width.
         channels, width: of the stem; of the first stage.
         num_classes: of the linear layer.
         final_norm: BatchNorm and ReLU before the pooling.
     """
 
-    def __init__(self, stem: nn.Module, block: type[nn.Module], depths: Sequence[int], *, channels: int, width: int,
-                 num_classes: int, final_norm: bool) -> None:
+    def __init__(
+        self,
+        stem: nn.Module,
+        block: type[nn.Module],
+        depths: Sequence[int],
+        *,
+        channels: int,
+        width: int,
+        num_classes: int,
+        final_norm: bool,
+    ) -> None:
         super().__init__()
         self.stem, self.n_stages = stem, len(depths)
         for stage, depth in enumerate(depths):
@@ -138,78 +155,195 @@ class ResNet(StagedNet):
     """ResNet: stem conv-bn-relu.
 
     Args:
-        block: the residual block, a module class called as block(inputs, width, stride), with an `expansion`.
+        block: the residual block, a module class called as block(inputs, width, stride), with an
+            `expansion`.
         depths: number of blocks of each of the four stages.
-        num_classes, in_channels, width: >= 1; channels of the stem and of the first stage = `width`.
+        num_classes, in_channels, width: >= 1; channels of the stem and of the first stage =
+            `width`.
         stem: "small" or "imagenet", see `stem_of`.
-        stem_stride: >= 1, of the small stem; 1 in the CIFAR protocols, 2 in some Tiny-ImageNet ones.
+        stem_stride: >= 1, of the small stem; 1 in the CIFAR protocols, 2 in some Tiny-ImageNet
+            ones.
     Raises:
         ValueError: if one of the numbers is not a whole number >= 1, or the stem is not so.
     """
 
-    def __init__(self, block: type[nn.Module], depths: Sequence[int], *, num_classes: int, in_channels: int = 3,
-                 width: int = 64, stem: str = "small", stem_stride: int = 1) -> None:
-        check_counts(num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride)
+    def __init__(
+        self,
+        block: type[nn.Module],
+        depths: Sequence[int],
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 64,
+        stem: str = "small",
+        stem_stride: int = 1,
+    ) -> None:
+        check_counts(
+            num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
+        )
         first = stem_of(stem, in_channels, width, stem_stride, norm=True, relu=True)
-        super().__init__(first, block, depths, channels=width, width=width, num_classes=num_classes, final_norm=False)
+        super().__init__(
+            first,
+            block,
+            depths,
+            channels=width,
+            width=width,
+            num_classes=num_classes,
+            final_norm=False,
+        )
 
 
 class PreActResNet(StagedNet):
-    """Pre-activation ResNet: the stem is a convolution alone, without BatchNorm (max pooling behind ImageNet's).
+    """Pre-activation ResNet: the stem is a convolution alone, without BatchNorm (max pooling behind
+    ImageNet's).
 
-    The shape has no single definition. Without BatchNorm and ReLU between the last stage and the pooling
-    (`final_norm=False`): AlignMixup, whose protocol Catch-up Mix follows, PuzzleMix, GuidedMixup and Manifold Mixup.
-    With them (`final_norm=True`): the original paper and allthemix.
+    The shape has no single definition. Without BatchNorm and ReLU between the last stage and the
+    pooling (`final_norm=False`): AlignMixup, whose protocol Catch-up Mix follows, PuzzleMix,
+    GuidedMixup and Manifold Mixup. With them (`final_norm=True`): the original paper and allthemix.
 
     Args:
-        block, depths, num_classes, in_channels, width, stem, stem_stride: as for `ResNet`, the block a pre-activation
-            one.
+        block, depths, num_classes, in_channels, width, stem, stem_stride: as for `ResNet`, the
+            block a pre-activation one.
         final_norm: BatchNorm and ReLU before the pooling.
     Raises:
         ValueError: as `ResNet`.
     """
 
-    def __init__(self, block: type[nn.Module], depths: Sequence[int], *, num_classes: int, in_channels: int = 3,
-                 width: int = 64, stem: str = "small", stem_stride: int = 1, final_norm: bool = False) -> None:
-        check_counts(num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride)
+    def __init__(
+        self,
+        block: type[nn.Module],
+        depths: Sequence[int],
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 64,
+        stem: str = "small",
+        stem_stride: int = 1,
+        final_norm: bool = False,
+    ) -> None:
+        check_counts(
+            num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
+        )
         first = stem_of(stem, in_channels, width, stem_stride, norm=False, relu=False)
-        super().__init__(first, block, depths, channels=width, width=width, num_classes=num_classes,
-                         final_norm=final_norm)
+        super().__init__(
+            first,
+            block,
+            depths,
+            channels=width,
+            width=width,
+            num_classes=num_classes,
+            final_norm=final_norm,
+        )
 
 
-def resnet18(*, num_classes: int, in_channels: int = 3, width: int = 64, stem: str = "small",
-             stem_stride: int = 1) -> ResNet:
+def resnet18(
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    width: int = 64,
+    stem: str = "small",
+    stem_stride: int = 1,
+) -> ResNet:
     """ResNet-18; settings and errors as for `ResNet`. CIFAR-100 at width 64: 11,220,132 parameters."""
-    return ResNet(BasicBlock, (2, 2, 2, 2), num_classes=num_classes, in_channels=in_channels, width=width, stem=stem,
-                  stem_stride=stem_stride)
+    return ResNet(
+        BasicBlock,
+        (2, 2, 2, 2),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        stem=stem,
+        stem_stride=stem_stride,
+    )
 
 
-def resnet50(*, num_classes: int, in_channels: int = 3, width: int = 64, stem: str = "small",
-             stem_stride: int = 1) -> ResNet:
+def resnet50(
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    width: int = 64,
+    stem: str = "small",
+    stem_stride: int = 1,
+) -> ResNet:
     """ResNet-50; settings and errors as for `ResNet`."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes=num_classes, in_channels=in_channels, width=width, stem=stem,
-                  stem_stride=stem_stride)
+    return ResNet(
+        Bottleneck,
+        (3, 4, 6, 3),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        stem=stem,
+        stem_stride=stem_stride,
+    )
 
 
-def resnext50_32x4d(*, num_classes: int, in_channels: int = 3, width: int = 64, stem: str = "small",
-                    stem_stride: int = 1) -> ResNet:
-    """ResNeXt-50, 32x4d; as `ResNet`, and ValueError unless `width` is a multiple of 16, for there are 32 groups."""
+def resnext50_32x4d(
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    width: int = 64,
+    stem: str = "small",
+    stem_stride: int = 1,
+) -> ResNet:
+    """ResNeXt-50, 32x4d; as `ResNet`, and ValueError unless `width` is a multiple of 16, for there
+    are 32 groups.
+    """
     check_counts(width=width)
     if width % 16:
-        raise ValueError(f"width must be a multiple of 16, since resnext50_32x4d has 32 groups, got {width}")
-    return ResNet(GroupedBottleneck, (3, 4, 6, 3), num_classes=num_classes, in_channels=in_channels, width=width,
-                  stem=stem, stem_stride=stem_stride)
+        raise ValueError(
+            f"width must be a multiple of 16, since resnext50_32x4d has 32 groups, got {width}"
+        )
+    return ResNet(
+        GroupedBottleneck,
+        (3, 4, 6, 3),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        stem=stem,
+        stem_stride=stem_stride,
+    )
 
 
-def preact_resnet18(*, num_classes: int, in_channels: int = 3, width: int = 64, stem: str = "small",
-                    stem_stride: int = 1, final_norm: bool = False) -> PreActResNet:
-    """PreActResNet-18; settings and errors as for `PreActResNet`. CIFAR-10 at width 64: 11,171,146 parameters."""
-    return PreActResNet(PreActBlock, (2, 2, 2, 2), num_classes=num_classes, in_channels=in_channels, width=width,
-                        stem=stem, stem_stride=stem_stride, final_norm=final_norm)
+def preact_resnet18(
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    width: int = 64,
+    stem: str = "small",
+    stem_stride: int = 1,
+    final_norm: bool = False,
+) -> PreActResNet:
+    """PreActResNet-18; settings and errors as for `PreActResNet`. CIFAR-10 at width 64: 11,171,146
+    parameters.
+    """
+    return PreActResNet(
+        PreActBlock,
+        (2, 2, 2, 2),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        stem=stem,
+        stem_stride=stem_stride,
+        final_norm=final_norm,
+    )
 
 
-def preact_resnet50(*, num_classes: int, in_channels: int = 3, width: int = 64, stem: str = "small",
-                    stem_stride: int = 1, final_norm: bool = False) -> PreActResNet:
+def preact_resnet50(
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    width: int = 64,
+    stem: str = "small",
+    stem_stride: int = 1,
+    final_norm: bool = False,
+) -> PreActResNet:
     """PreActResNet-50; settings and errors as for `PreActResNet`."""
-    return PreActResNet(PreActBottleneck, (3, 4, 6, 3), num_classes=num_classes, in_channels=in_channels, width=width,
-                        stem=stem, stem_stride=stem_stride, final_norm=final_norm)
+    return PreActResNet(
+        PreActBottleneck,
+        (3, 4, 6, 3),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        width=width,
+        stem=stem,
+        stem_stride=stem_stride,
+        final_norm=final_norm,
+    )

@@ -1,10 +1,18 @@
-"""Figures: tidy rows or tensors in, matplotlib's Axes out. Nothing is computed but means and spreads.
+"""Figures: tidy rows or tensors in, matplotlib's Axes out. Nothing is computed but means and
+spreads.
 
-A method has one colour and one marker in every figure (`style`). Amounts are drawn in cividis, which reads in grey.
-Without `ax` a function makes a pyplot figure; with one it touches nothing else, so it may run in any thread.
+A method has one colour and one marker in every figure (`style`). Amounts are drawn in cividis,
+which reads in grey. Without `ax` a function makes a pyplot figure; with one it touches nothing
+else, so it may run in any thread.
 """
 
-from .background import bias_caption, bias_dial, selectivity, selectivity_caption, shares_over_epochs
+from .background import (
+    bias_caption,
+    bias_dial,
+    selectivity,
+    selectivity_caption,
+    shares_over_epochs,
+)
 from .corruption import plot_corruption_errors, plot_corruption_grid
 from .filters import (
     filter_history,
@@ -36,12 +44,52 @@ from .style import COLOURS, LINES, MARKERS, NEUTRAL, style, title
 from .wall import activation_wall
 
 __all__ = [
-    "COLOURS", "CURVES", "DROPPED", "LINES", "MARKERS", "MEASURES", "NEUTRAL", "activation_wall", "beta_densities",
-    "beta_density", "bias_caption", "bias_dial", "caption", "deformation_bars", "error_bars", "feature_drop_curves",
-    "filter_history", "history_caption", "label_weights", "landscape_caption", "lessons", "lessons_caption",
-    "localization_caption", "method_zoo", "mixed_maps", "norm_gradient", "norm_gradient_caption", "norms_over_epochs",
-    "ood_histograms", "plot_box_accuracy", "plot_corruption_errors", "plot_corruption_grid", "plot_lines",
-    "plot_localization", "plot_reliability", "plot_surface", "reliance_over_epochs", "rfi_cut", "save", "selectivity",
-    "selectivity_caption", "shares_over_epochs", "style", "title", "training_curves", "weak_and_strong", "who_decides",
+    "COLOURS",
+    "CURVES",
+    "DROPPED",
+    "LINES",
+    "MARKERS",
+    "MEASURES",
+    "NEUTRAL",
+    "activation_wall",
+    "beta_densities",
+    "beta_density",
+    "bias_caption",
+    "bias_dial",
+    "caption",
+    "deformation_bars",
+    "error_bars",
+    "feature_drop_curves",
+    "filter_history",
+    "history_caption",
+    "label_weights",
+    "landscape_caption",
+    "lessons",
+    "lessons_caption",
+    "localization_caption",
+    "method_zoo",
+    "mixed_maps",
+    "norm_gradient",
+    "norm_gradient_caption",
+    "norms_over_epochs",
+    "ood_histograms",
+    "plot_box_accuracy",
+    "plot_corruption_errors",
+    "plot_corruption_grid",
+    "plot_lines",
+    "plot_localization",
+    "plot_reliability",
+    "plot_surface",
+    "reliance_over_epochs",
+    "rfi_cut",
+    "save",
+    "selectivity",
+    "selectivity_caption",
+    "shares_over_epochs",
+    "style",
+    "title",
+    "training_curves",
+    "weak_and_strong",
+    "who_decides",
     "zoo_caption",
 ]

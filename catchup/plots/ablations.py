@@ -1,4 +1,6 @@
-"""Figures of ablations: settings of one method against each other, seed by seed, and what chance there was to tell."""
+"""Figures of ablations: settings of one method against each other, seed by seed, and what chance
+there was to tell.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,69 +13,137 @@ from ..measures.statistics import differences, grouped
 from ..utils.choices import pick
 from .panels import canvas, frame, place
 from .results import MEASURES, beta_density
-from .style import COLOURS, FAINT, INK, MARKERS, STRONG, WEAK, _axes, _plain, _with_legend, style, title
+from .style import (
+    COLOURS,
+    FAINT,
+    INK,
+    MARKERS,
+    STRONG,
+    WEAK,
+    _axes,
+    _plain,
+    _with_legend,
+    style,
+    title,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def setting_differences(rows: Sequence[Mapping], ax: "Axes | None" = None, measure: str = "top1_error",
-                        printed: Mapping[str, float] | None = None) -> "Axes":
-    """Each setting minus the first, seed by seed: small markers; their mean with its 95 % interval; what is printed.
+def setting_differences(
+    rows: Sequence[Mapping],
+    ax: "Axes | None" = None,
+    measure: str = "top1_error",
+    printed: Mapping[str, float] | None = None,
+) -> "Axes":
+    """Each setting minus the first, seed by seed: small markers; their mean with its 95 % interval;
+    what is printed.
 
     Args:
-        rows: evaluation objects with `label`s; those of the first label are what the others are compared with.
+        rows: evaluation objects with `label`s; those of the first label are what the others are
+            compared with.
         ax: where to draw; None makes a figure.
         measure: one of `MEASURES`.
-        printed: differences of a paper by label, in the unit and with the sign of the measure; drawn as grey bars.
+        printed: differences of a paper by label, in the unit and with the sign of the measure;
+            drawn as grey bars.
     Raises:
-        ValueError: as `tables.differences`, or if there is nothing to compare the first setting with.
+        ValueError: as `tables.differences`, or if there is nothing to compare the first setting
+            with.
     """
     pick("measure", measure, MEASURES)
     found, groups = differences(rows, (measure,)), grouped(rows, measure)
     if not found:
-        raise ValueError(f"there is one setting only, {next(iter(groups))}: name another to compare it with")
+        raise ValueError(
+            f"there is one setting only, {next(iter(groups))}: name another to compare it with"
+        )
     ax, reference = _axes(ax), {row["seed"]: row[measure] for row in groups[found[0]["minus"]]}
     ax.axvline(0, color=INK, linewidth=1)
     for place_, one in enumerate(reversed(found)):
         colour, marker, _ = style(one["method"])
-        values = [row[measure] - reference[row["seed"]] for row in groups[one["method"]] if row["seed"] in reference]
+        values = [
+            row[measure] - reference[row["seed"]]
+            for row in groups[one["method"]]
+            if row["seed"] in reference
+        ]
         if printed and one["method"] in printed:
-            ax.plot([printed[one["method"]]], [place_], "|", color=FAINT, markersize=20, markeredgewidth=5)
-        ax.plot(values, [place_ - 0.22] * len(values), marker, color=colour, alpha=0.5, markersize=4, linestyle="none")
+            ax.plot(
+                [printed[one["method"]]],
+                [place_],
+                "|",
+                color=FAINT,
+                markersize=20,
+                markeredgewidth=5,
+            )
+        ax.plot(
+            values,
+            [place_ - 0.22] * len(values),
+            marker,
+            color=colour,
+            alpha=0.5,
+            markersize=4,
+            linestyle="none",
+        )
         if one["low"] is not None:
             ax.plot([one["low"], one["high"]], [place_, place_], color=colour, linewidth=1.8)
         ax.plot([one["mean"]], [place_], marker, color=colour, markersize=8)
     ax.set_yticks(range(len(found)), [title(one["method"]) for one in reversed(found)])
-    ax.set(xlabel=f"{MEASURES[measure].removesuffix(' (%)')}, minus that of {title(found[0]['minus'])} (points)",
-           ylim=(-0.6, len(found) - 0.4), title="Lines: 95 % intervals of the mean; small: single seeds")
+    ax.set(
+        xlabel=(
+            f"{MEASURES[measure].removesuffix(' (%)')}, minus that of {title(found[0]['minus'])}"
+            " (points)"
+        ),
+        ylim=(-0.6, len(found) - 0.4),
+        title="Lines: 95 % intervals of the mean; small: single seeds",
+    )
     return _plain(ax)
 
 
-def power_curves(gaps: Mapping[str, float], sd: float, ax: "Axes | None" = None, most: int = 100,
-                 wanted: float = 0.8) -> "Axes":
-    """The chance that the interval excludes zero, against the number of paired seeds, a line per true difference.
+def power_curves(
+    gaps: Mapping[str, float],
+    sd: float,
+    ax: "Axes | None" = None,
+    most: int = 100,
+    wanted: float = 0.8,
+) -> "Axes":
+    """The chance that the interval excludes zero, against the number of paired seeds, a line per
+    true difference.
 
     Args:
-        gaps: {name: true mean difference > 0, in points}. sd: standard deviation of the paired differences, in points.
+        gaps: {name: true mean difference > 0, in points}. sd: standard deviation of the paired
+            differences, in points.
         ax: where to draw; None makes a figure.
         most: seeds at the right end, ≥ 3. wanted: the chance that the dashed line marks.
     Raises:
         ValueError: if there is no gap, `most` is too small, or as `catchup.measures.power.power`.
     """
     if not gaps or most < 3:
-        raise ValueError(f"power curves need at least one gap and 3 seeds, got {len(gaps)} gaps and most = {most}")
+        raise ValueError(
+            f"power curves need at least one gap and 3 seeds, got {len(gaps)} gaps and most ="
+            f" {most}"
+        )
     seeds = sorted({round(value) for value in np.geomspace(2, most, 40)})
     curves = {name: [100 * power(gap, sd, n) for n in seeds] for name, gap in gaps.items()}
     ax = _axes(ax)
     ax.axhline(100 * wanted, color=INK, linestyle="--", linewidth=1)
     for number, (name, chances) in enumerate(curves.items()):
-        ax.plot(seeds, chances, color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
-                markevery=8, markersize=5, label=name)
-    ax.set(title="Who wants to see a small difference needs many seeds", xscale="log", ylim=(0, 102),
-           xlabel=f"paired seeds (standard deviation of a difference: {sd:.2g} points)",
-           ylabel="chance that the interval\nexcludes zero (%)")
+        ax.plot(
+            seeds,
+            chances,
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+            markevery=8,
+            markersize=5,
+            label=name,
+        )
+    ax.set(
+        title="Who wants to see a small difference needs many seeds",
+        xscale="log",
+        ylim=(0, 102),
+        xlabel=f"paired seeds (standard deviation of a difference: {sd:.2g} points)",
+        ylabel="chance that the interval\nexcludes zero (%)",
+    )
     ticks = [n for n in (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if n <= most]
     ax.set_xticks(ticks, [str(n) for n in ticks])
     ax.minorticks_off()
@@ -81,7 +151,8 @@ def power_curves(gaps: Mapping[str, float], sd: float, ax: "Axes | None" = None,
 
 
 def lam_card(alpha: float, lams: Sequence[float] = ()) -> "Figure":
-    """What α does to λ: the density of Beta(α, α), λ that were drawn, and how much goes to the smaller side.
+    """What α does to λ: the density of Beta(α, α), λ that were drawn, and how much goes to the
+    smaller side.
 
     Source: Kang, Kang & Kim, AAAI 2024, appendix B.3 and Figure 8.
 
@@ -95,8 +166,11 @@ def lam_card(alpha: float, lams: Sequence[float] = ()) -> "Figure":
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha must be a number greater than 0, got {alpha}")
     figure, grid = canvas(900, 300), (np.arange(400) + 0.5) / 400
-    left = place(figure, (60, 50, 380, 210), f"α = {alpha:g}: the law of λ" + (f", and {len(lams)} draws" if len(lams)
-                                                                               else ""))
+    left = place(
+        figure,
+        (60, 50, 380, 210),
+        f"α = {alpha:g}: the law of λ" + (f", and {len(lams)} draws" if len(lams) else ""),
+    )
     heights = np.array([beta_density(lam, alpha) for lam in grid])
     drawn, edges = np.histogram(lams, bins=20, range=(0, 1), density=bool(len(lams)))
     left.stairs(drawn, edges, fill=True, color=FAINT)
@@ -105,10 +179,18 @@ def lam_card(alpha: float, lams: Sequence[float] = ()) -> "Figure":
     frame(left, (0, 1), (0, 1.1 * top), "λ, share of the channels kept", "density (per unit of λ)")
     right = place(figure, (525, 50, 360, 210), "The smaller of the two shares, on average")
     alphas = np.geomspace(0.05, 20, 60)
-    right.plot(np.log10(alphas), [100 * smaller_share(value) for value in alphas], color=INK, linewidth=1.5)
+    right.plot(
+        np.log10(alphas), [100 * smaller_share(value) for value in alphas], color=INK, linewidth=1.5
+    )
     right.plot([math.log10(alpha)], [100 * smaller_share(alpha)], "o", color=STRONG, markersize=8)
-    frame(right, (math.log10(0.05), math.log10(20)), (0, 50), "α", "% of the channels",
-          named=lambda exponent: f"{10**exponent:.2g}")
+    frame(
+        right,
+        (math.log10(0.05), math.log10(20)),
+        (0, 50),
+        "α",
+        "% of the channels",
+        named=lambda exponent: f"{10**exponent:.2g}",
+    )
     return figure
 
 
@@ -117,4 +199,7 @@ def smaller_share(alpha: float) -> float:
 
     It goes from 0 (one image alone) for α → 0 to ½ (half and half) for α → ∞; α = 1 gives ¼.
     """
-    return 0.5 - math.exp(math.lgamma(2 * alpha) - 2 * math.lgamma(alpha) - alpha * math.log(4)) / alpha
+    return (
+        0.5
+        - math.exp(math.lgamma(2 * alpha) - 2 * math.lgamma(alpha) - alpha * math.log(4)) / alpha
+    )

@@ -14,8 +14,11 @@ from .style import INK, STRONG, WEAK, _axes, _panels, _plain, _with_legend, styl
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TESTS = {"kept": "background agrees as in training", "broken": "background drawn at random",
-         "reversed": "background names another class"}
+TESTS = {
+    "kept": "background agrees as in training",
+    "broken": "background drawn at random",
+    "reversed": "background names another class",
+}
 CHANCE = 12.5  # percent: eight classes
 SIZES = {"norm": NORM, "growth": "growth of the norm (times its start)"}
 
@@ -24,13 +27,16 @@ def bias_dial(rows: Sequence[Mapping], test: str = "broken", ax: "Axes | None" =
     """Accuracy on one test set against ρ, how often the background gave the class away in training.
 
     Args:
-        rows: {"method", "rho" in [0, 1], "seed", "kept_accuracy", "broken_accuracy", "reversed_accuracy"} in percent.
+        rows: {"method", "rho" in [0, 1], "seed", "kept_accuracy", "broken_accuracy",
+            "reversed_accuracy"} in percent.
         test: which test set: one of `TESTS`.
         ax: where to draw; None makes a figure.
     Returns:
-        The Axes: a line of means per method, a band of one sample standard deviation, a small marker per seed.
+        The Axes: a line of means per method, a band of one sample standard deviation, a small
+            marker per seed.
     Raises:
-        ValueError: if there are no rows, no such test set, or a method has two rows of one ρ and seed.
+        ValueError: if there are no rows, no such test set, or a method has two rows of one ρ and
+            seed.
     """
     field, ax = f"{pick('test set', test, TESTS)}_accuracy", _axes(ax) if _checked(rows) else None
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -39,8 +45,12 @@ def bias_dial(rows: Sequence[Mapping], test: str = "broken", ax: "Axes | None" =
         ax.plot(*zip(*points), marker, color=colour, markersize=3.5, alpha=0.5, linestyle="none")
         draw_seeds(ax, points, label=title(method), color=colour, marker=marker, linestyle=line)
     ax.axhline(CHANCE, color=INK, linestyle=":", linewidth=1.2, label=f"chance ({CHANCE:g} %)")
-    ax.set(title=f"Test images: {TESTS[test]}", ylabel="top-1 accuracy (%)", ylim=(0, 102),
-           xlabel="ρ, probability that the background agrees with the class in training")
+    ax.set(
+        title=f"Test images: {TESTS[test]}",
+        ylabel="top-1 accuracy (%)",
+        ylim=(0, 102),
+        xlabel="ρ, probability that the background agrees with the class in training",
+    )
     return _with_legend(ax)
 
 
@@ -60,16 +70,20 @@ def bias_caption(rows: Sequence[Mapping]) -> str:
     what = f"{len(rows)} runs, {seeds} seed{'s' * (high > 1)} per method and ρ"
     if high == 1:
         return f"{what}: no spread can be shown. Dotted: chance, eight classes."
-    return (f"{what}. Lines: means over seeds; bands: one sample standard deviation each way; small markers: single "
-            f"seeds. Dotted: chance, eight classes.")
+    return (
+        f"{what}. Lines: means over seeds; bands: one sample standard deviation each way; small"
+        " markers: single seeds. Dotted: chance, eight classes."
+    )
 
 
 def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = None) -> np.ndarray:
-    """What the filters answer to, over the epochs: background (solid) against shape (dotted), a panel per block.
+    """What the filters answer to, over the epochs: background (solid) against shape (dotted), a
+    panel per block.
 
     Args:
-        rows: the "blocks" of `catchup.experiments.follow_filters.summarised`: {"epoch", "block", "background_share", "shape_share"}, shares
-            of variance in [0, 1] or None; of several runs, each with its "seed", where they are to be averaged.
+        rows: the "blocks" of `catchup.experiments.follow_filters.summarised`: {"epoch", "block",
+            "background_share", "shape_share"}, shares of variance in [0, 1] or None; of several
+            runs, each with its "seed", where they are to be averaged.
         axes: one per block; None makes a figure.
     Returns:
         Axes, one per block: lines of means, bands of one sample standard deviation over the runs.
@@ -82,41 +96,67 @@ def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = 
     axes = _panels(axes, len(blocks), "What the filters answer to", (3.0, 3.6), sharey=True)
     for ax, block in zip(axes, blocks):
         for share, colour, line in (("background", STRONG, "-"), ("shape", WEAK, ":")):
-            points = [(row["epoch"], 100 * row[f"{share}_share"]) for row in rows
-                      if row["block"] == block and row[f"{share}_share"] is not None]
+            points = [
+                (row["epoch"], 100 * row[f"{share}_share"])
+                for row in rows
+                if row["block"] == block and row[f"{share}_share"] is not None
+            ]
             draw_seeds(ax, points, label=share, color=colour, linestyle=line)
-        ax.set(title=block, xlabel="epoch", ylabel="variance of the response (%)" if ax is axes[0] else "")
+        ax.set(
+            title=block,
+            xlabel="epoch",
+            ylabel="variance of the response (%)" if ax is axes[0] else "",
+        )
         ax.xaxis.get_major_locator().set_params(integer=True)
         _plain(ax)
     top = max(ax.get_ylim()[1] for ax in axes)
-    for ax in axes:  # only now: a limit set early would hold for all panels, whatever is drawn later
+    for (
+        ax
+    ) in axes:  # only now: a limit set early would hold for all panels, whatever is drawn later
         ax.set_ylim(0, top)
     axes[0].legend(frameon=False)
     return axes
 
 
-def selectivity(rows: Sequence[Mapping], size: str = "norm", axes: "Iterable[Axes] | None" = None) -> np.ndarray:
-    """Do the strong filters respond to the background? A point per filter, a panel per block and epoch.
+def selectivity(
+    rows: Sequence[Mapping], size: str = "norm", axes: "Iterable[Axes] | None" = None
+) -> np.ndarray:
+    """Do the strong filters respond to the background? A point per filter, a panel per block and
+    epoch.
 
     Args:
-        rows: {"block", "filter", "norm", "shape_share", "background_share"}, shares of the variance of the filter's
-            response in [0, 1], with "epoch" and "growth" where there are such.
+        rows: {"block", "filter", "norm", "shape_share", "background_share"}, shares of the variance
+            of the filter's response in [0, 1], with "epoch" and "growth" where there are such.
         size: what stands on the y axis, one of `SIZES`.
         axes: one Axes per panel; None makes a figure.
     Returns:
-        (panels,) Axes. Squares: more background than shape; circles: more shape; dashed: the mean of each kind.
+        (panels,) Axes. Squares: more background than shape; circles: more shape; dashed: the mean
+        of each kind.
     Raises:
         ValueError: if there are no rows, no such size, or a row lacks it.
     """
     panels = _by_panel(rows)
     for mine in panels.values():
-        table([{"epoch": 0, **row} for row in mine], pick("size", size, SIZES))  # a missing field fails before drawing
-    axes = _panels(axes, len(panels), "Squares higher than circles: the background's filters are the stronger",
-                   (3.8, 4.2), sharex=True, sharey=True)
+        table(
+            [{"epoch": 0, **row} for row in mine], pick("size", size, SIZES)
+        )  # a missing field fails before drawing
+    axes = _panels(
+        axes,
+        len(panels),
+        "Squares higher than circles: the background's filters are the stronger",
+        (3.8, 4.2),
+        sharex=True,
+        sharey=True,
+    )
     for ax, ((block, epoch), mine) in zip(axes, panels.items()):
         _draw_kinds(ax, mine, size)
-        ax.set(title=block if epoch is None else f"{block}, epoch {epoch}", xlim=(-3, 103), ylim=(0, None),
-               xlabel="variance due to background (%)", ylabel=SIZES[size] if ax is axes[0] else "")
+        ax.set(
+            title=block if epoch is None else f"{block}, epoch {epoch}",
+            xlim=(-3, 103),
+            ylim=(0, None),
+            xlabel="variance due to background (%)",
+            ylabel=SIZES[size] if ax is axes[0] else "",
+        )
     axes[0].legend(framealpha=0.8, fontsize=9)
     return axes
 
@@ -127,10 +167,14 @@ def selectivity_caption(rows: Sequence[Mapping]) -> str:
     Raises:
         ValueError: as `selectivity`.
     """
-    counts = ", ".join(f"{len(mine)} filters of {block}" + ("" if epoch is None else f" at epoch {epoch}")
-                       for (block, epoch), mine in _by_panel(rows).items())
-    return (f"{counts}. Each point is one filter: the share of the variance of its response that changes of the "
-            f"background alone explain. Dashed: means of the two kinds.")
+    counts = ", ".join(
+        f"{len(mine)} filters of {block}" + ("" if epoch is None else f" at epoch {epoch}")
+        for (block, epoch), mine in _by_panel(rows).items()
+    )
+    return (
+        f"{counts}. Each point is one filter: the share of the variance of its response that"
+        " changes of the background alone explain. Dashed: means of the two kinds."
+    )
 
 
 def _checked(rows: Sequence[Mapping]) -> Sequence[Mapping]:
@@ -141,7 +185,9 @@ def _checked(rows: Sequence[Mapping]) -> Sequence[Mapping]:
     for row in rows:
         key = row["method"], row["rho"], row["seed"]
         if key in seen:
-            raise ValueError(f"two rows of {key[0]}, ρ = {key[1]}, seed {key[2]}: runs of several settings?")
+            raise ValueError(
+                f"two rows of {key[0]}, ρ = {key[1]}, seed {key[2]}: runs of several settings?"
+            )
         seen.add(key)
     return rows
 
@@ -161,8 +207,20 @@ def _draw_kinds(ax: "Axes", rows: Sequence[Mapping], size: str) -> None:
     kinds = (True, STRONG, "s", "background > shape"), (False, WEAK, "o", "shape ≥ background")
     for led, colour, marker, words in kinds:
         mine = [row for row in rows if (row["background_share"] > row["shape_share"]) is led]
-        ax.scatter([100 * row["background_share"] for row in mine], [row[size] for row in mine], s=28, marker=marker,
-                   facecolors=colour if led else "none", edgecolors=colour, label=words)
+        ax.scatter(
+            [100 * row["background_share"] for row in mine],
+            [row[size] for row in mine],
+            s=28,
+            marker=marker,
+            facecolors=colour if led else "none",
+            edgecolors=colour,
+            label=words,
+        )
         if mine:
-            ax.axhline(mean(row[size] for row in mine), color=colour, linestyle="--" if led else ":", linewidth=1.2)
+            ax.axhline(
+                mean(row[size] for row in mine),
+                color=colour,
+                linestyle="--" if led else ":",
+                linewidth=1.2,
+            )
     _plain(ax)

@@ -1,4 +1,6 @@
-"""Figures of single filters: norm against gradient, and how norms, gradients and reliance move over epochs."""
+"""Figures of single filters: norm against gradient, and how norms, gradients and reliance move over
+epochs.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
@@ -32,17 +34,24 @@ if TYPE_CHECKING:
 NORM = "norm of the map (activation units)"
 MAP_GRADIENT = "gradient (nats per activation unit)"
 RELIANCE = {
-    "top10_share": "share of the norms held by a tenth (%)", "gini": "Gini of the norms (0: all equal)",
+    "top10_share": "share of the norms held by a tenth (%)",
+    "gini": "Gini of the norms (0: all equal)",
     "effective_filters": "effective number of filters",
 }
 
 
-def norm_gradient(histograms: Sequence[Mapping], epochs: Iterable[int] | None = None, block: str | None = None,
-                  axes: "Iterable[Axes] | None" = None) -> np.ndarray:
-    """Joint histograms of the norm of a map and of the gradient it receives, one panel per epoch, with the marginals.
+def norm_gradient(
+    histograms: Sequence[Mapping],
+    epochs: Iterable[int] | None = None,
+    block: str | None = None,
+    axes: "Iterable[Axes] | None" = None,
+) -> np.ndarray:
+    """Joint histograms of the norm of a map and of the gradient it receives, one panel per epoch,
+    with the marginals.
 
-    Both axes are logarithmic and shared; brightness counts (image, filter) pairs on one logarithmic scale. Pairs with a
-    norm or gradient of exactly zero have no logarithm: `norm_gradient_caption` says how many they are.
+    Both axes are logarithmic and shared; brightness counts (image, filter) pairs on one logarithmic
+    scale. Pairs with a norm or gradient of exactly zero have no logarithm: `norm_gradient_caption`
+    says how many they are.
 
     Source: the form of Kang, Kang & Kim, AAAI 2024, Figure 1b.
 
@@ -50,11 +59,13 @@ def norm_gradient(histograms: Sequence[Mapping], epochs: Iterable[int] | None = 
         histograms: from `recording(...).histograms()`.
         epochs: which, in this order; None takes the first, the middle and the last.
         block: its name; None where there is only one.
-        axes: one Axes per epoch, with room above and to the right for the marginals; None makes a figure.
+        axes: one Axes per epoch, with room above and to the right for the marginals; None makes a
+            figure.
     Returns:
         (epochs,) Axes.
     Raises:
-        ValueError: if there is no such block or epoch, or no pair was counted. ImportError: without seaborn.
+        ValueError: if there is no such block or epoch, or no pair was counted. ImportError: without
+            seaborn.
     """
     seaborn = needed("seaborn")
     rows = _histograms(histograms, epochs, block)
@@ -62,8 +73,14 @@ def norm_gradient(histograms: Sequence[Mapping], epochs: Iterable[int] | None = 
     if not most:
         raise ValueError(f"the histograms of {rows[0]['block']} hold no pair: nothing was recorded")
     limits = [_occupied(rows, kind, side) for side, kind in enumerate(("norm", "gradient"))]
-    axes = _panels(axes, len(rows), f"{rows[0]['block']}: the lower, the less gradient", (3.9, 4.2),
-                   sharex=True, sharey=True)
+    axes = _panels(
+        axes,
+        len(rows),
+        f"{rows[0]['block']}: the lower, the less gradient",
+        (3.9, 4.2),
+        sharex=True,
+        sharey=True,
+    )
     for ax, row in zip(axes, rows):
         mesh = _joint(seaborn, ax, row, most, limits)
         ax.set_title(f"epoch {row['epoch']}", y=1.2)
@@ -74,24 +91,34 @@ def norm_gradient(histograms: Sequence[Mapping], epochs: Iterable[int] | None = 
     return axes
 
 
-def norm_gradient_caption(histograms: Sequence[Mapping], epochs: Iterable[int] | None = None,
-                          block: str | None = None) -> str:
-    """The sentence under `norm_gradient`: images per epoch, how many pairs no logarithm shows, where the bins end.
+def norm_gradient_caption(
+    histograms: Sequence[Mapping], epochs: Iterable[int] | None = None, block: str | None = None
+) -> str:
+    """The sentence under `norm_gradient`: images per epoch, how many pairs no logarithm shows,
+    where the bins end.
 
     Raises:
         ValueError: as `norm_gradient`.
     """
     rows = _histograms(histograms, epochs, block)
-    left = "; ".join(f"epoch {row['epoch']}: {row['images']:,} images, {int(np.sum(row['counts'])):,} pairs shown, "
-                     f"{row['zero_norm']:,} of norm 0, {row['zero_gradient']:,} of gradient 0" for row in rows)
-    ends = " and ".join(f"{kind}s {rows[0][f'{kind}_edges'][0]:.0e} to {rows[0][f'{kind}_edges'][-1]:.0e}"
-                        for kind in ("norm", "gradient"))
-    return (f"{rows[0]['block']}, counts of (image, filter) pairs in the sampled batches of one run. {left}. "
-            f"Bins cover {ends}; what lies beyond is in the outermost.")
+    left = "; ".join(
+        f"epoch {row['epoch']}: {row['images']:,} images, {int(np.sum(row['counts'])):,} pairs"
+        f" shown, {row['zero_norm']:,} of norm 0, {row['zero_gradient']:,} of gradient 0"
+        for row in rows
+    )
+    ends = " and ".join(
+        f"{kind}s {rows[0][f'{kind}_edges'][0]:.0e} to {rows[0][f'{kind}_edges'][-1]:.0e}"
+        for kind in ("norm", "gradient")
+    )
+    return (
+        f"{rows[0]['block']}, counts of (image, filter) pairs in the sampled batches of one run."
+        f" {left}. Bins cover {ends}; what lies beyond is in the outermost."
+    )
 
 
-def filter_history(rows: Sequence[Mapping], block: str | None, filter: int,
-                   axes: "Iterable[Axes] | None" = None) -> np.ndarray:
+def filter_history(
+    rows: Sequence[Mapping], block: str | None, filter: int, axes: "Iterable[Axes] | None" = None
+) -> np.ndarray:
     """One filter's norm and gradient over the epochs, against all filters of its block.
 
     Args:
@@ -99,13 +126,19 @@ def filter_history(rows: Sequence[Mapping], block: str | None, filter: int,
         block: its name; None where there is only one. filter: its number.
         axes: two Axes; None makes a figure.
     Returns:
-        (2,) Axes: norm, gradient. Light band: all filters; dark: the middle half; dashed: their median.
+        (2,) Axes: norm, gradient. Light band: all filters; dark: the middle half; dashed: their
+        median.
     Raises:
         ValueError: if there is no such block or filter.
     """
     rows = of_block(rows, block)
     place = place_of(filter, table(rows, "norm")[1], f"filter in {rows[0]['block']}")
-    axes = _panels(axes, 2, f"{rows[0]['block']}, filter {filter}: does it keep up with the others?", (5.0, 3.8))
+    axes = _panels(
+        axes,
+        2,
+        f"{rows[0]['block']}, filter {filter}: does it keep up with the others?",
+        (5.0, 3.8),
+    )
     shown = ("norm", NORM, "Norm of its map"), ("map_gradient", MAP_GRADIENT, "Gradient at its map")
     for ax, (field, words, head) in zip(axes, shown):
         epochs, _, values = table(rows, field)
@@ -115,10 +148,14 @@ def filter_history(rows: Sequence[Mapping], block: str | None, filter: int,
     return axes
 
 
-def draw_against_all(ax: "Axes", epochs: np.ndarray, values: np.ndarray, place: int, name: str) -> None:
+def draw_against_all(
+    ax: "Axes", epochs: np.ndarray, values: np.ndarray, place: int, name: str
+) -> None:
     """Values (E, F) over epochs: column `place` as a line, all columns as bands."""
     low, first, middle, third, high = np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1], axis=1)
-    ax.fill_between(epochs, low, high, color="#EDEDED", linewidth=0, label=f"all {values.shape[1]} filters")
+    ax.fill_between(
+        epochs, low, high, color="#EDEDED", linewidth=0, label=f"all {values.shape[1]} filters"
+    )
     ax.fill_between(epochs, first, third, color=FAINT, linewidth=0, label="middle half")
     ax.plot(epochs, middle, "--", color=INK, linewidth=1, label="median")
     ax.plot(epochs, values[:, place], "o-", color=WEAK, markersize=4, linewidth=1.8, label=name)
@@ -128,7 +165,8 @@ def draw_against_all(ax: "Axes", epochs: np.ndarray, values: np.ndarray, place: 
 
 
 def history_caption(rows: Sequence[Mapping], block: str | None = None) -> str:
-    """The sentence under `filter_history` and `norms_over_epochs`: filters, epochs, images and batches behind a point.
+    """The sentence under `filter_history` and `norms_over_epochs`: filters, epochs, images and
+    batches behind a point.
 
     Raises:
         ValueError: as `filter_history`.
@@ -136,20 +174,27 @@ def history_caption(rows: Sequence[Mapping], block: str | None = None) -> str:
     rows = of_block(rows, block)
     images, batches = ([row[key] for row in rows] for key in ("images", "batches"))
     epochs = {row["epoch"] for row in rows}
-    return (f"{len({row['filter'] for row in rows})} filters of {rows[0]['block']}, {len(epochs)} "
-            f"epoch{'s' * (len(epochs) > 1)} of one run. Each point is a mean over {_range(images)} images from "
-            f"{_range(batches)} sampled batches.")
+    return (
+        f"{len({row['filter'] for row in rows})} filters of {rows[0]['block']}, {len(epochs)}"
+        f" epoch{'s' * (len(epochs) > 1)} of one run. Each point is a mean over {_range(images)}"
+        f" images from {_range(batches)} sampled batches."
+    )
 
 
-def norms_over_epochs(rows: Sequence[Mapping], block: str | None = None, colour_by: str | None = None,
-                      ax: "Axes | None" = None) -> "Axes":
+def norms_over_epochs(
+    rows: Sequence[Mapping],
+    block: str | None = None,
+    colour_by: str | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
     """The norm of every filter of a block over the epochs: who grows first, and who stays behind.
 
     Args:
         rows: from `recording(...).rows()`.
         block: its name; None where there is only one.
-        colour_by: None tells apart the quarter that is strongest and the quarter that is weakest in the last epoch. A
-            field of the rows colours every line by its value in the last epoch instead (dark: little).
+        colour_by: None tells apart the quarter that is strongest and the quarter that is weakest in
+            the last epoch. A field of the rows colours every line by its value in the last epoch
+            instead (dark: little).
         ax: where to draw; None makes a figure.
     Raises:
         ValueError: if there is no such block or field.
@@ -169,17 +214,21 @@ def norms_over_epochs(rows: Sequence[Mapping], block: str | None = None, colour_
     return _with_legend(ax) if colour_by is None else _plain(ax)
 
 
-def weak_and_strong(rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]],
-                    axes: "Iterable[Axes] | None" = None) -> np.ndarray:
-    """The gradient that the weak and the strong filters of a block receive, over the epochs: a panel per method.
+def weak_and_strong(
+    rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]], axes: "Iterable[Axes] | None" = None
+) -> np.ndarray:
+    """The gradient that the weak and the strong filters of a block receive, over the epochs: a
+    panel per method.
 
     Source: the question of Kang, Kang & Kim, AAAI 2024, Figure 1b.
 
     Args:
-        rows_by_run: {(method, seed): rows of `catchup.inspection.strength.weak_and_strong`}, all of one block.
+        rows_by_run: {(method, seed): rows of `catchup.inspection.strength.weak_and_strong`}, all of
+            one block.
         axes: one per method, on one scale; None makes a figure.
     Returns:
-        Axes, one per method; solid: the weak filters, dotted: the strong ones, one line each per seed; logarithmic.
+        Axes, one per method; solid: the weak filters, dotted: the strong ones, one line each per
+        seed; logarithmic.
     Raises:
         ValueError: if there are no runs, or of several blocks.
     """
@@ -187,13 +236,20 @@ def weak_and_strong(rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]],
     if len(blocks) != 1:
         raise ValueError(f"the runs must be of one block, at least one run, got {sorted(blocks)}")
     methods = list(dict.fromkeys(method for method, _ in rows_by_run))
-    axes = _panels(axes, len(methods), f"{blocks.pop()}: how much there still is to learn", (4.6, 4.0))
+    axes = _panels(
+        axes, len(methods), f"{blocks.pop()}: how much there still is to learn", (4.6, 4.0)
+    )
     for ax, method in zip(axes, methods):
         mine = [rows for (name, _), rows in rows_by_run.items() if name == method]
         for side, line in (("weak", "-"), ("strong", ":")):
             for place, rows in enumerate(mine):
-                ax.semilogy([row["epoch"] for row in rows], [row[f"{side}_map_gradient"] for row in rows], line,
-                            color=style(method)[0], label=f"_{place}" if place else f"{side}est {rows[0]['filters']}")
+                ax.semilogy(
+                    [row["epoch"] for row in rows],
+                    [row[f"{side}_map_gradient"] for row in rows],
+                    line,
+                    color=style(method)[0],
+                    label=f"_{place}" if place else f"{side}est {rows[0]['filters']}",
+                )
         ax.set(title=title(method), xlabel="epoch", ylabel=MAP_GRADIENT)
         ax.xaxis.get_major_locator().set_params(integer=True)
         _plain(ax).legend(frameon=False)
@@ -203,48 +259,79 @@ def weak_and_strong(rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]],
     return axes
 
 
-def reliance_over_epochs(rows: Sequence[Mapping], measure: str = "effective_filters", block: str | None = None,
-                         ax: "Axes | None" = None) -> "Axes":
-    """How concentrated the norms are, over the epochs: a line per method at one block, or per block.
+def reliance_over_epochs(
+    rows: Sequence[Mapping],
+    measure: str = "effective_filters",
+    block: str | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """How concentrated the norms are, over the epochs: a line per method at one block, or per
+    block.
 
     Args:
-        rows: from `catchup.inspection.reliance.reliance`, each with an "epoch", and with "method" and "seed" where several are
-            compared; seeds are averaged, the band is one sample standard deviation each way.
+        rows: from `catchup.inspection.reliance.reliance`, each with an "epoch", and with "method"
+            and "seed" where several are compared; seeds are averaged, the band is one sample
+            standard deviation each way.
         measure: one of `RELIANCE`.
         block: which block, where methods are compared; None where there is only one.
         ax: where to draw; None makes a figure.
     Raises:
-        ValueError: if there are no rows, or no such measure or block, or methods are compared over several blocks.
+        ValueError: if there are no rows, or no such measure or block, or methods are compared over
+            several blocks.
     """
     pick("measure", measure, RELIANCE)
     by_method = any("method" in row for row in rows)
     rows = of_block(rows, block) if by_method or block or not rows else rows
     ax, scale = _axes(ax), 100 if measure == "top10_share" else 1
-    for place, name in enumerate(dict.fromkeys(row["method" if by_method else "block"] for row in rows)):
+    for place, name in enumerate(
+        dict.fromkeys(row["method" if by_method else "block"] for row in rows)
+    ):
         mine = [row for row in rows if row["method" if by_method else "block"] == name]
-        colour, marker, line = style(name) if by_method else (COLOURS[place % 6], MARKERS[place % 9], LINES[place % 4])
-        draw_seeds(ax, [(row["epoch"], scale * row[measure]) for row in mine], label=title(name) if by_method else name,
-                   color=colour, marker=marker, linestyle=line)
+        colour, marker, line = (
+            style(name) if by_method else (COLOURS[place % 6], MARKERS[place % 9], LINES[place % 4])
+        )
+        draw_seeds(
+            ax,
+            [(row["epoch"], scale * row[measure]) for row in mine],
+            label=title(name) if by_method else name,
+            color=colour,
+            marker=marker,
+            linestyle=line,
+        )
     where = f" in {rows[0]['block']}" if by_method else ""
     ways = "Higher" if measure == "effective_filters" else "Lower"
-    ax.set(title=f"{ways}: the norms are spread over more filters{where}", xlabel="epoch", ylabel=RELIANCE[measure])
+    ax.set(
+        title=f"{ways}: the norms are spread over more filters{where}",
+        xlabel="epoch",
+        ylabel=RELIANCE[measure],
+    )
     ax.xaxis.get_major_locator().set_params(integer=True)
     return _with_legend(ax)
 
 
 def draw_seeds(ax: "Axes", points: Sequence[tuple[float, float]], **look) -> None:
-    """Points (x, y) of several seeds: the line of means, and a band of one sample standard deviation each way."""
+    """Points (x, y) of several seeds: the line of means, and a band of one sample standard
+    deviation each way.
+    """
     places = sorted({x for x, _ in points})
     heights = [[y for x, y in points if x == place] for place in places]
     middle = [mean(values) for values in heights]
     ax.plot(places, middle, markersize=5, linewidth=1.6, **look)
     if any(len(values) > 1 for values in heights):
         spread = [stdev(values) if len(values) > 1 else 0 for values in heights]
-        ax.fill_between(places, np.subtract(middle, spread), np.add(middle, spread), color=look["color"], alpha=0.2,
-                        linewidth=0)
+        ax.fill_between(
+            places,
+            np.subtract(middle, spread),
+            np.add(middle, spread),
+            color=look["color"],
+            alpha=0.2,
+            linewidth=0,
+        )
 
 
-def _histograms(histograms: Sequence[Mapping], epochs: Iterable[int] | None, block: str | None) -> list[Mapping]:
+def _histograms(
+    histograms: Sequence[Mapping], epochs: Iterable[int] | None, block: str | None
+) -> list[Mapping]:
     """The histograms to show, one per epoch."""
     rows = of_block(histograms, block)
     if epochs is None:
@@ -257,7 +344,9 @@ def _histograms(histograms: Sequence[Mapping], epochs: Iterable[int] | None, blo
 
 
 def _occupied(rows: Sequence[Mapping], kind: str, side: int) -> tuple[float, float]:
-    """The decades that hold any pair in any of the histograms, along the norms (side 0) or the gradients (1)."""
+    """The decades that hold any pair in any of the histograms, along the norms (side 0) or the
+    gradients (1).
+    """
     spans = []
     for row in rows:
         filled = np.flatnonzero(np.asarray(row["counts"]).sum(axis=1 - side))
@@ -273,10 +362,22 @@ def _joint(seaborn, ax: "Axes", row: Mapping, most: float, limits: Sequence[tupl
     counts = np.asarray(row["counts"], dtype=float)
     edges = [np.log10(row[f"{kind}_edges"]) for kind in ("norm", "gradient")]
     x, y = np.meshgrid(*((bounds[1:] + bounds[:-1]) / 2 for bounds in edges), indexing="ij")
-    seaborn.histplot(x=x.ravel(), y=y.ravel(), weights=counts.ravel(), bins=tuple(edges), cmap="cividis",
-                     norm=LogNorm(1, max(most, 2)), vmin=None, vmax=None, thresh=None, ax=ax)
+    seaborn.histplot(
+        x=x.ravel(),
+        y=y.ravel(),
+        weights=counts.ravel(),
+        bins=tuple(edges),
+        cmap="cividis",
+        norm=LogNorm(1, max(most, 2)),
+        vmin=None,
+        vmax=None,
+        thresh=None,
+        ax=ax,
+    )
     mesh = ax.collections[-1]
-    mesh.set_array(np.ma.masked_equal(mesh.get_array(), 0))  # bins that nothing fell into stay white
+    mesh.set_array(
+        np.ma.masked_equal(mesh.get_array(), 0)
+    )  # bins that nothing fell into stay white
     top, side = ax.inset_axes([0, 1.02, 1, 0.16]), ax.inset_axes([1.02, 0, 0.16, 1])
     look = {"element": "step", "color": INK, "alpha": 0.35, "linewidth": 1}
     seaborn.histplot(x=x[:, 0], weights=counts.sum(axis=1), bins=list(edges[0]), ax=top, **look)
@@ -297,26 +398,43 @@ def _decade(power: float) -> str:
 
 
 def _draw_quarters(ax: "Axes", epochs: np.ndarray, norms: np.ndarray) -> None:
-    """A line per filter; first and last quarter by the norm of the last epoch told apart by colour and line."""
+    """A line per filter; first and last quarter by the norm of the last epoch told apart by colour
+    and line.
+    """
     order, quarter = np.argsort(-norms[-1], kind="stable"), max(1, norms.shape[1] // 4)
-    parts = ((order[quarter:-quarter], FAINT, "-", "between"),
-             (order[-quarter:], WEAK, "--", f"weakest {quarter} in the end"),
-             (order[:quarter], STRONG, "-", f"strongest {quarter} in the end"))
+    parts = (
+        (order[quarter:-quarter], FAINT, "-", "between"),
+        (order[-quarter:], WEAK, "--", f"weakest {quarter} in the end"),
+        (order[:quarter], STRONG, "-", f"strongest {quarter} in the end"),
+    )
     for members, colour, line, words in parts:
         for place, lines in enumerate(members):
-            ax.plot(epochs, norms[:, lines], color=colour, linestyle=line, linewidth=1.1, alpha=0.8,
-                    label=words if place == 0 else f"_{lines}")
+            ax.plot(
+                epochs,
+                norms[:, lines],
+                color=colour,
+                linestyle=line,
+                linewidth=1.1,
+                alpha=0.8,
+                label=words if place == 0 else f"_{lines}",
+            )
 
 
-def _draw_coloured(ax: "Axes", epochs: np.ndarray, norms: np.ndarray, values: np.ndarray, field: str) -> None:
+def _draw_coloured(
+    ax: "Axes", epochs: np.ndarray, norms: np.ndarray, values: np.ndarray, field: str
+) -> None:
     """A line per filter, coloured by one value each, as one collection with a colour bar."""
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
     from matplotlib.colors import ListedColormap
 
     shades = ListedColormap(colormaps["cividis"](np.linspace(0, BRIGHTEST, 256)))
-    lines = LineCollection([np.column_stack([epochs, column]) for column in norms.T], array=values, cmap=shades,
-                           linewidths=1.2)
+    lines = LineCollection(
+        [np.column_stack([epochs, column]) for column in norms.T],
+        array=values,
+        cmap=shades,
+        linewidths=1.2,
+    )
     ax.add_collection(lines)
     ax.autoscale_view()
     ax.figure.colorbar(lines, ax=ax, label=f"{_words(field)} in the last epoch")

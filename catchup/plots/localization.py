@@ -1,4 +1,6 @@
-"""Figures of weakly supervised localisation: where a model looks, and how well the boxes fit at each threshold."""
+"""Figures of weakly supervised localisation: where a model looks, and how well the boxes fit at
+each threshold.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,32 +18,47 @@ if TYPE_CHECKING:
     from ..measures.localization import Located
 
 OVERLAY = 0.55  # opacity of the map on the image
-BASELINES = {"centre": (":", "box in the middle, best size"), "full": ("--", "whole image")}  # line style and name
+BASELINES = {
+    "centre": (":", "box in the middle, best size"),
+    "full": ("--", "whole image"),
+}  # line style and name
 DELTAS = tuple(zip((COLOURS[3], COLOURS[4], COLOURS[1]), ("o", "s", "^")))  # colour and marker
 
 
 def plot_localization(images: Tensor, found: "Located", boxes: "Boxes", axes=None) -> np.ndarray:
-    """Tiles: each image under its class map, the true boxes (white, solid) and the one found (orange, dashed).
+    """Tiles: each image under its class map, the true boxes (white, solid) and the one found
+    (orange, dashed).
 
-    Source: the form of the localisation figure of Zhou et al., CVPR 2016; cividis, each map between its extremes.
+    Source: the form of the localisation figure of Zhou et al., CVPR 2016; cividis, each map between
+        its extremes.
 
     Args:
         images: (n, 1 or 3, H, W) uint8, or floating in [0, 1].
         found: `located` of them. boxes: theirs.
         axes: n Axes to draw in; None makes a figure of one row.
     Returns:
-        (n,) Axes. The title of each says the IoU of the box with the best true one, and whether the class is right.
+        (n,) Axes. The title of each says the IoU of the box with the best true one, and whether the
+        class is right.
     Raises:
         ValueError: if images, maps and Axes are not equally many, or an image is not as said.
     """
     if len(images) != len(found.maps) or len(images) == 0:
-        raise ValueError(f"images and maps must be equally many, at least one, got {len(images)} and "
-                         f"{len(found.maps)}")
-    axes = _panels(axes, len(images), "White: the true box; dashed: the box of the map's largest region", (2.3, 2.9))
+        raise ValueError(
+            f"images and maps must be equally many, at least one, got {len(images)} and "
+            f"{len(found.maps)}"
+        )
+    axes = _panels(
+        axes,
+        len(images),
+        "White: the true box; dashed: the box of the map's largest region",
+        (2.3, 2.9),
+    )
     true, belongs = boxes.edges.cpu().numpy(), boxes.image.cpu().numpy()
     for place, ax in enumerate(axes):
         shade = tinted(found.maps[place])
-        ax.imshow(((1 - OVERLAY) * picture(images[place]) + OVERLAY * shade).round().astype(np.uint8))
+        ax.imshow(
+            ((1 - OVERLAY) * picture(images[place]) + OVERLAY * shade).round().astype(np.uint8)
+        )
         for edges in true[belongs == place]:
             _draw_box(ax, edges, "white", "-")
         if found.edges[place].any():
@@ -53,9 +70,11 @@ def plot_localization(images: Tensor, found: "Located", boxes: "Boxes", axes=Non
 
 
 def plot_box_accuracy(result: Mapping, ax: "Axes | None" = None) -> "Axes":
-    """Share of the images whose box is right, over the threshold, for each IoU; the two blind boxes as level lines.
+    """Share of the images whose box is right, over the threshold, for each IoU; the two blind boxes
+    as level lines.
 
-    Source: the curves whose highest points Choe et al. (CVPR 2020, extended version) average as MaxBoxAccV2.
+    Source: the curves whose highest points Choe et al. (CVPR 2020, extended version) average as
+        MaxBoxAccV2.
 
     Args:
         result: of `localization`.
@@ -64,30 +83,56 @@ def plot_box_accuracy(result: Mapping, ax: "Axes | None" = None) -> "Axes":
         ValueError: if `result` has no box accuracies.
     """
     if "box_accuracy" not in result:
-        raise ValueError(f"these are not the results of localization: they hold {', '.join(map(str, result))}")
+        raise ValueError(
+            f"these are not the results of localization: they hold {', '.join(map(str, result))}"
+        )
     ax, curves = _axes(ax), dict(result["box_accuracy"])
     thresholds = curves.pop("thresholds")
     for place, (delta, curve) in enumerate(curves.items()):
         colour, marker = DELTAS[place % len(DELTAS)]
-        ax.plot(thresholds, curve, color=colour, label=f"class map, IoU ≥ {delta}", marker=marker, markersize=7,
-                markevery=[int(np.argmax(curve))])
+        ax.plot(
+            thresholds,
+            curve,
+            color=colour,
+            label=f"class map, IoU ≥ {delta}",
+            marker=marker,
+            markersize=7,
+            markevery=[int(np.argmax(curve))],
+        )
         for name, (line, _) in BASELINES.items():
-            ax.axhline(result["baselines"][name]["maxboxacc_v2_per_delta"][delta], color=colour, linestyle=line,
-                       linewidth=1.2, alpha=0.8)
+            ax.axhline(
+                result["baselines"][name]["maxboxacc_v2_per_delta"][delta],
+                color=colour,
+                linestyle=line,
+                linewidth=1.2,
+                alpha=0.8,
+            )
     for line, label in BASELINES.values():
         ax.plot([], [], color=INK, linestyle=line, linewidth=1.2, label=label)
-    ax.set(title="A map locates what its line gains on the level lines", ylabel="images with a right box (%)",
-           xlabel="threshold (share of the map's maximum); marker: the best one", xlim=(0, 1), ylim=(0, 103))
+    ax.set(
+        title="A map locates what its line gains on the level lines",
+        ylabel="images with a right box (%)",
+        xlabel="threshold (share of the map's maximum); marker: the best one",
+        xlim=(0, 1),
+        ylim=(0, 103),
+    )
     return _with_legend(ax)
 
 
 def localization_caption(result: Mapping) -> str:
-    """The sentence under the figures: how many images, and the numbers beside those of the blind boxes."""
+    """The sentence under the figures: how many images, and the numbers beside those of the blind
+    boxes.
+    """
     centre, full = (result["baselines"][name] for name in ("centre", "full"))
-    left_out = f"; {result['n_without_box']} without a box are left out" if result["n_without_box"] else ""
-    return (f"{result['n_images']} test images with a box{left_out}. GT-known Loc {result['gt_known_loc']:.1f} % "
-            f"(box in the middle {centre['gt_known_loc']:.1f}, whole image {full['gt_known_loc']:.1f}), MaxBoxAccV2 "
-            f"{result['maxboxacc_v2']:.1f} % ({centre['maxboxacc_v2']:.1f}, {full['maxboxacc_v2']:.1f}).")
+    left_out = (
+        f"; {result['n_without_box']} without a box are left out" if result["n_without_box"] else ""
+    )
+    return (
+        f"{result['n_images']} test images with a box{left_out}. GT-known Loc"
+        f" {result['gt_known_loc']:.1f} % (box in the middle {centre['gt_known_loc']:.1f}, whole"
+        f" image {full['gt_known_loc']:.1f}), MaxBoxAccV2 {result['maxboxacc_v2']:.1f} %"
+        f" ({centre['maxboxacc_v2']:.1f}, {full['maxboxacc_v2']:.1f})."
+    )
 
 
 def _draw_box(ax: "Axes", edges: np.ndarray, colour: str, line: str | tuple) -> None:
@@ -96,5 +141,14 @@ def _draw_box(ax: "Axes", edges: np.ndarray, colour: str, line: str | tuple) -> 
 
     left, top, right, bottom = (float(edge) for edge in edges)
     for ink, width, style in ((INK, 3.4, "-"), (colour, 2.0, line)):
-        ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=ink,
-                               linewidth=width, linestyle=style))
+        ax.add_patch(
+            Rectangle(
+                (left - 0.5, top - 0.5),
+                right - left,
+                bottom - top,
+                fill=False,
+                edgecolor=ink,
+                linewidth=width,
+                linestyle=style,
+            )
+        )

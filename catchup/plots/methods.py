@@ -17,38 +17,46 @@ if TYPE_CHECKING:
 
     from ..inspection.methods import Specimen
 
-COLUMNS, CHANNELS = 5, 5      # cells in a row, and tiles in the wall of a block
-SIDE, TILE, GAP = 96, 32, 9   # pixels of an image, of a map, and between maps
+COLUMNS, CHANNELS = 5, 5  # cells in a row, and tiles in the wall of a block
+SIDE, TILE, GAP = 96, 32, 9  # pixels of an image, of a map, and between maps
 WIDTH, HEIGHT = 2 * SIDE + 4, 3 * TILE + 8  # of the picture in a cell
-GAPS = 46, 16                               # below and beside a cell
-TOP, FOOT, EDGE = 72, 66, 12                # paper around the cells
-DIM = 0.3                     # what is left of a map that is not used
+GAPS = 46, 16  # below and beside a cell
+TOP, FOOT, EDGE = 72, 66, 12  # paper around the cells
+DIM = 0.3  # what is left of a map that is not used
 
 
 def method_zoo(rows: "Sequence[Specimen]", columns: int = COLUMNS) -> "Figure":
-    """What every method made of one pair: a cell each, titled by where it mixes and what the label says.
+    """What every method made of one pair: a cell each, titled by where it mixes and what the label
+    says.
 
-    Of a method that mixes the input, the mixed image, what the method says it kept outlined, and beside it whose pixels
-    they are: bright the image's own, dark its partner's, striped where that cannot be told. Of a method that mixes a
-    block, a few of its channels, from the one in which the image lags behind its partner the most to the one in which
-    it leads the most: the image's map, its partner's, the mixed one. A map that is not used is dimmed and crossed out.
+    Of a method that mixes the input, the mixed image, what the method says it kept outlined, and
+    beside it whose pixels
+    they are: bright the image's own, dark its partner's, striped where that cannot be told. Of a
+    method that mixes a block, a few of its channels, from the one in which the image lags behind
+    its partner the most to the one in which
+    it leads the most: the image's map, its partner's, the mixed one. A map that is not used is
+        dimmed and crossed out.
 
     Args:
         rows: from `catchup.inspection.methods.specimens`, at least one; all of one image.
         columns: cells in a row, ≥ 1.
     Returns:
-        A figure that pyplot does not know of. Its one Axes is a mosaic: the pair, the rows that mix the input, those$
-        that mix a block; it has one text per cell in the same order.
+        A figure that pyplot does not know of. Its one Axes is a mosaic: the pair, the rows that mix
+        the input, those$ that mix a block; it has one text per cell in the same order.
     Raises:
         ValueError: if there is no row, or they are of different images.
     """
     if not rows or len({row.place for row in rows}) > 1:
-        raise ValueError(f"the zoo needs specimens of one image, at least one, got {len(rows)} of "
-                         f"{len({row.place for row in rows})} images")
+        raise ValueError(
+            f"the zoo needs specimens of one image, at least one, got {len(rows)} of "
+            f"{len({row.place for row in rows})} images"
+        )
     rows = sorted(rows, key=lambda row: row.block is not None)
     cells = [_pair(rows), *(_cell(row) for row in rows)]
     heads = [_names(rows), *(f"{_head(row)}\n{_label(row)}" for row in rows)]
-    sheet = tiles.mosaic(np.stack(cells), columns, (GAPS[0], GAPS[1]))[:-GAPS[0] or None, :-GAPS[1]]
+    sheet = tiles.mosaic(np.stack(cells), columns, (GAPS[0], GAPS[1]))[
+        : -GAPS[0] or None, : -GAPS[1]
+    ]
     size = sheet.shape[1] + 2 * EDGE, TOP + len(sheet) + FOOT
     figure = canvas(*size)
     ax = place(figure, (EDGE, FOOT, sheet.shape[1], len(sheet)))
@@ -57,12 +65,15 @@ def method_zoo(rows: "Sequence[Specimen]", columns: int = COLUMNS) -> "Figure":
         x, y = tiles.corner(k, cells[0].shape[:2], columns, GAPS)
         ax.text(x + WIDTH / 2, y - 3, words, size=8.5, ha="center", va="bottom", linespacing=1.25)
     figure.text(EDGE / size[0], 1 - 12 / size[1], _topic(rows), size=12, va="top")
-    figure.text(EDGE / size[0], 8 / size[1], _key(rows), size=8.5, va="bottom", color=INK, linespacing=1.45)
+    figure.text(
+        EDGE / size[0], 8 / size[1], _key(rows), size=8.5, va="bottom", color=INK, linespacing=1.45
+    )
     return figure
 
 
 def who_decides(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
-    """What decides whose values go on: how far each method's mask moves when one thing changes and all else stays.
+    """What decides whose values go on: how far each method's mask moves when one thing changes and
+    all else stays.
 
     Args:
         rows: from `catchup.inspection.methods.deciders`, at least one.
@@ -72,25 +83,43 @@ def who_decides(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
     """
     if not rows:
         raise ValueError("there are no rows, got an empty sequence")
-    columns = {"by_lam": "λ", "by_seed": "chance", "by_images": "the images", "by_network": "the network"}
+    columns = {
+        "by_lam": "λ",
+        "by_seed": "chance",
+        "by_images": "the images",
+        "by_network": "the network",
+    }
     values = np.array([[row[name] for name in columns] for row in rows], dtype=float)
     ax = ax or _table(len(rows))
     ax.imshow(tiles.tinted(np.nan_to_num(values / max(np.nanmax(values), 1e-9))), aspect="auto")
     for (line, k), value in np.ndenumerate(values):
         dark = np.isnan(value) or value < 0.55 * np.nanmax(values)
-        ax.text(k, line, "?" if np.isnan(value) else f"{value:.2f}", ha="center", va="center", size=9,
-                color="white" if dark else "black")
+        ax.text(
+            k,
+            line,
+            "?" if np.isnan(value) else f"{value:.2f}",
+            ha="center",
+            va="center",
+            size=9,
+            color="white" if dark else "black",
+        )
     ax.set_xticks(range(len(columns)), [f"{words}\nchanges" for words in columns.values()])
-    ax.set_yticks(range(len(rows)), [f"{title(row['method'])}  ({row['passes'][0]} + {row['passes'][1]})" for row in
-                                     rows])
-    ax.set(title="How far the mask moves when only this changes", ylabel="method (forward + backward passes)")
+    ax.set_yticks(
+        range(len(rows)),
+        [f"{title(row['method'])}  ({row['passes'][0]} + {row['passes'][1]})" for row in rows],
+    )
+    ax.set(
+        title="How far the mask moves when only this changes",
+        ylabel="method (forward + backward passes)",
+    )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return ax
 
 
 def label_weights(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
-    """The weight of the image's own label at every λ: a marker at the mean, a line from the lowest to the highest.
+    """The weight of the image's own label at every λ: a marker at the mean, a line from the lowest
+    to the highest.
 
     Args:
         rows: from `catchup.inspection.methods.facts`, of two or three λ.
@@ -102,26 +131,43 @@ def label_weights(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
         raise ValueError("there are no rows, got an empty sequence")
     methods, lams = (list(dict.fromkeys(row[key] for row in rows)) for key in ("method", "lam"))
     ax = ax or _table(len(methods))
-    for k, (lam, (colour, marker)) in enumerate(zip(lams, ((WEAK, "o"), (STRONG, "s"), (INK, "^")), strict=False)):
+    for k, (lam, (colour, marker)) in enumerate(
+        zip(lams, ((WEAK, "o"), (STRONG, "s"), (INK, "^")), strict=False)
+    ):
         ax.axvline(lam, color=colour, linestyle="--", linewidth=1)
         for line, method in enumerate(methods):
             found = [row["label"] for row in rows if (row["method"], row["lam"]) == (method, lam)]
             level = line + 0.24 * (k - (len(lams) - 1) / 2)
             ax.plot([min(found), max(found)], [level, level], color=colour, linewidth=1.6)
-            ax.plot(fmean(found), level, marker, color=colour, markersize=6, markerfacecolor="white" if k else colour,
-                    label=f"λ = {lam:.2f}" if line == 0 else None)
-    ax.set(xlim=(-0.02, 1.02), title="Does the label follow λ?", xlabel="weight of the image's own label (0 to 1)")
+            ax.plot(
+                fmean(found),
+                level,
+                marker,
+                color=colour,
+                markersize=6,
+                markerfacecolor="white" if k else colour,
+                label=f"λ = {lam:.2f}" if line == 0 else None,
+            )
+    ax.set(
+        xlim=(-0.02, 1.02),
+        title="Does the label follow λ?",
+        xlabel="weight of the image's own label (0 to 1)",
+    )
     ax.set_yticks(range(len(methods)), [title(method) for method in methods])
     ax.invert_yaxis()
     return _with_legend(ax)
 
 
 def zoo_caption(rows: Sequence[Mapping]) -> str:
-    """What stands behind the numbers of `label_weights` and `who_decides`; rows from `catchup.inspection.methods.facts`."""
+    """What stands behind the numbers of `label_weights` and `who_decides`; rows from
+    `catchup.inspection.methods.facts`.
+    """
     counts = {key: len({row[key] for row in rows}) for key in ("lam", "place", "seed")}
-    return (f"one network; {counts['place']} pairs of images, {counts['seed']} seeds and {counts['lam']} λ; markers "
-            "are means, lines reach from the lowest to the highest; masks differ by 0 (not at all) to 1 (everywhere); "
-            "?: whose values they are cannot be told")
+    return (
+        f"one network; {counts['place']} pairs of images, {counts['seed']} seeds and"
+        f" {counts['lam']} λ; markers are means, lines reach from the lowest to the highest; masks"
+        " differ by 0 (not at all) to 1 (everywhere); ?: whose values they are cannot be told"
+    )
 
 
 def _table(lines: int) -> "Axes":
@@ -133,7 +179,10 @@ def _table(lines: int) -> "Axes":
 
 def _topic(rows: "Sequence[Specimen]") -> str:
     """What the figure shows."""
-    return f"{len(rows)} methods, one pair, λ = {rows[0].lam:.2f}: the share that the image is to keep of itself"
+    return (
+        f"{len(rows)} methods, one pair, λ = {rows[0].lam:.2f}: the share that the image is to keep"
+        " of itself"
+    )
 
 
 def _head(row: "Specimen") -> str:
@@ -153,12 +202,16 @@ def _key(rows: "Sequence[Specimen]") -> str:
     """How to read the cells, as far as such cells are there."""
     said = []
     if any(row.block is None for row in rows):
-        said.append("Input: the mixed image, outlined what the method says it kept; beside it whose pixels they are: "
-                    "bright the image's, dark its partner's,\nstriped: cannot be told (moved, resized, of a third "
-                    "image, or equal in both).")
+        said.append(
+            "Input: the mixed image, outlined what the method says it kept; beside it whose pixels"
+            " they are: bright the image's, dark its partner's,\nstriped: cannot be told (moved,"
+            " resized, of a third image, or equal in both)."
+        )
     if any(row.block for row in rows):
-        said.append(f"Block: {CHANNELS} of its channels, left where the image lags behind its partner the most, right "
-                    "where it leads; image, partner, mixed. Crossed out: not used.")
+        said.append(
+            f"Block: {CHANNELS} of its channels, left where the image lags behind its partner the"
+            " most, right where it leads; image, partner, mixed. Crossed out: not used."
+        )
     return "\n".join(said)
 
 
@@ -177,7 +230,7 @@ def _pair(rows: "Sequence[Specimen]") -> np.ndarray:
     """The two images."""
     sheet = _sheet()
     for k, picture in enumerate(_given(rows).pictures):
-        sheet[:SIDE, k * (SIDE + 4):k * (SIDE + 4) + SIDE] = _large(tiles.picture(picture))
+        sheet[:SIDE, k * (SIDE + 4) : k * (SIDE + 4) + SIDE] = _large(tiles.picture(picture))
     return sheet
 
 
@@ -196,7 +249,7 @@ def _image(row: "Specimen") -> np.ndarray:
     whose = _large(tiles.tinted(np.nan_to_num(share)))
     y, x = np.mgrid[:SIDE, :SIDE]
     stripes = np.where(((x + y) // 3 % 2)[..., None] == 0, 255, 178).astype(np.uint8)
-    sheet[:SIDE, SIDE + 4:] = np.where(_large(np.isnan(share))[..., None], stripes, whose)
+    sheet[:SIDE, SIDE + 4 :] = np.where(_large(np.isnan(share))[..., None], stripes, whose)
     return sheet
 
 
@@ -211,7 +264,9 @@ def _outline(picture: np.ndarray, inside: np.ndarray) -> None:
 
 
 def _wall(row: "Specimen") -> np.ndarray:
-    """A few channels as columns: the image's map, its partner's, the mixed one; one brightness scale per column."""
+    """A few channels as columns: the image's map, its partner's, the mixed one; one brightness
+    scale per column.
+    """
     sheet, channels = _sheet(), _shown(row)
     parts = [maps[channels].numpy() for maps in (row.own, row.partner, row.mixed)]
     drawn = np.split(tiles.tinted(tiles.brightness(np.concatenate(parts, axis=1))), 3, axis=1)
@@ -219,12 +274,16 @@ def _wall(row: "Specimen") -> np.ndarray:
     for line, maps in enumerate(drawn):
         for k, tile in enumerate(tiles.resized(maps, TILE)):
             top, left = line * (TILE + 4), k * (TILE + GAP)
-            sheet[top:top + TILE, left:left + TILE] = tile if line == 2 or used[k][line] else _crossed(tile)
+            sheet[top : top + TILE, left : left + TILE] = (
+                tile if line == 2 or used[k][line] else _crossed(tile)
+            )
     return sheet
 
 
 def _shown(row: "Specimen") -> list[int]:
-    """Channels evenly spaced from where the image lags the most to where it leads the most, silent ones last to go."""
+    """Channels evenly spaced from where the image lags the most to where it leads the most, silent
+    ones last to go.
+    """
     influence = filter_influence(row.own[None]), filter_influence(row.partner[None])
     order = relative_filter_influence(*influence)[0].argsort(stable=True).tolist()
     return [order[rank] for rank in tiles.spaced(len(order), CHANNELS)]

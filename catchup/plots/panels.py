@@ -1,8 +1,9 @@
 """Panels that draw in a few milliseconds, for figures that follow a slider.
 
-Most of the time of a small matplotlib figure goes into tick objects and text. Here a panel is an axes without them:
-grid and frame are collections, and a handful of numbers stand beside it. Text under the tiles of a wall is stamped into
-the picture. Titles and axis labels are set as ever, so `ax.get_xlabel()` and its kin tell what they are.
+Most of the time of a small matplotlib figure goes into tick objects and text. Here a panel is an
+axes without them: grid and frame are collections, and a handful of numbers stand beside it. Text
+under the tiles of a wall is stamped into the picture. Titles and axis labels are set as ever, so
+`ax.get_xlabel()` and its kin tell what they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 DPI = 96  # what rectangles in pixels are meant at
 GRID = "#E4E4E4"
 
-Rect = tuple[float, float, float, float]  # left, bottom, width, height, in pixels from the lower left corner
+Rect = tuple[
+    float, float, float, float
+]  # left, bottom, width, height, in pixels from the lower left corner
 
 
 def canvas(width: int, height: int) -> "Figure":
@@ -40,13 +43,24 @@ def place(figure: "Figure", rect: Rect, head: str = "", size: float = 10) -> "Ax
     return ax
 
 
-def frame(ax: "Axes", xlim: tuple[float, float], ylim: tuple[float, float], xlabel: str, ylabel: str = "", *,
-          ticks: int = 4, named: Callable[[float], str] = "{:g}".format, size: float = 8) -> "Axes":
+def frame(
+    ax: "Axes",
+    xlim: tuple[float, float],
+    ylim: tuple[float, float],
+    xlabel: str,
+    ylabel: str = "",
+    *,
+    ticks: int = 4,
+    named: Callable[[float], str] = "{:g}".format,
+    size: float = 8,
+) -> "Axes":
     """Limits, a light grid with its numbers, and the names of the axes; call it after drawing.
 
     Args:
-        xlim, ylim: the limits. xlabel: below; ylabel: turned, at the left, or "" where the title says it.
-        ticks: about how many numbers per axis. named: how a number of the x axis is written. size: of all text.
+        xlim, ylim: the limits. xlabel: below; ylabel: turned, at the left, or "" where the title
+            says it.
+        ticks: about how many numbers per axis. named: how a number of the x axis is written. size:
+            of all text.
     """
     from matplotlib.collections import LineCollection
 
@@ -59,16 +73,42 @@ def frame(ax: "Axes", xlim: tuple[float, float], ylim: tuple[float, float], xlab
     box, (width, height) = ax.get_position(), ax.figure.get_size_inches() * DPI
     write = ax.figure.text
     for x in xs:
-        write(box.x0 + box.width * (x - xlim[0]) / (xlim[1] - xlim[0]), box.y0 - 4 / height, named(x), size=size,
-              ha="center", va="top")
+        write(
+            box.x0 + box.width * (x - xlim[0]) / (xlim[1] - xlim[0]),
+            box.y0 - 4 / height,
+            named(x),
+            size=size,
+            ha="center",
+            va="top",
+        )
     for y in ys:
-        write(box.x0 - 5 / width, box.y0 + box.height * (y - ylim[0]) / (ylim[1] - ylim[0]), f"{y:g}", size=size,
-              ha="right", va="center")
+        write(
+            box.x0 - 5 / width,
+            box.y0 + box.height * (y - ylim[0]) / (ylim[1] - ylim[0]),
+            f"{y:g}",
+            size=size,
+            ha="right",
+            va="center",
+        )
     if xlabel:
-        write(box.x0 + box.width / 2, box.y0 - 19 / height, xlabel, size=size + 0.5, ha="center", va="top")
+        write(
+            box.x0 + box.width / 2,
+            box.y0 - 19 / height,
+            xlabel,
+            size=size + 0.5,
+            ha="center",
+            va="top",
+        )
     if ylabel:
-        write(box.x0 - 40 / width, box.y0 + box.height / 2, ylabel, size=size + 0.5, rotation=90, ha="center",
-              va="center")
+        write(
+            box.x0 - 40 / width,
+            box.y0 + box.height / 2,
+            ylabel,
+            size=size + 0.5,
+            rotation=90,
+            ha="center",
+            va="center",
+        )
     return ax
 
 
@@ -84,8 +124,11 @@ def picture(figure: "Figure", rect: Rect, image: np.ndarray, head: str = "") -> 
     return ax
 
 
-def wall(figure: "Figure", rect: Rect, shown: np.ndarray, words: Sequence[str], columns: int, head: str) -> "Axes":
-    """Tiles (n, h, w, 3) uint8, each with a word under it, as large as the rectangle allows: one picture.
+def wall(
+    figure: "Figure", rect: Rect, shown: np.ndarray, words: Sequence[str], columns: int, head: str
+) -> "Axes":
+    """Tiles (n, h, w, 3) uint8, each with a word under it, as large as the rectangle allows: one
+    picture.
 
     The words are stamped in, since so many text objects would take most of the time.
     """
@@ -97,8 +140,14 @@ def wall(figure: "Figure", rect: Rect, shown: np.ndarray, words: Sequence[str], 
     pen = ImageDraw.Draw(sheet)
     for k, word in enumerate(words):
         x, y = tiles.corner(k, (side, side), columns, gap)
-        pen.text((x + side / 2, y + side + gap[0] / 2), word, fill="black", font=_font(10), anchor="mm")
-    ax = place(figure, (rect[0] + (rect[2] - sheet.width) // 2, rect[1] + rect[3] - sheet.height, *sheet.size), head)
+        pen.text(
+            (x + side / 2, y + side + gap[0] / 2), word, fill="black", font=_font(10), anchor="mm"
+        )
+    ax = place(
+        figure,
+        (rect[0] + (rect[2] - sheet.width) // 2, rect[1] + rect[3] - sheet.height, *sheet.size),
+        head,
+    )
     ax.imshow(np.asarray(sheet), interpolation="nearest", aspect="auto")
     return ax
 

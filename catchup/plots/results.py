@@ -1,4 +1,6 @@
-"""Figures of runs and evaluations: feature drop, error bars, training curves, the law of the mixing ratio."""
+"""Figures of runs and evaluations: feature drop, error bars, training curves, the law of the mixing
+ratio.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,45 +17,61 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MEASURES = {
-    "top1_error": "top-1 error (%)", "top5_error": "top-5 error (%)", "fgsm_error": "top-1 error under FGSM (%)",
-    "pgd_error": "top-1 error under PGD (%)", "last_error": "validation error, last epoch (%)",
+    "top1_error": "top-1 error (%)",
+    "top5_error": "top-5 error (%)",
+    "fgsm_error": "top-1 error under FGSM (%)",
+    "pgd_error": "top-1 error under PGD (%)",
+    "last_error": "validation error, last epoch (%)",
     "best_error": "validation error, best epoch (%)",
     "median10_error": "validation error, median of ten (%)",
 }
 DROPPED = {"strongest": ("-", 1.0), "weakest": ("--", 0.5)}  # line style and opacity
 CURVES = {
-    "val_error_percent": "validation error (%)", "clean_train_error_percent": "error on clean training images (%)",
-    "val_loss": "validation loss (nats)", "train_loss": "training loss, mixed images (nats)",
-    "train_accuracy_mixed_percent": "λ-weighted training accuracy (%)", "lr": "learning rate",
+    "val_error_percent": "validation error (%)",
+    "clean_train_error_percent": "error on clean training images (%)",
+    "val_loss": "validation loss (nats)",
+    "train_loss": "training loss, mixed images (nats)",
+    "train_accuracy_mixed_percent": "λ-weighted training accuracy (%)",
+    "lr": "learning rate",
 }
 
 
 def feature_drop_curves(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
-    """Accuracy against the share of features removed: strongest first (solid), weakest first (dashed, lighter).
+    """Accuracy against the share of features removed: strongest first (solid), weakest first
+    (dashed, lighter).
 
     Source: the form of Kang, Kang & Kim, AAAI 2024, Figure 5.
 
     Args:
-        rows: evaluation objects with `feature_drop`; those of one method are averaged over their seeds and get a band
-            of one standard deviation, a single one a line alone.
+        rows: evaluation objects with `feature_drop`; those of one method are averaged over their
+            seeds and get a band of one standard deviation, a single one a line alone.
         ax: where to draw; None makes a figure.
     Raises:
-        ValueError: if there are no rows, one has no feature drop, or the rows of a method are not seeds of one setting.
+        ValueError: if there are no rows, one has no feature drop, or the rows of a method are not
+            seeds of one setting.
     """
     groups, ax = grouped(rows, "feature_drop"), _axes(ax)
     for method, group in groups.items():
         for which in DROPPED:
             _draw_drop(ax, method, which, [row["feature_drop"][which] for row in group])
-    best = max(accuracy for row in rows for which in DROPPED for _, accuracy in row["feature_drop"][which])
+    best = max(
+        accuracy for row in rows for which in DROPPED for _, accuracy in row["feature_drop"][which]
+    )
     for which, (line, strength) in DROPPED.items():
         ax.plot([], [], line, color="#4D4D4D", alpha=strength, label=f"{which} first")
-    ax.set(title="Steep solid line: the model leans on few features", xlabel="features removed (%)",
-           ylabel="top-1 accuracy (%)", xlim=(-2, None), ylim=(0, min(102, 1.15 * best)))
+    ax.set(
+        title="Steep solid line: the model leans on few features",
+        xlabel="features removed (%)",
+        ylabel="top-1 accuracy (%)",
+        xlim=(-2, None),
+        ylim=(0, min(102, 1.15 * best)),
+    )
     return _with_legend(ax)
 
 
 def caption(rows: Sequence[Mapping]) -> str:
-    """The sentence under a figure of evaluation objects: images, seeds, and what the band or bar means.
+    """The sentence under a figure of evaluation objects: images, seeds, and what the band or bar
+    means.
 
     Raises:
         ValueError: as `error_bars`, except that no measure is needed.
@@ -61,43 +79,77 @@ def caption(rows: Sequence[Mapping]) -> str:
     groups = grouped(rows)
     images, data = (span(row.get(key) for row in rows) for key in ("n_test", "data"))
     counts = {len(group) for group in groups.values()}
-    what = f"{images} test images of {data}, {span(sorted(counts))} seed{'' if counts == {1} else 's'} per method"
+    what = (
+        f"{images} test images of {data}, {span(sorted(counts))} seed{'' if counts == {1} else 's'}"
+        " per method"
+    )
     if counts == {1}:
         return f"{what}: no spread can be shown."
-    return f"{what}. Lines and large markers: means over seeds; bands and bars: one sample standard deviation each way."
+    return (
+        f"{what}. Lines and large markers: means over seeds; bands and bars: one sample standard"
+        " deviation each way."
+    )
 
 
-def error_bars(rows: Sequence[Mapping], ax: "Axes | None" = None, measure: str = "top1_error") -> "Axes":
-    """One point per method, its mean over seeds with a bar of one standard deviation, and a small marker per seed.
+def error_bars(
+    rows: Sequence[Mapping], ax: "Axes | None" = None, measure: str = "top1_error"
+) -> "Axes":
+    """One point per method, its mean over seeds with a bar of one standard deviation, and a small
+    marker per seed.
 
     Args:
         rows: evaluation objects.
         ax: where to draw; None makes a figure.
         measure: one of `MEASURES`.
     Raises:
-        ValueError: if there are no rows, the measure is unknown or missing in a row, or the rows of a method are not
-            seeds of one setting.
+        ValueError: if there are no rows, the measure is unknown or missing in a row, or the rows of
+            a method are not seeds of one setting.
     """
     groups, ax = grouped(rows, pick("measure", measure, MEASURES)), _axes(ax)
     for place, (method, group) in enumerate(groups.items()):
         colour, marker, _ = style(method)
         values = [row[measure] for row in group]
-        ax.plot([place + 0.15] * len(values), values, marker, color=colour, alpha=0.5, markersize=4, linestyle="none")
-        ax.errorbar(place, mean(values), stdev(values) if len(values) > 1 else None, color=colour, marker=marker,
-                    markersize=8, capsize=5, linestyle="none", label=title(method))
+        ax.plot(
+            [place + 0.15] * len(values),
+            values,
+            marker,
+            color=colour,
+            alpha=0.5,
+            markersize=4,
+            linestyle="none",
+        )
+        ax.errorbar(
+            place,
+            mean(values),
+            stdev(values) if len(values) > 1 else None,
+            color=colour,
+            marker=marker,
+            markersize=8,
+            capsize=5,
+            linestyle="none",
+            label=title(method),
+        )
     ax.set_xticks(range(len(groups)), [title(method) for method in groups])
-    ax.set(title="Lower is better; small markers are single seeds", xlabel="method", ylabel=MEASURES[measure],
-           xlim=(-0.5, len(groups) - 0.5))
+    ax.set(
+        title="Lower is better; small markers are single seeds",
+        xlabel="method",
+        ylabel=MEASURES[measure],
+        xlim=(-0.5, len(groups) - 0.5),
+    )
     ax.margins(y=0.15)
     return _plain(ax)
 
 
-def training_curves(rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]], ax: "Axes | None" = None,
-                    measure: str = "val_error_percent") -> "Axes":
+def training_curves(
+    rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]],
+    ax: "Axes | None" = None,
+    measure: str = "val_error_percent",
+) -> "Axes":
     """A quantity over the epochs, one line per run, the runs of a method in its colour.
 
     Args:
-        rows_by_run: {(method, seed): rows of metrics.jsonl}; epochs without this quantity are left out.
+        rows_by_run: {(method, seed): rows of metrics.jsonl}; epochs without this quantity are left
+            out.
         ax: where to draw; None makes a figure.
         measure: one of `CURVES`.
     Raises:
@@ -110,11 +162,21 @@ def training_curves(rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]], ax
     for (method, seed), rows in rows_by_run.items():
         points = [(row["epoch"], row[measure]) for row in rows if row.get(measure) is not None]
         if not points:
-            raise ValueError(f"the run of {method}, seed {seed}, has no value of {measure} in {len(rows)} epochs")
+            raise ValueError(
+                f"the run of {method}, seed {seed}, has no value of {measure} in {len(rows)} epochs"
+            )
         colour, marker, line = style(method)
-        ax.plot(*zip(*points), linestyle=line, color=colour, marker=marker, markersize=4, linewidth=1.3,
-                markevery=max(1, len(points) // 10), alpha=0.85,
-                label=title(method) if method not in named else f"_{method}, seed {seed}")
+        ax.plot(
+            *zip(*points),
+            linestyle=line,
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linewidth=1.3,
+            markevery=max(1, len(points) // 10),
+            alpha=0.85,
+            label=title(method) if method not in named else f"_{method}, seed {seed}",
+        )
         named.add(method)
     ax.set(title="How each run went, one line per seed", xlabel="epoch", ylabel=CURVES[measure])
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -122,7 +184,8 @@ def training_curves(rows_by_run: Mapping[tuple[str, int], Sequence[Mapping]], ax
 
 
 def beta_densities(alphas: Sequence[float], ax: "Axes | None" = None) -> "Axes":
-    """The law of the mixing ratio, Beta(α, α), for several α: from light (dark blue) to strong mixing.
+    """The law of the mixing ratio, Beta(α, α), for several α: from light (dark blue) to strong
+    mixing.
 
     Source: Kang, Kang & Kim, AAAI 2024, Figure 8.
 
@@ -136,14 +199,30 @@ def beta_densities(alphas: Sequence[float], ax: "Axes | None" = None) -> "Axes":
 
     if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
         raise ValueError(f"alphas must be numbers greater than 0, at least one, got {list(alphas)}")
-    ax, lams = _axes(ax), [(step + 0.5) / 400 for step in range(400)]  # the ends, where α < 1 is infinite, are left out
+    ax, lams = (
+        _axes(ax),
+        [(step + 0.5) / 400 for step in range(400)],
+    )  # the ends, where α < 1 is infinite, are left out
     for place, alpha in enumerate(alphas):
-        shade = colormaps["cividis"](0.7 * place / max(1, len(alphas) - 1))  # its yellow end is lost on white
-        ax.plot(lams, [beta_density(lam, alpha) for lam in lams], color=shade, label=f"α = {alpha:g}",
-                linestyle=("-", "--", "-.", ":")[place % 4], linewidth=2)
+        shade = colormaps["cividis"](
+            0.7 * place / max(1, len(alphas) - 1)
+        )  # its yellow end is lost on white
+        ax.plot(
+            lams,
+            [beta_density(lam, alpha) for lam in lams],
+            color=shade,
+            label=f"α = {alpha:g}",
+            linestyle=("-", "--", "-.", ":")[place % 4],
+            linewidth=2,
+        )
     top = max(2.0, *(beta_density(0.5, alpha) for alpha in alphas))
-    ax.set(title="The larger α, the closer the mix is to half and half", ylabel="density (per unit of λ)",
-           xlabel="λ, share of the source image (0 to 1)", xlim=(0, 1), ylim=(0, 1.1 * top))
+    ax.set(
+        title="The larger α, the closer the mix is to half and half",
+        ylabel="density (per unit of λ)",
+        xlabel="λ, share of the source image (0 to 1)",
+        xlim=(0, 1),
+        ylim=(0, 1.1 * top),
+    )
     return _with_legend(ax)
 
 
@@ -155,7 +234,9 @@ def save(rows: Sequence[Mapping], path: Path, draw: Callable = feature_drop_curv
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")  # no pyplot: nothing global, no window
+    figure = Figure(
+        figsize=(6.4, 4.2), layout="constrained"
+    )  # no pyplot: nothing global, no window
     draw(rows, figure.subplots())
     figure.supxlabel(fill(caption(rows), 85), fontsize=9)
     figure.savefig(path, dpi=130)
@@ -167,14 +248,24 @@ def _draw_drop(ax: "Axes", method: str, which: str, curves: Sequence[Sequence]) 
     removed = [100 * fraction for fraction, _ in curves[0]]
     if any([100 * fraction for fraction, _ in curve] != removed for curve in curves):
         raise ValueError(f"the seeds of {method} were measured at different fractions of features")
-    heights = list(zip(*([accuracy for _, accuracy in curve] for curve in curves), strict=True))  # per fraction
+    heights = list(
+        zip(*([accuracy for _, accuracy in curve] for curve in curves), strict=True)
+    )  # per fraction
     middle = [mean(values) for values in heights]
     named = {"label": title(method)} if which == "strongest" else {}
-    ax.plot(removed, middle, line, color=colour, marker=marker, markersize=4.5, alpha=strength, **named)
+    ax.plot(
+        removed, middle, line, color=colour, marker=marker, markersize=4.5, alpha=strength, **named
+    )
     if len(curves) > 1:
         spread = [stdev(values) for values in heights]
-        ax.fill_between(removed, [m - s for m, s in zip(middle, spread)], [m + s for m, s in zip(middle, spread)],
-                        color=colour, alpha=0.2 * strength, linewidth=0)
+        ax.fill_between(
+            removed,
+            [m - s for m, s in zip(middle, spread)],
+            [m + s for m, s in zip(middle, spread)],
+            color=colour,
+            alpha=0.2 * strength,
+            linewidth=0,
+        )
 
 
 def beta_density(lam: float, alpha: float) -> float:

@@ -1,4 +1,6 @@
-"""Figures of what a model makes of unusual images: deformed ones, foreign ones, and how sure it is of itself."""
+"""Figures of what a model makes of unusual images: deformed ones, foreign ones, and how sure it is
+of itself.
+"""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def plot_reliability(calibration: Mapping, ax: "Axes | None" = None) -> "Axes":
-    """The reliability diagram: accuracy against confidence, bin by bin; on the diagonal a model is as right as sure.
+    """The reliability diagram: accuracy against confidence, bin by bin; on the diagonal a model is
+    as right as sure.
 
     Source: Guo et al., ICML 2017, Figure 1.
 
@@ -22,8 +25,8 @@ def plot_reliability(calibration: Mapping, ax: "Axes | None" = None) -> "Axes":
         calibration: {"ece", "bins"} as `catchup.measures.calibration.calibration` returns it.
         ax: where to draw; None makes a figure.
     Returns:
-        The Axes: a bar per bin that holds images, as high as its accuracy; a marker at its mean confidence; grey, from
-        the bottom, the share of the images in it.
+        The Axes: a bar per bin that holds images, as high as its accuracy; a marker at its mean
+        confidence; grey, from the bottom, the share of the images in it.
     Raises:
         ValueError: if no bin holds an image.
     """
@@ -34,11 +37,25 @@ def plot_reliability(calibration: Mapping, ax: "Axes | None" = None) -> "Axes":
     ax, width = _axes(ax), 100 / len(bins)
     edges, sure, right, shares = zip(*held)
     ax.plot([0, 100], [0, 100], ":", color=INK, label="as right as sure")
-    ax.bar(edges, right, width, align="edge", color=WEAK, alpha=0.7, edgecolor="white", label="accuracy in the bin")
+    ax.bar(
+        edges,
+        right,
+        width,
+        align="edge",
+        color=WEAK,
+        alpha=0.7,
+        edgecolor="white",
+        label="accuracy in the bin",
+    )
     ax.bar(edges, shares, width, align="edge", color=FAINT, alpha=0.8, label="share of the images")
     ax.plot(sure, right, "D", color=STRONG, markersize=5, label="accuracy at the mean confidence")
-    ax.set(title=f"Below the dotted line: surer than right (ECE {calibration['ece']:.1f} %)", xlabel="confidence (%)",
-           ylabel="top-1 accuracy (%)", xlim=(0, 100), ylim=(0, 102))
+    ax.set(
+        title=f"Below the dotted line: surer than right (ECE {calibration['ece']:.1f} %)",
+        xlabel="confidence (%)",
+        ylabel="top-1 accuracy (%)",
+        xlim=(0, 100),
+        ylim=(0, 102),
+    )
     return _with_legend(ax)
 
 
@@ -46,42 +63,62 @@ def deformation_bars(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes
     """Accuracy under every deformation, a bar per method.
 
     Args:
-        rows: evaluation objects with `deformation`, {deformation: top-1 accuracy in percent}, the same ones in each.
+        rows: evaluation objects with `deformation`, {deformation: top-1 accuracy in percent}, the
+            same ones in each.
         ax: where to draw; None makes a figure.
     Returns:
-        The Axes: bars of means over the seeds, whiskers of one sample standard deviation, a small marker per seed.
+        The Axes: bars of means over the seeds, whiskers of one sample standard deviation, a small
+            marker per seed.
     Raises:
-        ValueError: if there are no rows, one has no deformations or other ones, or the rows of a method are not seeds
-            of one setting.
+        ValueError: if there are no rows, one has no deformations or other ones, or the rows of a
+            method are not seeds of one setting.
     """
     groups = grouped(rows, "deformation")
     names = list(rows[0]["deformation"])
     for row in rows:
         if list(row["deformation"]) != names:
-            raise ValueError(f"the rows need the same deformations, got {', '.join(names)} and "
-                             f"{', '.join(row['deformation'])}")
+            raise ValueError(
+                f"the rows need the same deformations, got {', '.join(names)} and "
+                f"{', '.join(row['deformation'])}"
+            )
     ax, width, places = _axes(ax), 0.8 / len(groups), np.arange(len(names))
     for number, (method, group) in enumerate(groups.items()):
         colour, marker, _ = style(method)
         spots = places + (number - (len(groups) - 1) / 2) * width
         values = [[row["deformation"][name] for row in group] for name in names]
         spread = [stdev(of_name) for of_name in values] if len(group) > 1 else None
-        ax.bar(spots, [mean(of_name) for of_name in values], width, yerr=spread, color=colour, alpha=0.75, capsize=2,
-               label=title(method))
+        ax.bar(
+            spots,
+            [mean(of_name) for of_name in values],
+            width,
+            yerr=spread,
+            color=colour,
+            alpha=0.75,
+            capsize=2,
+            label=title(method),
+        )
         for spot, of_name in zip(spots, values):
-            ax.plot([spot] * len(of_name), of_name, marker, color=INK, markersize=3, linestyle="none")
+            ax.plot(
+                [spot] * len(of_name), of_name, marker, color=INK, markersize=3, linestyle="none"
+            )
     ax.set_xticks(places, [_labelled(name) for name in names], fontsize=8)
-    ax.set(title="Accuracy on deformed test images, higher is better", xlabel="deformation",
-           ylabel="top-1 accuracy (%)", ylim=(0, None))
+    ax.set(
+        title="Accuracy on deformed test images, higher is better",
+        xlabel="deformation",
+        ylabel="top-1 accuracy (%)",
+        ylim=(0, None),
+    )
     return _with_legend(ax)
 
 
-def ood_histograms(inside: Sequence[float], outside: Sequence[float], ax: "Axes | None" = None,
-                   n_bins: int = 40) -> "Axes":
+def ood_histograms(
+    inside: Sequence[float], outside: Sequence[float], ax: "Axes | None" = None, n_bins: int = 40
+) -> "Axes":
     """How sure a model is of images like those it learned from, and of others.
 
     Args:
-        inside, outside: scores, minus the largest softmax, as `catchup.measures.ood.ood_scores` returns them.
+        inside, outside: scores, minus the largest softmax, as `catchup.measures.ood.ood_scores`
+            returns them.
         ax: where to draw; None makes a figure.
         n_bins: >= 1.
     Returns:
@@ -97,11 +134,31 @@ def ood_histograms(inside: Sequence[float], outside: Sequence[float], ax: "Axes 
     ax, edges = _axes(ax), np.linspace(0, 100, n_bins + 1)
     for kind, (_, colour, line, hatch) in kinds.items():
         shares = np.full(len(sure[kind]), 100 / len(sure[kind]))
-        ax.hist(sure[kind], edges, weights=shares, histtype="stepfilled", color=colour, alpha=0.3, hatch=hatch)
-        ax.hist(sure[kind], edges, weights=shares, histtype="step", color=colour, linestyle=line, linewidth=1.8,
-                label=f"{kind} ({len(sure[kind])} images)")
-    ax.set(title="The less the two overlap, the better outside images are told apart",
-           xlabel="confidence, the largest softmax (%)", ylabel="images (% of the set)", xlim=(0, 100))
+        ax.hist(
+            sure[kind],
+            edges,
+            weights=shares,
+            histtype="stepfilled",
+            color=colour,
+            alpha=0.3,
+            hatch=hatch,
+        )
+        ax.hist(
+            sure[kind],
+            edges,
+            weights=shares,
+            histtype="step",
+            color=colour,
+            linestyle=line,
+            linewidth=1.8,
+            label=f"{kind} ({len(sure[kind])} images)",
+        )
+    ax.set(
+        title="The less the two overlap, the better outside images are told apart",
+        xlabel="confidence, the largest softmax (%)",
+        ylabel="images (% of the set)",
+        xlim=(0, 100),
+    )
     return _with_legend(ax)
 
 

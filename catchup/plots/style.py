@@ -1,7 +1,8 @@
-"""How figures look: a method has one colour and one marker everywhere, and so has everything else that comes back.
+"""How figures look: a method has one colour and one marker everywhere, and so has everything else
+that comes back.
 
-The colours are those of Okabe & Ito (2008), without the yellow, so that colour-blind readers can tell them apart; the
-markers and line styles do it in grey print.
+The colours are those of Okabe & Ito (2008), without the yellow, so that colour-blind readers can
+tell them apart; the markers and line styles do it in grey print.
 """
 
 from collections.abc import Iterable
@@ -20,26 +21,33 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "*")
 LINES = ("-", "--", "-.", "-")
 NEUTRAL = ("#7F7F7F", "X", ":")  # a method that is not in the registry
 INK, FAINT = "#4D4D4D", "#BDBDBD"  # lines that explain; what stands behind
-STRONG, WEAK = "#D55E00", "#0072B2"  # the strongest and the weakest filters; what the background and the shape drive
+STRONG, WEAK = (
+    "#D55E00",
+    "#0072B2",
+)  # the strongest and the weakest filters; what the background and the shape drive
 BRIGHTEST = 0.75  # of cividis, for lines and points: the yellow above it is lost on white
 
 
 def style(method: str) -> tuple[str, str, str]:
     """Colour, marker and line style of a method; methods without their own share a neutral grey.
 
-    With settings behind its name ("catchup:alpha=10", a label of `catchup.experiments.compare`) a method keeps its colour and gets
-    a marker and a line of that spelling.
+    With settings behind its name ("catchup:alpha=10", a label of `catchup.experiments.compare`) a
+    method keeps its colour and gets a marker and a line of that spelling.
     """
     name, _, settings = method.partition(":")
     if name not in MIXERS:
         return NEUTRAL
-    place = list(MIXERS).index(name)  # by place in the registry: a new method gets its own without an edit here
+    place = list(MIXERS).index(
+        name
+    )  # by place in the registry: a new method gets its own without an edit here
     other = place + crc32(settings.encode()) % (len(MARKERS) - 1) + 1 if settings else place
     return COLOURS[place % len(COLOURS)], MARKERS[other % len(MARKERS)], LINES[other % len(LINES)]
 
 
 def title(method: str) -> str:
-    """The method's name as the papers print it, with its settings; a name unknown here stays as it is."""
+    """The method's name as the papers print it, with its settings; a name unknown here stays as it
+    is.
+    """
     name, _, settings = method.partition(":")
     if name not in MIXERS:
         return method
@@ -55,9 +63,16 @@ def _axes(ax: "Axes | None") -> "Axes":
     return pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")[1]
 
 
-def _panels(axes: "Iterable[Axes] | None", count: int, head: str, size: tuple[float, float] = (4.2, 4.0),
-            **options) -> np.ndarray:
-    """(count,) Axes: the given ones, or those of a new figure in one row, `size` inches each, with `head` above."""
+def _panels(
+    axes: "Iterable[Axes] | None",
+    count: int,
+    head: str,
+    size: tuple[float, float] = (4.2, 4.0),
+    **options,
+) -> np.ndarray:
+    """(count,) Axes: the given ones, or those of a new figure in one row, `size` inches each, with
+    `head` above.
+    """
     if axes is not None:
         given = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
         if len(given) != count:
@@ -65,8 +80,9 @@ def _panels(axes: "Iterable[Axes] | None", count: int, head: str, size: tuple[fl
         return given
     from matplotlib import pyplot
 
-    figure, made = pyplot.subplots(1, count, figsize=(size[0] * count, size[1]), layout="constrained", squeeze=False,
-                                   **options)
+    figure, made = pyplot.subplots(
+        1, count, figsize=(size[0] * count, size[1]), layout="constrained", squeeze=False, **options
+    )
     figure.suptitle(head)
     return made[0]
 

@@ -1,4 +1,6 @@
-"""Many small pictures as one: a mosaic is a single image, so that a wall of maps is drawn in milliseconds."""
+"""Many small pictures as one: a mosaic is a single image, so that a wall of maps is drawn in
+milliseconds.
+"""
 
 import math
 
@@ -15,15 +17,19 @@ def brightness(maps: np.ndarray, scale: str = "own") -> np.ndarray:
 
     Args:
         maps: (n, h, w) float; of signed maps the magnitude counts, as it does in their norm.
-        scale: "own" divides each map by its own largest value, so that its shape shows and its strength does not;
-            "common" divides all by the largest of all.
+        scale: "own" divides each map by its own largest value, so that its shape shows and its
+            strength does not; "common" divides all by the largest of all.
     Returns:
         (n, h, w) float32 in [0, 1]; maps of zeros stay zeros.
     Raises:
         ValueError: if `scale` is unknown.
     """
     size = np.abs(np.asarray(maps, dtype=np.float32))
-    largest = size.max(axis=(1, 2), keepdims=True) if pick("scale", scale, SCALES) == "own" else size.max()
+    largest = (
+        size.max(axis=(1, 2), keepdims=True)
+        if pick("scale", scale, SCALES) == "own"
+        else size.max()
+    )
     return size / np.maximum(largest, np.finfo(np.float32).tiny)
 
 
@@ -38,7 +44,8 @@ def mosaic(tiles: np.ndarray, columns: int, gap: tuple[int, int] = (1, 1)) -> np
     """Tiles side by side on white, row by row.
 
     Args:
-        tiles: (n, h, w, 3) uint8. columns: ≥ 1. gap: white pixels below and to the right of each tile.
+        tiles: (n, h, w, 3) uint8. columns: ≥ 1. gap: white pixels below and to the right of each
+            tile.
     Returns:
         (rows · (h + gap), columns · (w + gap), 3) uint8; tile k starts at `corner(k, …)`.
     """
@@ -55,7 +62,9 @@ def columns_for(count: int) -> int:
     return min(4, count) if count <= 16 else 8
 
 
-def corner(k: int, size: tuple[int, int], columns: int, gap: tuple[int, int] = (1, 1)) -> tuple[float, float]:
+def corner(
+    k: int, size: tuple[int, int], columns: int, gap: tuple[int, int] = (1, 1)
+) -> tuple[float, float]:
     """(x, y) of the upper left corner of tile k in `imshow`'s coordinates."""
     return k % columns * (size[1] + gap[1]) - 0.5, k // columns * (size[0] + gap[0]) - 0.5
 
@@ -89,7 +98,9 @@ def picture(image: Tensor) -> np.ndarray:
     values = image.detach().cpu()
     if values.is_floating_point():
         if not (values.min() >= 0 and values.max() <= 1):
-            raise ValueError(f"a floating image must lie in [0, 1], got {values.min():.3g} to {values.max():.3g}: "
-                             "undo the normalisation, or use `viewable`")
+            raise ValueError(
+                f"a floating image must lie in [0, 1], got {values.min():.3g} to"
+                f" {values.max():.3g}: undo the normalisation, or use `viewable`"
+            )
         values = (255 * values).round().byte()
     return values.expand(3, -1, -1).permute(1, 2, 0).numpy()

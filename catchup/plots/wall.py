@@ -1,4 +1,6 @@
-"""The wall of activation maps: one image, where its score is sensitive, and every filter's answer, strongest first."""
+"""The wall of activation maps: one image, where its score is sensitive, and every filter's answer,
+strongest first.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -13,10 +15,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def activation_wall(image: "Tensor", saliency: "Tensor", maps: "Tensor", norms: "Tensor", *,
-                    order: Sequence[int] | None = None, columns: int | None = None, show: int = 48, scale: str = "own",
-                    axes: "Iterable[Axes] | None" = None) -> np.ndarray:
-    """An image, where its class score is sensitive, and the wall of its activation maps, strongest first.
+def activation_wall(
+    image: "Tensor",
+    saliency: "Tensor",
+    maps: "Tensor",
+    norms: "Tensor",
+    *,
+    order: Sequence[int] | None = None,
+    columns: int | None = None,
+    show: int = 48,
+    scale: str = "own",
+    axes: "Iterable[Axes] | None" = None,
+) -> np.ndarray:
+    """An image, where its class score is sensitive, and the wall of its activation maps, strongest
+    first.
 
     Source: the form of Kang, Kang & Kim, AAAI 2024, Figure 1a.
 
@@ -26,7 +38,8 @@ def activation_wall(image: "Tensor", saliency: "Tensor", maps: "Tensor", norms: 
         maps: (C, h, w) floating; drawn by magnitude.
         norms: (C,), printed under each map.
         order: filter numbers as the tiles stand; None sorts by `norms`, ties to the lower number.
-        columns: tiles in a row, ≥ 1; None: `tiles.columns_for`. show: at most this many, evenly spaced along the order.
+        columns: tiles in a row, ≥ 1; None: `tiles.columns_for`. show: at most this many, evenly
+            spaced along the order.
         scale: "own": each map by its own largest value; "common": all by the largest of all.
         axes: three Axes; None makes a figure.
     Returns:
@@ -36,8 +49,11 @@ def activation_wall(image: "Tensor", saliency: "Tensor", maps: "Tensor", norms: 
     """
     pixels = tiles.picture(image)
     if saliency.shape != image.shape[1:] or maps.ndim != 3 or norms.shape != maps.shape[:1]:
-        raise ValueError(f"for an image (3, H, W) saliency must be (H, W), and norms (C,) for maps (C, h, w); got "
-                         f"{tuple(image.shape)}, {tuple(saliency.shape)}, {tuple(norms.shape)}, {tuple(maps.shape)}")
+        raise ValueError(
+            "for an image (3, H, W) saliency must be (H, W), and norms (C,) for maps (C, h, w);"
+            f" got {tuple(image.shape)}, {tuple(saliency.shape)}, {tuple(norms.shape)},"
+            f" {tuple(maps.shape)}"
+        )
     left, middle, wall = axes = _wall_panels() if axes is None else _panels(axes, 3, "")
     left.imshow(pixels)
     middle.imshow(_overlaid(pixels, saliency.detach().cpu().numpy()))
@@ -45,27 +61,52 @@ def activation_wall(image: "Tensor", saliency: "Tensor", maps: "Tensor", norms: 
     middle.set_title("saliency (bright: sensitive)", fontsize=10)
     for ax in axes:
         _bare(ax)
-    draw_wall(wall, maps.detach().float().cpu().numpy(), norms.tolist(), order, columns, show, scale)
+    draw_wall(
+        wall, maps.detach().float().cpu().numpy(), norms.tolist(), order, columns, show, scale
+    )
     return axes
 
 
-def draw_wall(ax: "Axes", maps: np.ndarray, norms: Sequence[float], order: Sequence[int] | None = None,
-              columns: int | None = None, show: int = 48, scale: str = "own") -> None:
-    """The wall of `activation_wall` alone, one mosaic: maps (C, h, w), the norm of each under its tile."""
+def draw_wall(
+    ax: "Axes",
+    maps: np.ndarray,
+    norms: Sequence[float],
+    order: Sequence[int] | None = None,
+    columns: int | None = None,
+    show: int = 48,
+    scale: str = "own",
+) -> None:
+    """The wall of `activation_wall` alone, one mosaic: maps (C, h, w), the norm of each under its
+    tile.
+    """
     order = np.argsort(-np.asarray(norms), kind="stable") if order is None else np.asarray(order)
     shown = order[tiles.spaced(len(order), show)]
     columns = columns or tiles.columns_for(len(shown))
     size = maps.shape[1:]
     gap = max(1, round(0.3 * size[0])), max(1, round(0.12 * size[1]))
-    ax.imshow(tiles.mosaic(tiles.tinted(tiles.brightness(maps, scale)[shown]), columns, gap), interpolation="nearest")
+    ax.imshow(
+        tiles.mosaic(tiles.tinted(tiles.brightness(maps, scale)[shown]), columns, gap),
+        interpolation="nearest",
+    )
     for k, c in enumerate(shown):
         x, y = tiles.corner(k, size, columns, gap)
-        ax.text(x + size[1] / 2, y + size[0] + 0.45 * gap[0], tiles.short(norms[c]), fontsize=7.5, ha="center",
-                va="center")
-    which = f"{len(shown)} of {len(order)} filters, evenly spaced in rank" if len(shown) < len(order) else \
-        f"all {len(order)} filters"
+        ax.text(
+            x + size[1] / 2,
+            y + size[0] + 0.45 * gap[0],
+            tiles.short(norms[c]),
+            fontsize=7.5,
+            ha="center",
+            va="center",
+        )
+    which = (
+        f"{len(shown)} of {len(order)} filters, evenly spaced in rank"
+        if len(shown) < len(order)
+        else f"all {len(order)} filters"
+    )
     scaled = {"own": "each on its own scale", "common": "all on one scale"}[scale]
-    ax.set_title(f"|activation|, strongest filter first, its norm below\n{which}; {scaled}", fontsize=10)
+    ax.set_title(
+        f"|activation|, strongest filter first, its norm below\n{which}; {scaled}", fontsize=10
+    )
 
 
 def _wall_panels() -> np.ndarray:
@@ -79,7 +120,9 @@ def _wall_panels() -> np.ndarray:
 
 
 def _overlaid(pixels: np.ndarray, saliency: np.ndarray) -> np.ndarray:
-    """The image in grey under its saliency, whose largest hundredth is cut off so that one pixel cannot darken all."""
+    """The image in grey under its saliency, whose largest hundredth is cut off so that one pixel
+    cannot darken all.
+    """
     top = max(np.quantile(saliency, 0.99), np.finfo(np.float32).tiny)
     amount = np.clip(saliency / top, 0, 1)
     grey = pixels.mean(axis=2, keepdims=True).repeat(3, axis=2)

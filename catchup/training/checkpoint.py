@@ -1,7 +1,8 @@
-"""The checkpoint: one file, written whole or not at all, that notices when a byte of it has changed.
+"""The checkpoint: one file, written whole or not at all, that notices when a byte of it has
+changed.
 
-It is an ordinary `torch.save` archive of plain tensors, numbers, strings, lists and dictionaries (`torch.load` with
-`weights_only=True` reads it), followed by a mark and its own SHA-256.
+It is an ordinary `torch.save` archive of plain tensors, numbers, strings, lists and dictionaries
+(`torch.load` with `weights_only=True` reads it), followed by a mark and its own SHA-256.
 """
 
 import hashlib
@@ -15,7 +16,9 @@ import torch
 from ..utils.files import write_atomically
 
 MARK = b"catchup1"
-FORMAT = 1  # of the state; a version that changes what it means raises it, and older versions refuse it
+FORMAT = (
+    1  # of the state; a version that changes what it means raises it, and older versions refuse it
+)
 
 
 class CheckpointError(ValueError):
@@ -26,7 +29,8 @@ def save(path: Path, state: dict) -> None:
     """Writes `state` (tensors, str, int, float, bool, None, list, tuple, dict) to `path`.
 
     Raises:
-        OSError: if it cannot be written (disk full, read-only folder); an older file is then untouched.
+        OSError: if it cannot be written (disk full, read-only folder); an older file is then
+            untouched.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -38,22 +42,31 @@ def load(path: Path) -> dict:
     """The state in `path`, on the CPU. No code in the file is ever run.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, no checkpoint of this package, or of a newer version of it.
+        CheckpointError: if the file is missing, damaged, no checkpoint of this package, or of a
+            newer version of it.
     """
     path = Path(path)
     if not path.is_file():
         what = "is a folder, not a checkpoint" if path.is_dir() else "is not there"
-        raise CheckpointError(f"no checkpoint at {path}, which {what}: train first, or name the folder of a run")
+        raise CheckpointError(
+            f"no checkpoint at {path}, which {what}: train first, or name the folder of a run"
+        )
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}): see to its permissions") from None
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}): see to its permissions"
+        ) from None
     body, mark, digest = content[:-72], content[-72:-64], content[-64:]
     if mark != MARK:
-        raise CheckpointError(f"{path} ({len(content)} bytes) is cut off or was not written by catchup"
-                              f"{_kind(content)}: train it again, or restore a copy")
+        raise CheckpointError(
+            f"{path} ({len(content)} bytes) is cut off or was not written by catchup"
+            f"{_kind(content)}: train it again, or restore a copy"
+        )
     if hashlib.sha256(body).hexdigest().encode() != digest:
-        raise CheckpointError(f"{path} is damaged (its SHA-256 does not match): restore a copy, or train it again")
+        raise CheckpointError(
+            f"{path} is damaged (its SHA-256 does not match): restore a copy, or train it again"
+        )
     return _checked(_opened(body, path), path)
 
 
@@ -66,29 +79,45 @@ def _kind(content: bytes) -> str:
         return "; it is an HTML page, as a failed download leaves it"
     if start.startswith(b"version https://git-lfs"):
         return "; it is a Git LFS pointer: `git lfs pull` fetches the file itself"
-    return "; it is a zip or torch file of something else" if start.startswith(b"pk\x03\x04") else ""
+    return (
+        "; it is a zip or torch file of something else" if start.startswith(b"pk\x03\x04") else ""
+    )
 
 
 def _opened(body: bytes, path: Path):
-    """What the archive holds; a right checksum does not make it friendly, so nothing about it is taken for granted."""
+    """What the archive holds; a right checksum does not make it friendly, so nothing about it is
+    taken for granted.
+    """
     try:
-        with zipfile.ZipFile(io.BytesIO(body)) as archive:  # torch.save never compresses: what does may be a bomb
+        with zipfile.ZipFile(
+            io.BytesIO(body)
+        ) as archive:  # torch.save never compresses: what does may be a bomb
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise ValueError("a compressed member")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TorchScript archives, which are refused a moment later
+            warnings.simplefilter(
+                "ignore"
+            )  # of TorchScript archives, which are refused a moment later
             return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except Exception:  # PyTorch has no one error for it; its text would advise to let the file run code
-        raise CheckpointError(f"{path} holds something else or more than plain tensors and numbers and was not opened: "
-                              f"train it again; keep NumPy values and modules out of what is saved") from None
+    except (
+        Exception
+    ):  # PyTorch has no one error for it; its text would advise to let the file run code
+        raise CheckpointError(
+            f"{path} holds something else or more than plain tensors and numbers and was not"
+            " opened: train it again; keep NumPy values and modules out of what is saved"
+        ) from None
 
 
 def _checked(state, path: Path) -> dict:
     """The state, if it is a dictionary of a format that this version knows."""
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}, not the state of a run: train it again")
+        raise CheckpointError(
+            f"{path} holds a {type(state).__name__}, not the state of a run: train it again"
+        )
     found = state.get("format", FORMAT)
     if not isinstance(found, int) or found > FORMAT:
-        raise CheckpointError(f"{path} has the format {str(found)[:20]}, this version of catchup reads up to {FORMAT}: "
-                              f"install the version that wrote it, or train it again")
+        raise CheckpointError(
+            f"{path} has the format {str(found)[:20]}, this version of catchup reads up to"
+            f" {FORMAT}: install the version that wrote it, or train it again"
+        )
     return state

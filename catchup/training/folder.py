@@ -15,7 +15,12 @@ from ..utils.provenance import surroundings
 from .lock import vacant
 from .settings import LABELS
 
-RUN, METRICS, CHECKPOINT, EVALUATION = "run.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json"
+RUN, METRICS, CHECKPOINT, EVALUATION = (
+    "run.json",
+    "metrics.jsonl",
+    "checkpoint.pt",
+    "evaluation.json",
+)
 
 
 def claim(out: Path, settings: Mapping, resume: bool) -> None:
@@ -26,7 +31,8 @@ def claim(out: Path, settings: Mapping, resume: bool) -> None:
         settings: plain values (see `plain`).
         resume: whether an interrupted run of the same settings is to be continued.
     Raises:
-        ValueError: if the folder holds another run or something else, or if there is nothing to resume.
+        ValueError: if the folder holds another run or something else, or if there is nothing to
+            resume.
     """
     if check_claim(out, settings, resume):
         Path(out).mkdir(parents=True, exist_ok=True)
@@ -34,7 +40,9 @@ def claim(out: Path, settings: Mapping, resume: bool) -> None:
 
 
 def check_claim(out: Path, settings: Mapping, resume: bool) -> bool:
-    """What `claim` refuses, and nothing is written: True for a new run, False for one to be continued."""
+    """What `claim` refuses, and nothing is written: True for a new run, False for one to be
+    continued.
+    """
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the run")
@@ -46,14 +54,18 @@ def check_claim(out: Path, settings: Mapping, resume: bool) -> bool:
             raise ValueError(f"{out} is not empty and holds no run; give a new or an empty folder")
         return True
     if not resume:
-        raise ValueError(f"{out} already holds a run; continue it with --resume, or give another folder")
+        raise ValueError(
+            f"{out} already holds a run; continue it with --resume, or give another folder"
+        )
     before = read_json(found)
     before = before.get("settings") if isinstance(before, dict) else None
     if not isinstance(before, dict):
         raise ValueError(f"{found} does not hold the settings of a run; give another folder")
-    changed = [f"{key} was {before.get(key)!r}, now {settings.get(key)!r}"
-               for key in sorted({*before, *settings}.difference(LABELS))
-               if before.get(key) != settings.get(key)]
+    changed = [
+        f"{key} was {before.get(key)!r}, now {settings.get(key)!r}"
+        for key in sorted({*before, *settings}.difference(LABELS))
+        if before.get(key) != settings.get(key)
+    ]
     if changed:
         more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
         said = "; ".join(one[:90] for one in changed[:3]) + more
@@ -62,7 +74,9 @@ def check_claim(out: Path, settings: Mapping, resume: bool) -> bool:
 
 
 def write_metrics(out: Path, rows: list[dict]) -> None:
-    """All rows so far, one per line; anew after every epoch, as a line cut in half by a kill would spoil the file."""
+    """All rows so far, one per line; anew after every epoch, as a line cut in half by a kill would
+    spoil the file.
+    """
     write_atomically(Path(out) / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
@@ -72,7 +86,8 @@ def read_metrics(out: Path) -> list[dict]:
 
 
 def evaluations(folder: Path) -> list[dict]:
-    """The evaluation objects of all runs directly below `folder`, baseline first, then by method and seed.
+    """The evaluation objects of all runs directly below `folder`, baseline first, then by method
+    and seed.
 
     Raises:
         ValueError: if there is none, or one is no evaluation object.
@@ -81,22 +96,39 @@ def evaluations(folder: Path) -> list[dict]:
     for path, row in found.items():
         kinds = {"method": str, "method_settings": dict, "seed": int | None}
         if not all(isinstance(row.get(key), kind) for key, kind in kinds.items()):
-            raise ValueError(f"{path} is no evaluation object: it names no method, settings and seed; evaluate the run "
-                             f"again")
+            raise ValueError(
+                f"{path} is no evaluation object: it names no method, settings and seed; evaluate"
+                " the run again"
+            )
     rows = list(found.values())
     if not rows:
-        raise ValueError(f"{folder} holds no evaluated runs (RUN/{EVALUATION}); run `catchup evaluate` on them first")
-    return sorted(rows, key=lambda row: (row["method"] != "baseline", row["method"],
-                                         str(row["method_settings"].get("layers")), row.get("seed") or 0))
+        raise ValueError(
+            f"{folder} holds no evaluated runs (RUN/{EVALUATION}); run `catchup evaluate` on them"
+            " first"
+        )
+    return sorted(
+        rows,
+        key=lambda row: (
+            row["method"] != "baseline",
+            row["method"],
+            str(row["method_settings"].get("layers")),
+            row.get("seed") or 0,
+        ),
+    )
 
 
 def write_metrics_of(folder: Path, path: Path) -> None:
-    """The epochs of all runs directly below `folder`, one line each with method and seed, into one file."""
+    """The epochs of all runs directly below `folder`, one line each with method and seed, into one
+    file.
+    """
     lines = []
     for run in sorted(found.parent for found in Path(folder).glob(f"*/{METRICS}")):
         settings = read_object(run / RUN).get("settings")
         if not isinstance(settings, dict) or not {"method", "seed"} <= settings.keys():
-            raise ValueError(f"{run / RUN} does not hold the settings of a run: restore a copy, or train it again")
+            raise ValueError(
+                f"{run / RUN} does not hold the settings of a run: restore a copy, or train it"
+                " again"
+            )
         head = {"run": run.name, "method": settings["method"], "seed": settings["seed"]}
         lines += [json.dumps({**head, **row}) for row in read_metrics(run)]
     write_atomically(Path(path), "".join(line + "\n" for line in lines).encode())

@@ -1,11 +1,12 @@
 """One process at a time in a run's folder, or at a file.
 
-A POSIX record lock on DIR/.lock: the system lets go of it when its process ends, however it ends, so nothing that a
-kill leaves behind has to be judged stale; and child processes (a loader's workers) do not hold it on. The file names
-its holder, and goes away with it; after a kill it stays, and the next run takes it over.
+A POSIX record lock on DIR/.lock: the system lets go of it when its process ends, however it ends,
+so nothing that a kill leaves behind has to be judged stale; and child processes (a loader's
+workers) do not hold it on. The file names its holder, and goes away with it; after a kill it stays,
+and the next run takes it over.
 
-Where it misleads: on a network file system without locks (an old NFS) nothing is locked, with a warning; on Windows
-nothing is.
+Where it misleads: on a network file system without locks (an old NFS) nothing is locked, with a
+warning; on Windows nothing is.
 """
 
 import errno
@@ -19,9 +20,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = ".lock"
-TEMPORARY = re.compile(r"\.(run\.json|metrics\.jsonl|checkpoint\.pt)\.(\d+)\.tmp")  # what `write_atomically` calls it
+TEMPORARY = re.compile(
+    r"\.(run\.json|metrics\.jsonl|checkpoint\.pt)\.(\d+)\.tmp"
+)  # what `write_atomically` calls it
 
-_held: dict[Path, int] = {}  # in this process, of which the system's locks know nothing: folder or file to process id
+_held: dict[
+    Path, int
+] = {}  # in this process, of which the system's locks know nothing: folder or file to process id
 _guard = threading.Lock()
 
 
@@ -31,7 +36,8 @@ class InUse(ValueError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Inside the block no other run works in `folder`; what dead runs left half-written there is removed first.
+    """Inside the block no other run works in `folder`; what dead runs left half-written there is
+    removed first.
 
     Args:
         folder: made if it does not exist.
@@ -53,8 +59,8 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_file(path: Path) -> Iterator[None]:
-    """Inside the block no other process that asks for it writes `path`; the lock is beside it, in .NAME.lock, and
-    stays there after a kill for the next one to take over.
+    """Inside the block no other process that asks for it writes `path`; the lock is beside it, in
+    .NAME.lock, and stays there after a kill for the next one to take over.
 
     Args:
         path: of a file in a folder that is there; it may be missing itself.
@@ -68,11 +74,16 @@ def locked_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _alone(lock: Path, what: Path) -> Iterator[None]:
-    """Inside the block the file `lock` is locked, and `what` is this block's; InUse if it is another's."""
+    """Inside the block the file `lock` is locked, and `what` is this block's; InUse if it is
+    another's.
+    """
     place = what.resolve()
     with _guard:
         if _held.get(place) == os.getpid():
-            raise InUse(f"{what} is in use: another run of this very process works there; wait for it, or stop it")
+            raise InUse(
+                f"{what} is in use: another run of this very process works there; wait for it, or"
+                " stop it"
+            )
         _held[place] = os.getpid()
     try:
         handle = _taken(lock, what)
@@ -96,7 +107,9 @@ def clean(folder: Path) -> None:
 
 def vacant(folder: Path) -> bool:
     """Is there nothing in the folder, but for what a run killed at its very start may have left?"""
-    return all(path.name == LOCK or TEMPORARY.fullmatch(path.name) for path in Path(folder).iterdir())
+    return all(
+        path.name == LOCK or TEMPORARY.fullmatch(path.name) for path in Path(folder).iterdir()
+    )
 
 
 def _taken(lock: Path, what: Path) -> int | None:
@@ -113,11 +126,16 @@ def _taken(lock: Path, what: Path) -> int | None:
             holder = os.read(handle, 200).decode(errors="replace").strip()
             os.close(handle)
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                warnings.warn(f"{what} cannot be locked ({error.strerror}): see that no other run works there",
-                              stacklevel=6)
+                warnings.warn(
+                    f"{what} cannot be locked ({error.strerror}): see that no other run works"
+                    " there",
+                    stacklevel=6,
+                )
                 return None
-            raise InUse(f"{what} is in use: {holder or 'another process'} works there; wait for it, stop it, or give "
-                        "another place") from None
+            raise InUse(
+                f"{what} is in use: {holder or 'another process'} works there; wait for it, stop"
+                " it, or give another place"
+            ) from None
         if _still_there(handle, lock):
             with suppress(OSError):  # a full disk: the lock holds without a name, too
                 os.ftruncate(handle, 0)
@@ -134,7 +152,9 @@ def _still_there(handle: int, path: Path) -> bool:
 
 
 def _alive(pid: int) -> bool:
-    """Does another process of that number live on this machine? Our own number was a dead one's, in a container."""
+    """Does another process of that number live on this machine? Our own number was a dead one's, in
+    a container.
+    """
     if pid == os.getpid():
         return False
     try:

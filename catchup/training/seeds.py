@@ -1,4 +1,6 @@
-"""Seeds: torch's global generator for the length of a block, and generators that follow from keys alone."""
+"""Seeds: torch's global generator for the length of a block, and generators that follow from keys
+alone.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,4 +19,6 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _generator(*keys: int) -> torch.Generator:
     """A CPU generator that follows from the keys alone."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1))
+    return torch.Generator().manual_seed(
+        int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1)
+    )

@@ -1,9 +1,9 @@
 """A run's state: all that the next step follows from, as plain values for a checkpoint, and back.
 
-What several processes have each of their own (the mixer's generator and history, the global generators, the place in
-the augmentation, the running statistics) is gathered into the one checkpoint, and given back to the same process.
-Nothing in the package draws from Python's or NumPy's global generators; what a model or method of your own draws from
-them is not stored.
+What several processes have each of their own (the mixer's generator and history, the global
+generators, the place in the augmentation, the running statistics) is gathered into the one
+checkpoint, and given back to the same process. Nothing in the package draws from Python's or
+NumPy's global generators; what a model or method of your own draws from them is not stored.
 """
 
 import warnings
@@ -44,33 +44,55 @@ class Epoch:
 
 
 def stored(run) -> dict:
-    """The state of a `catchup.training.loop.Run`. Every process has to call it; the one that writes has that of all."""
+    """The state of a `catchup.training.loop.Run`. Every process has to call it; the one that writes
+    has that of all.
+    """
     bare = run.accelerator.unwrap_model(run.model)
-    own = {"under_way": run.under_way and run.under_way.state(), "mixer": run.mixer.state_dict(),
-           "torch_rng": torch.get_rng_state(),
-           "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-    several = {} if world()[1] == 1 else {"ranks": gathered({**own, "buffers": dict(bare.named_buffers())})}
-    return {"format": checkpoint.FORMAT, "epoch": len(run.rows), "rows": run.rows, "model": bare.state_dict(),
-            "optimizer": run.optimizer.state_dict(), "schedule": run.schedule.state_dict(), **own,
-            "scaler": run.accelerator.scaler and run.accelerator.scaler.state_dict(),
-            "run": identity(run.settings, run.mixer), "processes": world()[1], "threads": torch.get_num_threads(),
-            "device": run.accelerator.device.type, **several}
+    own = {
+        "under_way": run.under_way and run.under_way.state(),
+        "mixer": run.mixer.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    several = (
+        {}
+        if world()[1] == 1
+        else {"ranks": gathered({**own, "buffers": dict(bare.named_buffers())})}
+    )
+    return {
+        "format": checkpoint.FORMAT,
+        "epoch": len(run.rows),
+        "rows": run.rows,
+        "model": bare.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "schedule": run.schedule.state_dict(),
+        **own,
+        "scaler": run.accelerator.scaler and run.accelerator.scaler.state_dict(),
+        "run": identity(run.settings, run.mixer),
+        "processes": world()[1],
+        "threads": torch.get_num_threads(),
+        "device": run.accelerator.device.type,
+        **several,
+    }
 
 
 def take_up(run, state: dict) -> None:
-    """Puts a `catchup.training.loop.Run` where the stored one was; warns if the numbers will differ in their last digits.
+    """Puts a `catchup.training.loop.Run` where the stored one was; warns if the numbers will differ
+    in their last digits.
 
     Raises:
-        ValueError: if it is of another run, or of another number of processes. CheckpointError: of another model, or if
-            a part of it is missing or of another kind.
+        ValueError: if it is of another run, or of another number of processes. CheckpointError: of
+            another model, or if a part of it is missing or of another kind.
     """
     _check(run, state)
     try:
         _put(run, state)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise checkpoint.CheckpointError(f"the checkpoint in {run.out} lacks a part, or holds something else there "
-                                         f"({type(error).__name__}: {error}): restore a copy, or train "
-                                         "it again") from error
+        raise checkpoint.CheckpointError(
+            f"the checkpoint in {run.out} lacks a part, or holds something else there "
+            f"({type(error).__name__}: {error}): restore a copy, or train "
+            "it again"
+        ) from error
 
 
 def _put(run, state: dict) -> None:
@@ -78,7 +100,9 @@ def _put(run, state: dict) -> None:
     try:
         bare.load_state_dict(state["model"])
     except RuntimeError:
-        raise checkpoint.CheckpointError(f"the checkpoint in {run.out} holds the weights of another model") from None
+        raise checkpoint.CheckpointError(
+            f"the checkpoint in {run.out} holds the weights of another model"
+        ) from None
     run.optimizer.load_state_dict(state["optimizer"])
     run.schedule.load_state_dict(state["schedule"])
     if run.accelerator.scaler and state["scaler"]:
@@ -88,7 +112,9 @@ def _put(run, state: dict) -> None:
         bare.get_buffer(name).copy_(value)
     if under_way := own.get("under_way"):
         run.under_way = Epoch.of(under_way, run.accelerator.device)
-        run.mixer.begin_epoch(run.under_way.number, run.settings.epochs)  # its own process never saw it begin
+        run.mixer.begin_epoch(
+            run.under_way.number, run.settings.epochs
+        )  # its own process never saw it begin
     run.mixer.load_state_dict(own["mixer"])
     torch.set_rng_state(own["torch_rng"])
     if torch.cuda.is_available() and len(own["cuda_rng"]) == torch.cuda.device_count():
@@ -107,13 +133,24 @@ def identity(settings: Settings, mixer: Mixer) -> dict:
 def _check(run, state: dict) -> None:
     now, before = identity(run.settings, run.mixer), state.get("run")
     if before != now:
-        raise ValueError(f"{run.out} holds a checkpoint of another run: {before}, this one is {now}")
+        raise ValueError(
+            f"{run.out} holds a checkpoint of another run: {before}, this one is {now}"
+        )
     processes = state.get("processes", world()[1])  # an older checkpoint does not say
     if processes != world()[1]:
-        raise ValueError(f"the checkpoint in {run.out} was written by {processes} process(es), and this run has "
-                         f"{world()[1]}: other processes mix other batches. Start it with as many "
-                         f"(torchrun --nproc-per-node={processes}), or begin a new run in another folder")
-    for what, here in (("threads", torch.get_num_threads()), ("device", run.accelerator.device.type)):
+        raise ValueError(
+            f"the checkpoint in {run.out} was written by {processes} process(es), and this run has "
+            f"{world()[1]}: other processes mix other batches. Start it with as many "
+            f"(torchrun --nproc-per-node={processes}), or begin a new run in another folder"
+        )
+    for what, here in (
+        ("threads", torch.get_num_threads()),
+        ("device", run.accelerator.device.type),
+    ):
         if state.get(what, here) != here:
-            warnings.warn(f"{run.out} was trained with {what} {state[what]}, and goes on with {here}: the last digits "
-                          "of the weights will differ from those of a run that was never stopped", stacklevel=6)
+            warnings.warn(
+                f"{run.out} was trained with {what} {state[what]}, and goes on with {here}: the"
+                " last digits of the weights will differ from those of a run that was never"
+                " stopped",
+                stacklevel=6,
+            )

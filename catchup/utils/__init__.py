@@ -1,4 +1,5 @@
-"""Utilities: files, provenance, threads, text, progress bars, optional packages, and the sentence for a misspelt name.
+"""Utilities: files, provenance, threads, text, progress bars, optional packages, and the sentence
+for a misspelt name.
 
 Nothing here knows a model, an image or a method.
 """

@@ -8,8 +8,13 @@ from typing import TypeVar
 
 Made = TypeVar("Made")
 
-_WORD = re.compile(r"[A-Za-z_][^\s,()\[\]{}'\"]*")  # needs no quotes: ap, layer1.0, dropblock:block=5
-LONGEST, DEEPEST = 10_000, 20  # signs of a text, and brackets in brackets: what is more is no method
+_WORD = re.compile(
+    r"[A-Za-z_][^\s,()\[\]{}'\"]*"
+)  # needs no quotes: ap, layer1.0, dropblock:block=5
+LONGEST, DEEPEST = (
+    10_000,
+    20,
+)  # signs of a text, and brackets in brackets: what is more is no method
 _SWITCHES = {"true": True, "false": False}
 
 
@@ -45,10 +50,12 @@ def _short(value) -> str:
 
 
 def spec(text: str, kind: str = "method") -> tuple[str, dict]:
-    """What a text like "cutmix" or "cutmix:alpha=0.2,prob=0.5" names: ("cutmix", {"alpha": 0.2, "prob": 0.5}).
+    """What a text like "cutmix" or "cutmix:alpha=0.2,prob=0.5" names: ("cutmix", {"alpha": 0.2,
+    "prob": 0.5}).
 
-    Values are numbers, True, False, None, quoted texts, words as they stand ("guidedmixup:saliency=ap"), and lists of
-    these in round or square brackets ("catchup:layers=[0,1],blocks=[stem,layer1]"), which become tuples. Neither the
+    Values are numbers, True, False, None, quoted texts, words as they stand
+    ("guidedmixup:saliency=ap"), and lists of these in round or square brackets
+    ("catchup:layers=[0,1],blocks=[stem,layer1]"), which become tuples. Neither the
     name nor the settings are looked up: whatever is made of them does that.
 
     Args:
@@ -56,12 +63,22 @@ def spec(text: str, kind: str = "method") -> tuple[str, dict]:
     Raises:
         ValueError: if the text is not written so, or sets something twice.
     """
-    form = f"{_a(kind)} is written name or name:setting=value,… (a number, a word, or a list in brackets), got " \
-           f"{_short(text)}"
-    name, colon, rest = text.partition(":") if isinstance(text, str) and len(text) <= LONGEST else ("", "", "")
+    form = (
+        f"{_a(kind)} is written name or name:setting=value,… (a number, a word, or a list in"
+        f" brackets), got {_short(text)}"
+    )
+    name, colon, rest = (
+        text.partition(":") if isinstance(text, str) and len(text) <= LONGEST else ("", "", "")
+    )
     try:
-        pairs = [(_name(key), _value(value)) for key, _, value in
-                 (part.partition("=") for part in _parts(rest))] if colon else []
+        pairs = (
+            [
+                (_name(key), _value(value))
+                for key, _, value in (part.partition("=") for part in _parts(rest))
+            ]
+            if colon
+            else []
+        )
         _name(name)
     except SyntaxError:
         raise ValueError(form) from None
@@ -75,8 +92,8 @@ def built(make: Callable[..., Made], text: str, kind: str = "method", **more) ->
     """`make(name, **settings, **more)` of what `text` names (see `spec`).
 
     Raises:
-        ValueError: as `spec` and `make`; if the text sets something of `more`; if a value is of a type that its setting
-            cannot take (a TypeError of `make`).
+        ValueError: as `spec` and `make`; if the text sets something of `more`; if a value is of a
+            type that its setting cannot take (a TypeError of `make`).
     """
     name, settings = spec(text, kind)
     for key in settings:
@@ -93,7 +110,9 @@ def _a(kind: str) -> str:
 
 
 def _parts(text: str) -> list[str]:
-    """The text cut at its commas, but for those in brackets or quotes; SyntaxError if one of these is left open."""
+    """The text cut at its commas, but for those in brackets or quotes; SyntaxError if one of these
+    is left open.
+    """
     parts, depth, quote = [""], 0, ""
     for sign in text:
         if quote:
@@ -130,7 +149,12 @@ def _value(text: str):
         return _SWITCHES.get(text, text)
     try:
         value = literal_eval(text)
-    except (ValueError, TypeError, RecursionError, MemoryError):  # no literal; a key that is a list; thousands of signs
+    except (
+        ValueError,
+        TypeError,
+        RecursionError,
+        MemoryError,
+    ):  # no literal; a key that is a list; thousands of signs
         raise SyntaxError(text) from None
     if not isinstance(value, (bool, int, float, str, type(None))):
         raise SyntaxError(text)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """`content` in the file `path`: the old content or the new, never a part, also if the machine stops meanwhile.
+    """`content` in the file `path`: the old content or the new, never a part, also if the machine
+    stops meanwhile.
 
     Raises:
-        OSError: of the system's own kind and number, naming the path, the bytes needed and those that are free; an
-            older file is then untouched.
+        OSError: of the system's own kind and number, naming the path, the bytes needed and those
+            that are free; an older file is then untouched.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -44,8 +45,11 @@ def _unwritable(path: Path, needed: int, error: OSError) -> OSError:
         free = f"{shutil.disk_usage(path.parent).free} are free"
     except OSError:
         free = "how many are free is unknown"
-    return OSError(error.errno, f"{error.strerror or error}: {path} needs {needed} bytes, {free}; make room, or see to "
-                                "the permissions of the folder; a file that was there is as it was")
+    return OSError(
+        error.errno,
+        f"{error.strerror or error}: {path} needs {needed} bytes, {free}; make room, or see to "
+        "the permissions of the folder; a file that was there is as it was",
+    )
 
 
 def plain(value):
@@ -73,22 +77,31 @@ def read_json(path: Path):
 
 
 def read_object(path: Path) -> dict:
-    """The object in the JSON file `path`; ValueError naming the file also if it holds something else."""
+    """The object in the JSON file `path`; ValueError naming the file also if it holds something
+    else.
+    """
     held = read_json(path)
     if not isinstance(held, dict):
-        raise ValueError(f"{path} holds a {type(held).__name__}, not a JSON object: restore a copy, or make it again")
+        raise ValueError(
+            f"{path} holds a {type(held).__name__}, not a JSON object: restore a copy, or make it"
+            " again"
+        )
     return held
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The objects of a file with one JSON object a line; ValueError naming file and line if it is something else."""
+    """The objects of a file with one JSON object a line; ValueError naming file and line if it is
+    something else.
+    """
     place, rows = path, []
     try:
         for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
             place = f"line {number} of {path}"
             rows.append(json.loads(line))
             if not isinstance(rows[-1], dict):
-                raise ValueError(f"it holds something else ({type(rows[-1]).__name__}) than a JSON object")
+                raise ValueError(
+                    f"it holds something else ({type(rows[-1]).__name__}) than a JSON object"
+                )
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(_unreadable(place, error)) from None
     return rows

@@ -1,4 +1,6 @@
-"""Packages that only some functions need: imported when called, with a sentence where they are not installed."""
+"""Packages that only some functions need: imported when called, with a sentence where they are not
+installed.
+"""
 
 from importlib import import_module
 from types import ModuleType
@@ -16,6 +18,10 @@ def needed(package: str, extra: str = "notebooks") -> ModuleType:
     try:
         return import_module(package)
     except ModuleNotFoundError as missing:
-        if missing.name != package.partition(".")[0]:  # something inside the package is broken: that is another matter
+        if (
+            missing.name != package.partition(".")[0]
+        ):  # something inside the package is broken: that is another matter
             raise
-        raise ImportError(f"this needs the package {missing.name}: pip install 'catchup-mix[{extra}]'") from None
+        raise ImportError(
+            f"this needs the package {missing.name}: pip install 'catchup-mix[{extra}]'"
+        ) from None

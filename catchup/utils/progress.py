@@ -1,7 +1,7 @@
 """Progress bars, all made here: on standard error, in a notebook as a widget.
 
-Where none is shown there is no tqdm at all: it has a lock that forked processes share, and one of them that is killed
-while it holds the lock would stop all the others for ever.
+Where none is shown there is no tqdm at all: it has a lock that forked processes share, and one of
+them that is killed while it holds the lock would stop all the others for ever.
 """
 
 import sys
@@ -12,19 +12,25 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def bar(items: Iterable[Item], desc: str | None, unit: str, shown: bool, **options) -> Iterable[Item]:
+def bar(
+    items: Iterable[Item], desc: str | None, unit: str, shown: bool, **options
+) -> Iterable[Item]:
     """`items`, with a bar that follows them if it is `shown`.
 
     Args:
-        items: anything to go through once. desc: in front of the bar. unit: what is counted, singular.
-        options: of `tqdm`: `total` where `items` have no length, `leave=False` to clear the bar away at the end; and
-            `terminal=True`, to show it where standard error is a terminal alone, and never as a widget.
+        items: anything to go through once. desc: in front of the bar. unit: what is counted,
+            singular.
+        options: of `tqdm`: `total` where `items` have no length, `leave=False` to clear the bar
+            away at the end; and `terminal=True`, to show it where standard error is a terminal
+            alone, and never as a widget.
     """
     return _made(items, desc=desc, unit=unit, **options) if shown else items
 
 
 @contextmanager
-def counter(total: int | None, desc: str, unit: str, shown: bool, **options) -> Iterator[Callable[..., object]]:
+def counter(
+    total: int | None, desc: str, unit: str, shown: bool, **options
+) -> Iterator[Callable[..., object]]:
     """Inside the block a function of n that moves the bar on by so many, by 1 if not told.
 
     Args:

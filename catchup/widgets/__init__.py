@@ -14,6 +14,18 @@ from .kinds import Buttons, Choice, Play, Range  # noqa: E402
 from .panels import activation_explorer, filter_browser, lam_playground, live_panel, zoo_explorer  # noqa: E402
 
 __all__ = [
-    "Buttons", "Choice", "Controls", "Explorer", "MaskInspector", "Play", "Range", "activation_explorer", "explore",
-    "filter_browser", "lam_playground", "live_panel", "mask_inspector", "zoo_explorer",
+    "Buttons",
+    "Choice",
+    "Controls",
+    "Explorer",
+    "MaskInspector",
+    "Play",
+    "Range",
+    "activation_explorer",
+    "explore",
+    "filter_browser",
+    "lam_playground",
+    "live_panel",
+    "mask_inspector",
+    "zoo_explorer",
 ]

@@ -1,8 +1,10 @@
-"""Native HTML controls around a plain function that draws: `explore(function, lam=Range("λ", 0, 1, 0.01, 0.5))`.
+"""Native HTML controls around a plain function that draws: `explore(function, lam=Range("λ", 0, 1,
+0.01, 0.5))`.
 
-The picture goes into an `ipywidgets.Image`, never into an `ipywidgets.Output`, which hangs nbclient and hides errors.
-The browser sends what changed; ipywidgets keeps only the newest state while an answer is pending, so every key press
-takes effect and redraws are left out only where they would come too late.
+The picture goes into an `ipywidgets.Image`, never into an `ipywidgets.Output`, which hangs nbclient
+and hides errors. The browser sends what changed; ipywidgets keeps only the newest state while an
+answer is pending, so every key press takes effect and redraws are left out only where they would
+come too late.
 """
 
 import io
@@ -30,12 +32,14 @@ _drawing = threading.RLock()  # matplotlib's text and font caches serve one thre
 class Controls(anywidget.AnyWidget):
     """A strip of native controls, a line that describes what is seen, and a line for errors.
 
-    Traits, all synced: `spec` (the controls), `values` ({name: number or label}), `presses` ({name: {button: count}}),
-    `disabled` (names, or "name/button"), `description` (spoken politely), `error` (an alert while not empty), `busy`,
-    and `turn` and `drawn`, which number the browser's changes and the last one answered.
+    Traits, all synced: `spec` (the controls), `values` ({name: number or label}), `presses` ({name:
+    {button: count}}), `disabled` (names, or "name/button"), `description` (spoken politely),
+    `error` (an alert while not empty), `busy`, and `turn` and `drawn`, which number the browser's
+    changes and the last one answered.
 
     Args:
-        controls: a `Range`, `Choice`, `Buttons` or `Play` by name, in the order in which they stand.
+        controls: a `Range`, `Choice`, `Buttons` or `Play` by name, in the order in which they
+            stand.
     Raises:
         ValueError: if one is none of these, or a `Play` names no `Range`.
     """
@@ -55,19 +59,31 @@ class Controls(anywidget.AnyWidget):
     def __init__(self, **controls: Control):
         for name, control in controls.items():
             if not isinstance(control, Control):
-                raise ValueError(f"{name} must be a Range, Choice, Buttons or Play, got {control!r}")
+                raise ValueError(
+                    f"{name} must be a Range, Choice, Buttons or Play, got {control!r}"
+                )
             if isinstance(control, Play) and not isinstance(controls.get(control.range), Range):
-                raise ValueError(f"{name} plays {control.range!r}, which is no Range among {list(controls)}")
+                raise ValueError(
+                    f"{name} plays {control.range!r}, which is no Range among {list(controls)}"
+                )
         self.controls = controls
         self.traceback = ""
         self._settled: tuple | None = None
         self._on_change: Callable[[], None] = lambda: None
-        valued = {name: control for name, control in controls.items() if isinstance(control, Range | Choice)}
+        valued = {
+            name: control
+            for name, control in controls.items()
+            if isinstance(control, Range | Choice)
+        }
         super().__init__(
             spec=[control.spec(name) for name, control in controls.items()],
             values={name: control.wire(control.value) for name, control in valued.items()},
-            presses={name: dict.fromkeys(control.buttons, 0) for name, control in controls.items()
-                     if isinstance(control, Buttons)})
+            presses={
+                name: dict.fromkeys(control.buttons, 0)
+                for name, control in controls.items()
+                if isinstance(control, Buttons)
+            },
+        )
         self.observe(self._settle, ["values", "turn"])
         self.on_msg(self._receive)
 
@@ -76,17 +92,25 @@ class Controls(anywidget.AnyWidget):
         """{name: what the function gets}, in the order of the controls."""
         found = {name: self.controls[name].python(wired) for name, wired in self.values.items()}
         counts = {name: dict(presses) for name, presses in self.presses.items()}
-        return {name: {**found, **counts}[name] for name in self.controls if name in found or name in counts}
+        return {
+            name: {**found, **counts}[name]
+            for name in self.controls
+            if name in found or name in counts
+        }
 
     def set(self, **values: Any) -> None:
         """Moves controls from Python, as the user's hand would.
 
         Raises:
-            ValueError: before anything moves, if there is no such control or it cannot take the value.
+            ValueError: before anything moves, if there is no such control or it cannot take the
+                value.
         """
         for name in values:
             pick("control", name, self.values)
-        self.values = {**self.values, **{name: self.controls[name].wire(value) for name, value in values.items()}}
+        self.values = {
+            **self.values,
+            **{name: self.controls[name].wire(value) for name, value in values.items()},
+        }
 
     def press(self, name: str, button: str) -> None:
         """Presses a button from Python. ValueError if there is none of that name."""
@@ -100,7 +124,9 @@ class Controls(anywidget.AnyWidget):
         self._on_change = callback
 
     def guarded(self, call: Callable[[], None]) -> bool:
-        """Runs `call`; True if it went well. An error never leaves: it is shown, and kept in `error`, `traceback`."""
+        """Runs `call`; True if it went well. An error never leaves: it is shown, and kept in
+        `error`, `traceback`.
+        """
         try:
             call()
         except Exception as error:
@@ -128,7 +154,9 @@ class Controls(anywidget.AnyWidget):
         self._on_change()
 
     def _receive(self, _widget, content: dict, _buffers) -> None:
-        """A message of the browser; only presses come this way, since state may be merged and messages are not."""
+        """A message of the browser; only presses come this way, since state may be merged and
+        messages are not.
+        """
         self.guarded(lambda: self.press(*content["press"]))
 
 
@@ -136,20 +164,29 @@ class Explorer(ipywidgets.VBox):
     """Controls above the picture that a plain function draws.
 
     Args:
-        function: called as function(**values); returns a matplotlib `Figure`, made without pyplot, or (Figure, text).
-            The text describes the picture to those who cannot see it; without one it names the values.
+        function: called as function(**values); returns a matplotlib `Figure`, made without pyplot,
+            or (Figure, text). The text describes the picture to those who cannot see it; without
+            one it names the values.
         dpi: pixels per inch of the PNG.
         controls: as for `Controls`; their names are the function's arguments (a `Play` has none).
     Raises:
-        ValueError: as `Controls`. An error of the function is no exception here: it stands in the error line, in
-            `error` and in `traceback`, and the last picture stays.
+        ValueError: as `Controls`. An error of the function is no exception here: it stands in the
+            error line, in `error` and in `traceback`, and the last picture stays.
     """
 
-    def __init__(self, function: Callable[..., "Figure | tuple[Figure, str]"], /, *, dpi: int = 110,
-                 **controls: Control):
+    def __init__(
+        self,
+        function: Callable[..., "Figure | tuple[Figure, str]"],
+        /,
+        *,
+        dpi: int = 110,
+        **controls: Control,
+    ):
         self.function, self.dpi = function, dpi
         self.controls = Controls(**controls)
-        self.image = ipywidgets.Image(format="png", layout={"max_width": "100%", "align_self": "flex-start"})
+        self.image = ipywidgets.Image(
+            format="png", layout={"max_width": "100%", "align_self": "flex-start"}
+        )
         super().__init__([self.controls, self.image])
         self.controls.on_change(self._draw)
         self.redraw()
@@ -187,9 +224,17 @@ class Explorer(ipywidgets.VBox):
         self.controls.press(name, button)
 
     def disable(self, *names: str) -> None:
-        """Greys out exactly these controls: "name", or "name/button" for one button. None enables all."""
-        buttons = [f"{name}/{button}" for name, presses in self.controls.presses.items() for button in presses]
-        self.controls.disabled = [pick("control", name, [*self.controls.controls, *buttons]) for name in names]
+        """Greys out exactly these controls: "name", or "name/button" for one button. None enables
+        all.
+        """
+        buttons = [
+            f"{name}/{button}"
+            for name, presses in self.controls.presses.items()
+            for button in presses
+        ]
+        self.controls.disabled = [
+            pick("control", name, [*self.controls.controls, *buttons]) for name in names
+        ]
 
     def redraw(self) -> None:
         """Draws again with the values as they are; from any thread. Errors are shown, not raised."""
@@ -211,11 +256,15 @@ class Explorer(ipywidgets.VBox):
 
     def _say(self, values: Mapping[str, Any]) -> str:
         named = {name: self.controls.controls[name] for name in self.controls.values}
-        return ", ".join(f"{control.label}: {control.say(values[name])}" for name, control in named.items())
+        return ", ".join(
+            f"{control.label}: {control.say(values[name])}" for name, control in named.items()
+        )
 
 
 def explore(function: Callable, /, *, dpi: int = 110, **controls: Control) -> Explorer:
-    """`Explorer(function, **controls)`: the picture of a plain function, with controls for its arguments."""
+    """`Explorer(function, **controls)`: the picture of a plain function, with controls for its
+    arguments.
+    """
     return Explorer(function, dpi=dpi, **controls)
 
 
@@ -235,10 +284,13 @@ def as_png(figure: "Figure", dpi: int = 110) -> bytes:
     earlier, buffer = figure.canvas, io.BytesIO()
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba(), "raw", "RGBA", 0, 1).convert("RGB").save(
-        buffer, "png", compress_level=1)
+    Image.frombuffer(
+        "RGBA", canvas.get_width_height(), canvas.buffer_rgba(), "raw", "RGBA", 0, 1
+    ).convert("RGB").save(buffer, "png", compress_level=1)
     figure.set_canvas(earlier)
-    for text in figure.findobj(Text):  # each holds on to the pixels, and a figure waits long for the garbage collector
+    for text in figure.findobj(
+        Text
+    ):  # each holds on to the pixels, and a figure waits long for the garbage collector
         text._renderer = None
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close(figure)
@@ -246,11 +298,20 @@ def as_png(figure: "Figure", dpi: int = 110) -> bytes:
 
 
 def _figure_and_text(result: Any) -> tuple["Figure", str]:
-    """What the function returned, taken apart; TypeError if it is neither a figure nor (figure, text)."""
+    """What the function returned, taken apart; TypeError if it is neither a figure nor (figure,
+    text).
+    """
     from matplotlib.figure import Figure
 
     figure, text = result if isinstance(result, tuple) and len(result) == 2 else (result, "")
     if not isinstance(figure, Figure) or not isinstance(text, str):
-        raise TypeError(f"the function must return a matplotlib Figure or (Figure, text), got {type(figure).__name__}"
-                        + (f" with {type(text).__name__}" if text != "" else "; an Axes has its figure as .figure"))
+        raise TypeError(
+            "the function must return a matplotlib Figure or (Figure, text), got"
+            f" {type(figure).__name__}"
+            + (
+                f" with {type(text).__name__}"
+                if text != ""
+                else "; an Axes has its figure as .figure"
+            )
+        )
     return figure, text

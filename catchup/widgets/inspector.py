@@ -1,7 +1,9 @@
-"""The mask inspector: which filters are kept and which are replaced, redrawn in the browser without the kernel.
+"""The mask inspector: which filters are kept and which are replaced, redrawn in the browser without
+the kernel.
 
-`catchup.inspection.masks` computes everything once; the browser gets it in one buffer and draws from there on, so that moves
-of λ, pair, layer and checkpoint cost milliseconds. The same JavaScript makes a page that works without a kernel.
+`catchup.inspection.masks` computes everything once; the browser gets it in one buffer and draws
+from there on, so that moves of λ, pair, layer and checkpoint cost milliseconds. The same JavaScript
+makes a page that works without a kernel.
 """
 
 import base64
@@ -56,14 +58,16 @@ widget.render({ model, el: document.getElementById("inspector") });
 
 
 class MaskInspector(anywidget.AnyWidget):
-    """A canvas that shows what Catch-up Mix does to a pair of images, for any λ, layer and checkpoint.
+    """A canvas that shows what Catch-up Mix does to a pair of images, for any λ, layer and
+    checkpoint.
 
-    Traits, synced both ways: `lam` (λ in [0, 1]), `pair` (place in `inspection.pairs`), `layer` (a block's name),
-    `checkpoint` (a label). `header` and `buffer` are the data, sent once.
+    Traits, synced both ways: `lam` (λ in [0, 1]), `pair` (place in `inspection.pairs`), `layer` (a
+    block's name), `checkpoint` (a label). `header` and `buffer` are the data, sent once.
 
     Args:
         inspection: what `catchup.inspection.masks.inspection` returned.
-        lam, pair, layer, checkpoint: where to start; None takes the first pair, the last block, the last checkpoint.
+        lam, pair, layer, checkpoint: where to start; None takes the first pair, the last block, the
+            last checkpoint.
     Raises:
         traitlets.TraitError: if one of them does not exist, now or when it is set.
     """
@@ -77,45 +81,68 @@ class MaskInspector(anywidget.AnyWidget):
     layer = traitlets.Unicode().tag(sync=True)
     checkpoint = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, inspection: Inspection, *, lam: float = 0.5, pair: int = 0, layer: str | None = None,
-                 checkpoint: str | None = None):
+    def __init__(
+        self,
+        inspection: Inspection,
+        *,
+        lam: float = 0.5,
+        pair: int = 0,
+        layer: str | None = None,
+        checkpoint: str | None = None,
+    ):
         self.inspection = inspection
         header, buffer = inspection.packed()
-        super().__init__(header=header, buffer=buffer, lam=lam, pair=pair, layer=layer or inspection.blocks[-1],
-                         checkpoint=checkpoint or inspection.checkpoints[-1])
+        super().__init__(
+            header=header,
+            buffer=buffer,
+            lam=lam,
+            pair=pair,
+            layer=layer or inspection.blocks[-1],
+            checkpoint=checkpoint or inspection.checkpoints[-1],
+        )
 
     @property
     def kept(self) -> tuple[int, ...]:
         """The channels that stay with the source at the present λ, by rising RFI."""
         order = self.inspection.layers[self.checkpoint, self.layer].order[self.pair]
-        return tuple(order[:int(self.lam * len(order))].tolist())
+        return tuple(order[: int(self.lam * len(order))].tolist())
 
     def to_html(self, path: str | Path) -> Path:
-        """Writes one file that shows the same without kernel and network, from where the inspector stands now.
+        """Writes one file that shows the same without kernel and network, from where the inspector
+        stands now.
 
         Args:
             path: of the file, which is replaced if it exists; by custom *.html.
         Returns:
             The path.
         Raises:
-            ValueError: before anything is written, if it is a directory or its directory does not exist.
+            ValueError: before anything is written, if it is a directory or its directory does not
+                exist.
         """
         path = Path(path)
         if path.is_dir():
             raise ValueError(f"to_html needs the path of a file, got the directory {str(path)!r}")
         if not path.parent.is_dir():
-            raise ValueError(f"to_html cannot write {str(path)!r}: there is no directory {str(path.parent)!r}")
+            raise ValueError(
+                f"to_html cannot write {str(path)!r}: there is no directory {str(path.parent)!r}"
+            )
         path.write_text(self._page(), encoding="utf-8")
         return path
 
     def _page(self) -> str:
-        state = {name: getattr(self, name) for name in ("header", "lam", "pair", "layer", "checkpoint")}
+        state = {
+            name: getattr(self, name) for name in ("header", "lam", "pair", "layer", "checkpoint")
+        }
         source = files(__package__).joinpath("inspector.js").read_text(encoding="utf-8")
-        parts = {"title": "Catch-up Mix: the mask inspector",
-                 "css": files(__package__).joinpath("inspector.css").read_text(encoding="utf-8"),
-                 "js": source.replace("export default", "return"),
-                 "state": json.dumps(state).replace("<", "\\u003c"),  # no name of a class can end the script
-                 "buffer": base64.b64encode(self.buffer).decode()}
+        parts = {
+            "title": "Catch-up Mix: the mask inspector",
+            "css": files(__package__).joinpath("inspector.css").read_text(encoding="utf-8"),
+            "js": source.replace("export default", "return"),
+            "state": (
+                json.dumps(state).replace("<", "\\u003c")
+            ),  # no name of a class can end the script
+            "buffer": base64.b64encode(self.buffer).decode(),
+        }
         return re.sub(r"@(\w+)@", lambda found: parts[found[1]], SHELL)
 
     @traitlets.validate("lam")
@@ -127,8 +154,9 @@ class MaskInspector(anywidget.AnyWidget):
     @traitlets.validate("pair")
     def _check_pair(self, proposal: dict) -> int:
         if not 0 <= proposal["value"] < len(self.inspection.pairs):
-            raise traitlets.TraitError(f"pair must lie in 0 … {len(self.inspection.pairs) - 1}, "
-                                       f"got {proposal['value']}")
+            raise traitlets.TraitError(
+                f"pair must lie in 0 … {len(self.inspection.pairs) - 1}, got {proposal['value']}"
+            )
         return proposal["value"]
 
     @traitlets.validate("layer", "checkpoint")
@@ -141,9 +169,22 @@ class MaskInspector(anywidget.AnyWidget):
             raise traitlets.TraitError(str(error)) from None
 
 
-def mask_inspector(models: nn.Module | dict[str, nn.Module], images: Tensor, labels: Tensor, *, lam: float = 0.5,
-                   pair: int = 0, layer: str | None = None, checkpoint: str | None = None,
-                   **options: Any) -> MaskInspector:
+def mask_inspector(
+    models: nn.Module | dict[str, nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    lam: float = 0.5,
+    pair: int = 0,
+    layer: str | None = None,
+    checkpoint: str | None = None,
+    **options: Any,
+) -> MaskInspector:
     """`MaskInspector(inspection(models, images, labels, **options))`, standing at these values."""
-    return MaskInspector(inspection(models, images, labels, **options), lam=lam, pair=pair, layer=layer,
-                         checkpoint=checkpoint)
+    return MaskInspector(
+        inspection(models, images, labels, **options),
+        lam=lam,
+        pair=pair,
+        layer=layer,
+        checkpoint=checkpoint,
+    )

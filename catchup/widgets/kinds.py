@@ -1,4 +1,6 @@
-"""The kinds of controls: what each shows, what it takes from Python, and the JSON that controls.js builds it from."""
+"""The kinds of controls: what each shows, what it takes from Python, and the JSON that controls.js
+builds it from.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +19,11 @@ class Range:
 
     Args:
         label: the words beside it.
-        min, max, step: the grid, at most 2000 steps, step > 0. If all three are integers so are the values.
+        min, max, step: the grid, at most 2000 steps, step > 0. If all three are integers so are the
+            values.
         value: where it starts, rounded to the grid; None is `min`.
-        format: how a value is written: a format specification (".2f"), a template ("{:.0f} %") or a function of it.
+        format: how a value is written: a format specification (".2f"), a template ("{:.0f} %") or a
+            function of it.
     Raises:
         ValueError: if the grid is empty, too long or not finite, or `value` lies outside it.
     """
@@ -36,11 +40,15 @@ class Range:
         finite = all(math.isfinite(number) for number in (self.min, self.max, self.step))
         steps = (self.max - self.min) / self.step if finite and self.step > 0 else -1
         if not 0 <= steps <= MOST_STEPS:
-            raise ValueError(f"{self.label!r} needs min ≤ max, step > 0 and at most {MOST_STEPS} steps, "
-                             f"got min {self.min}, max {self.max}, step {self.step}")
+            raise ValueError(
+                f"{self.label!r} needs min ≤ max, step > 0 and at most {MOST_STEPS} steps, "
+                f"got min {self.min}, max {self.max}, step {self.step}"
+            )
         grid = [self.min + place * self.step for place in range(int(steps + 1e-9) + 1)]
         whole = all(isinstance(number, Integral) for number in (self.min, self.max, self.step))
-        object.__setattr__(self, "grid", tuple(grid if whole else [round(float(value), 12) for value in grid]))
+        object.__setattr__(
+            self, "grid", tuple(grid if whole else [round(float(value), 12) for value in grid])
+        )
         object.__setattr__(self, "value", self.wire(self.min if self.value is None else self.value))
 
     def wire(self, value: float) -> float:
@@ -61,8 +69,16 @@ class Range:
 
     def spec(self, name: str) -> dict:
         """The JSON that controls.js builds from."""
-        return {"kind": "range", "name": name, "label": self.label, "min": self.grid[0], "max": self.grid[-1],
-                "step": self.step, "grid": list(self.grid), "texts": [self.say(value) for value in self.grid]}
+        return {
+            "kind": "range",
+            "name": name,
+            "label": self.label,
+            "min": self.grid[0],
+            "max": self.grid[-1],
+            "step": self.step,
+            "grid": list(self.grid),
+            "texts": [self.say(value) for value in self.grid],
+        }
 
 
 @dataclass(frozen=True)
@@ -83,12 +99,19 @@ class Choice:
 
     def __post_init__(self):
         given = self.options
-        options = dict(given) if isinstance(given, Mapping) else {str(option): option for option in given}
+        options = (
+            dict(given) if isinstance(given, Mapping) else {str(option): option for option in given}
+        )
         if not options or len(options) < len(given):
-            raise ValueError(f"{self.label!r} needs options with different labels, at least one, got {list(given)}")
+            raise ValueError(
+                f"{self.label!r} needs options with different labels, at least one, got"
+                f" {list(given)}"
+            )
         object.__setattr__(self, "options", options)
         first = next(iter(options.values()))
-        object.__setattr__(self, "value", first if self.value is None else self.python(self.wire(self.value)))
+        object.__setattr__(
+            self, "value", first if self.value is None else self.python(self.wire(self.value))
+        )
 
     def wire(self, value: Any) -> str:
         """The label of a value (or the label itself)."""
@@ -112,12 +135,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Buttons:
-    """A row of buttons. The function gets {button: how often it was pressed}; no press is lost or merged.
+    """A row of buttons. The function gets {button: how often it was pressed}; no press is lost or
+    merged.
 
     Args:
         label: the words above them.
         buttons: their names, all different.
-        on_press: called with the button's name before the function is; an error in it is shown like any other.
+        on_press: called with the button's name before the function is; an error in it is shown like
+            any other.
     Raises:
         ValueError: if there is no button or two share a name.
     """
@@ -127,8 +152,14 @@ class Buttons:
     on_press: Callable[[str], None] | None = None
 
     def __post_init__(self):
-        if isinstance(self.buttons, str) or not self.buttons or len(set(self.buttons)) < len(self.buttons):
-            raise ValueError(f"{self.label!r} needs different button names, at least one, got {self.buttons!r}")
+        if (
+            isinstance(self.buttons, str)
+            or not self.buttons
+            or len(set(self.buttons)) < len(self.buttons)
+        ):
+            raise ValueError(
+                f"{self.label!r} needs different button names, at least one, got {self.buttons!r}"
+            )
 
     def spec(self, name: str) -> dict:
         """The JSON that controls.js builds from."""
@@ -157,7 +188,13 @@ class Play:
 
     def spec(self, name: str) -> dict:
         """The JSON that controls.js builds from."""
-        return {"kind": "play", "name": name, "label": self.label, "range": self.range, "interval": self.interval_ms}
+        return {
+            "kind": "play",
+            "name": name,
+            "label": self.label,
+            "range": self.range,
+            "interval": self.interval_ms,
+        }
 
 
 Control = Range | Choice | Buttons | Play

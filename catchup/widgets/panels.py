@@ -1,4 +1,6 @@
-"""The explorers, each one line over a plain function of `catchup.plots.cards.activations`, and the panel of a live run."""
+"""The explorers, each one line over a plain function of `catchup.plots.cards.activations`, and the
+panel of a live run.
+"""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,18 +22,29 @@ if TYPE_CHECKING:
     from ..inspection.methods import Zoo
 
 DPI = 96  # what the cards are laid out for
-ACTIONS = {"start": ("ready", "paused", "stopped", "failed"), "pause": ("running",), "stop": ("running", "paused")}
-STATES = {"ready": "Not started.", "running": "Training.", "paused": "Paused.", "failed": "Failed.",
-          "stopped": "Stopped; start goes on from here.", "finished": "Finished."}
+ACTIONS = {
+    "start": ("ready", "paused", "stopped", "failed"),
+    "pause": ("running",),
+    "stop": ("running", "paused"),
+}
+STATES = {
+    "ready": "Not started.",
+    "running": "Training.",
+    "paused": "Paused.",
+    "failed": "Failed.",
+    "stopped": "Stopped; start goes on from here.",
+    "finished": "Finished.",
+}
 
 
 def filter_browser(store: "Observations", *, block: str | None = None, filter: int = 0) -> Explorer:
-    """Pick a filter: its maps on several images, its norm, gradient and lessons over training (`filter_card`).
+    """Pick a filter: its maps on several images, its norm, gradient and lessons over training
+    (`filter_card`).
 
     Args:
         store: from `catchup.plots.cards.activations.observe`.
-        block, filter: where to start; None takes the last block. Where a block has fewer filters than the number on
-            the slider, its last one is shown.
+        block, filter: where to start; None takes the last block. Where a block has fewer filters
+            than the number on the slider, its last one is shown.
     Raises:
         ValueError: if there is no such block, or no block has that many filters.
     """
@@ -41,15 +54,26 @@ def filter_browser(store: "Observations", *, block: str | None = None, filter: i
         shown = min(filter, store.filters(block) - 1)
         norms = store.at(store.epochs[-1], block).norms.mean(dim=0)
         place = store.order(block).index(shown) + 1
-        return filter_card(store, block, shown, scale), (
-            f"Filter {shown} of {store.filters(block)} in {block}: mean norm {norms[shown]:.3g} at epoch "
-            f"{store.epochs[-1]}, place {place} by strength.")
+        return (
+            filter_card(store, block, shown, scale),
+            (
+                f"Filter {shown} of {store.filters(block)} in {block}: mean norm {norms[shown]:.3g}"
+                f" at epoch {store.epochs[-1]}, place {place} by strength."
+            ),
+        )
 
-    return explore(card, dpi=DPI, block=Choice("block", store.blocks, block or store.blocks[-1]),
-                   filter=Range("filter", 0, most - 1, 1, filter), scale=Choice("brightness", ("common", "own")))
+    return explore(
+        card,
+        dpi=DPI,
+        block=Choice("block", store.blocks, block or store.blocks[-1]),
+        filter=Range("filter", 0, most - 1, 1, filter),
+        scale=Choice("brightness", ("common", "own")),
+    )
 
 
-def activation_explorer(store: "Observations", *, block: str | None = None, image: int = 0) -> Explorer:
+def activation_explorer(
+    store: "Observations", *, block: str | None = None, image: int = 0
+) -> Explorer:
     """The wall of a block's maps, epoch by epoch, with a play button (`activation_card`).
 
     Args:
@@ -65,35 +89,61 @@ def activation_explorer(store: "Observations", *, block: str | None = None, imag
         norms = store.at(now, block).norms[image]
         few = min(10, len(norms))
         top = norms.topk(few).values.sum() / norms.sum().clamp_min(1e-12)
-        return activation_card(store, block, now, image, scale), (
-            f"{block} at epoch {now}, image {image}: the {few} strongest of {len(norms)} filters hold "
-            f"{100 * top:.0f} % of the norm.")
+        return (
+            activation_card(store, block, now, image, scale),
+            (
+                f"{block} at epoch {now}, image {image}: the {few} strongest of {len(norms)}"
+                f" filters hold {100 * top:.0f} % of the norm."
+            ),
+        )
 
-    return explore(card, dpi=DPI, block=Choice("block", store.blocks, block or store.blocks[-1]),
-                   image=Range("image", 0, len(store.pixels) - 1, 1, image),
-                   epoch=Range("epoch", 0, last, 1, last, format=lambda place: str(store.epochs[place])),
-                   play=Play("over the epochs", "epoch", 600), scale=Choice("brightness", ("own", "common")))
+    return explore(
+        card,
+        dpi=DPI,
+        block=Choice("block", store.blocks, block or store.blocks[-1]),
+        image=Range("image", 0, len(store.pixels) - 1, 1, image),
+        epoch=Range("epoch", 0, last, 1, last, format=lambda place: str(store.epochs[place])),
+        play=Play("over the epochs", "epoch", 600),
+        scale=Choice("brightness", ("own", "common")),
+    )
 
 
-def lam_playground(image: Tensor | None = None, partner: Tensor | None = None, *, alpha: float = 1.0,
-                   lam: float = 0.5) -> Explorer:
+def lam_playground(
+    image: Tensor | None = None,
+    partner: Tensor | None = None,
+    *,
+    alpha: float = 1.0,
+    lam: float = 0.5,
+) -> Explorer:
     """What α and λ do to filters, labels and, at the input, images (`playground`).
 
     Args:
-        image, partner: (3, H, W), uint8 or in [0, 1], to show the box of CutMix on; None draws an example.
+        image, partner: (3, H, W), uint8 or in [0, 1], to show the box of CutMix on; None draws an
+            example.
         alpha: where to start, one of 0.1, 0.2, 0.5, 1, 2, 5, 10, 20.
         lam: where to start, in [0, 1].
     Raises:
-        ValueError: if `alpha` or `lam` is not so. Images that do not fit are told in the error line.
+        ValueError: if `alpha` or `lam` is not so. Images that do not fit are told in the error
+            line.
     """
+
     def card(alpha: float, lam: float, channels: int):
         kept = int(lam * channels)
-        return playground(alpha, lam, channels, image, partner), (
-            f"α {alpha:g}, λ {lam:.2f}: {kept} of {channels} filters stay, labels {lam:.2f} and {1 - lam:.2f}.")
+        return (
+            playground(alpha, lam, channels, image, partner),
+            (
+                f"α {alpha:g}, λ {lam:.2f}: {kept} of {channels} filters stay, labels {lam:.2f} and"
+                f" {1 - lam:.2f}."
+            ),
+        )
 
-    return explore(card, dpi=DPI, alpha=Choice("α", (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0), float(alpha)),
-                   lam=Range("λ", 0, 1, 0.01, lam, format=".2f"),
-                   channels=Choice("filters C", (16, 32, 64, 128, 256, 512), 64))
+    return explore(
+        card,
+        dpi=DPI,
+        alpha=Choice("α", (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0), float(alpha)),
+        lam=Range("λ", 0, 1, 0.01, lam, format=".2f"),
+        channels=Choice("filters C", (16, 32, 64, 128, 256, 512), 64),
+    )
 
 
 def zoo_explorer(animals: "Zoo", *, lam: float = 0.5, pair: int = 0, seed: int = 0) -> Explorer:
@@ -103,52 +153,75 @@ def zoo_explorer(animals: "Zoo", *, lam: float = 0.5, pair: int = 0, seed: int =
 
     Args:
         animals: from `catchup.plots.cards.activations.zoo`.
-        lam: where to start, in [0, 1]; the slider stops at multiples of 0.05. pair, seed: likewise; seeds of 0 … 9.
+        lam: where to start, in [0, 1]; the slider stops at multiples of 0.05. pair, seed: likewise;
+            seeds of 0 … 9.
     Raises:
         ValueError: if one of them does not exist.
     """
     steps = lru_cache(64)(lambda lam, pair, seed: specimens(animals, lam, pair=pair, seed=seed))
-    names = [[animals.classes[label] for label in two] for two in animals.labels.reshape(-1, 2).tolist()]
+    names = [
+        [animals.classes[label] for label in two] for two in animals.labels.reshape(-1, 2).tolist()
+    ]
 
     def card(lam: float, pair: int, seed: int):
         rows = steps(lam, pair, seed)
         said = ", ".join(f"{title(row.method)} {row.label:.2f}" for row in rows)
-        return method_zoo(rows), f"λ {lam:.2f}, {' mixed with '.join(names[pair])}. Weight of the own label: {said}."
+        return (
+            method_zoo(rows),
+            f"λ {lam:.2f}, {' mixed with '.join(names[pair])}. Weight of the own label: {said}.",
+        )
 
-    return explore(card, dpi=DPI, lam=Range("λ", 0, 1, 0.05, lam, format=".2f"), play=Play("over λ", "lam", 600),
-                   pair=Choice("pair", {f"{k}: {' + '.join(two)}": k for k, two in enumerate(names)}, pair),
-                   seed=Range("seed of boxes and masks", 0, 9, 1, seed))
+    return explore(
+        card,
+        dpi=DPI,
+        lam=Range("λ", 0, 1, 0.05, lam, format=".2f"),
+        play=Play("over λ", "lam", 600),
+        pair=Choice("pair", {f"{k}: {' + '.join(two)}": k for k, two in enumerate(names)}, pair),
+        seed=Range("seed of boxes and masks", 0, 9, 1, seed),
+    )
 
 
 def live_panel(run: "LiveRun", block: str | None = None) -> Explorer:
-    """Buttons for a run that trains in its own thread, and its curves and norms as they come (`live_card`).
+    """Buttons for a run that trains in its own thread, and its curves and norms as they come
+    (`live_card`).
 
-    The callbacks only set flags; the picture is drawn by the thread that trains, between two steps. The run's
-    `on_change` is taken over.
+    The callbacks only set flags; the picture is drawn by the thread that trains, between two steps.
+    The run's `on_change` is taken over.
 
     Args:
         run: a `catchup.experiments.live.LiveRun`, started or not.
         block: whose norms are shown; None takes the last one watched.
     """
+
     @lru_cache(1)  # there is a new one after each epoch; a picture comes more often
     def newest(_epochs: int):
-        return next((row for row in reversed(run.histograms()) if block in (None, row["block"])), None)
+        return next(
+            (row for row in reversed(run.histograms()) if block in (None, row["block"])), None
+        )
 
     def card(**_presses):
-        said = (f"{STATES[run.state]} Step {run.step} of {run.steps or '?'}, "
-                f"{len(run.rows)} of {run.settings.epochs} epochs.")
+        said = (
+            f"{STATES[run.state]} Step {run.step} of {run.steps or '?'}, "
+            f"{len(run.rows)} of {run.settings.epochs} epochs."
+        )
         if run.rows and run.rows[-1]["val_error_percent"] is not None:
             said += f" Validation error {run.rows[-1]['val_error_percent']:.1f} %."
         return live_card(run.rows, _of_every_step(run.losses), newest(len(run.rows))), said
 
     act = {"start": run.start, "pause": run.pause, "stop": run.stop}
-    panel = explore(card, dpi=DPI, run=Buttons("training", tuple(ACTIONS), on_press=lambda name: act[name]()))
-    panel.controls.on_change(lambda: None)  # a press draws nothing, so it cannot wipe out the error of a failed run
+    panel = explore(
+        card, dpi=DPI, run=Buttons("training", tuple(ACTIONS), on_press=lambda name: act[name]())
+    )
+    panel.controls.on_change(
+        lambda: None
+    )  # a press draws nothing, so it cannot wipe out the error of a failed run
 
     def changed(run: "LiveRun") -> None:
         if panel.comm is None:
             return  # closed
-        panel.disable(*(f"run/{name}" for name, states in ACTIONS.items() if run.state not in states))
+        panel.disable(
+            *(f"run/{name}" for name, states in ACTIONS.items() if run.state not in states)
+        )
         panel.redraw()
         if run.state == "failed":
             panel.controls.traceback = "".join(format_exception(run.error))
@@ -160,6 +233,8 @@ def live_panel(run: "LiveRun", block: str | None = None) -> Explorer:
 
 
 def _of_every_step(losses: Sequence[tuple[int, float]]) -> np.ndarray:
-    """One loss per step, of [(step, loss)] that may be thinned out: each stands for the steps since the one before."""
+    """One loss per step, of [(step, loss)] that may be thinned out: each stands for the steps since
+    the one before.
+    """
     steps, values = np.array(losses, dtype=float).reshape(-1, 2).T
     return np.repeat(values, np.diff(steps, prepend=0).astype(int))

@@ -10,7 +10,9 @@ def put(name, values):
     unfinished.write_text(json.dumps(values))
     os.replace(unfinished, name)
 '''
-SPIRAL = NOTE + '''
+SPIRAL = (
+    NOTE
+    + '''
 import numpy as np
 from matplotlib.figure import Figure
 from catchup.widgets import Buttons, Choice, Play, Range, explore
@@ -24,6 +26,7 @@ def spiral(turns, colour, more):
     figure.subplots().plot(t * np.cos(6.28 * turns * t), t * np.sin(6.28 * turns * t), color=colour)
     return figure, f"A spiral of {turns:.2f} turns, drawn again {more['Draw again']} times."
 '''
+)
 EXPLORER = '''
 explorer = explore(spiral, turns=Range("Turns", 0, 10, 0.05, 1, "{:.2f} turns"),
                    colour=Choice("Colour", {"blue": "#0072B2", "orange": "#E69F00"}),
@@ -40,7 +43,7 @@ explorer.controls.observe(note, ["drawn", "error", "description"])
 note()
 explorer
 '''
-INSPECTOR = '''
+INSPECTOR = """
 import torch
 from torch import nn
 from catchup.widgets import mask_inspector
@@ -62,8 +65,10 @@ inspector.observe(note_inspector, ["lam", "pair", "layer", "checkpoint"])
 note_inspector()
 inspector.to_html("inspector.html")
 inspector
-'''
-PANELS = NOTE + '''
+"""
+PANELS = (
+    NOTE
+    + """
 import time
 import torch
 from catchup import Settings
@@ -87,12 +92,13 @@ def note_run(run):
 run.on_change = note_run
 note_run(run)
 panel
-'''
-WAITING = '''
+"""
+)
+WAITING = """
 result = await run.finished()
 print("after the wait:", run.state, result is not None)
-'''
-EXPLORERS = '''
+"""
+EXPLORERS = """
 models = {epoch: model_of(Settings(width=4, seed=epoch), digits) for epoch in (0, 1, 2, 4)}
 images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 store = observe(models, images, ["stem", "layer1", "layer4"])
@@ -107,4 +113,4 @@ for name, one in shown.items():
     one.controls.observe(note_values, ["drawn", "description"])
 note_values()
 display(*shown.values())
-'''
+"""

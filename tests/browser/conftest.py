@@ -1,4 +1,6 @@
-"""JupyterLab on 127.0.0.1 and a headless Chromium, both started once and shared by all tests of this folder."""
+"""JupyterLab on 127.0.0.1 and a headless Chromium, both started once and shared by all tests of
+this folder.
+"""
 
 import json
 import os
@@ -14,9 +16,18 @@ from urllib.parse import urlsplit
 import nbformat
 import pytest
 
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
-NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NO_NEWS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+}
 KERNEL_IS_IDLE = """() => {
     const widget = window.jupyterapp && window.jupyterapp.shell.currentWidget;
     return widget?.sessionContext?.session?.kernel?.status === 'idle';
@@ -40,9 +51,14 @@ def chromium() -> str | None:
 @pytest.fixture(scope="package")
 def browser():
     """A headless Chromium; the tests are skipped where there is none, or no playwright to drive it."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: uv sync")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: uv sync"
+    )
     if chromium() is None:
-        pytest.skip("no Chromium was found: install it (apt-get install chromium) or set CHROMIUM to its path")
+        pytest.skip(
+            "no Chromium was found: install it (apt-get install chromium) or set CHROMIUM to its"
+            " path"
+        )
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
         yield browser
@@ -52,19 +68,40 @@ def browser():
 @pytest.fixture(scope="package")
 def lab(browser, tmp_path_factory):
     """(address, folder) of a running JupyterLab whose settings live in a temporary folder."""
-    pytest.importorskip("jupyterlab", reason='JupyterLab is not installed: pip install "catchup-mix[notebooks]"')
+    pytest.importorskip(
+        "jupyterlab", reason='JupyterLab is not installed: pip install "catchup-mix[notebooks]"'
+    )
     home, root = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("lab")
     (home / "app").mkdir()
     (home / "app" / "overrides.json").write_text(json.dumps(NO_NEWS))
     port = free_port()
-    folders = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    environment = {**os.environ, **folders, "IPYTHONDIR": str(home / "ipython"), "OMP_NUM_THREADS": "1",
-                   "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-                   "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-               "--ServerApp.port_retries=0", "--IdentityProvider.token=t", f"--ServerApp.root_dir={root}",
-               f"--LabApp.app_settings_dir={home / 'app'}", "--LabApp.news_url=", "--LabApp.extension_manager=readonly",
-               "--expose-app-in-browser"]
+    folders = {
+        f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
+    }
+    environment = {
+        **os.environ,
+        **folders,
+        "IPYTHONDIR": str(home / "ipython"),
+        "OMP_NUM_THREADS": "1",
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=t",
+        f"--ServerApp.root_dir={root}",
+        f"--LabApp.app_settings_dir={home / 'app'}",
+        "--LabApp.news_url=",
+        "--LabApp.extension_manager=readonly",
+        "--expose-app-in-browser",
+    ]
     with open(home / "log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -122,7 +159,9 @@ def run_notebook(lab, open_page):
     def run(name: str, *sources: str):
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), root / name)
+        nbformat.write(
+            nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), root / name
+        )
         page = open_page()
         page.goto(f"{address}/doc/tree/{name}?token=t&reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)

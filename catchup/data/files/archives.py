@@ -1,9 +1,12 @@
-"""Archives of data sets: fetched, checked against their published checksum, unpacked whole or not at all.
+"""Archives of data sets: fetched, checked against their published checksum, unpacked whole or not
+at all.
 
-Everything happens in a hidden folder beside the place where the data belong; the finished folder is moved there as the
-last step, so a broken line, a full disk or a killed process leaves nothing that could be taken for data.
+Everything happens in a hidden folder beside the place where the data belong; the finished folder is
+moved there as the last step, so a broken line, a full disk or a killed process leaves nothing that
+could be taken for data.
 
-Where it misleads: an MD5 tells a damaged file from a whole one, not an honest server from another. So the members are
+Where it misleads: an MD5 tells a damaged file from a whole one, not an honest server from another.
+So the members are
 checked as well: none may leave the folder, be anything but a file or a folder, or fill the disk.
 """
 
@@ -26,10 +29,24 @@ from posixpath import dirname, join, normpath
 
 from ...utils.progress import counter
 
-BROKEN = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, RuntimeError, ValueError)
-EXPANSION, FLOOR_BYTES = 4, 1 << 26  # images barely compress: more than this, and more than 64 MiB, is a bomb
+BROKEN = (
+    OSError,
+    EOFError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    LZMAError,
+    RuntimeError,
+    ValueError,
+)
+EXPANSION, FLOOR_BYTES = (
+    4,
+    1 << 26,
+)  # images barely compress: more than this, and more than 64 MiB, is a bomb
 BLOCK = 512  # bytes that a member takes at least, in a tar archive and on most disks
-WORK = ".catchup-download-"  # how the hidden folders begin; those of killed processes go after a day
+WORK = (  # how the hidden folders begin; those of killed processes go after a day
+    ".catchup-download-"
+)
 DAY_S = 86400
 
 
@@ -50,26 +67,43 @@ class Archive:
     folder: str
 
 
-CUB200 = Archive("https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-                 "97eceeb196236b17998738112f37df78", "CUB_200_2011.tgz", "CUB_200_2011")
-AIRCRAFT = Archive("https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
-                   "d4acdd33327262359767eeaa97a4f732", "fgvc-aircraft-2013b.tar.gz", "fgvc-aircraft-2013b")
-IMAGENET_O = Archive("https://people.eecs.berkeley.edu/~hendrycks/imagenet-o.tar",
-                     "86bd7a50c1c4074fb18fc5f219d6d50b", "imagenet-o.tar", "imagenet-o")
-CIFAR100_C = Archive("https://zenodo.org/records/3555552/files/CIFAR-100-C.tar",
-                     "11f0ed0f1191edbf9fa23466ae6021d3", "CIFAR-100-C.tar", "CIFAR-100-C")
+CUB200 = Archive(
+    "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+    "97eceeb196236b17998738112f37df78",
+    "CUB_200_2011.tgz",
+    "CUB_200_2011",
+)
+AIRCRAFT = Archive(
+    "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
+    "d4acdd33327262359767eeaa97a4f732",
+    "fgvc-aircraft-2013b.tar.gz",
+    "fgvc-aircraft-2013b",
+)
+IMAGENET_O = Archive(
+    "https://people.eecs.berkeley.edu/~hendrycks/imagenet-o.tar",
+    "86bd7a50c1c4074fb18fc5f219d6d50b",
+    "imagenet-o.tar",
+    "imagenet-o",
+)
+CIFAR100_C = Archive(
+    "https://zenodo.org/records/3555552/files/CIFAR-100-C.tar",
+    "11f0ed0f1191edbf9fa23466ae6021d3",
+    "CIFAR-100-C.tar",
+    "CIFAR-100-C",
+)
 
 
 def obtain(archive: Archive, data_dir: Path, progress: bool = True) -> Path:
-    """`data_dir/archive.folder`, made whole or not at all where it is not there: from the archive that lies in
-    `data_dir`, or else from its address.
+    """`data_dir/archive.folder`, made whole or not at all where it is not there: from the archive
+    that lies in `data_dir`, or else from its address.
 
     Args:
         progress: show a bar while fetching, if standard error is a terminal.
     Raises:
-        FileNotFoundError: if the archive cannot be fetched, or what arrives has another checksum; the message says what
-            to put where.
-        ValueError: if the archive is damaged, holds what it should not (see `members`), or lacks the folder.
+        FileNotFoundError: if the archive cannot be fetched, or what arrives has another checksum;
+            the message says what to put where.
+        ValueError: if the archive is damaged, holds what it should not (see `members`), or lacks
+            the folder.
     """
     place = data_dir / archive.folder
     if place.is_dir():
@@ -88,7 +122,9 @@ def obtain(archive: Archive, data_dir: Path, progress: bool = True) -> Path:
     return place
 
 
-def download(url: str, md5: str | None, file: str, folder: str, data_dir: Path, progress: bool = True) -> None:
+def download(
+    url: str, md5: str | None, file: str, folder: str, data_dir: Path, progress: bool = True
+) -> None:
     """`obtain`, for an archive that is told in words."""
     obtain(Archive(url, md5, file, folder), data_dir, progress)
 
@@ -98,17 +134,23 @@ def _unpacked(archive: Archive, data_dir: Path, work: Path, progress: bool) -> N
     local = data_dir / archive.file
     found = md5_of(local) if local.is_file() and archive.md5 else None
     if not local.is_file() or found not in (None, archive.md5):
-        wrong = f" ({local} is there, but its MD5 is {found}, not {archive.md5}: it is incomplete or another file)"
+        wrong = (
+            f" ({local} is there, but its MD5 is {found}, not {archive.md5}: it is incomplete or"
+            " another file)"
+        )
         try:
             local = fetch(archive.url, work / archive.file, archive.md5, progress)
         except (OSError, HTTPException, ValueError) as error:
             raise FileNotFoundError(
-                f"{archive.url} could not be downloaded ({error}); put the file {archive.file}, or the folder "
-                f"{archive.folder} out of it, into {data_dir}{wrong if found else ''}") from error
+                f"{archive.url} could not be downloaded ({error}); put the file {archive.file}, or"
+                f" the folder {archive.folder} out of it, into {data_dir}{wrong if found else ''}"
+            ) from error
     unpack(local, work / "unpacked")
     if not (work / "unpacked" / archive.folder).is_dir():
-        raise ValueError(f"{archive.file} holds no folder {archive.folder}: it is another archive than that of "
-                         f"{archive.url}; remove it from {data_dir}")
+        raise ValueError(
+            f"{archive.file} holds no folder {archive.folder}: it is another archive than that of "
+            f"{archive.url}; remove it from {data_dir}"
+        )
 
 
 def _put(made: Path, place: Path) -> None:
@@ -131,20 +173,27 @@ def fetch(url: str, file: Path, md5: str | None, progress: bool = True) -> Path:
     """The file at `url`, written to `file`, which is returned.
 
     Raises:
-        OSError: if it cannot be reached, less arrives than announced, the disk has no room for it (twice: packed and
-            unpacked), or its checksum is not `md5`. What was written is then removed.
+        OSError: if it cannot be reached, less arrives than announced, the disk has no room for it
+            (twice: packed and unpacked), or its checksum is not `md5`. What was written is then
+            removed.
     """
     from urllib.request import Request, urlopen
 
     try:
-        with urlopen(Request(url, headers={"User-Agent": "catchup"}), timeout=60) as answer, open(file, "xb") as out:
+        with (
+            urlopen(Request(url, headers={"User-Agent": "catchup"}), timeout=60) as answer,
+            open(file, "xb") as out,
+        ):
             announced = int(answer.headers.get("Content-Length") or 0)
             _check_room(file.parent, 2 * announced)
             arrived, found = _copied(answer, out, announced, file.name, progress)
         if arrived < announced:
             raise OSError(f"only {arrived} of {announced} bytes arrived")
         if md5 is not None and found != md5:
-            raise OSError(f"what arrived has the MD5 {found}, not {md5}: it is damaged, or a page instead of the file")
+            raise OSError(
+                f"what arrived has the MD5 {found}, not {md5}: it is damaged, or a page instead of"
+                " the file"
+            )
     except BaseException:
         file.unlink(missing_ok=True)
         raise
@@ -175,7 +224,8 @@ def unpack(archive: Path, into: Path) -> None:
     All members are checked before the first is written (see `members`).
 
     Raises:
-        ValueError: if the archive is damaged or no archive, or holds what it should not; `into` is then not there.
+        ValueError: if the archive is damaged or no archive, or holds what it should not; `into` is
+            then not there.
         OSError: if the disk has no room for it.
     """
     try:
@@ -195,8 +245,10 @@ def unpack(archive: Path, into: Path) -> None:
         from_disk = isinstance(error, OSError) and error.errno is not None
         if isinstance(error, _Refused) or from_disk or not isinstance(error, BROKEN):
             raise
-        raise ValueError(f"{archive} is damaged, or no archive ({type(error).__name__}: {error}): "
-                         f"remove it and get it again") from error
+        raise ValueError(
+            f"{archive} is damaged, or no archive ({type(error).__name__}: {error}): "
+            "remove it and get it again"
+        ) from error
 
 
 class _Refused(ValueError):
@@ -214,14 +266,15 @@ def members(found: Iterable[tuple[str, int, str]], archive: Path, limit: int) ->
     """How many bytes the members of an archive hold, after checking each.
 
     Args:
-        found: (name, bytes, kind) of each; the kind is "file", "folder", "link" (inside the archive; it is passed
-            over) or what else it is, in words. Read no further than the first that is refused.
+        found: (name, bytes, kind) of each; the kind is "file", "folder", "link" (inside the
+            archive; it is passed over) or what else it is, in words. Read no further than the first
+            that is refused.
         archive: for the message.
         limit: bytes that all files may hold together.
     Raises:
-        ValueError: if a name is empty, absolute, leaves the folder or stands twice, a member is neither file nor folder
-            (a device, a link that leaves the folder), a file is also a folder, the files hold more than `limit`, or
-            there is no file.
+        ValueError: if a name is empty, absolute, leaves the folder or stands twice, a member is
+            neither file nor folder (a device, a link that leaves the folder), a file is also a
+            folder, the files hold more than `limit`, or there is no file.
     """
     total, files = 0, set()
     for count, (name, size, kind) in enumerate(found, start=1):
@@ -238,23 +291,40 @@ def members(found: Iterable[tuple[str, int, str]], archive: Path, limit: int) ->
         if size < 0:
             raise _refused(archive, f"the member {name!r} claims {size} bytes")
         if max(total, BLOCK * count) > limit:  # a million empty files fill a disk too
-            raise _refused(archive, f"its files would fill more than {_amount(limit)}, {EXPANSION} times its own size")
+            raise _refused(
+                archive,
+                f"its files would fill more than {_amount(limit)}, {EXPANSION} times its own size",
+            )
     if not files:
         raise _refused(archive, "it holds no files")
-    both = next((parts[:end] for parts in files for end in range(1, len(parts)) if parts[:end] in files), None)
+    both = next(
+        (parts[:end] for parts in files for end in range(1, len(parts)) if parts[:end] in files),
+        None,
+    )
     if both:
         raise _refused(archive, f"the member {'/'.join(both)!r} is a file and a folder")
     return total
 
 
 def _leaves(name: str) -> bool:
-    """Whether a member of that name would, on some system, land outside the folder, or is no name at all."""
-    outside = name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name or PureWindowsPath(name).drive
-    return bool(outside) or not PurePosixPath(name).parts and name not in (".", "./") or "\0" in name
+    """Whether a member of that name would, on some system, land outside the folder, or is no name
+    at all.
+    """
+    outside = (
+        name.startswith("/")
+        or ".." in PurePosixPath(name).parts
+        or "\\" in name
+        or PureWindowsPath(name).drive
+    )
+    return (
+        bool(outside) or not PurePosixPath(name).parts and name not in (".", "./") or "\0" in name
+    )
 
 
 def _refused(archive: Path, why: str) -> _Refused:
-    return _Refused(f"{archive} was not unpacked: {why}; remove it and get it from where it is published")
+    return _Refused(
+        f"{archive} was not unpacked: {why}; remove it and get it from where it is published"
+    )
 
 
 def _tar_kind(member: tarfile.TarInfo) -> str:
@@ -283,7 +353,9 @@ def _check_room(folder: Path, needed: int) -> None:
     """Raise OSError unless the disk of `folder` has room for that many bytes."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise OSError(errno.ENOSPC, f"{folder} needs {_amount(needed)} free, and has {_amount(free)}")
+        raise OSError(
+            errno.ENOSPC, f"{folder} needs {_amount(needed)} free, and has {_amount(free)}"
+        )
 
 
 def _amount(n_bytes: int) -> str:

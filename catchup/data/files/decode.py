@@ -1,8 +1,9 @@
 """Image files into one uint8 array, decoded once and cached beside their source.
 
-The cache is `.catchup-cache-<size>-<fingerprint>.npz` in the folder itself; the fingerprint covers the name, size and
-time of every file, so that a folder that has changed is decoded anew. It is written whole or not at all and read
-without running code; where it is damaged it is made again, and where the folder cannot be written there is none.
+The cache is `.catchup-cache-<size>-<fingerprint>.npz` in the folder itself; the fingerprint covers
+the name, size and time of every file, so that a folder that has changed is decoded anew. It is
+written whole or not at all and read without running code; where it is damaged it is made again, and
+where the folder cannot be written there is none.
 """
 
 import contextlib
@@ -21,8 +22,18 @@ from .npz import read_npz
 from .placement import placement
 
 FORMAT = 1  # of the cache; raising it makes every older cache stale
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow would hand others to programs (Ghostscript)
-MAX_PIXELS = 2**30 // 12  # of a file, which may claim any size, and of what it becomes; Pillow only warns above it
+FORMATS = (
+    "BMP",
+    "GIF",
+    "JPEG",
+    "PNG",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # Pillow would hand others to programs (Ghostscript)
+MAX_PIXELS = (
+    2**30 // 12
+)  # of a file, which may claim any size, and of what it becomes; Pillow only warns above it
 
 
 def decoded(
@@ -38,17 +49,19 @@ def decoded(
 
     Args:
         root: the folder that all files lie in.
-        image_size: pixels; the shorter side is brought to it (bilinear, antialiased) and the centre square kept. None
-            keeps every image as it is, and then all must have one size.
-        banner: rows at the bottom of every file that are no part of the image, cut off before all else.
+        image_size: pixels; the shorter side is brought to it (bilinear, antialiased) and the centre
+            square kept. None keeps every image as it is, and then all must have one size.
+        banner: rows at the bottom of every file that are no part of the image, cut off before all
+            else.
         skip_unreadable: leave out files that cannot be decoded, with a warning that names them.
         progress: show a bar while decoding, if standard error is a terminal.
     Returns:
-        pixels: (K, C, H, W) uint8, C = 1 if every image is greyscale, else 3 (greyscale ones repeated, alpha dropped);
+        pixels: (K, C, H, W) uint8, C = 1 if every image is greyscale, else 3 (greyscale ones
+            repeated, alpha dropped);
         skipped: (N - K,) int64, ascending, the positions in `files` that were left out.
     Raises:
-        ValueError: if an image cannot be decoded and is not to be skipped, two differ in size, or they would not fit
-            into memory (see `memory.py`).
+        ValueError: if an image cannot be decoded and is not to be skipped, two differ in size, or
+            they would not fit into memory (see `memory.py`).
     """
     if image_size is not None:  # asked before a million files are looked at
         check_memory(len(files), image_size, image_size, root)
@@ -61,7 +74,9 @@ def decoded(
     return pixels, skipped
 
 
-def report_skipped(root: Path, files: Sequence[Path], skipped: np.ndarray, skip_unreadable: bool) -> None:
+def report_skipped(
+    root: Path, files: Sequence[Path], skipped: np.ndarray, skip_unreadable: bool
+) -> None:
     """Warns of the `skipped` ones among the files, by name; ValueError if none was to be skipped."""
     if not len(skipped):
         return
@@ -69,17 +84,23 @@ def report_skipped(root: Path, files: Sequence[Path], skipped: np.ndarray, skip_
         raise ValueError(_unreadable(files[skipped[0]], "as when it was decoded first"))
     names = [str(files[i].relative_to(root)) for i in skipped]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    warnings.warn(f"skipped {len(names)} unreadable images in {root}: {', '.join(names[:10])}{more}", stacklevel=3)
+    warnings.warn(
+        f"skipped {len(names)} unreadable images in {root}: {', '.join(names[:10])}{more}",
+        stacklevel=3,
+    )
 
 
-def _decode(files: Sequence[Path], image_size: int | None, banner: int, skip: bool,
-            progress: bool) -> tuple[np.ndarray, np.ndarray]:
+def _decode(
+    files: Sequence[Path], image_size: int | None, banner: int, skip: bool, progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """`decoded`, without the cache."""
     pixels, kept, skipped, grey = None, [], [], True
     for i, file in enumerate(bar(files, "decoding", " images", progress, terminal=True)):
         try:
             image = _read_image(file, image_size, banner)
-        except Exception as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
+        except (
+            Exception
+        ) as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
             if not skip:
                 raise ValueError(_unreadable(file, error)) from error
             skipped.append(i)
@@ -88,18 +109,24 @@ def _decode(files: Sequence[Path], image_size: int | None, banner: int, skip: bo
             check_memory(len(files), *image.shape[:2], file.parent)
             pixels = np.empty((len(files), 3, *image.shape[:2]), dtype=np.uint8)
         if image.shape[:2] != pixels.shape[2:]:
-            raise ValueError(f"images differ in size: {files[kept[0]]} has {_size(pixels[0, 0])} pixels, "
-                             f"{file} has {_size(image)}; give image_size to bring them to one size")
+            raise ValueError(
+                f"images differ in size: {files[kept[0]]} has {_size(pixels[0, 0])} pixels, "
+                f"{file} has {_size(image)}; give image_size to bring them to one size"
+            )
         pixels[len(kept)] = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         grey &= image.ndim == 2
         kept.append(i)
     if pixels is None:
         raise ValueError(f"none of {len(files)} images could be read, the first is {files[0]}")
-    return np.ascontiguousarray(pixels[: len(kept), : 1 if grey else 3]), np.array(skipped, dtype=np.int64)
+    return np.ascontiguousarray(pixels[: len(kept), : 1 if grey else 3]), np.array(
+        skipped, dtype=np.int64
+    )
 
 
 def _read_image(file: Path, image_size: int | None, banner: int = 0) -> np.ndarray:
-    """One image as uint8: (H, W) if greyscale, else (H, W, 3); without the `banner` last rows of the file."""
+    """One image as uint8: (H, W) if greyscale, else (H, W, 3); without the `banner` last rows of
+    the file.
+    """
     from PIL import Image
 
     if not file.is_file():  # a pipe would never answer
@@ -108,23 +135,33 @@ def _read_image(file: Path, image_size: int | None, banner: int = 0) -> np.ndarr
         if opened.mode.startswith(("I", "F")):
             raise ValueError(f"more than 8 bits a channel (mode {opened.mode})")
         if opened.width * opened.height > MAX_PIXELS:
-            raise ValueError(f"{opened.width} x {opened.height} pixels, more than {MAX_PIXELS // 10**6} million")
+            raise ValueError(
+                f"{opened.width} x {opened.height} pixels, more than {MAX_PIXELS // 10**6} million"
+            )
         image = opened.convert("L" if opened.mode in ("1", "L", "LA") else "RGB")
     if banner:
         if image.height <= banner:
-            raise ValueError(f"{image.height} rows, of which the last {banner} are no part of the image")
+            raise ValueError(
+                f"{image.height} rows, of which the last {banner} are no part of the image"
+            )
         image = image.crop((0, 0, image.width, image.height - banner))
     if image_size is not None:
         width, height, left, top = placement(*image.size, image_size)
         if width * height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels, too long and narrow for {image_size} pixels")
+            raise ValueError(
+                f"{image.width} x {image.height} pixels, too long and narrow for {image_size}"
+                " pixels"
+            )
         image = image.resize((width, height), Image.Resampling.BILINEAR)
         image = image.crop((left, top, left + image_size, top + image_size))
     return np.asarray(image)
 
 
 def _unreadable(file: Path, reason: object) -> str:
-    return f"{file} cannot be read as an image ({str(reason)[:150]}); mend or remove it, or skip unreadable images"
+    return (
+        f"{file} cannot be read as an image ({str(reason)[:150]}); mend or remove it, or skip"
+        " unreadable images"
+    )
 
 
 def _size(image: np.ndarray) -> str:
@@ -132,29 +169,44 @@ def _size(image: np.ndarray) -> str:
 
 
 def _fingerprint(root: Path, files: Sequence[Path], banner: int) -> str:
-    """16 hex digits over the name below `root`, the size and the time of every file, in order, and the banner."""
-    digest = hashlib.sha256((f"format {FORMAT}\n" + (f"banner {banner}\n" if banner else "")).encode())
+    """16 hex digits over the name below `root`, the size and the time of every file, in order, and
+    the banner.
+    """
+    digest = hashlib.sha256(
+        (f"format {FORMAT}\n" + (f"banner {banner}\n" if banner else "")).encode()
+    )
     for file in files:
         try:
             status = file.stat()
         except OSError as error:  # a link to nowhere, or a file that went meanwhile
             raise ValueError(_unreadable(file, error.strerror)) from None
         name = file.relative_to(root).as_posix()
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        digest.update(
+            f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
+        )
     return digest.hexdigest()[:16]
 
 
 def _read_cache(cache: Path, n_files: int) -> tuple[np.ndarray, np.ndarray] | None:
     """What `_write_cache` wrote for as many files, or None where it is absent or damaged."""
     pixels, skipped = read_npz(cache, ("pixels", "skipped")) or (np.empty(0), np.empty(0))
-    fits = (pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.size > 0 and pixels.shape[1] in (1, 3)
-            and skipped.dtype == np.int64 and skipped.ndim == 1 and len(pixels) + len(skipped) == n_files
-            and bool((np.diff(skipped, prepend=-1, append=n_files) > 0).all()))
+    fits = (
+        pixels.dtype == np.uint8
+        and pixels.ndim == 4
+        and pixels.size > 0
+        and pixels.shape[1] in (1, 3)
+        and skipped.dtype == np.int64
+        and skipped.ndim == 1
+        and len(pixels) + len(skipped) == n_files
+        and bool((np.diff(skipped, prepend=-1, append=n_files) > 0).all())
+    )
     return (pixels, skipped) if fits else None
 
 
 def _write_cache(cache: Path, **arrays: np.ndarray) -> None:
-    """Put the cache in place whole, in place of older ones of the same image size; do without where that fails."""
+    """Put the cache in place whole, in place of older ones of the same image size; do without where
+    that fails.
+    """
     unfinished = cache.with_name(f"{cache.stem}-{secrets.token_hex(4)}.tmp")
     try:
         with open(unfinished, "xb") as file:

@@ -1,8 +1,9 @@
-"""Which files a folder of images holds and what each one shows: two layouts, read without opening an image.
+"""Which files a folder of images holds and what each one shows: two layouts, read without opening
+an image.
 
-Class folders: `train/<class>/…` and `test/<class>/…` or `val/<class>/…`, the layout of torchvision's ImageFolder.
-Tiny-ImageNet, as published by Stanford's CS231n: `wnids.txt`, `train/<wnid>/images/…`, `val/images/…` with the labels
-and the boxes in `val/val_annotations.txt`.
+Class folders: `train/<class>/…` and `test/<class>/…` or `val/<class>/…`, the layout of
+torchvision's ImageFolder. Tiny-ImageNet, as published by Stanford's CS231n: `wnids.txt`,
+`train/<wnid>/images/…`, `val/images/…` with the labels and the boxes in `val/val_annotations.txt`.
 """
 
 import warnings
@@ -14,12 +15,16 @@ from pathlib import Path
 from ..boxes import Marked
 
 MEND = "mend the line or take the official file"
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 
 
 @dataclass(frozen=True)
 class Split:
-    """The image files of one split, the class of each, and the boxes around their objects where there are any."""
+    """The image files of one split, the class of each, and the boxes around their objects where
+    there are any.
+    """
 
     files: tuple[Path, ...]
     labels: tuple[int, ...]
@@ -39,13 +44,14 @@ class Listing:
 def class_folders(root: Path) -> Listing:
     """The layout of one folder per class; `test/` is taken where there are both `test/` and `val/`.
 
-    Classes are the folders in `train/`, sorted by name. Images may lie deeper inside a class folder; files with other
-    endings than those of `SUFFIXES`, and names that start with a dot, are passed over.
+    Classes are the folders in `train/`, sorted by name. Images may lie deeper inside a class
+    folder; files with other endings than those of `SUFFIXES`, and names that start with a dot, are
+    passed over.
 
     Raises:
         FileNotFoundError: if `root`, its `train/`, or both `test/` and `val/` are missing.
-        ValueError: if there are fewer than two classes, a class folder without images, or a test class that the
-            training images lack.
+        ValueError: if there are fewer than two classes, a class folder without images, or a test
+            class that the training images lack.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
@@ -56,8 +62,10 @@ def class_folders(root: Path) -> Listing:
         raise FileNotFoundError(f"{root} has neither a folder test/ nor a folder val/")
     classes = _folder_names(root / "train")
     if len(classes) < 2:
-        raise ValueError(f"{root / 'train'} needs one folder for each of at least 2 classes, "
-                         f"got {', '.join(classes) or 'none'}")
+        raise ValueError(
+            f"{root / 'train'} needs one folder for each of at least 2 classes, "
+            f"got {', '.join(classes) or 'none'}"
+        )
     unknown = [name for name in _folder_names(test) if name not in classes]
     if unknown:
         raise ValueError(f"{test} holds the class {unknown[0]!r}, which {root / 'train'} lacks")
@@ -65,36 +73,45 @@ def class_folders(root: Path) -> Listing:
 
 
 def tiny_imagenet(root: Path) -> Listing:
-    """The official Tiny-ImageNet layout, any number of images and classes; classes in the order of `wnids.txt`.
+    """The official Tiny-ImageNet layout, any number of images and classes; classes in the order of
+    `wnids.txt`.
 
-    The boxes of the test images are read too. The official files hold boxes whose corners coincide, left with right or
-    top with bottom, all of them on the border: what is left of an object that the square picture cut away. These are
-    left out with one warning that counts them.
+    The boxes of the test images are read too. The official files hold boxes whose corners coincide,
+    left with right or top with bottom, all of them on the border: what is left of an object that
+    the square picture cut away. These are left out with one warning that counts them.
 
     Raises:
         FileNotFoundError: if a file or folder of the layout is missing.
-        ValueError: if a class has no training images, an annotation names an absent image or an unknown class or does
-            not give a box, or an image has no annotation, or two.
+        ValueError: if a class has no training images, an annotation names an absent image or an
+            unknown class or does not give a box, or an image has no annotation, or two.
     """
     for part in ("wnids.txt", "train", "val/images", "val/val_annotations.txt"):
         if not (root / part).exists():
-            raise FileNotFoundError(f"{root} is not the official Tiny-ImageNet layout: it has no {part}. Of an archive "
-                                    f"that was half unpacked, remove the folder and unpack it anew, or have it made "
-                                    f"again; class folders are read as folder:{root}")
+            raise FileNotFoundError(
+                f"{root} is not the official Tiny-ImageNet layout: it has no {part}. Of an archive "
+                "that was half unpacked, remove the folder and unpack it anew, or have it made "
+                f"again; class folders are read as folder:{root}"
+            )
     classes = tuple(text_of(root / "wnids.txt").split())
     if len(classes) < 2:
         raise ValueError(f"{root / 'wnids.txt'} must name at least 2 classes, got {len(classes)}")
     path = next((wnid for wnid in classes if Path(wnid).name != wnid), None)
     if path is not None:
-        raise ValueError(f"{root / 'wnids.txt'} names {path[:80]!r}, which is no name of a folder in train/: "
-                         f"{MEND}")
+        raise ValueError(
+            f"{root / 'wnids.txt'} names {path[:80]!r}, which is no name of a folder in train/: "
+            f"{MEND}"
+        )
     repeated = [wnid for place, wnid in enumerate(classes) if wnid in classes[:place]]
     if repeated:
         raise ValueError(f"{root / 'wnids.txt'} names {repeated[0]!r} more than once")
     missing = [wnid for wnid in classes if not (root / "train" / wnid).is_dir()]
     if missing:
-        raise FileNotFoundError(f"{root / 'train'} has no folder for the class {missing[0]!r} of wnids.txt")
-    return Listing(root, classes, _split(root / "train", classes), _annotated(root / "val", classes))
+        raise FileNotFoundError(
+            f"{root / 'train'} has no folder for the class {missing[0]!r} of wnids.txt"
+        )
+    return Listing(
+        root, classes, _split(root / "train", classes), _annotated(root / "val", classes)
+    )
 
 
 def text_of(file: Path) -> str:
@@ -107,7 +124,13 @@ def text_of(file: Path) -> str:
 
 def _folder_names(folder: Path) -> tuple[str, ...]:
     """The folders in `folder`, sorted."""
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    return tuple(
+        sorted(
+            path.name
+            for path in folder.iterdir()
+            if path.is_dir() and not path.name.startswith(".")
+        )
+    )
 
 
 def _split(folder: Path, classes: tuple[str, ...]) -> Split:
@@ -116,8 +139,11 @@ def _split(folder: Path, classes: tuple[str, ...]) -> Split:
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():
             continue
-        found = sorted(path for path in (folder / name).rglob("*")
-                       if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+        found = sorted(
+            path
+            for path in (folder / name).rglob("*")
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        )
         if not found:
             raise ValueError(f"the class folder {folder / name} holds no images")
         files += found
@@ -128,7 +154,9 @@ def _split(folder: Path, classes: tuple[str, ...]) -> Split:
 
 
 def _annotated(folder: Path, classes: tuple[str, ...]) -> Split:
-    """The images that `val_annotations.txt` lists, in its order; a line is name, wnid and box, parted by tabs."""
+    """The images that `val_annotations.txt` lists, in its order; a line is name, wnid and box,
+    parted by tabs.
+    """
     source = folder / "val_annotations.txt"
     position = {wnid: label for label, wnid in enumerate(classes)}
     present = {path.name for path in (folder / "images").iterdir()}
@@ -136,24 +164,33 @@ def _annotated(folder: Path, classes: tuple[str, ...]) -> Split:
     for number, line in enumerate(text_of(source).splitlines(), start=1):
         name, wnid = [*line.split("\t"), ""][:2]
         if name not in present:
-            raise ValueError(f"{source} names {name[:80]!r} in line {number}, which is not in {folder / 'images'}: "
-                             f"{MEND}")
+            raise ValueError(
+                f"{source} names {name[:80]!r} in line {number}, which is not in"
+                f" {folder / 'images'}: {MEND}"
+            )
         if wnid not in position:
-            raise ValueError(f"{source} gives {name} the class {wnid[:80]!r} in line {number}, which is not in "
-                             f"wnids.txt: {MEND}")
+            raise ValueError(
+                f"{source} gives {name} the class {wnid[:80]!r} in line {number}, which is not in "
+                f"wnids.txt: {MEND}"
+            )
         left, top, right, bottom = _corners(line, f"line {number} of {source}")
         if left == right or top == bottom:
             cut_away += 1
         else:
-            boxes.append(Marked(len(names), (left, top, right + 1, bottom + 1), f"line {number} of {source}"))
+            boxes.append(
+                Marked(len(names), (left, top, right + 1, bottom + 1), f"line {number} of {source}")
+            )
         names.append(name)
         labels.append(position[wnid])
     if not names:
         raise ValueError(f"{source} lists no images")
     _check_once(source, names, folder / "images", present)
     if cut_away:
-        warnings.warn(f"{cut_away} of {len(names)} boxes in {source} have corners that coincide: nothing is left of "
-                      f"the object in the picture, and these images have no box", stacklevel=2)
+        warnings.warn(
+            f"{cut_away} of {len(names)} boxes in {source} have corners that coincide: nothing is"
+            " left of the object in the picture, and these images have no box",
+            stacklevel=2,
+        )
     return Split(tuple(folder / "images" / name for name in names), tuple(labels), tuple(boxes))
 
 
@@ -162,11 +199,16 @@ def _check_once(source: Path, names: Sequence[str], folder: Path, present: set[s
     if len(set(names)) < len(names):
         twice, count = Counter(names).most_common(1)[0]
         raise ValueError(f"{source} names {twice!r} in {count} lines: {MEND}")
-    left = sorted(name for name in present.difference(names)
-                  if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."))
+    left = sorted(
+        name
+        for name in present.difference(names)
+        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+    )
     if left:
-        raise ValueError(f"{source} has no line for {len(left)} images in {folder}, {left[0]!r} among them: it is cut "
-                         f"off, or the images are of another set; {MEND}")
+        raise ValueError(
+            f"{source} has no line for {len(left)} images in {folder}, {left[0]!r} among them: it"
+            f" is cut off, or the images are of another set; {MEND}"
+        )
 
 
 def _corners(line: str, place: str) -> tuple[int, int, int, int]:
@@ -175,10 +217,14 @@ def _corners(line: str, place: str) -> tuple[int, int, int, int]:
     try:
         left, top, right, bottom = map(int, fields)
     except ValueError:
-        raise ValueError(f"{place} gives no box: after name and class it needs left, top, right and bottom, whole "
-                         f"numbers parted by tabs, got {str(fields)[:80]}; {MEND} (images without boxes are read as "
-                         f"folder:PATH)") from None
+        raise ValueError(
+            f"{place} gives no box: after name and class it needs left, top, right and bottom,"
+            f" whole numbers parted by tabs, got {str(fields)[:80]}; {MEND} (images without boxes"
+            " are read as folder:PATH)"
+        ) from None
     if not (0 <= left <= right and 0 <= top <= bottom):
-        raise ValueError(f"{place} gives a box that is empty or begins outside the image: left {left}, top {top}, "
-                         f"right {right}, bottom {bottom} (inclusive); {MEND}")
+        raise ValueError(
+            f"{place} gives a box that is empty or begins outside the image: left {left}, top"
+            f" {top}, right {right}, bottom {bottom} (inclusive); {MEND}"
+        )
     return left, top, right, bottom

@@ -1,14 +1,17 @@
-"""Work done ahead by other processes, its results in order: a thin shell around the standard library's pool.
+"""Work done ahead by other processes, its results in order: a thin shell around the standard
+library's pool.
 
-Why not torch's DataLoader: it draws from the global generator, its SIGCHLD handler raises in the middle of a step when
-a worker dies, and Ctrl-C or a cluster's SIGTERM, which reach every process of a run, end its workers before the run has
-come to the step at which it stops.
+Why not torch's DataLoader: it draws from the global generator, its SIGCHLD handler raises in the
+middle of a step when a worker dies, and Ctrl-C or a cluster's SIGTERM, which reach every process of
+a run, end its workers before the run has come to the step at which it stops.
 
-Here a worker leaves both signals to the run, and goes when the run is gone, however that ended. A worker that is killed
+Here a worker leaves both signals to the run, and goes when the run is gone, however that ended. A
+worker that is killed
 costs time and no results: the rest is done in the process that asked.
 
-Where it misleads: on Linux workers are forked. They inherit whatever the run holds open, locks made with `flock` among
-it, for up to `WATCH_S` after the run was killed; and they may only do what is safe where other threads were left behind
+Where it misleads: on Linux workers are forked. They inherit whatever the run holds open, locks made
+with `flock` among it, for up to `WATCH_S` after the run was killed; and they may only do what is
+safe where other threads were left behind
 by the fork: NumPy and Pillow, not torch.
 """
 
@@ -39,7 +42,8 @@ WATCH_S = 0.2  # seconds between two looks of a worker at its parent
 
 
 def usual_workers() -> int:
-    """As many as this process has processors, but one, which trains; at most `MOST`, and 0 where there is only one.
+    """As many as this process has processors, but one, which trains; at most `MOST`, and 0 where
+    there is only one.
 
     Under torchrun the processes of one machine share its processors.
     """
@@ -48,15 +52,19 @@ def usual_workers() -> int:
 
 
 def can_share(workers: int) -> bool:
-    """Whether so many workers see the `shared_memory` that was made before them: those that are forked do."""
+    """Whether so many workers see the `shared_memory` that was made before them: those that are
+    forked do.
+    """
     return not workers or _context().get_start_method() == "fork"
 
 
 def shared_memory(shape: tuple[int, ...]) -> np.ndarray:
-    """An array of uint8 on pages of its own, zeros, that workers made later can write to; it has no name and leaves
+    """An array of uint8 on pages of its own, zeros, that workers made later can write to; it has no
+    name and leaves
     no trace: the pages go back to the system with the last who has the array.
 
-    What a pipe would take instead is copied four times on its way, which costs a good part of the decoding again.
+    What a pipe would take instead is copied four times on its way, which costs a good part of the
+    decoding again.
     """
     return np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
 
@@ -67,9 +75,11 @@ def in_order(work: Callable[[Any], Any], tasks: Iterable, workers: int) -> Itera
     Args:
         work: a function that can be pickled, of one argument; it may not use torch.
         tasks: taken up one by one as results are asked for.
-        workers: processes, >= 0; with 0, and inside a process that may have none, the work is done here.
+        workers: processes, >= 0; with 0, and inside a process that may have none, the work is done
+            here.
     Yields:
-        work(task), in the order of the tasks. Close the iterator (`contextlib.closing`) to end the workers early.
+        work(task), in the order of the tasks. Close the iterator (`contextlib.closing`) to end the
+        workers early.
     Raises:
         Exception: what `work` raised, in its turn.
     """
@@ -82,8 +92,12 @@ def in_order(work: Callable[[Any], Any], tasks: Iterable, workers: int) -> Itera
             yield from _results(pool, tasks, waiting, AHEAD * workers)
         except BrokenProcessPool:
             broken = True
-            warnings.warn("a process that decodes images was killed (was there too little memory?); the rest of this "
-                          "pass is done without such processes", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                "a process that decodes images was killed (was there too little memory?); the rest"
+                " of this pass is done without such processes",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         finally:
             _end(pool, broken)
     yield from map(work, chain(waiting, tasks))
@@ -137,7 +151,8 @@ def _begin(work: Callable[[Any], Any], parent: int) -> None:
     """Makes a process a worker."""
     global _work
     _work = work
-    gc.freeze()  # a collection would write to every object of the run, and so make a copy of all its memory
+    # a collection would write to every object of the run, and so make a copy of all its memory
+    gc.freeze()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):

@@ -1,4 +1,6 @@
-"""From the listed files of a data set to its training and test images: in memory, or streamed from the disk."""
+"""From the listed files of a data set to its training and test images: in memory, or streamed from
+the disk.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -25,7 +27,9 @@ LOADERS = ("auto", "resident", "stream")
 
 @dataclass(frozen=True)
 class Request:
-    """What `load` was asked for; `argument` is what follows the colon of the name, None without a colon."""
+    """What `load` was asked for; `argument` is what follows the colon of the name, None without a
+    colon.
+    """
 
     name: str
     argument: str | None
@@ -39,7 +43,9 @@ class Request:
     def __post_init__(self) -> None:
         pick("loader", self.loader, LOADERS)
         if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 0):
-            raise ValueError(f"workers must be an integer of at least 0, or None, got {self.workers!r}")
+            raise ValueError(
+                f"workers must be an integer of at least 0, or None, got {self.workers!r}"
+            )
 
     @property
     def path(self) -> Path | None:
@@ -48,8 +54,9 @@ class Request:
 
 
 class Parts(NamedTuple):
-    """The two splits; which test images could be read, positions in their split (K,) int64; and the `value_counts` of
-    the training images, None where nobody asked."""
+    """The two splits; which test images could be read, positions in their split (K,) int64; and the
+    `value_counts` of the training images, None where nobody asked.
+    """
 
     train: Images | Streamed
     test: Images | Streamed
@@ -57,16 +64,19 @@ class Parts(NamedTuple):
     counts: Tensor | None
 
 
-def split_images(listing: Listing, request: Request, banner: int = 0, *, counted: bool = False) -> Parts:
-    """Both splits of one size and one number of channels, where the request's loader says: with "auto" in memory if
-    they fit, else on the disk.
+def split_images(
+    listing: Listing, request: Request, banner: int = 0, *, counted: bool = False
+) -> Parts:
+    """Both splits of one size and one number of channels, where the request's loader says: with
+    "auto" in memory if they fit, else on the disk.
 
     Args:
         listing: has training and test files.
         banner: rows at the bottom of every stored image that are left out.
         counted: whether the counts are wanted, which needs a look at every image.
     Raises:
-        ValueError: if an image cannot be read, a class keeps no training image, or nothing is left to test on.
+        ValueError: if an image cannot be read, a class keeps no training image, or nothing is left
+            to test on.
     """
     files, border = listing.train.files + listing.test.files, len(listing.train.files)
     labels = torch.tensor(listing.train.labels + listing.test.labels)
@@ -76,7 +86,10 @@ def split_images(listing: Listing, request: Request, banner: int = 0, *, counted
     kept = int((readable < border).sum())
     empty = set(range(len(listing.classes))) - set(images.labels[:kept].tolist())
     if empty:
-        raise ValueError(f"the class {listing.classes[min(empty)]!r} has no readable training image in {listing.root}")
+        raise ValueError(
+            f"the class {listing.classes[min(empty)]!r} has no readable training image in"
+            f" {listing.root}"
+        )
     if kept == len(images):
         raise ValueError(f"{listing.root} has no readable test image")
     train, test = (_slice(images, *ends) for ends in ((0, kept), (kept, len(images))))
@@ -85,8 +98,12 @@ def split_images(listing: Listing, request: Request, banner: int = 0, *, counted
     return Parts(train, test, readable[kept:] - border, counts)
 
 
-def test_images(listing: Listing, request: Request, banner: int = 0) -> tuple[Images | Streamed, np.ndarray]:
-    """The images of `listing.test` alone, as `split_images`, and the positions of those that could be read."""
+def test_images(
+    listing: Listing, request: Request, banner: int = 0
+) -> tuple[Images | Streamed, np.ndarray]:
+    """The images of `listing.test` alone, as `split_images`, and the positions of those that could
+    be read.
+    """
     files, labels = listing.test.files, torch.tensor(listing.test.labels)
     read = _streamed if streams(files, request, banner) else _resident
     images, skipped, _ = read(listing, files, labels, 0, request, banner, True)
@@ -94,14 +111,19 @@ def test_images(listing: Listing, request: Request, banner: int = 0) -> tuple[Im
 
 
 def streams(files: Sequence[Path], request: Request, banner: int = 0) -> bool:
-    """Whether these files are to be streamed; asked before any of them is decoded, but for the first."""
+    """Whether these files are to be streamed; asked before any of them is decoded, but for the
+    first.
+    """
     if request.loader != "auto":
         return request.loader == "stream"
     size = (request.image_size,) * 2 if request.image_size else _size_of_first(files, banner)
     if size is None or fits(len(files), *size):
         return False
-    warnings.warn(f"{len(files)} images of {size[0]} x {size[1]} do not fit into memory: {request.name} is streamed "
-                  f"from the disk, each image decoded whenever it is needed", stacklevel=2)
+    warnings.warn(
+        f"{len(files)} images of {size[0]} x {size[1]} do not fit into memory: {request.name} is"
+        " streamed from the disk, each image decoded whenever it is needed",
+        stacklevel=2,
+    )
     return True
 
 
@@ -113,31 +135,69 @@ def _size_of_first(files: Sequence[Path], banner: int) -> tuple[int, int] | None
         return None
 
 
-def _resident(listing: Listing, files: Sequence[Path], labels: Tensor, border: int, request: Request, banner: int,
-              counted: bool) -> tuple[Images, np.ndarray, None]:
+def _resident(
+    listing: Listing,
+    files: Sequence[Path],
+    labels: Tensor,
+    border: int,
+    request: Request,
+    banner: int,
+    counted: bool,
+) -> tuple[Images, np.ndarray, None]:
     """All readable images in memory, the positions of the others."""
-    pixels, skipped = decoded(listing.root, files, image_size=request.image_size, banner=banner,
-                              skip_unreadable=request.skip_unreadable, progress=request.progress)
-    return Images(torch.from_numpy(pixels), _without(labels, skipped), listing.classes), skipped, None
+    pixels, skipped = decoded(
+        listing.root,
+        files,
+        image_size=request.image_size,
+        banner=banner,
+        skip_unreadable=request.skip_unreadable,
+        progress=request.progress,
+    )
+    return (
+        Images(torch.from_numpy(pixels), _without(labels, skipped), listing.classes),
+        skipped,
+        None,
+    )
 
 
-def _streamed(listing: Listing, files: Sequence[Path], labels: Tensor, border: int, request: Request, banner: int,
-              counted: bool) -> tuple[Streamed, np.ndarray, Tensor | None]:
-    """All readable images on the disk, the positions of the others, and the counts of the first `border` ones."""
+def _streamed(
+    listing: Listing,
+    files: Sequence[Path],
+    labels: Tensor,
+    border: int,
+    request: Request,
+    banner: int,
+    counted: bool,
+) -> tuple[Streamed, np.ndarray, Tensor | None]:
+    """All readable images on the disk, the positions of the others, and the counts of the first
+    `border` ones.
+    """
     workers = usual_workers() if request.workers is None else request.workers
     names, skipped, counts = names_below(listing.root, files), np.empty(0, dtype=np.int64), None
     if counted or request.skip_unreadable:
-        skipped, shape, found = surveyed(listing.root, files, border, image_size=request.image_size, banner=banner,
-                                         skip_unreadable=request.skip_unreadable, workers=workers,
-                                         progress=request.progress)
+        skipped, shape, found = surveyed(
+            listing.root,
+            files,
+            border,
+            image_size=request.image_size,
+            banner=banner,
+            skip_unreadable=request.skip_unreadable,
+            workers=workers,
+            progress=request.progress,
+        )
         counts = torch.from_numpy(found)
     else:  # colours are taken for granted where the data set is one that is known to have them
         size = (request.image_size,) * 2 if request.image_size else _size_of_first(files, banner)
         if size is None:
-            raise ValueError(f"{files[0]} cannot be read as an image; mend or remove it, or skip unreadable images")
+            raise ValueError(
+                f"{files[0]} cannot be read as an image; mend or remove it, or skip unreadable"
+                " images"
+            )
         shape = (3, *size)
     decoder = Decoder.whole(listing.root, request.image_size, banner, shape)
-    images = Streamed(decoder, np.delete(names, skipped), _without(labels, skipped), listing.classes, workers)
+    images = Streamed(
+        decoder, np.delete(names, skipped), _without(labels, skipped), listing.classes, workers
+    )
     return images, skipped, counts
 
 

@@ -1,12 +1,14 @@
-"""Labelled images that stay on the disk: decoded when they are asked for, a few batches ahead, by worker processes.
+"""Labelled images that stay on the disk: decoded when they are asked for, a few batches ahead, by
+worker processes.
 
-The same few methods as `Images`, and the same pixels, byte for byte: both come out of `decode.py`. Which images a batch
-holds is the caller's business, and so is all chance; so the number of workers changes how fast the images come, and
-nothing else.
+The same few methods as `Images`, and the same pixels, byte for byte: both come out of `decode.py`.
+Which images a batch holds is the caller's business, and so is all chance; so the number of workers
+changes how fast the images come, and nothing else.
 
-Where it misleads: every epoch decodes every image again, which costs more than most steps on small images; what fits
-into memory should lie there. The names and labels of all images do lie in memory, about a hundred bytes each. A file
-that cannot be read ends the run when its turn comes; `skip_unreadable` looks at all of them first (`survey.py`).
+Where it misleads: every epoch decodes every image again, which costs more than most steps on small
+images; what fits into memory should lie there. The names and labels of all images do lie in memory,
+about a hundred bytes each. A file that cannot be read ends the run when its turn comes;
+`skip_unreadable` looks at all of them first (`survey.py`).
 """
 
 import math
@@ -52,7 +54,9 @@ class Decoder:
     grey: bool = False
 
     @classmethod
-    def whole(cls, root: Path, image_size: int | None, banner: int, stored: tuple[int, int, int]) -> "Decoder":
+    def whole(
+        cls, root: Path, image_size: int | None, banner: int, stored: tuple[int, int, int]
+    ) -> "Decoder":
         """One that keeps all of every image."""
         return cls(root, image_size, banner, stored, (0, 0, *stored[1:]))
 
@@ -62,10 +66,12 @@ class Decoder:
         return (self.stored[0], *self.crop[2:])
 
     def read(self, names: np.ndarray, pixels: np.ndarray) -> None:
-        """Fills `pixels`, (K, *shape) uint8, from the files of these (K,) bytes, paths below `root`.
+        """Fills `pixels`, (K, *shape) uint8, from the files of these (K,) bytes, paths below
+        `root`.
 
         Raises:
-            ValueError: if a file cannot be read, or has another size, or colours where the others have none.
+            ValueError: if a file cannot be read, or has another size, or colours where the others
+                have none.
         """
         for place, name in zip(pixels, names):
             place[:] = self._one(self.root / os.fsdecode(name))
@@ -74,30 +80,43 @@ class Decoder:
         """(1 or C, H, W): one image, cropped."""
         try:
             image = _read_image(file, self.image_size, self.banner)
-        except Exception as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
+        except (
+            Exception
+        ) as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
             raise ValueError(_unreadable(file, error)) from error
         if image.shape[:2] != self.stored[1:]:
-            raise ValueError(f"images differ in size: {file} has {_size(image)} pixels, the others {self.stored[2]} x "
-                             f"{self.stored[1]}; give image_size to bring them to one size")
+            raise ValueError(
+                f"images differ in size: {file} has {_size(image)} pixels, the others"
+                f" {self.stored[2]} x {self.stored[1]}; give image_size to bring them to one size"
+            )
         if image.ndim == 3 and self.grey:
             image = luma(*image.astype(np.int32).transpose(2, 0, 1)).astype(np.uint8)
         if image.ndim == 3 and self.stored[0] == 1:
-            raise ValueError(f"{file} has colours, and when the folder was looked through no image had: leave the "
-                             f"folder as it is while it is read")
+            raise ValueError(
+                f"{file} has colours, and when the folder was looked through no image had: leave"
+                " the folder as it is while it is read"
+            )
         top, left, height, width = self.crop
-        image = image[top:top + height, left:left + width]
+        image = image[top : top + height, left : left + width]
         return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
-def _decoded(decoder: Decoder, slots: np.ndarray | None, task: tuple[int, np.ndarray]
-             ) -> tuple[int, int, np.ndarray | None]:
-    """The work of a process: the number of the task, how many images, and their pixels where they are not in a slot.
+def _decoded(
+    decoder: Decoder, slots: np.ndarray | None, task: tuple[int, np.ndarray]
+) -> tuple[int, int, np.ndarray | None]:
+    """The work of a process: the number of the task, how many images, and their pixels where they
+    are not in a slot.
 
-    A slot is free again when the task as many numbers later is handed out: not before this one's result was copied.
+    A slot is free again when the task as many numbers later is handed out: not before this one's
+    result was copied.
     """
     number, names = task
-    pixels = np.empty((len(names), *decoder.shape), np.uint8) if slots is None else slots[number % len(slots)]
-    decoder.read(names, pixels[:len(names)])
+    pixels = (
+        np.empty((len(names), *decoder.shape), np.uint8)
+        if slots is None
+        else slots[number % len(slots)]
+    )
+    decoder.read(names, pixels[: len(names)])
     return number, len(names), pixels if slots is None else None
 
 
@@ -107,8 +126,8 @@ class Streamed:
 
     Args:
         decoder: reads them.
-        names: (N,) bytes, the path of each file below the decoder's folder. An array, because workers that were forked
-            share it, and would copy a list bit by bit.
+        names: (N,) bytes, the path of each file below the decoder's folder. An array, because
+            workers that were forked share it, and would copy a list bit by bit.
         labels: (N,) int64 in [0, len(classes)); batches come on their device.
         classes: the name of each class, all different.
         workers: processes that decode, >= 0; 0 decodes in the process that asks.
@@ -124,7 +143,9 @@ class Streamed:
 
     def __post_init__(self) -> None:
         if self.names.dtype.kind != "S" or self.names.ndim != 1 or not len(self.names):
-            raise ValueError(f"names must be (N,) bytes, not empty, got {self.names.dtype} {self.names.shape}")
+            raise ValueError(
+                f"names must be (N,) bytes, not empty, got {self.names.dtype} {self.names.shape}"
+            )
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
         check_labels(self.labels, len(self.names), self.classes)
@@ -139,13 +160,19 @@ class Streamed:
 
     @cached_property
     def pixels(self) -> Tensor:
-        """(N, C, H, W) uint8 on the labels' device: every image at once, for measurements that need them so.
+        """(N, C, H, W) uint8 on the labels' device: every image at once, for measurements that need
+        them so.
 
         Raises:
             ValueError: if they do not fit into memory.
         """
-        check_memory(len(self), *self.shape[1:], self.decoder.root, channels=self.shape[0],
-                     remedy="do this on a part of the images (subset, sample)")
+        check_memory(
+            len(self),
+            *self.shape[1:],
+            self.decoder.root,
+            channels=self.shape[0],
+            remedy="do this on a part of the images (subset, sample)",
+        )
         return self.take(torch.arange(len(self))).pixels
 
     def to(self, device: torch.device | str) -> "Streamed":
@@ -153,19 +180,25 @@ class Streamed:
         return replace(self, labels=self.labels.to(device))
 
     def take(self, indices: Tensor | Sequence[int]) -> Images:
-        """The images at `indices`, in that order, now in memory; arguments and errors as of `Images.take`."""
+        """The images at `indices`, in that order, now in memory; arguments and errors as of
+        `Images.take`.
+        """
         with closing(self.batches([as_index(indices, torch.device("cpu"))])) as one:
             return next(one)
 
     def part(self, indices: Tensor | Sequence[int]) -> "Streamed":
         """The images at `indices`, in that order, still on the disk."""
         index = as_index(indices, torch.device("cpu"))
-        return replace(self, names=self.names[index.numpy()], labels=self.labels[index.to(self.labels.device)])
+        return replace(
+            self, names=self.names[index.numpy()], labels=self.labels[index.to(self.labels.device)]
+        )
 
     def batches(self, order: Sequence[Tensor]) -> Iterator[Images]:
-        """The images at each of `order` in turn, (K,) integers with K >= 1; nothing else is decoded.
+        """The images at each of `order` in turn, (K,) integers with K >= 1; nothing else is
+        decoded.
 
-        The workers live as long as the iterator: close it (`contextlib.closing`) where it may not come to its end.
+        The workers live as long as the iterator: close it (`contextlib.closing`) where it may not
+            come to its end.
 
         Raises:
             ValueError: as `Decoder`, when the turn of such a file has come.
@@ -173,15 +206,22 @@ class Streamed:
         order = [as_index(indices, torch.device("cpu")) for indices in order]
         pieces = [index.tensor_split(math.ceil(len(index) / PIECE)) for index in order]
         workers = self.workers if sum(map(len, pieces)) > FEW else 0
-        slots = shared_memory((max(1, AHEAD * workers), PIECE, *self.shape)) if can_share(workers) else None
-        tasks = ((i, self.names[piece.numpy()]) for i, piece in enumerate(chain.from_iterable(pieces)))
+        slots = (
+            shared_memory((max(1, AHEAD * workers), PIECE, *self.shape))
+            if can_share(workers)
+            else None
+        )
+        tasks = (
+            (i, self.names[piece.numpy()]) for i, piece in enumerate(chain.from_iterable(pieces))
+        )
         with closing(in_order(partial(_decoded, self.decoder, slots), tasks, workers)) as decoded:
             for index, batch in zip(order, pieces):
-                # Pages of its own: between images of this size the allocator would leave holes, and memory would grow.
+                # Pages of its own: between images of this size the allocator would leave holes, and
+                # memory would grow.
                 pixels, done = torch.from_numpy(shared_memory((len(index), *self.shape))), 0
                 for i, count, sent in islice(decoded, len(batch)):
                     piece = sent if slots is None else slots[i % len(slots), :count]
-                    pixels[done:done + count] = torch.from_numpy(piece)
+                    pixels[done : done + count] = torch.from_numpy(piece)
                     done += count
                 place = self.labels.device
                 yield unchecked(pixels.to(place), self.labels[index.to(place)], self.classes)
@@ -191,7 +231,9 @@ class Streamed:
         return self.batches(torch.arange(len(self)).split(size))
 
     def centred(self, size: Sequence[int]) -> "Streamed":
-        """The middle of the images, of `size` (H, W): what evaluation sees where training cuts smaller windows."""
+        """The middle of the images, of `size` (H, W): what evaluation sees where training cuts
+        smaller windows.
+        """
         top, left, *sides = self.decoder.crop
         down, right = ((side - inner) // 2 for side, inner in zip(sides, size))
         return replace(self, decoder=replace(self.decoder, crop=(top + down, left + right, *size)))
@@ -200,4 +242,7 @@ class Streamed:
         """The same images in grey (1 channel) or in colour (3), as `Images.with_channels`."""
         check_channels(self.shape[0], channels)
         grey = self.decoder.grey or channels < self.shape[0]
-        return replace(self, decoder=replace(self.decoder, stored=(channels, *self.decoder.stored[1:]), grey=grey))
+        return replace(
+            self,
+            decoder=replace(self.decoder, stored=(channels, *self.decoder.stored[1:]), grey=grey),
+        )

@@ -1,8 +1,11 @@
-"""One pass over image files that keeps none: which can be read, their one shape, and how often each value occurs.
+"""One pass over image files that keeps none: which can be read, their one shape, and how often each
+value occurs.
 
-What the resident loader knows once everything is decoded, a streamed folder has to find out in a pass of its own, where
-it is needed: for the mean and standard deviation of a folder, and to leave out what cannot be read. The answer is kept
-beside the files as `.catchup-survey-<size>-<fingerprint>.npz`, as the decoded images are (see `decode.py`).
+What the resident loader knows once everything is decoded, a streamed folder has to find out in a
+pass of its own, where
+it is needed: for the mean and standard deviation of a folder, and to leave out what cannot be read.
+The answer is kept beside the files as `.catchup-survey-<size>-<fingerprint>.npz`, as the decoded
+images are (see `decode.py`).
 """
 
 import os
@@ -37,7 +40,9 @@ class Survey(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What a piece of the files holds: for each its size or why it cannot be read, and its counts of values."""
+    """What a piece of the files holds: for each its size or why it cannot be read, and its counts
+    of values.
+    """
 
     sizes: list[tuple[int, int] | str]
     grey: bool
@@ -58,14 +63,18 @@ class _Look:
         for name in names:
             try:
                 image = _read_image(self.root / os.fsdecode(name), self.image_size, self.banner)
-            except Exception as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
+            except (
+                Exception
+            ) as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
                 sizes.append(str(error))
                 continue
             sizes.append(image.shape[:2])
             grey &= image.ndim == 2
             if counted:
                 channels = [image] if image.ndim == 2 else np.moveaxis(image, 2, 0)
-                counts += np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
+                counts += np.stack(
+                    [np.bincount(channel.ravel(), minlength=256) for channel in channels]
+                )
         return _Seen(sizes, grey, counts)
 
 
@@ -74,35 +83,66 @@ def names_below(root: Path, files: Sequence[Path]) -> np.ndarray:
     return np.array([os.fsencode(file.relative_to(root)) for file in files])
 
 
-def surveyed(root: Path, files: Sequence[Path], border: int, *, image_size: int | None = None, banner: int = 0,
-             skip_unreadable: bool = False, workers: int = 0, progress: bool = True) -> Survey:
-    """What `files` hold, from the survey in `root` where there is one; the arguments are those of `decode.decoded`.
+def surveyed(
+    root: Path,
+    files: Sequence[Path],
+    border: int,
+    *,
+    image_size: int | None = None,
+    banner: int = 0,
+    skip_unreadable: bool = False,
+    workers: int = 0,
+    progress: bool = True,
+) -> Survey:
+    """What `files` hold, from the survey in `root` where there is one; the arguments are those of
+    `decode.decoded`.
 
     Args:
         border: so many of the files, the first ones, are training images.
         workers: processes that decode.
     Raises:
-        ValueError: if an image cannot be read and is not to be skipped, two differ in size, or none can be read.
+        ValueError: if an image cannot be read and is not to be skipped, two differ in size, or none
+            can be read.
     """
     cache = root / f".catchup-survey-{image_size or 'full'}-{_fingerprint(root, files, banner)}.npz"
     stored = _read(cache, len(files), border)
-    found = stored or _survey(root, files, border, _Look(root, image_size, banner), skip_unreadable, workers, progress)
+    found = stored or _survey(
+        root, files, border, _Look(root, image_size, banner), skip_unreadable, workers, progress
+    )
     report_skipped(root, files, found.skipped, skip_unreadable)
     if not stored:
-        _write_cache(cache, skipped=found.skipped, shape=np.array(found.shape), counts=found.counts,
-                     border=np.array(border))
+        _write_cache(
+            cache,
+            skipped=found.skipped,
+            shape=np.array(found.shape),
+            counts=found.counts,
+            border=np.array(border),
+        )
     return found
 
 
-def _survey(root: Path, files: Sequence[Path], border: int, look: _Look, skip: bool, workers: int,
-            progress: bool) -> Survey:
+def _survey(
+    root: Path,
+    files: Sequence[Path],
+    border: int,
+    look: _Look,
+    skip: bool,
+    workers: int,
+    progress: bool,
+) -> Survey:
     """`surveyed`, without the cache."""
     names, first, skipped, grey, place = names_below(root, files), None, [], True, 0
     counts = np.zeros((3, 256), dtype=np.int64)
-    tasks = [(piece, counted) for part, counted in ((names[:border], True), (names[border:], False)) if len(part)
-             for piece in np.array_split(part, -(-len(part) // PIECE))]
-    with (closing(in_order(look, tasks, workers)) as pieces,
-          counter(len(files), "looking", " images", progress, terminal=True) as update):
+    tasks = [
+        (piece, counted)
+        for part, counted in ((names[:border], True), (names[border:], False))
+        if len(part)
+        for piece in np.array_split(part, -(-len(part) // PIECE))
+    ]
+    with (
+        closing(in_order(look, tasks, workers)) as pieces,
+        counter(len(files), "looking", " images", progress, terminal=True) as update,
+    ):
         for piece in pieces:
             for size in piece.sizes:
                 if isinstance(size, str):
@@ -112,9 +152,11 @@ def _survey(root: Path, files: Sequence[Path], border: int, look: _Look, skip: b
                 elif first is None:
                     first = (place, size)
                 elif size != first[1]:
-                    raise ValueError(f"images differ in size: {files[first[0]]} has {first[1][1]} x {first[1][0]} "
-                                     f"pixels, {files[place]} has {size[1]} x {size[0]}; give image_size to bring "
-                                     f"them to one size")
+                    raise ValueError(
+                        f"images differ in size: {files[first[0]]} has {first[1][1]} x"
+                        f" {first[1][0]} pixels, {files[place]} has {size[1]} x {size[0]}; give"
+                        " image_size to bring them to one size"
+                    )
                 place += 1
             grey &= piece.grey
             counts += piece.counts
@@ -126,13 +168,23 @@ def _survey(root: Path, files: Sequence[Path], border: int, look: _Look, skip: b
 
 
 def _read(cache: Path, n_files: int, border: int) -> Survey | None:
-    """What `_write_cache` wrote for as many files, or None where it is absent, damaged or of another split."""
+    """What `_write_cache` wrote for as many files, or None where it is absent, damaged or of
+    another split.
+    """
     found = read_npz(cache, FIELDS)
     if found is None:
         return None
     skipped, shape, counts, split = found
-    whole = (skipped.dtype == shape.dtype == counts.dtype == np.int64 and skipped.ndim == 1 and shape.shape == (3,)
-             and (shape > 0).all() and shape[0] in (1, 3) and counts.shape == (shape[0], 256)
-             and (counts >= 0).all() and split.shape == () and split == border
-             and (np.diff(skipped, prepend=-1, append=n_files) > 0).all())
+    whole = (
+        skipped.dtype == shape.dtype == counts.dtype == np.int64
+        and skipped.ndim == 1
+        and shape.shape == (3,)
+        and (shape > 0).all()
+        and shape[0] in (1, 3)
+        and counts.shape == (shape[0], 256)
+        and (counts >= 0).all()
+        and split.shape == ()
+        and split == border
+        and (np.diff(skipped, prepend=-1, append=n_files) > 0).all()
+    )
     return Survey(skipped, tuple(shape.tolist()), counts) if whole else None

@@ -1,12 +1,15 @@
-"""The paper's fine-grained data sets: CUB-200-2011, Stanford Cars and FGVC-Aircraft, from their official files.
+"""The paper's fine-grained data sets: CUB-200-2011, Stanford Cars and FGVC-Aircraft, from their
+official files.
 
-Sources: Wah et al., 2011 (its README); Krause et al., 2013 (the README of the devkit); Maji et al., 2013 (its README).
-Each comes with one box around the object of every image; those of the test images go into `Dataset.boxes`.
+Sources: Wah et al., 2011 (its README); Krause et al., 2013 (the README of the devkit); Maji et al.,
+2013 (its README). Each comes with one box around the object of every image; those of the test
+images go into `Dataset.boxes`.
 
-Where it misleads: the images are squares (shorter side, then the centre), as everywhere here; SnapMix's code, which the
-paper follows, cuts its window out of the whole length. FGVC-Aircraft loses the 20 rows with the copyright at its
-bottom, as its README asks; SnapMix's code leaves them. Whether CUB counts pixels from 0 or 1 its README does not say
-(taken as 0), nor does that of Stanford Cars (taken as 1, MATLAB's way, last pixel inclusive).
+Where it misleads: the images are squares (shorter side, then the centre), as everywhere here;
+SnapMix's code, which the paper follows, cuts its window out of the whole length. FGVC-Aircraft
+loses the 20 rows with the copyright at its bottom, as its README asks; SnapMix's code leaves them.
+Whether CUB counts pixels from 0 or 1 its README does not say (taken as 0), nor does that of
+Stanford Cars (taken as 1, MATLAB's way, last pixel inclusive).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,8 +36,8 @@ class Annotated:
 
     Args:
         listing: its files.
-        edges: (N, 4) float64, the box of each test image: left, top, right, bottom in pixels of the stored image,
-            right and bottom exclusive.
+        edges: (N, 4) float64, the box of each test image: left, top, right, bottom in pixels of the
+            stored image, right and bottom exclusive.
         source: the file that the boxes were read from.
         banner: rows at the bottom of every image that do not belong to it.
     """
@@ -46,24 +49,36 @@ class Annotated:
 
 
 def read_cub200(request: Request) -> Dataset:
-    """CUB-200-2011 with the boxes of its test images, downloaded if it is absent and no path was given."""
+    """CUB-200-2011 with the boxes of its test images, downloaded if it is absent and no path was
+    given.
+    """
     return _read(request, "images.txt", CUB200.folder, cub200, CUB200)
 
 
 def read_cars196(request: Request) -> Dataset:
-    """Stanford Cars with the boxes of its test images; the files must be there, since their server is gone."""
+    """Stanford Cars with the boxes of its test images; the files must be there, since their server
+    is gone.
+    """
     return _read(request, "devkit", CARS_FOLDER, stanford_cars, None)
 
 
 def read_aircraft(request: Request) -> Dataset:
-    """FGVC-Aircraft 2013b, variants, with the boxes of its test images, downloaded if absent and no path was given."""
+    """FGVC-Aircraft 2013b, variants, with the boxes of its test images, downloaded if absent and no
+    path was given.
+    """
     return _read(request, "data/variants.txt", AIRCRAFT.folder, aircraft, AIRCRAFT)
 
 
-def _read(request: Request, mark: str, folder: str, annotated: Callable[[Path], Annotated],
-          archive: Archive | None) -> Dataset:
-    """The data set in the folder that the request names, or in `folder` below it or below the data folder; `mark` is
-    what such a folder holds."""
+def _read(
+    request: Request,
+    mark: str,
+    folder: str,
+    annotated: Callable[[Path], Annotated],
+    archive: Archive | None,
+) -> Dataset:
+    """The data set in the folder that the request names, or in `folder` below it or below the data
+    folder; `mark` is what such a folder holds.
+    """
     base = request.data_dir if request.path is None else request.path
     root = next((place for place in (base, base / folder) if (place / mark).exists()), None)
     if root is None and request.path is None and archive is not None:
@@ -78,8 +93,9 @@ def _measured(found: Annotated, kept: np.ndarray, skip: bool) -> tuple[np.ndarra
     """The boxes of the test images at `kept`, and the sizes of those images without the banner.
 
     Raises:
-        ValueError: if a box is empty or lies wholly outside its image, unless bad files are to be skipped: then the box
-            becomes that of nothing, left of the image, which `placed_boxes` leaves out.
+        ValueError: if a box is empty or lies wholly outside its image, unless bad files are to be
+            skipped: then the box becomes that of nothing, left of the image, which `placed_boxes`
+            leaves out.
     """
     from PIL import Image
 
@@ -91,9 +107,11 @@ def _measured(found: Annotated, kept: np.ndarray, skip: bool) -> tuple[np.ndarra
         if not (max(left, 0) < min(right, sizes[i][0]) and max(top, 0) < min(bottom, sizes[i][1])):
             if not skip:
                 raise ValueError(
-                    f"{found.source} gives {file.name} the box {left:g}, {top:g}, {right:g}, {bottom:g} (left, top, "
-                    f"right, bottom), which is empty or outside its {sizes[i][0]} x {sizes[i][1]} pixels: get the file "
-                    f"again, mend the line, or skip what is unreadable to go without the box")
+                    f"{found.source} gives {file.name} the box {left:g}, {top:g}, {right:g},"
+                    f" {bottom:g} (left, top, right, bottom), which is empty or outside its"
+                    f" {sizes[i][0]} x {sizes[i][1]} pixels: get the file again, mend the line, or"
+                    " skip what is unreadable to go without the box"
+                )
             edges[i] = (-2, 0, -1, 1)
     return edges, np.array(sizes)
 
@@ -104,23 +122,48 @@ def _measured(found: Annotated, kept: np.ndarray, skip: bool) -> tuple[np.ndarra
 def cub200(root: Path) -> Annotated:
     """The official layout: lists of lines `<image> <value>`, and `images/<class>/<name>.jpg`.
 
-    Classes are those of classes.txt in the order of their numbers, images in the order of images.txt.
+    Classes are those of classes.txt in the order of their numbers, images in the order of
+    images.txt.
 
     Raises:
         FileNotFoundError: if `root` or a file of the layout is missing.
-        ValueError: if a list is malformed, lacks an image, names one that is absent, or a class that is unknown.
+        ValueError: if a list is malformed, lacks an image, names one that is absent, or a class
+            that is unknown.
     """
-    _check_layout(root, "CUB-200-2011", ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt",
-                                         "bounding_boxes.txt", "images"))
+    _check_layout(
+        root,
+        "CUB-200-2011",
+        (
+            "images.txt",
+            "image_class_labels.txt",
+            "train_test_split.txt",
+            "classes.txt",
+            "bounding_boxes.txt",
+            "images",
+        ),
+    )
     names = _table(root / "images.txt")
-    classes = dict(sorted(_table(root / "classes.txt").items(), key=lambda row: _number(root / "classes.txt", row[0])))
+    classes = dict(
+        sorted(
+            _table(root / "classes.txt").items(),
+            key=lambda row: _number(root / "classes.txt", row[0]),
+        )
+    )
     position = {number: label for label, number in enumerate(classes)}
-    of_class, is_train, box = (_complete(root / file, names) for file in (
-        "image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt"))
+    of_class, is_train, box = (
+        _complete(root / file, names)
+        for file in ("image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt")
+    )
     present = _present(root / "images")
     _check_named(root / "images.txt", names.values(), present, root / "images")
-    rows = [(root / "images" / name, _position(root / "image_class_labels.txt", of_class[key], position), key)
-            for key, name in names.items()]
+    rows = [
+        (
+            root / "images" / name,
+            _position(root / "image_class_labels.txt", of_class[key], position),
+            key,
+        )
+        for key, name in names.items()
+    ]
     train, test = ([row for row in rows if is_train[row[2]] == flag] for flag in ("1", "0"))
     if len(train) + len(test) < len(rows):
         raise ValueError(f"{root / 'train_test_split.txt'} must say 0 or 1 for every image")
@@ -135,27 +178,44 @@ def cub200(root: Path) -> Annotated:
 
 
 def stanford_cars(root: Path) -> Annotated:
-    """The official layout, as torchvision reads it: `devkit/`, `cars_train/`, `cars_test/` and the labels of the test
-    images, in the devkit or beside it; classes in the order of cars_meta.mat.
+    """The official layout, as torchvision reads it: `devkit/`, `cars_train/`, `cars_test/` and the
+    labels of the test images, in the devkit or beside it; classes in the order of cars_meta.mat.
 
     Raises:
-        FileNotFoundError: if `root` or a file of the layout is missing; the message says what to put where.
-        ValueError: if a file is no MATLAB file of that kind, or names an absent image or an unknown class.
+        FileNotFoundError: if `root` or a file of the layout is missing; the message says what to
+            put where.
+        ValueError: if a file is no MATLAB file of that kind, or names an absent image or an unknown
+            class.
     """
-    labels = next((place for place in (root / CARS_LABELS, root / "devkit" / CARS_LABELS) if place.is_file()),
-                  root / CARS_LABELS)
+    labels = next(
+        (place for place in (root / CARS_LABELS, root / "devkit" / CARS_LABELS) if place.is_file()),
+        root / CARS_LABELS,
+    )
     train = root / "devkit/cars_train_annos.mat"
-    absent = [path for path in (root / "devkit/cars_meta.mat", train, labels, root / "cars_train", root / "cars_test")
-              if not path.exists()]
+    absent = [
+        path
+        for path in (
+            root / "devkit/cars_meta.mat",
+            train,
+            labels,
+            root / "cars_train",
+            root / "cars_test",
+        )
+        if not path.exists()
+    ]
     if absent:
         raise FileNotFoundError(
-            f"there is no {absent[0]}. The server of Stanford Cars is gone, so nothing can be downloaded: put its "
-            f"folders cars_train/ and cars_test/ (the images themselves, no folder of the same name in between), "
-            f"devkit/ (cars_meta.mat, cars_train_annos.mat) and the file {CARS_LABELS} into {root}")
+            f"there is no {absent[0]}. The server of Stanford Cars is gone, so nothing can be"
+            " downloaded: put its folders cars_train/ and cars_test/ (the images themselves, no"
+            " folder of the same name in between), devkit/ (cars_meta.mat, cars_train_annos.mat)"
+            f" and the file {CARS_LABELS} into {root}"
+        )
     names = _matlab(root / "devkit/cars_meta.mat", "class_names", ())
     classes = _distinct(root / "devkit/cars_meta.mat", [str(name) for name in names.tolist()])
-    rows = {source: _cars(source, folder, len(classes)) for source, folder in (
-        (train, root / "cars_train"), (labels, root / "cars_test"))}
+    rows = {
+        source: _cars(source, folder, len(classes))
+        for source, folder in ((train, root / "cars_train"), (labels, root / "cars_test"))
+    }
     edges = np.array([row[2] for row in rows[labels]], dtype=np.float64).reshape(-1, 4)
     return Annotated(_listing(root, classes, rows[train], rows[labels]), edges, labels)
 
@@ -171,10 +231,17 @@ def _cars(source: Path, folder: Path, n_classes: int) -> list[tuple[Path, int, t
         try:
             left, top, right, bottom, number = (float(row[field]) for field in (*corners, "class"))
         except (TypeError, ValueError):
-            raise ValueError(f"{source} must give {row['fname']} a box and a class, one number each; get it again"
-                             ) from None
-        rows.append((folder / str(row["fname"]), _position(source, number, position),
-                     (left - 1, top - 1, right, bottom)))
+            raise ValueError(
+                f"{source} must give {row['fname']} a box and a class, one number each; get it"
+                " again"
+            ) from None
+        rows.append(
+            (
+                folder / str(row["fname"]),
+                _position(source, number, position),
+                (left - 1, top - 1, right, bottom),
+            )
+        )
     return rows
 
 
@@ -185,12 +252,16 @@ def _matlab(file: Path, variable: str, fields: Sequence[str]) -> np.ndarray:
     try:
         stored = np.atleast_1d(loadmat(file, squeeze_me=True)[variable])
     except Exception as error:  # SciPy has no one error for a file that is no MATLAB file
-        raise ValueError(f"{file} is no MATLAB file with the variable {variable!r} ({type(error).__name__}: {error}); "
-                         f"get it again") from error
+        raise ValueError(
+            f"{file} is no MATLAB file with the variable {variable!r} ({type(error).__name__}:"
+            f" {error}); get it again"
+        ) from error
     missing = [field for field in fields if field not in (stored.dtype.names or ())]
     if missing:
-        raise ValueError(f"{file} does not tell the {missing[0]!r} of its images; get it again (the labels of the test "
-                         f"images are in {CARS_LABELS}, not in cars_test_annos.mat)")
+        raise ValueError(
+            f"{file} does not tell the {missing[0]!r} of its images; get it again (the labels of"
+            f" the test images are in {CARS_LABELS}, not in cars_test_annos.mat)"
+        )
     return stored
 
 
@@ -198,26 +269,38 @@ def _matlab(file: Path, variable: str, fields: Sequence[str]) -> np.ndarray:
 
 
 def aircraft(root: Path) -> Annotated:
-    """The official layout, `data/`: training and validation images are for training; classes as in variants.txt.
+    """The official layout, `data/`: training and validation images are for training; classes as in
+    variants.txt.
 
     Raises:
         FileNotFoundError: if `root` or a file of the layout is missing.
-        ValueError: if a list is malformed, or names an absent image or an unknown variant, or a box is missing.
+        ValueError: if a list is malformed, or names an absent image or an unknown variant, or a box
+            is missing.
     """
     lists = tuple(f"data/images_variant_{part}.txt" for part in ("trainval", "test"))
-    _check_layout(root, "FGVC-Aircraft", ("data/variants.txt", *lists, "data/images_box.txt", "data/images"))
-    classes = _distinct(root / "data/variants.txt", [line.strip() for line in _lines(root / "data/variants.txt")])
+    _check_layout(
+        root, "FGVC-Aircraft", ("data/variants.txt", *lists, "data/images_box.txt", "data/images")
+    )
+    classes = _distinct(
+        root / "data/variants.txt", [line.strip() for line in _lines(root / "data/variants.txt")]
+    )
     position = {name: label for label, name in enumerate(classes)}
     present, parts = _present(root / "data/images"), []
     for file in lists:
         table = _table(root / file)
         _check_named(root / file, (f"{name}.jpg" for name in table), present, root / "data/images")
-        parts.append([(root / f"data/images/{name}.jpg", _position(root / file, variant, position), name)
-                      for name, variant in table.items()])
+        parts.append(
+            [
+                (root / f"data/images/{name}.jpg", _position(root / file, variant, position), name)
+                for name, variant in table.items()
+            ]
+        )
     source = root / "data/images_box.txt"
     box = _complete(source, [row[2] for row in parts[1]])
     left, top, right, bottom = _floats(source, [box[row[2]] for row in parts[1]], 4).T
-    edges = np.stack([left - 1, top - 1, right, bottom], axis=1)  # the first pixel is 1, 1; the last belongs to the box
+    edges = np.stack(
+        [left - 1, top - 1, right, bottom], axis=1
+    )  # the first pixel is 1, 1; the last belongs to the box
     return Annotated(_listing(root, classes, *parts), edges, source, BANNER)
 
 
@@ -230,8 +313,10 @@ def _check_layout(root: Path, name: str, needed: Iterable[str]) -> None:
         raise FileNotFoundError(f"there is no folder {root} with {name}")
     for part in needed:
         if not (root / part).exists():
-            raise FileNotFoundError(f"{root} is not the official layout of {name}, or not all of it: it has no {part}; "
-                                    f"remove the folder to have it made again, or unpack the archive anew")
+            raise FileNotFoundError(
+                f"{root} is not the official layout of {name}, or not all of it: it has no {part}; "
+                "remove the folder to have it made again, or unpack the archive anew"
+            )
 
 
 def _lines(file: Path) -> list[str]:
@@ -245,8 +330,10 @@ def _table(file: Path) -> dict[str, str]:
     for number, line in enumerate(_lines(file), start=1):
         key, _, value = line.strip().partition(" ")
         if not value.strip() or key in rows:
-            raise ValueError(f"{file}, line {number}: {'no value' if key not in rows else 'a second one'} for {key!r}; "
-                             f"the file is damaged, get it again")
+            raise ValueError(
+                f"{file}, line {number}: {'no value' if key not in rows else 'a second one'} for"
+                f" {key!r}; the file is damaged, get it again"
+            )
         rows[key] = value.strip()
     if not rows:
         raise ValueError(f"{file} is empty; get it again")
@@ -258,7 +345,9 @@ def _complete(file: Path, keys: Iterable[str]) -> dict[str, str]:
     rows = _table(file)
     missing = next((key for key in keys if key not in rows), None)
     if missing is not None:
-        raise ValueError(f"{file} has no line for the image {missing!r}; the file is incomplete, get it again")
+        raise ValueError(
+            f"{file} has no line for the image {missing!r}; the file is incomplete, get it again"
+        )
     return rows
 
 
@@ -271,7 +360,9 @@ def _floats(file: Path, values: Sequence[str], count: int) -> np.ndarray:
         except ValueError:
             rows.append([])
         if len(rows[-1]) != count or not np.isfinite(rows[-1]).all():
-            raise ValueError(f"{file} must give every image {count} numbers, got {value!r}; get it again")
+            raise ValueError(
+                f"{file} must give every image {count} numbers, got {value!r}; get it again"
+            )
     return np.array(rows, dtype=np.float64).reshape(-1, count)
 
 
@@ -293,8 +384,10 @@ def _number(file: Path, text: str) -> int:
 def _position(file: Path, name: str | int, position: Mapping) -> int:
     """The label of a class by its name or number."""
     if name not in position:
-        raise ValueError(f"{file} names the class {name!r}, which is not among the {len(position)} known ones; get it "
-                         f"again")
+        raise ValueError(
+            f"{file} names the class {name!r}, which is not among the {len(position)} known ones;"
+            " get it again"
+        )
     return position[name]
 
 
@@ -307,11 +400,18 @@ def _check_named(file: Path, names: Iterable[str], present: set[str], folder: Pa
     """Raise ValueError unless every image that `file` names is in `folder`."""
     absent = [name for name in names if name not in present]
     if absent:
-        raise ValueError(f"{file} names {absent[0]!r}, which is not in {folder} ({len(absent)} such images): the "
-                         f"images are incomplete, unpack the archive anew")
+        raise ValueError(
+            f"{file} names {absent[0]!r}, which is not in {folder} ({len(absent)} such images): the"
+            " images are incomplete, unpack the archive anew"
+        )
 
 
-def _listing(root: Path, classes: tuple[str, ...], train: Sequence[tuple], test: Sequence[tuple]) -> Listing:
+def _listing(
+    root: Path, classes: tuple[str, ...], train: Sequence[tuple], test: Sequence[tuple]
+) -> Listing:
     """The listing of two lists of file, label and whatever follows."""
-    parts = (Split(tuple(row[0] for row in rows), tuple(row[1] for row in rows)) for rows in (train, test))
+    parts = (
+        Split(tuple(row[0] for row in rows), tuple(row[1] for row in rows))
+        for rows in (train, test)
+    )
     return Listing(root, classes, *parts)

@@ -1,11 +1,13 @@
-"""ImageNet (ILSVRC 2012) and ImageNet-O by folder; and any folder of images that has no training part.
+"""ImageNet (ILSVRC 2012) and ImageNet-O by folder; and any folder of images that has no training
+part.
 
-Sources: Russakovsky et al., 2015 (the layout of the devkit); Hendrycks et al., CVPR 2021 (ImageNet-O: folders named
-after 200 of ImageNet's classes, whose images show none of the 1 000).
+Sources: Russakovsky et al., 2015 (the layout of the devkit); Hendrycks et al., CVPR 2021
+(ImageNet-O: folders named after 200 of ImageNet's classes, whose images show none of the 1 000).
 
-Where it misleads: all of ImageNet's training images fit into memory at small sizes only (`memory.py` says which), and
-are streamed at others; the validation images alone are read by `load_images`. The labels of ImageNet-O are the classes
-that its images were mistaken for, good for choosing logits and for nothing else.
+Where it misleads: all of ImageNet's training images fit into memory at small sizes only
+(`memory.py` says which), and are streamed at others; the validation images alone are read by
+`load_images`. The labels of ImageNet-O are the classes that its images were mistaken for, good for
+choosing logits and for nothing else.
 """
 
 import os
@@ -26,7 +28,9 @@ IMAGES_O = 2000  # of ImageNet-O as published
 
 
 def read_imagenet(request: Request) -> Dataset:
-    """ImageNet: training images out of `train/<wnid>/`, test images out of `val/`; it cannot be downloaded."""
+    """ImageNet: training images out of `train/<wnid>/`, test images out of `val/`; it cannot be
+    downloaded.
+    """
     train, test, _ = decoded_parts(imagenet(_imagenet_root(request)), request)
     return imagenet_protocol(request.name, train, test)
 
@@ -38,13 +42,17 @@ def read_imagenet_val(request: Request, classes: Sequence[str] | None) -> Images
 
 
 def read_imagenet_o(request: Request, classes: Sequence[str] | None) -> Images:
-    """ImageNet-O, downloaded if it is absent and no path was given, and then all of it; labels are the folders'."""
+    """ImageNet-O, downloaded if it is absent and no path was given, and then all of it; labels are
+    the folders'.
+    """
     if request.path is None:
         listing = picture_folder(obtain(IMAGENET_O, request.data_dir, request.progress))
         if len(listing.test.files) != IMAGES_O:
-            raise ValueError(f"{listing.root} holds {len(listing.test.files)} of ImageNet-O's {IMAGES_O} images: "
-                             f"remove the folder to have it made again, or name it, {request.name}:{listing.root}, to "
-                             f"take what is there")
+            raise ValueError(
+                f"{listing.root} holds {len(listing.test.files)} of ImageNet-O's {IMAGES_O} images:"
+                " remove the folder to have it made again, or name it,"
+                f" {request.name}:{listing.root}, to take what is there"
+            )
     else:
         nested = request.path / IMAGENET_O.folder
         listing = picture_folder(nested if nested.is_dir() else request.path)
@@ -52,13 +60,21 @@ def read_imagenet_o(request: Request, classes: Sequence[str] | None) -> Images:
 
 
 def read_pictures(request: Request, classes: Sequence[str] | None) -> Images:
-    """Any folder as images without a training part: the test images of class folders, folders of images, or images."""
+    """Any folder as images without a training part: the test images of class folders, folders of
+    images, or images.
+    """
     if request.path is None:
-        raise ValueError(f"the data set {request.name!r} needs the folder to read, as in folder:PATH")
-    test = next((request.path / part for part in ("test", "val") if (request.path / part).is_dir()), None)
+        raise ValueError(
+            f"the data set {request.name!r} needs the folder to read, as in folder:PATH"
+        )
+    test = next(
+        (request.path / part for part in ("test", "val") if (request.path / part).is_dir()), None
+    )
     if test is not None and (request.path / "train").is_dir():
         listing = class_folders(request.path)
-        listing = Listing(test, listing.classes, NO_SPLIT, listing.test)  # its cache lies beside the images themselves
+        listing = Listing(
+            test, listing.classes, NO_SPLIT, listing.test
+        )  # its cache lies beside the images themselves
     else:
         listing = picture_folder(request.path)
     return decoded_split(chosen(listing, classes), request, keep_size=True)[0]
@@ -70,25 +86,29 @@ def _imagenet_root(request: Request) -> Path:
 
 
 def imagenet(root: Path) -> Listing:
-    """Both splits of the usual layout, `train/<wnid>/` and `val/`; classes are the folders of `train/`, sorted, which
-    is the order of torchvision's models.
+    """Both splits of the usual layout, `train/<wnid>/` and `val/`; classes are the folders of
+    `train/`, sorted, which is the order of torchvision's models.
 
     Raises:
         FileNotFoundError: if a folder is missing; the message says what to put where.
-        ValueError: if a class has no images, or a validation image is of a class that `train/` lacks.
+        ValueError: if a class has no images, or a validation image is of a class that `train/`
+            lacks.
     """
     if not (root / "train").is_dir():
         raise FileNotFoundError(_instructions(root, "train/"))
     classes = _folders(root / "train")
     if len(classes) < 2:
-        raise ValueError(f"{root / 'train'} needs one folder of images for each of at least 2 classes, "
-                         f"got {', '.join(classes) or 'none'}")
+        raise ValueError(
+            f"{root / 'train'} needs one folder of images for each of at least 2 classes, "
+            f"got {', '.join(classes) or 'none'}"
+        )
     val = imagenet_val(root, classes)
     return Listing(root, classes, _class_images(root / "train", classes), val.test)
 
 
 def imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
-    """The validation images, in folders `val/<wnid>/`, or flat as published and then with the devkit beside `val/`.
+    """The validation images, in folders `val/<wnid>/`, or flat as published and then with the
+    devkit beside `val/`.
 
     Args:
         classes: of the training images; None takes those that are found, sorted.
@@ -111,44 +131,64 @@ def imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
     images = _class_images(folder, found)
     classes = classes or found
     labels = [classes.index(name) for name in found]
-    return Listing(folder, classes, NO_SPLIT, Split(images.files, tuple(labels[label] for label in images.labels)))
+    return Listing(
+        folder,
+        classes,
+        NO_SPLIT,
+        Split(images.files, tuple(labels[label] for label in images.labels)),
+    )
 
 
 def _flat_val(root: Path, classes: tuple[str, ...] | None) -> Listing:
     """The validation images as published: one folder, the class of each in the devkit."""
     files = tuple(_images(root / "val"))
-    missing = [path for path in (root / DEVKIT / "meta.mat", root / DEVKIT / TRUTH) if not path.is_file()]
+    missing = [
+        path for path in (root / DEVKIT / "meta.mat", root / DEVKIT / TRUTH) if not path.is_file()
+    ]
     if not files or missing:
         raise FileNotFoundError(
-            f"{root / 'val'} holds {'no images' if not files else 'images, but no folder for each class'}: sort them "
-            f"into folders val/<wnid>/, or leave them flat and unpack ILSVRC2012_devkit_t12.tar.gz into {root}, for "
-            f"{root / DEVKIT / TRUTH} to tell their classes")
+            f"{root / 'val'} holds"
+            f" {'no images' if not files else 'images, but no folder for each class'}: sort them"
+            " into folders val/<wnid>/, or leave them flat and unpack ILSVRC2012_devkit_t12.tar.gz"
+            f" into {root}, for {root / DEVKIT / TRUTH} to tell their classes"
+        )
     wnids, truth = _wnids(root / DEVKIT / "meta.mat"), text_of(root / DEVKIT / TRUTH).split()
     named = [_true_wnid(file, truth, wnids, root / DEVKIT / TRUTH) for file in files]
     classes = classes or tuple(sorted(wnids.values()))
     position = {wnid: label for label, wnid in enumerate(classes)}
     unknown = [wnid for wnid in named if wnid not in position]
     if unknown:
-        raise ValueError(f"{root / 'val'} holds images of the class {unknown[0]!r}, which {root / 'train'} lacks")
+        raise ValueError(
+            f"{root / 'val'} holds images of the class {unknown[0]!r}, which {root / 'train'} lacks"
+        )
     _check_whole(root, classes, named)
-    return Listing(root / "val", classes, NO_SPLIT, Split(files, tuple(position[wnid] for wnid in named)))
+    return Listing(
+        root / "val", classes, NO_SPLIT, Split(files, tuple(position[wnid] for wnid in named))
+    )
 
 
 def _check_whole(root: Path, classes: Sequence[str], found: Sequence[str]) -> None:
     """ValueError unless every one of the classes is found among the validation images."""
     absent = sorted(set(classes).difference(found))
     if absent:
-        raise ValueError(f"{root / 'val'} has no images of {len(absent)} of the {len(classes)} classes, {absent[0]!r} "
-                         f"among them: unpack ILSVRC2012_img_val.tar whole, or remove them from {root / 'train'}")
+        raise ValueError(
+            f"{root / 'val'} has no images of {len(absent)} of the {len(classes)} classes,"
+            f" {absent[0]!r} among them: unpack ILSVRC2012_img_val.tar whole, or remove them from"
+            f" {root / 'train'}"
+        )
 
 
 def _true_wnid(file: Path, truth: Sequence[str], wnids: dict[str, str], source: Path) -> str:
-    """The class of ILSVRC2012_val_<number>.JPEG: line <number> of the ground truth, a key of `wnids`."""
+    """The class of ILSVRC2012_val_<number>.JPEG: line <number> of the ground truth, a key of
+    `wnids`.
+    """
     digits = file.stem.rpartition("_")[2]
     number = int(digits) if digits.isdecimal() else 0
     if not 1 <= number <= len(truth) or truth[number - 1] not in wnids:
-        raise ValueError(f"{source} does not tell the class of {file}: a name like ILSVRC2012_val_00000001.JPEG is "
-                         f"wanted, and a line with a class of meta.mat for its number")
+        raise ValueError(
+            f"{source} does not tell the class of {file}: a name like ILSVRC2012_val_00000001.JPEG"
+            " is wanted, and a line with a class of meta.mat for its number"
+        )
     return wnids[truth[number - 1]]
 
 
@@ -158,16 +198,24 @@ def _wnids(meta: Path) -> dict[str, str]:
 
     try:
         rows = loadmat(meta, squeeze_me=True)["synsets"]
-        return {str(int(row["ILSVRC2012_ID"])): str(row["WNID"]) for row in rows if int(row["num_children"]) == 0}
+        return {
+            str(int(row["ILSVRC2012_ID"])): str(row["WNID"])
+            for row in rows
+            if int(row["num_children"]) == 0
+        }
     except Exception as error:  # SciPy has no one error for a file that is no MATLAB file
-        raise ValueError(f"{meta} is not the table of classes of the ILSVRC 2012 devkit ({type(error).__name__}: "
-                         f"{error}); unpack the devkit anew") from error
+        raise ValueError(
+            f"{meta} is not the table of classes of the ILSVRC 2012 devkit ({type(error).__name__}:"
+            f" {error}); unpack the devkit anew"
+        ) from error
 
 
 def picture_folder(root: Path) -> Listing:
-    """A folder of folders of images, one for each class, or a folder of images, which are then one class of its name.
+    """A folder of folders of images, one for each class, or a folder of images, which are then one
+    class of its name.
 
-    Images may lie deeper inside their class folder. Classes are sorted by name; folders without images are passed over.
+    Images may lie deeper inside their class folder. Classes are sorted by name; folders without
+    images are passed over.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -182,15 +230,24 @@ def picture_folder(root: Path) -> Listing:
         files += sorted(found)
         classes += [name] if found else []
     if bool(flat) == bool(files):
-        raise ValueError(f"{root} holds " + ("both images and folders of images: move one of them away" if flat else
-                                             "no images, nor folders of images"))
+        raise ValueError(
+            f"{root} holds "
+            + (
+                "both images and folders of images: move one of them away"
+                if flat
+                else "no images, nor folders of images"
+            )
+        )
     if flat:
-        return Listing(root, (root.resolve().name or "images",), NO_SPLIT, Split(tuple(flat), (0,) * len(flat)))
+        return Listing(
+            root, (root.resolve().name or "images",), NO_SPLIT, Split(tuple(flat), (0,) * len(flat))
+        )
     return Listing(root, tuple(classes), NO_SPLIT, Split(tuple(files), tuple(labels)))
 
 
 def chosen(listing: Listing, classes: Sequence[str] | None) -> Listing:
-    """The listing with the test images of these classes alone; labels and classes stay. None keeps all.
+    """The listing with the test images of these classes alone; labels and classes stay. None keeps
+    all.
 
     Raises:
         ValueError: if a class is not one of the listing's, or none of them has an image.
@@ -201,39 +258,58 @@ def chosen(listing: Listing, classes: Sequence[str] | None) -> Listing:
     if unknown:
         raise ValueError(f"{listing.root} has no class {unknown[0]!r}")
     wanted = {listing.classes.index(name) for name in classes}
-    kept = [(file, label) for file, label in zip(listing.test.files, listing.test.labels) if label in wanted]
+    kept = [
+        (file, label)
+        for file, label in zip(listing.test.files, listing.test.labels)
+        if label in wanted
+    ]
     if not kept:
         raise ValueError(f"{listing.root} has no images of the {len(wanted)} classes asked for")
-    return Listing(listing.root, listing.classes, NO_SPLIT, Split(*(tuple(part) for part in zip(*kept))))
+    return Listing(
+        listing.root, listing.classes, NO_SPLIT, Split(*(tuple(part) for part in zip(*kept)))
+    )
 
 
 def _instructions(root: Path, part: str) -> str:
-    return (f"there is no folder {root / part.rstrip('/')}. ImageNet may not be downloaded without an account: get "
-            f"ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org and unpack them into "
-            f"{root / 'train'}/<wnid>/ and {root / 'val'}/<wnid>/")
+    return (
+        f"there is no folder {root / part.rstrip('/')}. ImageNet may not be downloaded without an"
+        " account: get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org and"
+        f" unpack them into {root / 'train'}/<wnid>/ and {root / 'val'}/<wnid>/"
+    )
 
 
 def _folders(folder: Path) -> tuple[str, ...]:
     """The folders in `folder`, sorted."""
     with os.scandir(folder) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+        return tuple(
+            sorted(
+                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+            )
+        )
 
 
 def _images(folder: Path) -> list[Path]:
     """The image files in `folder`, sorted."""
     with os.scandir(folder) as entries:
-        return [folder / name for name in sorted(entry.name for entry in entries)
-                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")]
+        return [
+            folder / name
+            for name in sorted(entry.name for entry in entries)
+            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+        ]
 
 
 def _class_images(folder: Path, classes: tuple[str, ...]) -> Split:
-    """The images of every class, which all have a folder; looked up without a call for each file, for there are a
-    million."""
+    """The images of every class, which all have a folder; looked up without a call for each file,
+    for there are a million.
+    """
     files, labels = [], []
     for label, name in enumerate(classes):
         found = _images(folder / name)
         if not found:
-            raise ValueError(f"the class folder {folder / name} holds no images: it is incomplete, or to be removed")
+            raise ValueError(
+                f"the class folder {folder / name} holds no images: it is incomplete, or to be"
+                " removed"
+            )
         files += found
         labels += [label] * len(found)
     return Split(tuple(files), tuple(labels))

@@ -1,7 +1,8 @@
-"""From listed files to images, for the data sets that share one protocol: the shorter side to 256 pixels, windows of
-224, ImageNet's mean and standard deviation.
+"""From listed files to images, for the data sets that share one protocol: the shorter side to 256
+pixels, windows of 224, ImageNet's mean and standard deviation.
 
-Source: He et al., 2016 (ImageNet); SnapMix's code, which the paper names for the fine-grained sets, has the same sizes.
+Source: He et al., 2016 (ImageNet); SnapMix's code, which the paper names for the fine-grained sets,
+has the same sizes.
 """
 
 from dataclasses import replace
@@ -29,30 +30,39 @@ def window_of(image_size: int) -> int:
     return max(1, image_size * 7 // 8)
 
 
-def imagenet_protocol(name: str, train: Images | Streamed, test: Images | Streamed,
-                      boxes: Boxes | None = None) -> Dataset:
-    """The data set with random windows and flips in training, the middle of the test images and of their `boxes`."""
+def imagenet_protocol(
+    name: str, train: Images | Streamed, test: Images | Streamed, boxes: Boxes | None = None
+) -> Dataset:
+    """The data set with random windows and flips in training, the middle of the test images and of
+    their `boxes`.
+    """
     mean, std = NORMALISATIONS["imagenet"]
-    whole = Dataset(name, train.with_channels(3), test.with_channels(3), mean, std, Augmentation(), boxes)
+    whole = Dataset(
+        name, train.with_channels(3), test.with_channels(3), mean, std, Augmentation(), boxes
+    )
     return under_protocol(whole, Augmentation(window=window_of(train.shape[1]), flip=True))
 
 
-def decoded_parts(listing: Listing, request: Request, *, banner: int = 0
-                  ) -> tuple[Images | Streamed, Images | Streamed, np.ndarray]:
+def decoded_parts(
+    listing: Listing, request: Request, *, banner: int = 0
+) -> tuple[Images | Streamed, Images | Streamed, np.ndarray]:
     """The images of both splits, of size_of(request) pixels, read together.
 
     Args:
         banner: rows at the bottom of every stored image that are left out.
     Returns:
-        train, test; and (K,) int64, the positions of the test images in their split, fewer where some were skipped.
+        train, test; and (K,) int64, the positions of the test images in their split, fewer where
+        some were skipped.
     Raises:
-        ValueError: if an image cannot be read, a class keeps no training image, or nothing is left to test on.
+        ValueError: if an image cannot be read, a class keeps no training image, or nothing is left
+            to test on.
     """
     return split_images(listing, replace(request, image_size=size_of(request)), banner)[:3]
 
 
-def decoded_split(listing: Listing, request: Request, *, banner: int = 0,
-                  keep_size: bool = False) -> tuple[Images | Streamed, np.ndarray]:
+def decoded_split(
+    listing: Listing, request: Request, *, banner: int = 0, keep_size: bool = False
+) -> tuple[Images | Streamed, np.ndarray]:
     """The images of `listing.test` alone, and the positions of those that could be read.
 
     Args:

@@ -10,7 +10,9 @@ HALF = 0.5  # a pixel belongs to the shape from this share of it on
 
 
 def coverage(scenes: Scene) -> Tensor:
-    """(N, 32, 32) float32 in [0, 1]: the share of each pixel that the shape covers, as `render` draws it."""
+    """(N, 32, 32) float32 in [0, 1]: the share of each pixel that the shape covers, as `render`
+    draws it.
+    """
     return _each(_SHAPES, scenes.shape, scenes)
 
 

@@ -30,11 +30,17 @@ SHAPES_RHO, SHAPES_TRAIN, SHAPES_TEST = 0.95, 10240, 2048
 
 
 def read_digits(request: Request) -> Dataset:
-    """scikit-learn's 1 797 handwritten digits, (1, 8, 8); 50 of each class are the test images, always the same."""
+    """scikit-learn's 1 797 handwritten digits, (1, 8, 8); 50 of each class are the test images,
+    always the same.
+    """
     table = _digits_table()
-    pixels = torch.from_numpy((table[:, :-1] * (255 / 16)).round().astype(np.uint8)).reshape(-1, 1, 8, 8)
+    pixels = torch.from_numpy((table[:, :-1] * (255 / 16)).round().astype(np.uint8)).reshape(
+        -1, 1, 8, 8
+    )
     labels = torch.from_numpy(table[:, -1]).to(torch.int64)
-    every = Images(_resized(pixels, request.image_size), labels, tuple(str(digit) for digit in range(10)))
+    every = Images(
+        _resized(pixels, request.image_size), labels, tuple(str(digit) for digit in range(10))
+    )
     test = subset_indices(every, 50, seed=0)
     train = torch.ones(len(every), dtype=torch.bool).index_fill(0, test, False).nonzero()[:, 0]
     mean, std = channel_statistics(every.take(train).pixels)
@@ -45,7 +51,8 @@ def read_digits(request: Request) -> Dataset:
 def _digits_table() -> np.ndarray:
     """(1797, 65): 64 ink values 0 … 16 and the digit, from the file in scikit-learn.
 
-    The file is read without `import sklearn.datasets`, which takes four seconds; where it lies elsewhere, with it.
+    The file is read without `import sklearn.datasets`, which takes four seconds; where it lies
+    elsewhere, with it.
     """
     file = Path(find_spec("sklearn").origin).parent / "datasets" / "data" / "digits.csv.gz"
     if file.is_file():
@@ -57,9 +64,11 @@ def _digits_table() -> np.ndarray:
 
 
 def read_shapes(request: Request) -> Dataset:
-    """Generated shapes, (3, 32, 32); `argument` is the bias, RHO or RHO:CUE (see `catchup.data.sets.shapes`).
+    """Generated shapes, (3, 32, 32); `argument` is the bias, RHO or RHO:CUE (see
+    `catchup.data.sets.shapes`).
 
-    The test images are those whose cue is broken, so that the test error is that of recognising the shape.
+    The test images are those whose cue is broken, so that the test error is that of recognising the
+    shape.
 
     Raises:
         ValueError: if the bias is not a number in [0, 1] or the cue is unknown.
@@ -67,9 +76,18 @@ def read_shapes(request: Request) -> Dataset:
     rho, cue = shapes_bias(request.argument)
     train = images_of(draw_scenes(SHAPES_TRAIN, 0, rho, cue))
     mean, std = channel_statistics(train.pixels)
-    train, test = (Images(_resized(part.pixels, request.image_size), part.labels, part.classes)
-                   for part in (train, test_sets(SHAPES_TEST, 0, cue)["broken"]))
-    return Dataset(request.name, train, test, mean, std, Augmentation(pad=_pad(4, 32, request.image_size), flip=True))
+    train, test = (
+        Images(_resized(part.pixels, request.image_size), part.labels, part.classes)
+        for part in (train, test_sets(SHAPES_TEST, 0, cue)["broken"])
+    )
+    return Dataset(
+        request.name,
+        train,
+        test,
+        mean,
+        std,
+        Augmentation(pad=_pad(4, 32, request.image_size), flip=True),
+    )
 
 
 def shapes_bias(argument: str | None) -> tuple[float, str]:
@@ -84,40 +102,62 @@ def shapes_bias(argument: str | None) -> tuple[float, str]:
     except ValueError:
         share = math.nan
     if not 0 <= share <= 1:
-        raise ValueError(f"the data set 'shapes' takes a bias in [0, 1] after the colon, as in shapes:0.9 or "
-                         f"shapes:0.9:colour, got {rho!r}")
+        raise ValueError(
+            "the data set 'shapes' takes a bias in [0, 1] after the colon, as in shapes:0.9 or "
+            f"shapes:0.9:colour, got {rho!r}"
+        )
     return share, pick("cue", cue, CUES) if colon else CUES[0]
 
 
 def read_cifar(request: Request) -> Dataset:
-    """CIFAR-10 or CIFAR-100, (3, 32, 32), from the published Python archive, downloaded if it is absent."""
+    """CIFAR-10 or CIFAR-100, (3, 32, 32), from the published Python archive, downloaded if it is
+    absent.
+    """
     from torchvision import datasets
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.name]
     folder = request.data_dir / kind.base_folder
     if not folder.is_dir():
-        download(kind.url, kind.tgz_md5, kind.filename, kind.base_folder, request.data_dir, request.progress)
+        download(
+            kind.url,
+            kind.tgz_md5,
+            kind.filename,
+            kind.base_folder,
+            request.data_dir,
+            request.progress,
+        )
     try:
         parts = [kind(request.data_dir, train=train, download=False) for train in (True, False)]
     except RuntimeError as error:
-        raise ValueError(f"{folder} is damaged: a file is missing or its checksum is wrong; "
-                         f"remove the folder to have it made again") from error
+        raise ValueError(
+            f"{folder} is damaged: a file is missing or its checksum is wrong; "
+            "remove the folder to have it made again"
+        ) from error
     train, test = (_cifar_images(part, request.image_size) for part in parts)
     augmentation = Augmentation(pad=_pad(4, 32, request.image_size), flip=True)
     return Dataset(request.name, train, test, CIFAR_MEAN, CIFAR_STD, augmentation)
 
 
 def read_tiny_imagenet(request: Request) -> Dataset:
-    """Tiny-ImageNet, (3, 64, 64), from its official layout, downloaded if it is absent and no path was given.
+    """Tiny-ImageNet, (3, 64, 64), from its official layout, downloaded if it is absent and no path
+    was given.
 
-    With the boxes of its test images (see `tiny_imagenet`), which follow the images where these are resized.
+    With the boxes of its test images (see `tiny_imagenet`), which follow the images where these are
+    resized.
     """
     if request.path is not None:
         root = tiny_root(request.path) or request.path
     else:
         root = tiny_root(request.data_dir) or request.data_dir / TINY_FOLDER
         if not root.is_dir():
-            download(TINY_URL, TINY_MD5, f"{TINY_FOLDER}.zip", TINY_FOLDER, request.data_dir, request.progress)
+            download(
+                TINY_URL,
+                TINY_MD5,
+                f"{TINY_FOLDER}.zip",
+                TINY_FOLDER,
+                request.data_dir,
+                request.progress,
+            )
     listing = tiny_imagenet(root)
     train, test, kept, _ = split_images(listing, request)
     augmentation = Augmentation(pad=_pad(4, 64, request.image_size), flip=True)
@@ -125,7 +165,9 @@ def read_tiny_imagenet(request: Request) -> Dataset:
     return Dataset(request.name, train, test, CIFAR_MEAN, CIFAR_STD, augmentation, boxes)
 
 
-def _tiny_boxes(split: Split, kept: np.ndarray, image_size: int | None, size: tuple[int, int]) -> Boxes:
+def _tiny_boxes(
+    split: Split, kept: np.ndarray, image_size: int | None, size: tuple[int, int]
+) -> Boxes:
     """The boxes of the images of `split` at the positions `kept`, which have become `size` (H, W).
 
     Raises:
@@ -133,7 +175,10 @@ def _tiny_boxes(split: Split, kept: np.ndarray, image_size: int | None, size: tu
     """
     from PIL import Image
 
-    edges, sizes = np.tile((-2.0, 0.0, -1.0, 1.0), (len(kept), 1)), np.tile(size[::-1], (len(kept), 1))
+    edges, sizes = (
+        np.tile((-2.0, 0.0, -1.0, 1.0), (len(kept), 1)),
+        np.tile(size[::-1], (len(kept), 1)),
+    )
     position = {file: i for i, file in enumerate(kept.tolist())}
     marked = [(position[box.file], box) for box in split.boxes if box.file in position]
     for i, box in marked:
@@ -141,28 +186,40 @@ def _tiny_boxes(split: Split, kept: np.ndarray, image_size: int | None, size: tu
             with Image.open(split.files[box.file]) as opened:  # reads the header alone
                 sizes[i] = opened.size
         if box.edges[2] > sizes[i][0] or box.edges[3] > sizes[i][1]:
-            raise ValueError(f"{box.place} gives a box that leaves the image of {sizes[i][0]} x {sizes[i][1]} pixels: "
-                             f"{box.edges} (left, top, right, bottom, the last two exclusive); mend the line or take "
-                             f"the official file")
+            raise ValueError(
+                f"{box.place} gives a box that leaves the image of {sizes[i][0]} x {sizes[i][1]}"
+                f" pixels: {box.edges} (left, top, right, bottom, the last two exclusive); mend the"
+                " line or take the official file"
+            )
         edges[i] = box.edges
     if image_size is not None:
-        return placed_boxes(edges, sizes, image_size)  # what lies left of the image, as nothing does, is left out
+        return placed_boxes(
+            edges, sizes, image_size
+        )  # what lies left of the image, as nothing does, is left out
     image = torch.tensor([i for i, _ in marked], dtype=torch.int64)
     return Boxes(torch.from_numpy(edges)[image].float(), image, size)
 
 
 def read_folder(request: Request) -> Dataset:
-    """Any class folders; mean and std are those of the training pixels, the crop moves by an eighth of the height."""
+    """Any class folders; mean and std are those of the training pixels, the crop moves by an eighth
+    of the height.
+    """
     if request.path is None:
-        raise ValueError(f"the data set {request.name!r} needs the folder to read, as in folder:PATH")
+        raise ValueError(
+            f"the data set {request.name!r} needs the folder to read, as in folder:PATH"
+        )
     train, test, _, counts = split_images(class_folders(request.path), request, counted=True)
     mean, std = statistics_of(counts)
-    return Dataset(request.name, train, test, mean, std, Augmentation(pad=train.shape[1] // 8, flip=True))
+    return Dataset(
+        request.name, train, test, mean, std, Augmentation(pad=train.shape[1] // 8, flip=True)
+    )
 
 
 def tiny_root(folder: Path) -> Path | None:
     """`folder` or its `tiny-imagenet-200/`, whichever holds `wnids.txt`."""
-    return next((root for root in (folder, folder / TINY_FOLDER) if (root / "wnids.txt").is_file()), None)
+    return next(
+        (root for root in (folder, folder / TINY_FOLDER) if (root / "wnids.txt").is_file()), None
+    )
 
 
 def _cifar_images(part, image_size: int | None) -> Images:

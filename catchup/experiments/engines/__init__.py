@@ -1,11 +1,14 @@
-"""Where many runs are done: here one by one, in a pool of processes, on SLURM through submitit, or on Ray.
+"""Where many runs are done: here one by one, in a pool of processes, on SLURM through submitit, or
+on Ray.
 
-An engine says what it needs (`Engine.check`) and gives a crew for as long as there is work; `outcomes` hands the jobs
-to the crew and their answers on, and a job whose process died is handed out again. Moving jobs about is the work of
+An engine says what it needs (`Engine.check`) and gives a crew for as long as there is work;
+`outcomes` hands the jobs to the crew and their answers on, and a job whose process died is handed
+out again. Moving jobs about is the work of
 others: concurrent.futures, submitit, Ray.
 
-Where it misleads: results depend on the number of threads in their last digits. A process of a pool uses
-`Pool.threads`, so a pool gives exactly what "local" gives on as many threads (OMP_NUM_THREADS), not on others.
+Where it misleads: results depend on the number of threads in their last digits. A process of a pool
+uses `Pool.threads`, so a pool gives exactly what "local" gives on as many threads
+(OMP_NUM_THREADS), not on others.
 """
 
 from dataclasses import fields
@@ -21,10 +24,12 @@ __all__ = ["ATTEMPTS", "ENGINES", "Crew", "Engine", "Lost", "Task", "named", "ou
 
 
 def named(text: str) -> Engine:
-    """The engine that a text like "pool", "pool:jobs=4" or "slurm:partition=gpu,hours=2,gpus=1" names.
+    """The engine that a text like "pool", "pool:jobs=4" or "slurm:partition=gpu,hours=2,gpus=1"
+    names.
 
     Raises:
-        ValueError: for an unknown engine or setting, or a value that does not fit; the message says which there are.
+        ValueError: for an unknown engine or setting, or a value that does not fit; the message says
+            which there are.
     """
     return built(_make, text, "engine")
 

@@ -1,4 +1,6 @@
-"""What an engine is, and how jobs go through it: handed out, waited for, handed out again where a process died."""
+"""What an engine is, and how jobs go through it: handed out, waited for, handed out again where a
+process died.
+"""
 
 import os
 from abc import ABC, abstractmethod
@@ -20,7 +22,8 @@ class Lost(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """What a process does with a job: `work(job)`, in the coordinator's folder, on a known number of threads.
+    """What a process does with a job: `work(job)`, in the coordinator's folder, on a known number
+    of threads.
 
     Args:
         work: a function of a module, of one job; what it has to say it returns.
@@ -41,7 +44,9 @@ class Task:
         return self.work(job)
 
     def checkpoint(self, job):
-        """submitit asks for this before SLURM's time is up, or at preemption: the same job once more, which goes on."""
+        """submitit asks for this before SLURM's time is up, or at preemption: the same job once
+        more, which goes on.
+        """
         return needed("submitit", "cluster").helpers.DelayedSubmission(self, job)
 
 
@@ -73,9 +78,16 @@ class Engine(ABC):
     def __post_init__(self):
         for one in fields(self):
             value, kinds = getattr(self, one.name), one.metadata.get("kinds")
-            if kinds and value is not None and not (type(value) in kinds and value >= one.metadata["least"]):
+            if (
+                kinds
+                and value is not None
+                and not (type(value) in kinds and value >= one.metadata["least"])
+            ):
                 number = "a whole number" if kinds == (int,) else "a number"
-                raise ValueError(f"{one.name} must be {number} of at least {one.metadata['least']}, got {value!r}")
+                raise ValueError(
+                    f"{one.name} must be {number} of at least {one.metadata['least']}, got"
+                    f" {value!r}"
+                )
 
     @property
     def at_once(self) -> int | None:
@@ -83,7 +95,9 @@ class Engine(ABC):
         return 1
 
     def check(self) -> None:
-        """Raises ValueError or ImportError, with the remedy, if jobs cannot be done there; starts nothing."""
+        """Raises ValueError or ImportError, with the remedy, if jobs cannot be done there; starts
+        nothing.
+        """
         return None
 
     @abstractmethod
@@ -95,22 +109,31 @@ class Engine(ABC):
         """
 
 
-def outcomes(engine: Engine, work: Callable[[Any], Any], jobs: Sequence, folder: Path) -> Iterator[tuple[int, Any]]:
-    """Does every job once and yields (its position in `jobs`, what `work(job)` returned), as they finish.
+def outcomes(
+    engine: Engine, work: Callable[[Any], Any], jobs: Sequence, folder: Path
+) -> Iterator[tuple[int, Any]]:
+    """Does every job once and yields (its position in `jobs`, what `work(job)` returned), as they
+    finish.
 
-    A job whose process dies is handed out again, ATTEMPTS times in all; then its Lost is yielded in place of an answer.
-    Close the iterator (or leave it by an exception, such as Ctrl-C) and whatever still runs is ended.
+    A job whose process dies is handed out again, ATTEMPTS times in all; then its Lost is yielded in
+    place of an answer. Close the iterator (or leave it by an exception, such as Ctrl-C) and
+    whatever still runs is ended.
 
     Args:
-        engine: as `named` returns it. work, folder: as for `Engine.crew`. `work` must be able to go on where an earlier
-            attempt was cut off.
+        engine: as `named` returns it. work, folder: as for `Engine.crew`. `work` must be able to go
+            on where an earlier attempt was cut off.
         jobs: what can be pickled.
     """
     waiting, running, attempts, ready = deque(range(len(jobs))), {}, Counter(), []
     with engine.crew(work, folder) as crew:
         while waiting or running or ready:
-            batch = [waiting.popleft() for _ in range(int(min(len(waiting), crew.at_once - len(running))))]
-            running.update(zip(crew.start([jobs[number] for number in batch]) if batch else (), batch))
+            batch = [
+                waiting.popleft()
+                for _ in range(int(min(len(waiting), crew.at_once - len(running))))
+            ]
+            running.update(
+                zip(crew.start([jobs[number] for number in batch]) if batch else (), batch)
+            )
             yield from ready  # only now, so that nobody waits while the caller writes
             ready = []
             for ticket in list(crew.finished(tuple(running))) if running else ():

@@ -1,4 +1,6 @@
-"""Other machines: SLURM through submitit, and a Ray cluster. All of them need the same files and the same packages."""
+"""Other machines: SLURM through submitit, and a Ray cluster. All of them need the same files and
+the same packages.
+"""
 
 import math
 import os
@@ -18,19 +20,22 @@ NUMBERS = (int, float)
 
 @dataclass(frozen=True, kw_only=True)
 class Slurm(Engine):
-    """Jobs of a SLURM cluster, handed over by submitit as an array; called from a machine that has sbatch.
+    """Jobs of a SLURM cluster, handed over by submitit as an array; called from a machine that has
+    sbatch.
 
-    What is not set here can be told sbatch by its own environment variables (SBATCH_QOS, SBATCH_CONSTRAINT, …).
-    submitit's own files, logs among them, are in DIR/.submitit.
+    What is not set here can be told sbatch by its own environment variables (SBATCH_QOS,
+    SBATCH_CONSTRAINT, …). submitit's own files, logs among them, are in DIR/.submitit.
 
     Args:
         partition, account: of the cluster; None: its defaults.
-        hours: that a job may take; one that takes longer, or has to make way, is queued again and goes on.
-        gpus, cpus: of each job. cpus is also the number of torch's threads; None: one, and torch's own choice.
+        hours: that a job may take; one that takes longer, or has to make way, is queued again and
+            goes on.
+        gpus, cpus: of each job. cpus is also the number of torch's threads; None: one, and torch's
+            own choice.
         memory_gb: of each job; None: the cluster's default.
         jobs: at once, at most; None: as many as the cluster allows.
-        cluster: "slurm"; "local" and "debug" are submitit's own for trying this out, with processes of this machine and
-            within this process.
+        cluster: "slurm"; "local" and "debug" are submitit's own for trying this out, with processes
+            of this machine and within this process.
     """
 
     about = "a SLURM cluster, through submitit: slurm:partition=gpu,hours=2,gpus=1,jobs=20"
@@ -57,24 +62,40 @@ class Slurm(Engine):
         """ImportError without submitit, ValueError without sbatch."""
         needed("submitit", "cluster")
         if self.cluster == "slurm" and shutil.which("sbatch") is None:
-            raise ValueError("the engine slurm needs the command sbatch, which is not found here: call it on a machine "
-                             "of the cluster, or try it out with slurm:cluster=local")
+            raise ValueError(
+                "the engine slurm needs the command sbatch, which is not found here: call it on a"
+                " machine of the cluster, or try it out with slurm:cluster=local"
+            )
 
     def parameters(self) -> dict:
         """What submitit is told of each job."""
-        known = {"name": "catchup", "timeout_min": math.ceil(60 * self.hours), "gpus_per_node": self.gpus,
-                 "cpus_per_task": self.cpus, "mem_gb": self.memory_gb, "slurm_partition": self.partition,
-                 "slurm_account": self.account, "slurm_array_parallelism": self.jobs}
+        known = {
+            "name": "catchup",
+            "timeout_min": math.ceil(60 * self.hours),
+            "gpus_per_node": self.gpus,
+            "cpus_per_task": self.cpus,
+            "mem_gb": self.memory_gb,
+            "slurm_partition": self.partition,
+            "slurm_account": self.account,
+            "slurm_array_parallelism": self.jobs,
+        }
         return {key: value for key, value in known.items() if value is not None}
 
     @contextmanager
     def crew(self, work, folder):
-        """Jobs of submitit, whose logs are in FOLDER/.submitit; those still queued or running are cancelled."""
+        """Jobs of submitit, whose logs are in FOLDER/.submitit; those still queued or running are
+        cancelled.
+        """
         submitit = needed("submitit", "cluster")
         executor = submitit.AutoExecutor(folder / ".submitit" / "%j", cluster=self.cluster)
         executor.update_parameters(**self.parameters())
         most = MOST if self.cluster == "slurm" else self.at_once
-        crew = _Submitted(executor, Task(work, os.getcwd(), self.cpus), most, 0.2 if self.cluster == "local" else 5)
+        crew = _Submitted(
+            executor,
+            Task(work, os.getcwd(), self.cpus),
+            most,
+            0.2 if self.cluster == "local" else 5,
+        )
         try:
             yield crew
         finally:
@@ -85,7 +106,13 @@ class _Submitted(Crew):
     """Jobs of submitit; they are asked in turn, every `pause` seconds, whether they are finished."""
 
     def __init__(self, executor, task: Task, at_once: int, pause: float):
-        self.at_once, self._executor, self._task, self._pause, self._open = at_once, executor, task, pause, set()
+        self.at_once, self._executor, self._task, self._pause, self._open = (
+            at_once,
+            executor,
+            task,
+            pause,
+            set(),
+        )
 
     def start(self, jobs):
         """One array of SLURM for all of them."""
@@ -108,8 +135,10 @@ class _Submitted(Crew):
             return ticket.result()
         except (errors.UncompletedJobError, errors.FailedJobError) as error:
             said = [line for line in str(error).splitlines() if line.strip(" -")]
-            raise Lost(f"job {ticket.job_id} ended without an answer ({said[-1].strip()[:200] if said else ''}); its "
-                       f"log is {ticket.paths.stderr}") from None
+            raise Lost(
+                f"job {ticket.job_id} ended without an answer"
+                f" ({said[-1].strip()[:200] if said else ''}); its log is {ticket.paths.stderr}"
+            ) from None
 
     def end(self) -> None:
         """Takes back what has not answered."""
@@ -122,9 +151,11 @@ class Ray(Engine):
     """Tasks of a Ray cluster.
 
     Args:
-        address: of the cluster: auto (the one that this machine is part of), ray://HOST:10001; None: what RAY_ADDRESS
-            says, and without it an instance on this machine, for the time of the call.
-        gpus: of each job; parts of one are allowed (0.5: two jobs on a GPU). cpus: of each job, and torch's threads.
+        address: of the cluster: auto (the one that this machine is part of), ray://HOST:10001;
+            None: what RAY_ADDRESS says, and without it an instance on this machine, for the time of
+            the call.
+        gpus: of each job; parts of one are allowed (0.5: two jobs on a GPU). cpus: of each job, and
+            torch's threads.
         jobs: at once, at most; None: as many as the cluster has room for.
     """
 
@@ -171,7 +202,10 @@ class _Tasks(Crew):
 
     def __init__(self, ray, engine: Ray, task: Task):
         self.at_once, self._ray, self._open = engine.jobs or math.inf, ray, set()
-        self._task, self._remote = task, ray.remote(num_cpus=engine.cpus, num_gpus=engine.gpus, max_retries=0)(_done)
+        self._task, self._remote = (
+            task,
+            ray.remote(num_cpus=engine.cpus, num_gpus=engine.gpus, max_retries=0)(_done),
+        )
 
     def start(self, jobs):
         """All of them: Ray has a queue of its own."""

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from .base import Crew, Engine, Lost, Task, at_least
 
 START = "spawn"  # a process that begins anew: a forked one would share this one's GPU and threads
-GRACE = 30       # seconds that a process has to store its run when it is to end
+GRACE = 30  # seconds that a process has to store its run when it is to end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,13 @@ class _Alone(Crew):
 
 @dataclass(frozen=True, kw_only=True)
 class Pool(Engine):
-    """Several processes on this machine. A script that calls it needs `if __name__ == "__main__":` around the call.
+    """Several processes on this machine. A script that calls it needs `if __name__ == "__main__":`
+    around the call.
 
     Args:
         jobs: processes; None: as many as there are GPUs, or else as torch would use threads.
-        threads: of torch in each process; None: the threads of this process, divided among them, at least one.
+        threads: of torch in each process; None: the threads of this process, divided among them, at
+            least one.
     """
 
     about = "several processes on this machine: pool:jobs=4"
@@ -76,7 +78,9 @@ class Pool(Engine):
         import torch
 
         threads = self.threads or max(1, torch.get_num_threads() // self.at_once)
-        crew = _Processes(Task(work, os.getcwd(), threads), self.at_once, _gpus(torch.cuda.device_count()))
+        crew = _Processes(
+            Task(work, os.getcwd(), threads), self.at_once, _gpus(torch.cuda.device_count())
+        )
         try:
             yield crew
         finally:
@@ -86,15 +90,17 @@ class Pool(Engine):
 class _Processes(Crew):
     """Executors of one process each, so that a death concerns one job and no other.
 
-    Every process watches a pipe whose other end is here alone: it closes when the processes are to end, and also if
-    this process is killed, so that none is left behind.
+    Every process watches a pipe whose other end is here alone: it closes when the processes are to
+    end, and also if this process is killed, so that none is left behind.
     """
 
     def __init__(self, task: Task, at_once: int, gpus: list[str]):
         self.at_once, self._task, self._gpus = at_once, task, gpus
         self._context = get_context(START)
         self._reader, self._writer = self._context.Pipe(duplex=False)
-        self._idle: deque[tuple[int, ProcessPoolExecutor | None]] = deque((place, None) for place in range(at_once))
+        self._idle: deque[tuple[int, ProcessPoolExecutor | None]] = deque(
+            (place, None) for place in range(at_once)
+        )
         self._busy: dict[Future, tuple[int, ProcessPoolExecutor]] = {}
 
     def start(self, jobs):
@@ -114,7 +120,9 @@ class _Processes(Crew):
             executor.shutdown(wait=False)
             self._idle.append((place, None))
             raise Lost(f"its process ended without an answer ({error})") from None
-        self._idle.appendleft((place, executor))  # the processes that there are come before new ones
+        self._idle.appendleft(
+            (place, executor)
+        )  # the processes that there are come before new ones
         return answer
 
     def end(self) -> None:
@@ -138,13 +146,21 @@ class _Processes(Crew):
 
 
 def _gpus(count: int) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES has to be for each of this process's GPUs; nothing to choose among fewer than two."""
-    given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    """What CUDA_VISIBLE_DEVICES has to be for each of this process's GPUs; nothing to choose among
+    fewer than two.
+    """
+    given = [
+        name.strip()
+        for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        if name.strip()
+    ]
     return (given or [str(number) for number in range(count)])[:count] if count > 1 else []
 
 
 def _begin(reader: Connection, gpu: str | None) -> None:
-    """First of all in a new process: Ctrl-C is the coordinator's matter, and one GPU is this process's."""
+    """First of all in a new process: Ctrl-C is the coordinator's matter, and one GPU is this
+    process's.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is used first

@@ -1,16 +1,21 @@
-"""The papers' tables and figures beside our records: printed number, ours, their differences, and a verdict in words.
+"""The papers' tables and figures beside our records: printed number, ours, their differences, and a
+verdict in words.
 
-What stands beside a cell is data (`data/paper/cells.toml`, see `catchup.experiments.report.printed`), the verdict a rule
-(`catchup.experiments.report.verdict`). Where several records could fill a cell, the choice never looks at their numbers: first those that
-hold the reference too; then the paper's own protocol, its data set, the nearer share of the data and network, the
-method's settings as in the paper, more paired seeds, more epochs, and the name. The others are named beside it.
+What stands beside a cell is data (`data/paper/cells.toml`, see
+`catchup.experiments.report.printed`), the verdict a rule (`catchup.experiments.report.verdict`).
+Where several records could fill a cell, the choice never looks at their numbers: first those that
+hold the reference too; then the paper's own protocol, its data set, the nearer share of the data
+and network, the method's settings as in the paper, more paired seeds, more epochs, and the name.
+The others are named beside it.
 
-A scaled ladder of data (10, 25 and 50 images per class) stands for Table 4's shares where at least two of its rungs
-were run under one setting; a run with the paper's share and network goes before it. A rung stands for its own share
-alone, even where its images are the paper's share of another column: no run stands for two shares.
+A scaled ladder of data (10, 25 and 50 images per class) stands for Table 4's shares where at least
+two of its rungs were run under one setting; a run with the paper's share and network goes before
+it. A rung stands for its own share alone, even where its images are the paper's share of another
+column: no run stands for two shares.
 
-Where it misleads: a cell shows one record, so that a table may mix several; the letters tell. Ours are the numbers
-after the last epoch, where many of the papers' sources take the best epoch or the median of the last ten.
+Where it misleads: a cell shows one record, so that a table may mix several; the letters tell. Ours
+are the numbers after the last epoch, where many of the papers' sources take the best epoch or the
+median of the last ten.
 """
 
 from collections import Counter
@@ -28,10 +33,10 @@ from .verdict import NOT_COMPARED, NOT_RUN, REFERENCE, WORDS, Difference, Verdic
 class Ours(NamedTuple):
     """What a record says of a cell.
 
-    record: where it is from. method: as it was run. values: by seed, for these seeds. beside: the reference's, by the
-    same seeds, in the same record, which need not be the one that the reference's own cell shows. difference: from the
-    reference; None where the record has none of the same seeds. scale: in what the run differs from the paper's, in
-    words.
+    record: where it is from. method: as it was run. values: by seed, for these seeds. beside: the
+    reference's, by the same seeds, in the same record, which need not be the one that the
+    reference's own cell shows. difference: from the reference; None where the record has none of
+    the same seeds. scale: in what the run differs from the paper's, in words.
     """
 
     record: Group | StepCost
@@ -44,7 +49,9 @@ class Ours(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A printed number with all that stands beside it. `printed_difference`: from the reference's printed number."""
+    """A printed number with all that stands beside it. `printed_difference`: from the reference's
+    printed number.
+    """
 
     printed: Printed
     reference: str | None
@@ -54,27 +61,43 @@ class Cell(NamedTuple):
     verdict: Verdict
 
 
-def run(paths: Sequence[Path] = (), *, tables: tuple[int, ...] = (), figures: tuple[int, ...] = (),
-        which: str = "both") -> dict:
+def run(
+    paths: Sequence[Path] = (),
+    *,
+    tables: tuple[int, ...] = (),
+    figures: tuple[int, ...] = (),
+    which: str = "both",
+) -> dict:
     """The report as values.
 
     Args:
         paths: records, as for `report_records.read`; none: those of data/results.
         tables, figures, which: as for `paper.selected`.
     Returns:
-        "cells": the `Cell`s; "records": those that stand in some cell, by their letters; "unused": sentences about
-        records that stand in none; "counts": {verdict: how many}.
+        "cells": the `Cell`s; "records": those that stand in some cell, by their letters; "unused":
+        sentences about records that stand in none; "counts": {verdict: how many}.
     Raises:
         ValueError: as `report_records.read` and `paper.selected`.
     """
     chosen = paper.selected(tables, figures, which)
     found = read(paths)
     cells = [cell_of(printed, found) for printed in chosen]
-    used = list({id(one.record): one.record for cell in cells for one in (cell.ours, *cell.others) if one}.values())
-    idle = [f"{record.source}: nothing of it stands in a cell shown here" for record in (*found.groups, *found.costs)
-            if not any(record is one for one in used)]
-    return {"cells": cells, "records": {_letters(index): record for index, record in enumerate(used)},
-            "unused": list(dict.fromkeys([*found.unused, *idle])), "counts": _counts(cells)}
+    used = list(
+        {
+            id(one.record): one.record for cell in cells for one in (cell.ours, *cell.others) if one
+        }.values()
+    )
+    idle = [
+        f"{record.source}: nothing of it stands in a cell shown here"
+        for record in (*found.groups, *found.costs)
+        if not any(record is one for one in used)
+    ]
+    return {
+        "cells": cells,
+        "records": {_letters(index): record for index, record in enumerate(used)},
+        "unused": list(dict.fromkeys([*found.unused, *idle])),
+        "counts": _counts(cells),
+    }
 
 
 def cell_of(printed: Printed, found: Found) -> Cell:
@@ -84,52 +107,82 @@ def cell_of(printed: Printed, found: Found) -> Cell:
     specs = under_recipe(table.specs(method, column.alpha), printed.protocol)
     if not specs or not (column.measure or column.step_cost):
         return Cell(printed, None, None, None, (), Verdict(NOT_COMPARED))
-    every = _costs(found.costs, specs) if column.step_cost else _compared(found.groups, printed, table, column, specs)
+    every = (
+        _costs(found.costs, specs)
+        if column.step_cost
+        else _compared(found.groups, printed, table, column, specs)
+    )
     ours, others = (every[0], tuple(every[1:])) if every else (None, ())
     if method == column.reference:
         return Cell(printed, column.reference, None, ours, others, Verdict(REFERENCE))
     difference = printed_difference(printed, table, column)
     claimed = printed.better if printed.table.startswith("Figure") else 0
-    said = verdict(ours and ours.difference, difference, same_protocol=bool(ours) and not ours.scale, claimed=claimed)
+    said = verdict(
+        ours and ours.difference,
+        difference,
+        same_protocol=bool(ours) and not ours.scale,
+        claimed=claimed,
+    )
     if ours and said.word == NOT_RUN:
         said = Verdict(NOT_RUN, f"no {column.reference} beside it")
     return Cell(printed, column.reference, difference, ours, others, said)
 
 
 def printed_difference(printed: Printed, table: Table, column: Column) -> float | None:
-    """The cell's number minus its reference's; of times, by how many percent it is longer. None if one is missing."""
+    """The cell's number minus its reference's; of times, by how many percent it is longer. None if
+    one is missing.
+    """
     place = {"row" if table.methods == "rows" else "column": column.reference}
     key = (printed._replace(**place))[:4]
     reference = next((row.value for row in paper.printed() if row[:4] == key), None)
     if printed.value is None or reference is None:
         return None
-    return 100 * (printed.value / reference - 1) if column.step_cost else round(printed.value - reference, 6)
+    return (
+        100 * (printed.value / reference - 1)
+        if column.step_cost
+        else round(printed.value - reference, 6)
+    )
 
 
 def counted(results: Mapping) -> str:
     """The verdicts, counted, in one sentence."""
-    return f"{len(results['cells'])} cells: " + "; ".join(f"{n} {word}" for word, n in results["counts"].items())
+    return f"{len(results['cells'])} cells: " + "; ".join(
+        f"{n} {word}" for word, n in results["counts"].items()
+    )
 
 
 def surroundings(record: Group | StepCost) -> dict[str, str]:
-    """Hardware, commit, command and versions of a record, as words; of several machines or commits all are named."""
+    """Hardware, commit, command and versions of a record, as words; of several machines or commits
+    all are named.
+    """
     rows = [record.record] if isinstance(record, StepCost) else record.rows
     trained = [row.get("training") or row for row in rows]
-    versions = [", ".join(f"{key} {value}" for key, value in (row.get("versions") or {}).items()) for row in rows]
-    return {"hardware": _all(map(_machine, rows)), "commit": _all(row.get("commit") for row in trained),
-            "command": str(trained[0].get("command")), "versions": _all(versions)}
+    versions = [
+        ", ".join(f"{key} {value}" for key, value in (row.get("versions") or {}).items())
+        for row in rows
+    ]
+    return {
+        "hardware": _all(map(_machine, rows)),
+        "commit": _all(row.get("commit") for row in trained),
+        "command": str(trained[0].get("command")),
+        "versions": _all(versions),
+    }
 
 
-def _compared(groups: Sequence[Group], printed: Printed, table: Table, column: Column,
-              specs: Sequence[str]) -> list[Ours]:
+def _compared(
+    groups: Sequence[Group], printed: Printed, table: Table, column: Column, specs: Sequence[str]
+) -> list[Ours]:
     """What every group that may stand in a cell says of it, the one to show first."""
     reference = table.specs(column.reference, column.alpha) if column.reference else ()
     reference = under_recipe(reference, printed.protocol)
     rungs = {id(group) for group in groups if _is_rung(group, column, groups)}
     found = []
     for group in groups:
-        share = column.share == 1 or id(group) in rungs or (
-            true_share(group, column) and not _is_rung_elsewhere(group, column, table, groups))
+        share = (
+            column.share == 1
+            or id(group) in rungs
+            or (true_share(group, column) and not _is_rung_elsewhere(group, column, table, groups))
+        )
         if not (_may_stand(group, column) and share):
             continue
         if one := _of_group(group, printed, column, specs, reference):
@@ -144,23 +197,35 @@ def _may_stand(group: Group, column: Column) -> bool:
 
 
 def _is_rung(group: Group, column: Column, groups: Sequence[Group]) -> bool:
-    """Does the group stand for the column's share in a ladder, of which another rung was run under the same setting?"""
+    """Does the group stand for the column's share in a ladder, of which another rung was run under
+    the same setting?
+    """
+
     def setting(one: Group) -> tuple:
         return one.data, one.classes, one.first["model"], one.width, one.first["epochs"]
 
     rungs = {one.rung for one in paper.layout()["tables"]["catchup", "Table 4"].columns.values()}
-    others = {one.per_class for one in groups if setting(one) == setting(group)} & rungs - {group.per_class}
+    others = {one.per_class for one in groups if setting(one) == setting(group)} & rungs - {
+        group.per_class
+    }
     return column.rung is not None and group.per_class == column.rung and bool(others)
 
 
 def _is_rung_elsewhere(group: Group, column: Column, table: Table, groups: Sequence[Group]) -> bool:
-    """Does a group of another network than the paper's stand for another share of the same data in the table?"""
-    others = (one for one in table.columns.values() if one.data == column.data and one.rung != column.rung)
-    return bool(model_distance(group, column)) and any(_is_rung(group, one, groups) for one in others)
+    """Does a group of another network than the paper's stand for another share of the same data in
+    the table?
+    """
+    others = (
+        one for one in table.columns.values() if one.data == column.data and one.rung != column.rung
+    )
+    return bool(model_distance(group, column)) and any(
+        _is_rung(group, one, groups) for one in others
+    )
 
 
-def _of_group(group: Group, printed: Printed, column: Column, specs: Sequence[str],
-              reference: Sequence[str]) -> Ours | None:
+def _of_group(
+    group: Group, printed: Printed, column: Column, specs: Sequence[str], reference: Sequence[str]
+) -> Ours | None:
     """What one group says of a cell; None if it has not measured it."""
     method, mine = _by_seed(group, column, specs)
     if not mine:
@@ -173,45 +238,81 @@ def _of_group(group: Group, printed: Printed, column: Column, specs: Sequence[st
     for one, wanted in ((method, specs), (compared_with, reference)):
         if one and not stands_for(one, wanted[0]):
             scale.append(f"{one} instead of {wanted[0]}")
-        scale += [said for name, row in zip(group.methods, group.rows) if name == one
-                  for said in rules_left_out(row, printed.protocol)]
+        scale += [
+            said
+            for name, row in zip(group.methods, group.rows)
+            if name == one
+            for said in rules_left_out(row, printed.protocol)
+        ]
     shown = tuple(seeds or mine)
-    return Ours(group, method, tuple(mine[seed] for seed in shown), shown, beside, difference,
-                tuple(dict.fromkeys(scale)))
+    return Ours(
+        group,
+        method,
+        tuple(mine[seed] for seed in shown),
+        shown,
+        beside,
+        difference,
+        tuple(dict.fromkeys(scale)),
+    )
 
 
 def _by_seed(group: Group, column: Column, specs: Sequence[str]) -> tuple[str, dict]:
     """The method that stands for the first of `specs` that the group has, and its numbers by seed."""
     for text in specs:
         for method in sorted({name for name in group.methods if stands_for(name, text)}):
-            values = {row.get("seed"): value for name, row in zip(group.methods, group.rows)
-                      if name == method and (value := measured(row, column)) is not None}
+            values = {
+                row.get("seed"): value
+                for name, row in zip(group.methods, group.rows)
+                if name == method and (value := measured(row, column)) is not None
+            }
             if values:
                 return method, values
     return "", {}
 
 
 def _rank(one: Ours, group: Group, column: Column, specs: Sequence[str], rung: bool) -> tuple:
-    """Sorts what may stand in a cell, the one to show first; blind to the numbers (see the module's docstring)."""
+    """Sorts what may stand in a cell, the one to show first; blind to the numbers (see the module's
+    docstring).
+    """
     distance = model_distance(group, column)
-    ladder = 0 if column.share == 1 or true_share(group, column) and not distance else 1 if rung else 2
+    ladder = (
+        0 if column.share == 1 or true_share(group, column) and not distance else 1 if rung else 2
+    )
     near = max(group.share, column.share) / min(group.share, column.share)
-    return (one.difference is None, bool(one.scale), group.data != column.data, ladder, distance, near,
-            not stands_for(one.method, specs[0]), -(one.difference.n if one.difference else 0),
-            -group.first["epochs"], group.source)
+    return (
+        one.difference is None,
+        bool(one.scale),
+        group.data != column.data,
+        ladder,
+        distance,
+        near,
+        not stands_for(one.method, specs[0]),
+        -(one.difference.n if one.difference else 0),
+        -group.first["epochs"],
+        group.source,
+    )
 
 
 def _costs(costs: Sequence[StepCost], specs: Sequence[str]) -> list[Ours]:
-    """The ratios of steps that were measured for a method; 1 for the baseline, which is what they are ratios to."""
+    """The ratios of steps that were measured for a method; 1 for the baseline, which is what they
+    are ratios to.
+    """
     found = []
     for cost in costs:
         bench = cost.record["bench"]
-        scale = (f"a training step of {bench.get('model')}, width {bench.get('width')}, batch {bench.get('batch')}, on "
-                 f"{cost.record.get('device')} instead of an epoch; n are rounds, in brackets their quartiles",)
+        scale = (
+            (
+                f"a training step of {bench.get('model')}, width {bench.get('width')}, batch"
+                f" {bench.get('batch')}, on {cost.record.get('device')} instead of an epoch; n are"
+                " rounds, in brackets their quartiles"
+            ),
+        )
         rows = {"baseline": {"ratio": 1.0}, **{row["method"]: row for row in cost.record["rows"]}}
         if (name := next((spec for spec in specs if spec in rows), None)) is None:
             continue
-        low, middle, high = (100 * (rows[name].get(key, 1.0) - 1) for key in ("low", "ratio", "high"))
+        low, middle, high = (
+            100 * (rows[name].get(key, 1.0) - 1) for key in ("low", "ratio", "high")
+        )
         difference = Difference(middle, low, high, bench.get("rounds", 1), "quartile range")
         gap = None if name == "baseline" else difference
         found.append(Ours(cost, name, (rows[name]["ratio"],), (), (1.0,), gap, scale))
@@ -226,8 +327,11 @@ def _counts(cells: Sequence[Cell]) -> dict[str, int]:
 
 def _machine(row: Mapping) -> str:
     hardware = row.get("hardware") or {}
-    return str(hardware.get("gpu") or (hardware and f"{hardware.get('processor')}, threads: {hardware.get('threads')}")
-               or "hardware not recorded")
+    return str(
+        hardware.get("gpu")
+        or (hardware and f"{hardware.get('processor')}, threads: {hardware.get('threads')}")
+        or "hardware not recorded"
+    )
 
 
 def _all(values) -> str:
@@ -237,4 +341,6 @@ def _all(values) -> str:
 
 def _letters(index: int) -> str:
     """a, b, … z, aa, ab, …"""
-    return (_letters(index // 26 - 1) if index >= 26 else "") + "abcdefghijklmnopqrstuvwxyz"[index % 26]
+    return (_letters(index // 26 - 1) if index >= 26 else "") + "abcdefghijklmnopqrstuvwxyz"[
+        index % 26
+    ]

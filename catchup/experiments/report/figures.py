@@ -1,10 +1,12 @@
-"""Figures of the report: the papers' printed differences and ours, cell by cell, and how many cells say what.
+"""Figures of the report: the papers' printed differences and ours, cell by cell, and how many cells
+say what.
 
-A gain is a difference from the table's reference with the sign turned so that more is better, whatever the cell
+A gain is a difference from the table's reference with the sign turned so that more is better,
+whatever the cell
 counts: less error, more accuracy, less time.
 
-Where it misleads: a cell shows one record, so that neighbours may come from different ones; `catchup report` names
-them. The printed differences come without intervals.
+Where it misleads: a cell shows one record, so that neighbours may come from different ones;
+`catchup report` names them. The printed differences come without intervals.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,36 +18,59 @@ from ...plots.panels import GRID, _ticks, canvas, place
 from ...plots.style import FAINT, INK, STRONG, WEAK, _axes, _with_legend, style, title
 from .cells import Cell
 from .printed import PAPERS, table_of
-from .verdict import NOT_COMPARED, NOT_RUN, OPPOSITE, REFERENCE, REPRODUCED, SAME, SCALED, excludes_zero
+from .verdict import (
+    NOT_COMPARED,
+    NOT_RUN,
+    OPPOSITE,
+    REFERENCE,
+    REPRODUCED,
+    SAME,
+    SCALED,
+    excludes_zero,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # verdict: colour and hatch of its part of a bar
-PARTS = {REPRODUCED: (WEAK, ""), SAME: (WEAK, "//"), SAME + SCALED: ("#56B4E9", "//"), OPPOSITE: (STRONG, ""),
-         OPPOSITE + SCALED: ("#E69F00", "\\\\"), NOT_RUN: ("#EDEDED", "")}
+PARTS = {
+    REPRODUCED: (WEAK, ""),
+    SAME: (WEAK, "//"),
+    SAME + SCALED: ("#56B4E9", "//"),
+    OPPOSITE: (STRONG, ""),
+    OPPOSITE + SCALED: ("#E69F00", "\\\\"),
+    NOT_RUN: ("#EDEDED", ""),
+}
 ROW = 24  # pixels of a line of a card
 
 
 def printed_against_ours(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Axes":
-    """Every cell a point: the gain as printed, and ours with its interval. Above the zero line on the right, and below
-    it on the left, both have one sign.
+    """Every cell a point: the gain as printed, and ours with its interval. Above the zero line on
+    the right, and below it on the left, both have one sign.
 
     Args:
-        cells: of `catchup.experiments.report.cells.run`; those without both differences are passed over. Of one unit: times are in
-            percent, all else in points.
+        cells: of `catchup.experiments.report.cells.run`; those without both differences are passed
+            over. Of one unit: times are in percent, all else in points.
         ax: where to draw; None makes a figure.
     Returns:
-        The Axes. Filled markers: the interval excludes zero; hollow ones: it does not, or there is none. Whiskers that
-        reach the frame go on beyond it.
+        The Axes. Filled markers: the interval excludes zero; hollow ones: it does not, or there is
+        none. Whiskers that reach the frame go on beyond it.
     Raises:
         ValueError: if no cell has both differences, or times are among cells of another unit.
     """
-    shown = [cell for cell in cells if cell.ours and cell.ours.difference and cell.printed_difference is not None]
+    shown = [
+        cell
+        for cell in cells
+        if cell.ours and cell.ours.difference and cell.printed_difference is not None
+    ]
     unit, ax, named = _unit(shown), _axes(ax), set()
-    points = np.array([(_better(cell) * cell.printed_difference, _better(cell) * cell.ours.difference.mean)
-                       for cell in shown])
+    points = np.array(
+        [
+            (_better(cell) * cell.printed_difference, _better(cell) * cell.ours.difference.mean)
+            for cell in shown
+        ]
+    )
     (left, right), (low, high) = (_limits(values) for values in points.T)
     _quadrants(ax, left, right, low, high)
     for (x, y), cell in zip(points, shown):
@@ -54,12 +79,25 @@ def printed_against_ours(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Ax
         bounds = _gain_bounds(cell)
         if bounds:
             ax.plot([x, x], np.clip(bounds, low, high), color=colour, alpha=0.45, linewidth=1.2)
-        ax.plot([x], [y], marker, color=colour, markersize=7, markeredgewidth=1.5, linestyle="none",
-                markerfacecolor=colour if excludes_zero(cell.ours.difference) else "white",
-                label=f"_{method}" if method in named else title(method))
+        ax.plot(
+            [x],
+            [y],
+            marker,
+            color=colour,
+            markersize=7,
+            markeredgewidth=1.5,
+            linestyle="none",
+            markerfacecolor=colour if excludes_zero(cell.ours.difference) else "white",
+            label=f"_{method}" if method in named else title(method),
+        )
         named.add(method)
-    ax.set(title="Blue quarters: the printed sign; a filled marker's interval excludes 0", xlim=(left, right),
-           ylim=(low, high), xlabel=f"gain over the reference as printed ({unit})", ylabel=f"our gain ({unit})")
+    ax.set(
+        title="Blue quarters: the printed sign; a filled marker's interval excludes 0",
+        xlim=(left, right),
+        ylim=(low, high),
+        xlabel=f"gain over the reference as printed ({unit})",
+        ylabel=f"our gain ({unit})",
+    )
     return _with_legend(ax)
 
 
@@ -67,8 +105,8 @@ def by_column(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     """The cells that can be drawn together: of one table and one quantity, methods apart.
 
     Returns:
-        {"Table 1, Top-1 Err": cells}, those of AutoMix with its name; without the references, without cells that are
-        not compared, and without quantities of which no cell was run.
+        {"Table 1, Top-1 Err": cells}, those of AutoMix with its name; without the references,
+        without cells that are not compared, and without quantities of which no cell was run.
     """
     found: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -78,17 +116,22 @@ def by_column(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
         quantity = printed.column if table_of(printed).methods == "rows" else printed.row
         paper = "" if printed.paper == "catchup" else f"{PAPERS[printed.paper]}, "
         found.setdefault(f"{paper}{printed.table}, {quantity}", []).append(cell)
-    return {name: group for name, group in found.items() if any(cell.verdict.word != NOT_RUN for cell in group)}
+    return {
+        name: group
+        for name, group in found.items()
+        if any(cell.verdict.word != NOT_RUN for cell in group)
+    }
 
 
 def table_card(cells: Sequence[Cell], head: str = "") -> "Figure":
-    """One line per cell: the printed difference (grey bar), ours with its interval, both as numbers, the verdict.
+    """One line per cell: the printed difference (grey bar), ours with its interval, both as
+    numbers, the verdict.
 
     Args:
         cells: of one quantity of one table, as `by_column` returns them. head: above the figure.
     Returns:
-        A figure that pyplot does not know, drawn quickly enough to follow a list of tables. A whisker that ends in an
-        arrow goes on beyond the frame.
+        A figure that pyplot does not know, drawn quickly enough to follow a list of tables. A
+        whisker that ends in an arrow goes on beyond the frame.
     Raises:
         ValueError: if there are no cells.
     """
@@ -106,7 +149,8 @@ def table_card(cells: Sequence[Cell], head: str = "") -> "Figure":
 
 
 def verdict_bars(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Axes":
-    """How many cells of each table have which verdict; references and what is not compared are left out.
+    """How many cells of each table have which verdict; references and what is not compared are left
+    out.
 
     Args:
         cells: of `catchup.experiments.report.cells.run`. ax: where to draw; None makes a figure.
@@ -125,10 +169,14 @@ def verdict_bars(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Axes":
     for word, (colour, hatch) in PARTS.items():
         sizes = np.array([of_table[word] for of_table in counts.values()])
         if sizes.any():
-            ax.barh(places, sizes, left=start, color=colour, hatch=hatch, edgecolor="white", label=word)
+            ax.barh(
+                places, sizes, left=start, color=colour, hatch=hatch, edgecolor="white", label=word
+            )
         start += sizes
     ax.set_yticks(places, list(counts))
-    ax.set(title="What was run of each table, and what it says", xlabel="cells of the table", ylabel="")
+    ax.set(
+        title="What was run of each table, and what it says", xlabel="cells of the table", ylabel=""
+    )
     return _with_legend(ax)
 
 
@@ -136,7 +184,11 @@ def _unit(cells: Sequence[Cell]) -> str:
     """ "points" or "%"; ValueError for both, and for none."""
     units = {"%" if _is_time(cell) else "points" for cell in cells}
     if len(units) != 1:
-        found = "times are in percent, all else in points: draw them apart" if units else "no cell has both differences"
+        found = (
+            "times are in percent, all else in points: draw them apart"
+            if units
+            else "no cell has both differences"
+        )
         raise ValueError(f"{found}; got {len(cells)} cells with a printed difference and ours")
     return units.pop()
 
@@ -146,7 +198,9 @@ def _is_time(cell: Cell) -> bool:
 
 
 def _drawn_as(cell: Cell) -> str:
-    """The method whose colour and marker the cell has: CutMix for Catch-up Mix that only ever draws the input."""
+    """The method whose colour and marker the cell has: CutMix for Catch-up Mix that only ever draws
+    the input.
+    """
     return "cutmix" if cell.ours.method == "catchup:layers=[0]" else cell.ours.method
 
 
@@ -171,9 +225,22 @@ def _quadrants(ax: "Axes", left: float, right: float, low: float, high: float) -
     """The two quarters in which print and ours have one sign, tinted and named; so are the others."""
     for x, y in ((right, high), (left, low)):
         ax.fill_between([0, x], 0, y, color="#DCEBF7", linewidth=0, zorder=0)
-    for x, y, words in ((1, 1, "same sign"), (1, 0, "other sign"), (0, 1, "other sign"), (0, 0, "same sign")):
-        ax.text(0.98 if x else 0.02, 0.98 if y else 0.02, words, transform=ax.transAxes, color=INK, size=9,
-                ha="right" if x else "left", va="top" if y else "bottom")
+    for x, y, words in (
+        (1, 1, "same sign"),
+        (1, 0, "other sign"),
+        (0, 1, "other sign"),
+        (0, 0, "same sign"),
+    ):
+        ax.text(
+            0.98 if x else 0.02,
+            0.98 if y else 0.02,
+            words,
+            transform=ax.transAxes,
+            color=INK,
+            size=9,
+            ha="right" if x else "left",
+            va="top" if y else "bottom",
+        )
     ax.axhline(0, color=INK, linewidth=1)
     ax.axvline(0, color=INK, linewidth=1)
     both = max(left, low), min(right, high)
@@ -189,7 +256,9 @@ def _values(cell: Cell) -> list[float]:
 def _draw_cell(ax: "Axes", row: int, cell: Cell, edge: float) -> None:
     """The line of a cell."""
     if cell.printed_difference is not None:
-        ax.plot([cell.printed_difference], [row], "|", color=FAINT, markersize=19, markeredgewidth=5)
+        ax.plot(
+            [cell.printed_difference], [row], "|", color=FAINT, markersize=19, markeredgewidth=5
+        )
     if not cell.ours or not cell.ours.difference:
         return
     mean, low, high, *_ = cell.ours.difference
@@ -199,8 +268,16 @@ def _draw_cell(ax: "Axes", row: int, cell: Cell, edge: float) -> None:
         for end, arrow in ((low, "<"), (high, ">")):
             if abs(end) > edge:
                 ax.plot([np.sign(end) * 0.985 * edge], [row], arrow, color=colour, markersize=6)
-    ax.plot([mean], [row], marker, color=colour, markersize=7, zorder=5, markeredgewidth=1.5,
-            markerfacecolor=colour if excludes_zero(cell.ours.difference) else "white")
+    ax.plot(
+        [mean],
+        [row],
+        marker,
+        color=colour,
+        markersize=7,
+        zorder=5,
+        markeredgewidth=1.5,
+        markerfacecolor=colour if excludes_zero(cell.ours.difference) else "white",
+    )
 
 
 def _write_cell(figure: "Figure", height: float, cell: Cell) -> None:
@@ -210,8 +287,12 @@ def _write_cell(figure: "Figure", height: float, cell: Cell) -> None:
     printed = "–" if cell.printed_difference is None else f"{cell.printed_difference:+.2f}"
     ours = "–" if not cell.ours or not cell.ours.difference else f"{cell.ours.difference.mean:+.2f}"
     count = f" (n = {cell.ours.difference.n})" if cell.ours and cell.ours.difference else ""
-    for x, words, side in ((160, name, "right"), (595, printed, "right"), (655, ours, "right"),
-                           (668, f"{cell.verdict}{count}", "left")):
+    for x, words, side in (
+        (160, name, "right"),
+        (595, printed, "right"),
+        (655, ours, "right"),
+        (668, f"{cell.verdict}{count}", "left"),
+    ):
         figure.text(x / width, height / tall, words, size=8.5, ha=side, va="center")
 
 
@@ -224,12 +305,24 @@ def _write_head(figure: "Figure", head: str) -> None:
 
 
 def _draw_scale(ax: "Axes", rows: int, edge: float, words: str) -> None:
-    """Vertical lines with their numbers below, and what they count; the lines of cells have names instead."""
+    """Vertical lines with their numbers below, and what they count; the lines of cells have names
+    instead.
+    """
     ax.set(xlim=(-edge, edge), ylim=(-0.5, rows - 0.5), xlabel=words)
-    (left, bottom, width, _), tall = ax.get_position().bounds, ax.figure.get_figheight() * ax.figure.dpi
+    (left, bottom, width, _), tall = (
+        ax.get_position().bounds,
+        ax.figure.get_figheight() * ax.figure.dpi,
+    )
     for x in _ticks(-edge, edge, 6):
         ax.plot([x, x], [-0.5, rows - 0.5], color=GRID if x else INK, linewidth=0.8, zorder=0.5)
-        ax.figure.text(left + width * (x / edge + 1) / 2, bottom - 5 / tall, f"{x:g}", size=8, ha="center", va="top")
+        ax.figure.text(
+            left + width * (x / edge + 1) / 2,
+            bottom - 5 / tall,
+            f"{x:g}",
+            size=8,
+            ha="center",
+            va="top",
+        )
     ax.figure.text(left + width / 2, bottom - 20 / tall, words, size=8.5, ha="center", va="top")
 
 

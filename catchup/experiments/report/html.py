@@ -1,4 +1,6 @@
-"""The report as one HTML file: no network, no script; a table, with an anchor, for each table and figure of a paper."""
+"""The report as one HTML file: no network, no script; a table, with an anchor, for each table and
+figure of a paper.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,12 @@ tr.reproduced { background: #dbe9f6; } tr.same { background: #eef5fb; } tr.oppos
 tr.not-run { color: #666; } .notes { font-size: .85rem; } code { overflow-wrap: anywhere; }
 nav a { margin-right: .8rem; white-space: nowrap; } .wide { overflow-x: auto; }
 """
-CLASSES = {"reproduced": "reproduced", "same": "same", "not reproduced": "opposite", "not run": "not-run"}
+CLASSES = {
+    "reproduced": "reproduced",
+    "same": "same",
+    "not reproduced": "opposite",
+    "not run": "not-run",
+}
 
 
 def write_html(results: Mapping, path: Path) -> None:
@@ -48,25 +55,42 @@ def page(results: Mapping) -> str:
     """
     letters = {id(record): letter for letter, record in results["records"].items()}
     tables = by_table(results["cells"])
-    links = "\n".join(f'<a href="#{_anchor(cells)}">{escape(_short(cells))}</a>' for cells in tables)
-    parts = [f"<h1>The papers' numbers and ours</h1><p>{escape(counted(results))}.</p><p>{escape(RULE)}</p>",
-             f"<nav>{links}\n<a href=\"#records\">Records</a></nav>",
-             *(_section(cells, letters) for cells in tables), _records(results)]
-    return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta name="viewport" content="width=device-width">\n<title>The papers\' numbers and ours</title>\n'
-            f"<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts)
-            + f"\n<footer><p>catchup {escape(__version__)}</p></footer>\n</body>\n</html>\n")
+    links = "\n".join(
+        f'<a href="#{_anchor(cells)}">{escape(_short(cells))}</a>' for cells in tables
+    )
+    parts = [
+        (
+            "<h1>The papers' numbers and"
+            f" ours</h1><p>{escape(counted(results))}.</p><p>{escape(RULE)}</p>"
+        ),
+        f'<nav>{links}\n<a href="#records">Records</a></nav>',
+        *(_section(cells, letters) for cells in tables),
+        _records(results),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport"'
+        ' content="width=device-width">\n<title>The papers\' numbers and'
+        f" ours</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(parts)
+        + f"\n<footer><p>catchup {escape(__version__)}</p></footer>\n</body>\n</html>\n"
+    )
 
 
 def _section(cells: Sequence[Cell], letters: Mapping[int, str]) -> str:
     """A table of the papers."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in HEAD)
     rows = "\n".join(_row(cell, letters) for cell in cells)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in [
-        *notes_of(cells, letters), *remarks_of(cells, letters), *printed_notes(cells)])
-    return (f'<section id="{_anchor(cells)}">\n<h2>{escape(heading(cells))}</h2>\n<div class="wide"><table>\n'
-            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n"
-            + (f'<ul class="notes">{notes}</ul>\n' if notes else "") + "</section>")
+    notes = "".join(
+        f"<li>{escape(note)}</li>"
+        for note in [*notes_of(cells, letters), *remarks_of(cells, letters), *printed_notes(cells)]
+    )
+    return (
+        f'<section id="{_anchor(cells)}">\n<h2>{escape(heading(cells))}</h2>\n<div'
+        ' class="wide"><table>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n"
+        + (f'<ul class="notes">{notes}</ul>\n' if notes else "")
+        + "</section>"
+    )
 
 
 def _row(cell: Cell, letters: Mapping[int, str]) -> str:
@@ -84,10 +108,16 @@ def _records(results: Mapping) -> str:
     items = []
     for letter, record in results["records"].items():
         where = surroundings(record)
-        items.append(f'<li id="record-{escape(letter)}"><b>{escape(letter)}</b> {escape(described(record))}<br>'
-                     f"<code>{escape(where['command'])}</code><br>{escape(where['versions'])}</li>")
+        items.append(
+            f'<li id="record-{escape(letter)}"><b>{escape(letter)}</b>'
+            f" {escape(described(record))}<br>"
+            f"<code>{escape(where['command'])}</code><br>{escape(where['versions'])}</li>"
+        )
     unused = "".join(f"<p>{escape(line)}</p>" for line in results["unused"])
-    return f'<section id="records">\n<h2>Records</h2>\n<ul class="notes">{"".join(items)}</ul>\n{unused}\n</section>'
+    return (
+        '<section id="records">\n<h2>Records</h2>\n<ul'
+        f' class="notes">{"".join(items)}</ul>\n{unused}\n</section>'
+    )
 
 
 def _short(cells: Sequence[Cell]) -> str:

@@ -1,14 +1,17 @@
-"""The printed numbers of two papers, and what of our records stands beside each: data, read and nothing more.
+"""The printed numbers of two papers, and what of our records stands beside each: data, read and
+nothing more.
 
-Sources: Kang, Kang & Kim, "Catch-Up Mix", AAAI 2024, Tables 1–13 and Figures 1–8; Liu et al., "AutoMix", ECCV 2022,
-Tables 1–4. One row of `data/paper/*.csv` is one number with its table, row, column, unit, whether higher or lower is
-better, the recipe that comes nearest to its protocol (empty: the paper states none), the standard deviation where one
-is printed, and a note. A figure has claims and few numbers: rows without a number, the claim as the note.
-`data/paper/cells.toml` says which field of which of our records fills which column.
+Sources: Kang, Kang & Kim, "Catch-Up Mix", AAAI 2024, Tables 1–13 and Figures 1–8; Liu et al.,
+"AutoMix", ECCV 2022, Tables 1–4. One row of `data/paper/*.csv` is one number with its table, row,
+column, unit, whether higher or lower is better, the recipe that comes nearest to its protocol
+(empty: the paper states none), the standard deviation where one is printed, and a note. A figure
+has claims and few numbers: rows without a number, the claim as the note. `data/paper/cells.toml`
+says which field of which of our records fills which column.
 
-Where it misleads: the texts that were read had lost the captions, the sub-headers of Table 2's rotations and shears,
-and the layer sets of Table 11; the notes say where a label is inferred. A recipe is the nearest that is written down,
-not a promise that the authors ran it. `notebooks/paper_notes.md` tells the papers' own inconsistencies.
+Where it misleads: the texts that were read had lost the captions, the sub-headers of Table 2's
+rotations and shears, and the layer sets of Table 11; the notes say where a label is inferred. A
+recipe is the nearest that is written down, not a promise that the authors ran it.
+`notebooks/paper_notes.md` tells the papers' own inconsistencies.
 """
 
 import csv
@@ -27,7 +30,9 @@ DIRECTIONS = ("lower", "higher", "")
 
 
 class Printed(NamedTuple):
-    """One printed number, or one claim of a figure. `text`: the number as printed; "" if there is none."""
+    """One printed number, or one claim of a figure. `text`: the number as printed; "" if there is
+    none.
+    """
 
     paper: str
     table: str
@@ -50,12 +55,15 @@ class Printed(NamedTuple):
 class Column(NamedTuple):
     """What of our records fills a column (or, where the methods are the columns, a row) of a table.
 
-    measure: for `catchup.measures.statistics.value_of`; None if nothing does. accuracy: the cell prints 100 minus that. data, model,
-    epochs: of the paper's runs, None where it does not say. share: of the training images. rung: images per class that
-    stand for that share in a scaled ladder. reference: the method that the others are compared with. stand_in: other
-    data sets that may fill it. fixed_model: no other model may. alpha: of the mixing in the paper's runs. step_cost:
-    the cell is a time. beside: {name: measure} of what has to be read with the number, as boxes that look at no image.
-    measured_with: {option: value} of the paper's test where it is not our default, see `catchup.measures.Options`.
+    measure: for `catchup.measures.statistics.value_of`; None if nothing does. accuracy: the cell
+        prints 100 minus that. data, model,
+    epochs: of the paper's runs, None where it does not say. share: of the training images. rung:
+    images per class that stand for that share in a scaled ladder. reference: the method that the
+    others are compared with. stand_in: other data sets that may fill it. fixed_model: no other
+    model may. alpha: of the mixing in the paper's runs. step_cost: the cell is a time. beside:
+    {name: measure} of what has to be read with the number, as boxes that look at no image.
+    measured_with: {option: value} of the paper's test where it is not our default, see
+        `catchup.measures.Options`.
     remark: what our number is, where the cell's name does not tell.
     """
 
@@ -77,7 +85,9 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table or figure and how its cells are filled. `methods`: "rows" or "columns", where they are named."""
+    """A table or figure and how its cells are filled. `methods`: "rows" or "columns", where they
+    are named.
+    """
 
     paper: str
     table: str
@@ -95,11 +105,14 @@ class Table(NamedTuple):
         return self.columns.get(cell.column if self.methods == "rows" else cell.row, Column())
 
     def specs(self, method: str, alpha: float | None = None) -> tuple[str, ...]:
-        """Which of our methods may stand for the paper's, the nearest first, written as for `choices.spec`.
+        """Which of our methods may stand for the paper's, the nearest first, written as for
+        `choices.spec`.
 
         Args:
-            method: as the paper names it; without an entry nothing stands for it, and the tuple is empty.
-            alpha: of the paper's runs; the mixing of channels is looked for with it first, then as it stands.
+            method: as the paper names it; without an entry nothing stands for it, and the tuple is
+                empty.
+            alpha: of the paper's runs; the mixing of channels is looked for with it first, then as
+                it stands.
         """
         found = self.rows.get(method) or layout()["methods"].get(method, ())
         with_alpha = [_with_alpha(text, alpha) for text in found] if alpha is not None else []
@@ -116,16 +129,20 @@ def folder() -> Path:
     for found in (here.parent / "data" / "paper", here / "paper_data"):
         if (found / "cells.toml").is_file():
             return found
-    raise FileNotFoundError(f"the papers' numbers are missing: neither data/paper beside {here} nor {here}/paper_data "
-                            f"holds cells.toml; install catchup-mix again, or take a whole checkout")
+    raise FileNotFoundError(
+        f"the papers' numbers are missing: neither data/paper beside {here} nor {here}/paper_data "
+        "holds cells.toml; install catchup-mix again, or take a whole checkout"
+    )
 
 
 @cache
 def printed() -> tuple[Printed, ...]:
-    """All printed numbers and claims, tables in their order, first of Catch-up Mix and then of AutoMix.
+    """All printed numbers and claims, tables in their order, first of Catch-up Mix and then of
+    AutoMix.
 
     Raises:
-        FileNotFoundError: as `folder`. ValueError: for a file that is not of this form; the message names the line.
+        FileNotFoundError: as `folder`. ValueError: for a file that is not of this form; the message
+            names the line.
     """
     rows = [row for path in sorted(folder().glob("*.csv")) for row in read(path)]
     return tuple(sorted(rows, key=lambda row: (list(PAPERS).index(row.paper), order(row.table))))
@@ -135,13 +152,15 @@ def read(path: Path) -> list[Printed]:
     """The rows of one file.
 
     Raises:
-        ValueError: naming file and line, if a column is missing, a number is none, a name is unknown, or a cell stands
-            twice.
+        ValueError: naming file and line, if a column is missing, a number is none, a name is
+            unknown, or a cell stands twice.
     """
     with open(path, newline="", encoding="utf-8") as file:
         lines = csv.DictReader(file)
         if tuple(lines.fieldnames or ()) != FIELDS:
-            raise ValueError(f"{path} must have the columns {', '.join(FIELDS)}, got {lines.fieldnames}")
+            raise ValueError(
+                f"{path} must have the columns {', '.join(FIELDS)}, got {lines.fieldnames}"
+            )
         rows = [_row(line, f"{path}, line {lines.line_num}") for line in lines]
     cells = [row[:4] for row in rows]
     for cell in cells:
@@ -152,7 +171,9 @@ def read(path: Path) -> list[Printed]:
 
 @cache
 def layout() -> dict:
-    """`cells.toml`: "data", "parts" and "methods" as they stand there, and "tables", {(paper, table): Table}."""
+    """`cells.toml`: "data", "parts" and "methods" as they stand there, and "tables", {(paper,
+    table): Table}.
+    """
     with open(folder() / "cells.toml", "rb") as file:
         held = tomllib.load(file)
     return {**held, "tables": {(one["paper"], one["table"]): _table(one) for one in held["tables"]}}
@@ -163,13 +184,16 @@ def table_of(cell: Printed) -> Table:
     return layout()["tables"][cell.paper, cell.table]
 
 
-def selected(tables: tuple[int, ...] = (), figures: tuple[int, ...] = (), paper: str = "both") -> tuple[Printed, ...]:
+def selected(
+    tables: tuple[int, ...] = (), figures: tuple[int, ...] = (), paper: str = "both"
+) -> tuple[Printed, ...]:
     """The rows of these tables and figures; of all, if none is named.
 
     Args:
         tables, figures: their numbers. paper: catchup, automix or both.
     Raises:
-        ValueError: for a paper, table or figure that is not there; the message lists those that are.
+        ValueError: for a paper, table or figure that is not there; the message lists those that
+            are.
     """
     pick("paper", paper, (*PAPERS, "both"))
     rows = [row for row in printed() if paper in (row.paper, "both")]
@@ -177,7 +201,10 @@ def selected(tables: tuple[int, ...] = (), figures: tuple[int, ...] = (), paper:
         there = sorted({order(row.table)[1] for row in rows if row.table.startswith(kind)})
         for number in numbers:
             if number not in there:
-                raise ValueError(f"there is no {kind} {number} here; choose of {', '.join(map(str, there)) or 'none'}")
+                raise ValueError(
+                    f"there is no {kind} {number} here; choose of"
+                    f" {', '.join(map(str, there)) or 'none'}"
+                )
     asked = {*(f"Table {number}" for number in tables), *(f"Figure {number}" for number in figures)}
     return tuple(row for row in rows if not asked or row.table in asked)
 
@@ -197,8 +224,19 @@ def _row(line: Mapping[str, str], where: str) -> Printed:
         order(line["table"])
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from None
-    return Printed(line["paper"], line["table"], line["row"], line["column"], value, line["value"], sd, line["unit"],
-                   line["direction"], line["protocol"], line["note"])
+    return Printed(
+        line["paper"],
+        line["table"],
+        line["row"],
+        line["column"],
+        value,
+        line["value"],
+        sd,
+        line["unit"],
+        line["direction"],
+        line["protocol"],
+        line["note"],
+    )
 
 
 def _table(entry: Mapping) -> Table:
@@ -206,11 +244,15 @@ def _table(entry: Mapping) -> Table:
     shared = {key: value for key, value in entry.items() if key in Column._fields}
     columns = {name: Column(**_tuples({**shared, **own})) for name, own in entry["columns"].items()}
     rows = {name: tuple(specs) for name, specs in entry.get("rows", {}).items()}
-    return Table(entry["paper"], entry["table"], entry["title"], entry.get("methods", "rows"), columns, rows)
+    return Table(
+        entry["paper"], entry["table"], entry["title"], entry.get("methods", "rows"), columns, rows
+    )
 
 
 def _tuples(values: Mapping) -> dict:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
 
 
 def _with_alpha(text: str, alpha: float) -> str:

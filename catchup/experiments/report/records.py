@@ -1,8 +1,10 @@
-"""Records for the report: recorded comparisons, run folders and step costs, read and sorted into groups that pair up.
+"""Records for the report: recorded comparisons, run folders and step costs, read and sorted into
+groups that pair up.
 
-A group holds the evaluation objects of one place that were made under one setting: only these are compared with each
-other. Recorded files are kept apart from each other even where all that they record agrees, for an evaluation object
-does not name every setting of its run (the stem's stride, the learning rate).
+A group holds the evaluation objects of one place that were made under one setting: only these are
+compared with each other. Recorded files are kept apart from each other even where all that they
+record agrees, for an evaluation object does not name every setting of its run (the stem's stride,
+the learning rate).
 """
 
 import inspect
@@ -25,14 +27,22 @@ from ..compare import APART, RESULTS
 from .printed import Column, layout
 from .schema import check_record, evaluation_in, settings_in
 
-PLACE = ("data_dir", "device", "skip_unreadable", "validate_every", "recipe", "scale")  # settings that decide nothing
+PLACE = (
+    "data_dir",
+    "device",
+    "skip_unreadable",
+    "validate_every",
+    "recipe",
+    "scale",
+)  # settings that decide nothing
 
 
 class Group(NamedTuple):
     """Evaluation objects of one setting.
 
-    rows: the objects. methods: of each, as `as_written`. data: the data set they are of, classes and per_class of its
-    training images that were taken, and share: of the whole set's images of a class.
+    rows: the objects. methods: of each, as `as_written`. data: the data set they are of, classes
+    and per_class of its training images that were taken, and share: of the whole set's images of a
+    class.
     """
 
     source: str
@@ -80,15 +90,17 @@ def read(paths: Sequence[Path] | None = None) -> Found:
     """All records at these places.
 
     Args:
-        paths: files like those in data/results, folders of `catchup compare`, run folders with evaluation.json, or
-            folders of such; None: data/results/**/*.json, of the working directory or else of the checkout, where files
-            of other kinds are passed over.
+        paths: files like those in data/results, folders of `catchup compare`, run folders with
+            evaluation.json, or folders of such; None: data/results/**/*.json, of the working
+            directory or else of the checkout, where files of other kinds are passed over.
     Raises:
-        ValueError: for a path that is not there or holds no record, a file that is not JSON, or a group with two rows
-            of one method and seed.
+        ValueError: for a path that is not there or holds no record, a file that is not JSON, or a
+            group with two rows of one method and seed.
     """
     found, rows = Found([], [], []), {}
-    for name, held in [source for path in paths for source in _sources(Path(path))] if paths else _recorded():
+    for name, held in (
+        [source for path in paths for source in _sources(Path(path))] if paths else _recorded()
+    ):
         check_record(name, held)
         if isinstance(held.get("bench"), dict):
             found.costs.append(StepCost(name, held))
@@ -100,7 +112,8 @@ def read(paths: Sequence[Path] | None = None) -> Found:
 
 
 def stands_for(written: str, text: str) -> bool:
-    """Is a method, as `as_written` has it, the one that `text` names, with its other settings at their defaults?
+    """Is a method, as `as_written` has it, the one that `text` names, with its other settings at
+    their defaults?
 
     Args:
         written: of a record. text: as for `choices.spec`, or NAME:* for any settings.
@@ -111,24 +124,32 @@ def stands_for(written: str, text: str) -> bool:
 
 
 def as_written(method: str, settings: Mapping) -> str:
-    """A method and its settings as one writes them, without what is at its default: "catchup:alpha=10.0".
+    """A method and its settings as one writes them, without what is at its default:
+    "catchup:alpha=10.0".
 
     Settings that an older record lacks count as defaults; of regularisers only the names are kept.
     """
     own = _own_settings(method, settings)
-    parts = [f"{key}={json.dumps(value) if isinstance(value, tuple) else value}" for key, value in sorted(own.items())]
+    parts = [
+        f"{key}={json.dumps(value) if isinstance(value, tuple) else value}"
+        for key, value in sorted(own.items())
+    ]
     return method + (":" + ",".join(parts) if parts else "")
 
 
 def under_recipe(specs: Sequence[str], protocol: str) -> tuple[str, ...]:
-    """The methods with the settings that a recipe gives them, then as they stand; what a spec sets itself stays.
+    """The methods with the settings that a recipe gives them, then as they stand; what a spec sets
+    itself stays.
 
     Args:
         specs: as for `stands_for`. protocol: a recipe; one that is not known gives no settings.
     """
     given = recipes_as_data().get(protocol, {}).get("methods", {})
     named = [spec(text) for text in specs if not text.endswith(":*")]
-    with_recipe = [as_written(name, {**given.get("all", {}), **given.get(name, {}), **own}) for name, own in named]
+    with_recipe = [
+        as_written(name, {**given.get("all", {}), **given.get(name, {}), **own})
+        for name, own in named
+    ]
     return tuple(dict.fromkeys([*with_recipe, *specs]))
 
 
@@ -157,8 +178,11 @@ def _own_settings(method: str, settings: Mapping) -> dict:
     defaults = _defaults(method)
     ignored = {"seed", *(("prob",) if method == "baseline" else ())}
     plain = {key: _plain(key, value) for key, value in settings.items() if key not in ignored}
-    return {key: value for key, value in plain.items()
-            if key not in defaults or value != _plain(key, defaults[key])}
+    return {
+        key: value
+        for key, value in plain.items()
+        if key not in defaults or value != _plain(key, defaults[key])
+    }
 
 
 @cache
@@ -174,7 +198,9 @@ def _plain(key: str, value):
     if key == "regularisers":
         return tuple(sorted(str(name).partition(":")[0] for name in value or ()))
     if isinstance(value, (list, tuple)):
-        return None if key == "layers" and list(value) == [0, 1, 2, 3, 4, 5] else tuple(value)  # all there are
+        return (
+            None if key == "layers" and list(value) == [0, 1, 2, 3, 4, 5] else tuple(value)
+        )  # all there are
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -190,18 +216,24 @@ def _sources(path: Path) -> Iterable[tuple[str, dict]]:
     if path.is_file():
         held = read_json(path)
         if not _is_record(held):
-            raise ValueError(f"{path} holds no evaluation objects: name a results.json of `catchup compare`, a record "
-                             f"of `catchup overhead`, or a run's folder")
+            raise ValueError(
+                f"{path} holds no evaluation objects: name a results.json of `catchup compare`, a"
+                " record of `catchup overhead`, or a run's folder"
+            )
         return [(str(path), held)]
     if (path / RESULTS).is_file():
         return _sources(path / RESULTS)
     if (path / runs.EVALUATION).is_file():
         return [(str(path.parent), {"rows": [_run(path)]})]
     inside = sorted(path.glob(f"*/{RESULTS}")) if path.is_dir() else []
-    single = sorted(found.parent for found in path.glob(f"*/{runs.EVALUATION}")) if path.is_dir() else []
+    single = (
+        sorted(found.parent for found in path.glob(f"*/{runs.EVALUATION}")) if path.is_dir() else []
+    )
     if not inside and not single:
-        raise ValueError(f"{path} holds no evaluated run ({runs.EVALUATION} or {RESULTS}, in it or one folder below): "
-                         f"run `catchup evaluate` or `catchup compare` first")
+        raise ValueError(
+            f"{path} holds no evaluated run ({runs.EVALUATION} or {RESULTS}, in it or one folder"
+            " below): run `catchup evaluate` or `catchup compare` first"
+        )
     pooled = [(str(path), {"rows": [_run(folder) for folder in single]})] if single else []
     return [*(source for file in inside for source in _sources(file)), *pooled]
 
@@ -216,7 +248,11 @@ def _run(folder: Path) -> dict:
 
 def _is_record(held) -> bool:
     rows = held.get("rows") if isinstance(held, dict) else None
-    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and "method" in row for row in rows)
+    return (
+        isinstance(rows, list)
+        and bool(rows)
+        and all(isinstance(row, dict) and "method" in row for row in rows)
+    )
 
 
 def _sort_in(found: Found, source: str, rows: Iterable[Mapping]) -> None:
@@ -224,16 +260,25 @@ def _sort_in(found: Found, source: str, rows: Iterable[Mapping]) -> None:
     sorted_rows: dict[str, list[Mapping]] = {}
     for row in rows:
         if not row.get("finished", True):
-            found.unused.append(f"{source}: {row['method']}, seed {row.get('seed')}, is not finished")
+            found.unused.append(
+                f"{source}: {row['method']}, seed {row.get('seed')}, is not finished"
+            )
             continue
-        key = [row.get(name) for name in ("data", "subset", "model", "width", "epochs", "n_test", "_run_settings")]
+        key = [
+            row.get(name)
+            for name in ("data", "subset", "model", "width", "epochs", "n_test", "_run_settings")
+        ]
         sorted_rows.setdefault(json.dumps(key, sort_keys=True), []).append(row)
     for group in sorted_rows.values():
         facts = _facts(str(group[0].get("data")), group[0].get("subset"))
         if facts is None:
-            found.unused.append(f"{source}: {group[0].get('data')} is in none of the papers' tables")
+            found.unused.append(
+                f"{source}: {group[0].get('data')} is in none of the papers' tables"
+            )
             continue
-        methods = tuple(as_written(row["method"], row.get("method_settings") or {}) for row in group)
+        methods = tuple(
+            as_written(row["method"], row.get("method_settings") or {}) for row in group
+        )
         _check_seeds(source, [(method, row.get("seed")) for method, row in zip(methods, group)])
         found.groups.append(Group(source, tuple(group), methods, *facts))
 
@@ -242,12 +287,18 @@ def _check_seeds(source: str, seen: Sequence[tuple]) -> None:
     """ValueError if a method has two rows of one seed: which of them pairs up could not be said."""
     for method, seed in seen:
         if seen.count((method, seed)) > 1:
-            raise ValueError(f"{source} holds two rows of {method}, seed {seed}, under one setting: name the runs of "
-                             f"one comparison at a time")
+            raise ValueError(
+                f"{source} holds two rows of {method}, seed {seed}, under one setting: name the"
+                " runs of one comparison at a time"
+            )
 
 
-def _facts(data: str, subset: int | float | None) -> tuple[str, int | None, float | None, float] | None:
-    """(data set, classes, training images per class, their share) of a record; None for data of no table."""
+def _facts(
+    data: str, subset: int | float | None
+) -> tuple[str, int | None, float | None, float] | None:
+    """(data set, classes, training images per class, their share) of a record; None for data of no
+    table.
+    """
     name, _, path = data.partition(":")
     held = layout()["parts"].get(re.split(r"[\\/]", path.rstrip("\\/"))[-1])
     family = held["data"] if held else name
@@ -255,7 +306,8 @@ def _facts(data: str, subset: int | float | None) -> tuple[str, int | None, floa
     if whole is None:
         return None
     full, there = whole.get("per_class"), (held or whole).get("per_class")
-    taken = subset if isinstance(subset, int) else there if subset is None else there and subset * there
+    taken = (
+        subset if isinstance(subset, int) else there if subset is None else there and subset * there
+    )
     share = taken / full if taken and full else (subset if isinstance(subset, float) else 1.0)
     return family, (held or {}).get("classes", whole["classes"]), taken, share
-

@@ -1,4 +1,6 @@
-"""What has to be read beside our number in a table: a number that needs no network, a check, the epoch it is of."""
+"""What has to be read beside our number in a table: a number that needs no network, a check, the
+epoch it is of.
+"""
 
 from collections.abc import Mapping
 from statistics import fmean
@@ -10,31 +12,45 @@ from . import printed as paper
 from .cells import Cell
 from .records import Group
 
-NOT_LAST = ("best", "median10")  # what a recipe's source may print instead of the last epoch's number
+NOT_LAST = (
+    "best",
+    "median10",
+)  # what a recipe's source may print instead of the last epoch's number
 
 
 def remarks(cell: Cell) -> list[str]:
     """Sentences about our number in a cell; none if there is none, or for a time.
 
-    They tell: the numbers that the layout wants beside it (`Column.beside`), each a mean over the runs; what FGSM and
-    PGD say together of gradient masking; what was measured, where the layout has a word on it; and that ours is of the
-    last epoch, where the protocol prints another.
+    They tell: the numbers that the layout wants beside it (`Column.beside`), each a mean over the
+    runs; what FGSM and PGD say together of gradient masking; what was measured, where the layout
+    has a word on it; and that ours is of the last epoch, where the protocol prints another.
     """
     if cell.ours is None or not isinstance(cell.ours.record, Group):
         return []
     column, group = paper.table_of(cell.printed).column(cell.printed), cell.ours.record
-    rows = [row for row, method in zip(group.rows, group.methods)
-            if method == cell.ours.method and row.get("seed") in cell.ours.seeds]
+    rows = [
+        row
+        for row, method in zip(group.rows, group.methods)
+        if method == cell.ours.method and row.get("seed") in cell.ours.seeds
+    ]
     said = [column.remark] if column.remark else []
     beside = {name: _mean(rows, measure) for name, measure in column.beside.items()}
     if known := [f"{name} {value:.2f}" for name, value in beside.items() if value is not None]:
         said.append(f"beside ours: {', '.join(known)}")
     if column.measure == "fgsm_error":
         signs = [words for row in rows if not (words := masking(row) or "").startswith("no sign")]
-        said += dict.fromkeys(signs) or ["no sign of gradient masking: PGD errs as often as FGSM, or more"]
-    prints = recipes.load()[cell.printed.protocol].reports if cell.printed.protocol in recipes.load() else ""
+        said += dict.fromkeys(signs) or [
+            "no sign of gradient masking: PGD errs as often as FGSM, or more"
+        ]
+    prints = (
+        recipes.load()[cell.printed.protocol].reports
+        if cell.printed.protocol in recipes.load()
+        else ""
+    )
     if column.measure in ("top1_error", "last_error", "last_val_loss") and prints in NOT_LAST:
-        said.append(f"ours after the last epoch; {cell.printed.protocol} prints {recipes.REPORTS[prints]}")
+        said.append(
+            f"ours after the last epoch; {cell.printed.protocol} prints {recipes.REPORTS[prints]}"
+        )
     return said
 
 

@@ -10,13 +10,18 @@ LARGEST = 2**63  # whole numbers beyond it are damage, and have no float
 
 
 def check_record(source: str, held: Mapping) -> None:
-    """Raises ValueError unless a record has the fields that the report reads, of the types that it expects.
+    """Raises ValueError unless a record has the fields that the report reads, of the types that it
+    expects.
 
     Args:
-        source: where it is from, for the message. held: evaluation objects under "rows", or a record of step costs.
+        source: where it is from, for the message. held: evaluation objects under "rows", or a
+            record of step costs.
     """
     if any(abs(number) >= LARGEST for number in _integers(held)):
-        raise ValueError(f"{source} holds a whole number of more than 18 digits: restore a copy, or make it again")
+        raise ValueError(
+            f"{source} holds a whole number of more than 18 digits: restore a copy, or make it"
+            " again"
+        )
     costs = isinstance(held.get("bench"), dict)
     rows = held.get("rows")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -24,8 +29,10 @@ def check_record(source: str, held: Mapping) -> None:
     for number, row in enumerate(rows, start=1):
         for field, fits in (COST if costs else ROW).items():
             if not fits(row.get(field)):
-                raise ValueError(f"{source}, row {number}: {str(row.get(field))[:60]!r} cannot be the {field} of an "
-                                 f"evaluation: restore a copy, or make it again")
+                raise ValueError(
+                    f"{source}, row {number}: {str(row.get(field))[:60]!r} cannot be the {field} of"
+                    " an evaluation: restore a copy, or make it again"
+                )
 
 
 def evaluation_in(path: Path) -> dict:
@@ -36,10 +43,14 @@ def evaluation_in(path: Path) -> dict:
 
 
 def settings_in(path: Path) -> dict:
-    """The settings in a run.json, empty where there is none; ValueError naming the file if it holds something else."""
+    """The settings in a run.json, empty where there is none; ValueError naming the file if it holds
+    something else.
+    """
     settings = (read_object(path).get("settings") or {}) if path.is_file() else {}
     if not isinstance(settings, dict):
-        raise ValueError(f"{path} does not hold the settings of a run: restore a copy, or leave the run out")
+        raise ValueError(
+            f"{path} does not hold the settings of a run: restore a copy, or leave the run out"
+        )
     return settings
 
 
@@ -58,8 +69,11 @@ def _subset(value) -> bool:
 
 def _words(value) -> bool:
     """A dictionary in which what is read as text is text."""
-    return value is None or isinstance(value, dict) and all(
-        isinstance(value.get(key), (str, NONE)) for key in ("command", "commit"))
+    return (
+        value is None
+        or isinstance(value, dict)
+        and all(isinstance(value.get(key), (str, NONE)) for key in ("command", "commit"))
+    )
 
 
 def _method_settings(value) -> bool:
@@ -68,14 +82,19 @@ def _method_settings(value) -> bool:
 
 
 def _tests(value) -> bool:
-    return value is None or isinstance(value, dict) and all(isinstance(how, dict) for how in value.values())
+    return (
+        value is None
+        or isinstance(value, dict)
+        and all(isinstance(how, dict) for how in value.values())
+    )
 
 
 def _curves(value) -> bool:
     """None, or what `feature_drop_curve` returns, with the fraction that the tables show."""
     curve = value.get("strongest") if isinstance(value, dict) else None
-    points = isinstance(curve, list) and all(isinstance(point, list) and len(point) == 2 and all(map(_number, point))
-                                             for point in curve)
+    points = isinstance(curve, list) and all(
+        isinstance(point, list) and len(point) == 2 and all(map(_number, point)) for point in curve
+    )
     return value is None or points and 0.2 in dict(map(tuple, curve))
 
 
@@ -90,10 +109,28 @@ def _integers(held) -> Iterator[int]:
 
 
 NONE = type(None)
-ROW = {"method": _is(str), "method_settings": _method_settings, "seed": _is(int, NONE), "data": _is(str, NONE),
-       "subset": _subset, "model": _is(str), "width": _is(int, NONE), "epochs": _is(int, NONE),
-       "n_test": _is(int, NONE), "training": _words, "command": _is(str, NONE), "commit": _is(str, NONE),
-       "versions": _is(dict, NONE), "hardware": _is(dict, NONE), "measured_with": _tests, "feature_drop": _curves,
-       "recipe": _is(str, NONE), "scale": _is(str, int, float, NONE), "label": _is(str, NONE),
-       "_run_settings": _is(dict, NONE), "fgsm_error": _is(int, float, NONE), "pgd_error": _is(int, float, NONE)}
+ROW = {
+    "method": _is(str),
+    "method_settings": _method_settings,
+    "seed": _is(int, NONE),
+    "data": _is(str, NONE),
+    "subset": _subset,
+    "model": _is(str),
+    "width": _is(int, NONE),
+    "epochs": _is(int, NONE),
+    "n_test": _is(int, NONE),
+    "training": _words,
+    "command": _is(str, NONE),
+    "commit": _is(str, NONE),
+    "versions": _is(dict, NONE),
+    "hardware": _is(dict, NONE),
+    "measured_with": _tests,
+    "feature_drop": _curves,
+    "recipe": _is(str, NONE),
+    "scale": _is(str, int, float, NONE),
+    "label": _is(str, NONE),
+    "_run_settings": _is(dict, NONE),
+    "fgsm_error": _is(int, float, NONE),
+    "pgd_error": _is(int, float, NONE),
+}
 COST = {"method": _is(str), "ratio": _number, "low": _number, "high": _number}

@@ -1,4 +1,6 @@
-"""The words of the report: a line for a cell, a heading for a table, a sentence for a record; the report as text."""
+"""The words of the report: a line for a cell, a heading for a table, a sentence for a record; the
+report as text.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,19 +13,39 @@ from .records import Group, StepCost
 from .remarks import remarks
 from .verdict import REFERENCE, RULE, Difference
 
-HEAD = ("row", "column", "printed", "ours", "our reference", "n", "printed diff.", "our diff. [95 %]", "verdict",
-        "record")
+HEAD = (
+    "row",
+    "column",
+    "printed",
+    "ours",
+    "our reference",
+    "n",
+    "printed diff.",
+    "our diff. [95 %]",
+    "verdict",
+    "record",
+)
 
 
 def as_report(results: Mapping, everything: bool = True) -> str:
     """The report as text: the tables, the records, the rule, the count.
 
     Args:
-        results: of `report.run`. everything: all cells; False: those with a record, and how many there are besides.
+        results: of `report.run`. everything: all cells; False: those with a record, and how many
+            there are besides.
     """
-    said = [block for cells in by_table(results["cells"]) for block in _table(cells, results["records"], everything)]
+    said = [
+        block
+        for cells in by_table(results["cells"])
+        for block in _table(cells, results["records"], everything)
+    ]
     records = [f"{letter}  {described(record)}" for letter, record in results["records"].items()]
-    for block in (["Records", *records] if records else [], results["unused"], [RULE], [counted(results)]):
+    for block in (
+        ["Records", *records] if records else [],
+        results["unused"],
+        [RULE],
+        [counted(results)],
+    ):
         said += [*block, ""] if block else []
     return "\n".join(said).rstrip()
 
@@ -47,10 +69,18 @@ def line_of(cell: Cell, letters: Mapping[int, str]) -> tuple[str, ...]:
     plain = cell.verdict.word == REFERENCE or ours is None
     difference = None if plain else ours.difference
     others = "".join(f"+{letters[id(one.record)]}" for one in cell.others)
-    return (printed.row, printed.column, number or "–", _number(ours, "values"),
-            "" if plain else _number(ours, "beside"), _n(cell), _signed(cell.printed_difference, cell),
-            _bounds(difference, cell) if difference else "", str(cell.verdict),
-            letters[id(ours.record)] + others if ours else "")
+    return (
+        printed.row,
+        printed.column,
+        number or "–",
+        _number(ours, "values"),
+        "" if plain else _number(ours, "beside"),
+        _n(cell),
+        _signed(cell.printed_difference, cell),
+        _bounds(difference, cell) if difference else "",
+        str(cell.verdict),
+        letters[id(ours.record)] + others if ours else "",
+    )
 
 
 def notes_of(cells: Sequence[Cell], letters: Mapping[int, str]) -> list[str]:
@@ -61,9 +91,11 @@ def notes_of(cells: Sequence[Cell], letters: Mapping[int, str]) -> list[str]:
             key = letters[id(cell.ours.record)], cell.ours.scale
             scales.setdefault(key, []).append(f"{cell.printed.row}, {cell.printed.column}")
     several = {letter for letter, _ in scales if sum(key == letter for key, _ in scales) > 1}
-    return [f"{letter}{f' ({_few(places)})' if letter in several else ''}: "
-            f"{'; '.join(scale) or 'the same protocol, as far as the record tells'}"
-            for (letter, scale), places in sorted(scales.items())]
+    return [
+        f"{letter}{f' ({_few(places)})' if letter in several else ''}: "
+        f"{'; '.join(scale) or 'the same protocol, as far as the record tells'}"
+        for (letter, scale), places in sorted(scales.items())
+    ]
 
 
 def printed_notes(cells: Sequence[Cell]) -> list[str]:
@@ -71,19 +103,29 @@ def printed_notes(cells: Sequence[Cell]) -> list[str]:
     notes: dict[str, list[str]] = {}
     for cell in cells:
         if cell.printed.note:
-            notes.setdefault(cell.printed.note, []).append(f"{cell.printed.row}, {cell.printed.column}")
-    return [note if len(places) == len(cells) else f"{_few(places)}: {note}" for note, places in notes.items()]
+            notes.setdefault(cell.printed.note, []).append(
+                f"{cell.printed.row}, {cell.printed.column}"
+            )
+    return [
+        note if len(places) == len(cells) else f"{_few(places)}: {note}"
+        for note, places in notes.items()
+    ]
 
 
 def remarks_of(cells: Sequence[Cell], letters: Mapping[int, str]) -> list[str]:
-    """What has to be read beside our numbers (see `report_remarks`), with the records and cells that it is about."""
+    """What has to be read beside our numbers (see `report_remarks`), with the records and cells
+    that it is about.
+    """
     said: dict[str, list[tuple[str, str]]] = {}
     for cell in cells:
         for words in remarks(cell):
             place = f"{cell.printed.row}, {cell.printed.column}"
             said.setdefault(words, []).append((letters[id(cell.ours.record)], place))
-    return [f"{'+'.join(dict.fromkeys(letter for letter, _ in found))} ({_few([place for _, place in found])}): {words}"
-            for words, found in said.items()]
+    return [
+        f"{'+'.join(dict.fromkeys(letter for letter, _ in found))}"
+        f" ({_few([place for _, place in found])}): {words}"
+        for words, found in said.items()
+    ]
 
 
 def heading(cells: Sequence[Cell]) -> str:
@@ -91,16 +133,20 @@ def heading(cells: Sequence[Cell]) -> str:
     first = cells[0].printed
     protocols = _words(cell.printed.protocol for cell in cells)
     references = _words(cell.reference for cell in cells)
-    return (f"{PAPERS[first.paper]}, {first.table}: {paper.table_of(first).title}"
-            + (f"; protocol {protocols}" if protocols else "")
-            + (f"; compared with {references}" if references else ""))
+    return (
+        f"{PAPERS[first.paper]}, {first.table}: {paper.table_of(first).title}"
+        + (f"; protocol {protocols}" if protocols else "")
+        + (f"; compared with {references}" if references else "")
+    )
 
 
 def described(record: Group | StepCost) -> str:
     """A record in a line: where it is, what was run, on what hardware, from which commit."""
     found = surroundings(record)
     if isinstance(record, StepCost):
-        what = "one training step: " + ", ".join(f"{key} {value}" for key, value in record.record["bench"].items())
+        what = "one training step: " + ", ".join(
+            f"{key} {value}" for key, value in record.record["bench"].items()
+        )
     else:
         row = record.first
         width = f" width {row['width']}" if row.get("width") else ""
@@ -110,13 +156,19 @@ def described(record: Group | StepCost) -> str:
     return f"{record.source}: {what}; {found['hardware']}; commit {found['commit']}"
 
 
-def _table(cells: Sequence[Cell], records: Mapping[str, Group | StepCost], everything: bool) -> list[str]:
+def _table(
+    cells: Sequence[Cell], records: Mapping[str, Group | StepCost], everything: bool
+) -> list[str]:
     """The blocks of a table; of one without any record, where not everything is shown, one line."""
     letters = {id(record): letter for letter, record in records.items()}
     shown = [cell for cell in cells if everything or cell.ours]
     if not shown:
         return [f"{heading(cells)}: no record ({len(cells)} cells)", ""]
-    rest = [f"without a record, not shown: {len(cells) - len(shown)} cells"] if len(shown) < len(cells) else []
+    rest = (
+        [f"without a record, not shown: {len(cells) - len(shown)} cells"]
+        if len(shown) < len(cells)
+        else []
+    )
     body = as_text([HEAD, *(line_of(cell, letters) for cell in shown)])
     notes = [*notes_of(shown, letters), *remarks_of(shown, letters), *printed_notes(shown)]
     return [heading(cells), body, *notes, *rest, ""]
@@ -125,7 +177,13 @@ def _table(cells: Sequence[Cell], records: Mapping[str, Group | StepCost], every
 def _number(ours: Ours | None, name: str) -> str:
     """Mean and spread of a field of `ours`; of steps, the ratio."""
     values = () if ours is None else getattr(ours, name)
-    return "" if not values else f"×{values[0]:.2f}" if isinstance(ours.record, StepCost) else spread(values)
+    return (
+        ""
+        if not values
+        else f"×{values[0]:.2f}"
+        if isinstance(ours.record, StepCost)
+        else spread(values)
+    )
 
 
 def _n(cell: Cell) -> str:
@@ -157,20 +215,44 @@ def _words(values) -> str:
 def as_values(results: Mapping) -> dict:
     """The report ready for JSON: "cells", "records", "unused", "counts", "rule"."""
     letters = {id(record): letter for letter, record in results["records"].items()}
-    return {"cells": [_cell_values(cell, letters) for cell in results["cells"]],
-            "records": {letter: {"source": record.source, "described": described(record), **surroundings(record)}
-                        for letter, record in results["records"].items()},
-            "unused": results["unused"], "counts": results["counts"], "rule": RULE}
+    return {
+        "cells": [_cell_values(cell, letters) for cell in results["cells"]],
+        "records": {
+            letter: {
+                "source": record.source,
+                "described": described(record),
+                **surroundings(record),
+            }
+            for letter, record in results["records"].items()
+        },
+        "unused": results["unused"],
+        "counts": results["counts"],
+        "rule": RULE,
+    }
 
 
 def _cell_values(cell: Cell, letters: Mapping[int, str]) -> dict:
     """A cell for JSON."""
     ours = cell.ours
-    mine = None if ours is None else {
-        "record": letters[id(ours.record)], "method": ours.method, "values": list(ours.values),
-        "reference_values": list(ours.beside), "scale": list(ours.scale),
-        "difference": ours.difference._asdict() if ours.difference else None,
-        "hardware": surroundings(ours.record)["hardware"]}
-    return {**cell.printed._asdict(), "reference": cell.reference, "printed_difference": cell.printed_difference,
-            "ours": mine, "remarks": remarks(cell), "other_records": [letters[id(one.record)] for one in cell.others],
-            **cell.verdict._asdict()}
+    mine = (
+        None
+        if ours is None
+        else {
+            "record": letters[id(ours.record)],
+            "method": ours.method,
+            "values": list(ours.values),
+            "reference_values": list(ours.beside),
+            "scale": list(ours.scale),
+            "difference": ours.difference._asdict() if ours.difference else None,
+            "hardware": surroundings(ours.record)["hardware"],
+        }
+    )
+    return {
+        **cell.printed._asdict(),
+        "reference": cell.reference,
+        "printed_difference": cell.printed_difference,
+        "ours": mine,
+        "remarks": remarks(cell),
+        "other_records": [letters[id(one.record)] for one in cell.others],
+        **cell.verdict._asdict(),
+    }

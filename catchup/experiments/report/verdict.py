@@ -1,11 +1,14 @@
-"""What a difference of ours says about a printed one, in words: one rule, stated here and printed under every report.
+"""What a difference of ours says about a printed one, in words: one rule, stated here and printed
+under every report.
 
-A method is compared with its table's reference, seed by seed; d is the mean of these differences, its 95 % interval is
-Student's (`catchup.measures.statistics.interval`). The printed difference p is that of the two printed numbers, which come without
-seeds and mostly without spread. A figure has no p, only a sign that it claims.
+A method is compared with its table's reference, seed by seed; d is the mean of these differences,
+its 95 % interval is Student's (`catchup.measures.statistics.interval`). The printed difference p is
+that of the two printed numbers, which come without seeds and mostly without spread. A figure has no
+p, only a sign that it claims.
 
 same protocol       nothing that the records know differs from the paper's protocol: data set, share of the images,
-                    model, width, epochs, test images, and the recipe the run names, with nothing in it overridden.
+                    model, width, epochs, test images, and the recipe the run names, with nothing in
+                    it overridden.
 scaled              anything of it differs, or the paper states no protocol. A scaled run can never reproduce a number.
 
 reproduced          same protocol; n ≥ 2; the interval of d lies wholly on the side of p's sign, and holds p to the
@@ -18,9 +21,10 @@ not compared        no number is printed, a diagram, a definition, a sum of othe
 
 Behind the word stands whether the interval excludes zero; for a single seed there is no interval.
 
-Where it misleads: an interval is for itself: of twenty differences that are zero in truth one is expected to exclude
-zero. With few seeds the interval is wide, so that "holds p" is easily true; that zero lies outside is the stronger
-half. A scaled run that says "not reproduced" may do so because of its scale.
+Where it misleads: an interval is for itself: of twenty differences that are zero in truth one is
+expected to exclude zero. With few seeds the interval is wide, so that "holds p" is easily true;
+that zero lies outside is the stronger half. A scaled run that says "not reproduced" may do so
+because of its scale.
 """
 
 from collections.abc import Sequence
@@ -32,20 +36,35 @@ from ...measures.statistics import interval
 REPRODUCED, SAME, OPPOSITE = "reproduced", "same sign", "not reproduced"
 NOT_RUN, REFERENCE, NOT_COMPARED = "not run", "reference", "not compared"
 SCALED = " (scaled)"
-WORDS = (REPRODUCED, SAME, SAME + SCALED, OPPOSITE, OPPOSITE + SCALED, NOT_RUN, REFERENCE, NOT_COMPARED)
+WORDS = (
+    REPRODUCED,
+    SAME,
+    SAME + SCALED,
+    OPPOSITE,
+    OPPOSITE + SCALED,
+    NOT_RUN,
+    REFERENCE,
+    NOT_COMPARED,
+)
 ROUNDING = 0.01  # a printed number is good to 0.005, the difference of two to twice that
 
-RULE = ("How to read the verdicts. Each method is compared with its table's reference, seed by seed. reproduced: same "
-        "protocol, at least two seeds, the 95 % interval (Student t) of our mean difference excludes zero on the "
-        "printed side and holds the printed difference. same sign: our mean difference has the printed sign, no more. "
-        "not reproduced: it has the other sign, or none. (scaled): data, model, width, epochs, test images or recipe "
-        "differ from the paper's, or the paper states no protocol; such a run is never called reproduced. not run: no "
-        "records of the method and the reference side by side. not compared: nothing is printed to hold ours to. Each "
-        "interval is for itself: of twenty differences that are zero in truth, one is expected to exclude zero.")
+RULE = (
+    "How to read the verdicts. Each method is compared with its table's reference, seed by seed."
+    " reproduced: same protocol, at least two seeds, the 95 % interval (Student t) of our mean"
+    " difference excludes zero on the printed side and holds the printed difference. same sign: our"
+    " mean difference has the printed sign, no more. not reproduced: it has the other sign, or"
+    " none. (scaled): data, model, width, epochs, test images or recipe differ from the paper's, or"
+    " the paper states no protocol; such a run is never called reproduced. not run: no records of"
+    " the method and the reference side by side. not compared: nothing is printed to hold ours to."
+    " Each interval is for itself: of twenty differences that are zero in truth, one is expected to"
+    " exclude zero."
+)
 
 
 class Difference(NamedTuple):
-    """Mean of n paired differences, and the bounds of its interval; None for a single pair. `kind`: whose bounds."""
+    """Mean of n paired differences, and the bounds of its interval; None for a single pair. `kind`:
+    whose bounds.
+    """
 
     mean: float
     low: float | None
@@ -55,7 +74,9 @@ class Difference(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """`word`: one of `WORDS`. `certainty`: what the interval says of zero; "" where there is no difference."""
+    """`word`: one of `WORDS`. `certainty`: what the interval says of zero; "" where there is no
+    difference.
+    """
 
     word: str
     certainty: str = ""
@@ -73,8 +94,10 @@ def paired(ours: Sequence[float], reference: Sequence[float]) -> Difference:
         ValueError: if they are empty or of different length.
     """
     if len(ours) != len(reference) or not len(ours):
-        raise ValueError(f"pairs need as many numbers of ours as of the reference, at least one, got {len(ours)} and "
-                         f"{len(reference)}")
+        raise ValueError(
+            f"pairs need as many numbers of ours as of the reference, at least one, got {len(ours)}"
+            f" and {len(reference)}"
+        )
     values = [a - b for a, b in zip(ours, reference)]
     low, high = interval(values) or (None, None)
     return Difference(mean(values), low, high, len(values))
@@ -85,14 +108,18 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
     return mean(values), stdev(values) if len(values) > 1 else None
 
 
-def verdict(ours: Difference | None, printed: float | None, *, same_protocol: bool, claimed: int = 0) -> Verdict:
+def verdict(
+    ours: Difference | None, printed: float | None, *, same_protocol: bool, claimed: int = 0
+) -> Verdict:
     """The verdict on a difference (rule: the module's docstring).
 
     Args:
         ours: our paired difference; None if it was not run.
-        printed: the printed one, in the same unit and with the same sign convention; None if none is printed.
+        printed: the printed one, in the same unit and with the same sign convention; None if none
+            is printed.
         same_protocol: whether nothing known differs from the paper's protocol.
-        claimed: where no difference is printed: the sign that the paper claims, 1 or −1; 0 if it claims none.
+        claimed: where no difference is printed: the sign that the paper claims, 1 or −1; 0 if it
+            claims none.
     """
     sign = _sign(printed) if printed is not None else claimed
     if not sign:
@@ -100,11 +127,17 @@ def verdict(ours: Difference | None, printed: float | None, *, same_protocol: bo
     if ours is None:
         return Verdict(NOT_RUN)
     certain = excludes_zero(ours)
-    sure = {None: "one seed, no interval", True: f"{ours.kind} excludes 0", False: f"{ours.kind} includes 0"}[certain]
+    sure = {
+        None: "one seed, no interval",
+        True: f"{ours.kind} excludes 0",
+        False: f"{ours.kind} includes 0",
+    }[certain]
     scaled = "" if same_protocol else SCALED
     if _sign(ours.mean) != sign:
         return Verdict(OPPOSITE + scaled, sure)
-    held = printed is not None and certain and ours.low - ROUNDING <= printed <= ours.high + ROUNDING
+    held = (
+        printed is not None and certain and ours.low - ROUNDING <= printed <= ours.high + ROUNDING
+    )
     return Verdict(REPRODUCED, sure) if held and same_protocol else Verdict(SAME + scaled, sure)
 
 

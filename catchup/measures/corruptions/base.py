@@ -1,4 +1,6 @@
-"""What the corruptions share: the check of their arguments, chance from a generator, whole levels of eight bits."""
+"""What the corruptions share: the check of their arguments, chance from a generator, whole levels
+of eight bits.
+"""
 
 import numpy as np
 import torch
@@ -8,7 +10,8 @@ from ...data.colour import LUMA
 from ...utils.choices import pick
 from .constants import CONSTANTS
 
-SMALLEST = 8  # pixels; below, the shrunken image of `pixelate` and the border of `glass_blur` leave nothing
+# pixels; below, the shrunken image of `pixelate` and the border of `glass_blur` leave nothing
+SMALLEST = 8
 NEARLY = 2e-4  # of a level: float32 arithmetic on whole levels comes out just below them
 
 
@@ -33,17 +36,25 @@ def constant_of(name: str, images: Tensor, severity: int, generator: torch.Gener
 
 
 def check_images(name: str, images: Tensor) -> None:
-    """Raise unless the images are (B, C, H, W) float32 in [0, 1], of one or three channels and no side below eight."""
+    """Raise unless the images are (B, C, H, W) float32 in [0, 1], of one or three channels and no
+    side below eight.
+    """
     if images.ndim != 4 or images.dtype != torch.float32 or len(images) == 0:
-        raise ValueError(f"images must be float32 (B, C, H, W) in [0, 1], at least one, got {images.dtype} "
-                         f"{tuple(images.shape)}; catchup.data.augment.to_float makes them from stored pixels")
+        raise ValueError(
+            f"images must be float32 (B, C, H, W) in [0, 1], at least one, got {images.dtype} "
+            f"{tuple(images.shape)}; catchup.data.augment.to_float makes them from stored pixels"
+        )
     channels, height, width = images.shape[1:]
     if channels not in (1, 3) or min(height, width) < SMALLEST:
-        raise ValueError(f"{name} is defined for images of 1 or 3 channels and sides of at least {SMALLEST} pixels, "
-                         f"got {channels} channels, {height} x {width}")
+        raise ValueError(
+            f"{name} is defined for images of 1 or 3 channels and sides of at least {SMALLEST}"
+            f" pixels, got {channels} channels, {height} x {width}"
+        )
     low, high = images.aminmax()
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"images must lie in [0, 1], before normalisation, got values from {low:g} to {high:g}")
+        raise ValueError(
+            f"images must lie in [0, 1], before normalisation, got values from {low:g} to {high:g}"
+        )
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
@@ -51,14 +62,21 @@ def normal(shape: tuple[int, ...], generator: torch.Generator, device: torch.dev
     return torch.randn(shape, generator=generator).to(device)
 
 
-def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device, low: float = -1.0,
-            high: float = 1.0) -> Tensor:
+def uniform(
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    device: torch.device,
+    low: float = -1.0,
+    high: float = 1.0,
+) -> Tensor:
     """Uniform float32 numbers in [low, high), drawn on the CPU."""
     return (low + (high - low) * torch.rand(shape, generator=generator)).to(device)
 
 
 def floored(images: Tensor) -> Tensor:
-    """Whole levels, float32, of images in [0, 1]: what lies between two goes to the lower, as NumPy's uint8 does it."""
+    """Whole levels, float32, of images in [0, 1]: what lies between two goes to the lower, as
+    NumPy's uint8 does it.
+    """
     return (255 * images + NEARLY).floor_()
 
 
@@ -70,8 +88,9 @@ def rounded(levels: Tensor) -> Tensor:
 def quantised(images: Tensor) -> Tensor:
     """Images as the published arrays hold them: uint8, cut off to the level below and not rounded.
 
-    Source: make_cifar_c.py, which ends in `numpy.uint8(255 * image)`. Differs: a value within a five-thousandth of a
-    level below a whole one counts as reached, so that arithmetic in float32 loses no level where nothing was changed.
+    Source: make_cifar_c.py, which ends in `numpy.uint8(255 * image)`. Differs: a value within a
+    five-thousandth of a level below a whole one counts as reached, so that arithmetic in float32
+    loses no level where nothing was changed.
 
     Args:
         images: floating, in [0, 1].

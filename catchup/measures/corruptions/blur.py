@@ -1,7 +1,8 @@
 """The five blurs.
 
-Source: Hendrycks & Dietterich, ICLR 2019; numbers and formulas of make_cifar_c.py. Each takes (B, C, H, W) float32
-images in [0, 1], a severity from 1 to 5 and a CPU generator, and returns such images, see `catchup.measures.corruptions`.
+Source: Hendrycks & Dietterich, ICLR 2019; numbers and formulas of make_cifar_c.py. Each takes (B,
+C, H, W) float32 images in [0, 1], a severity from 1 to 5 and a CPU generator, and returns such
+images, see `catchup.measures.corruptions`.
 """
 
 from collections import Counter
@@ -29,35 +30,46 @@ def defocus_blur(images: Tensor, severity: int, generator: torch.Generator) -> T
 
 @lru_cache
 def disk(radius: float, softness: float) -> np.ndarray:
-    """(k, k) float64, sum 1: pixels whose centres lie within `radius`, smoothed by a Gaussian cut to 3 x 3 pixels.
+    """(k, k) float64, sum 1: pixels whose centres lie within `radius`, smoothed by a Gaussian cut
+    to 3 x 3 pixels.
 
     Args:
-        radius: pixels, at most 8; below 1 it is one pixel. softness: standard deviation, > 0, pixels.
+        radius: pixels, at most 8; below 1 it is one pixel. softness: standard deviation, > 0,
+            pixels.
     """
     reach = int(radius)
     axis = np.arange(-reach, reach + 1)
-    inside = (axis ** 2 + axis[:, None] ** 2 <= radius ** 2).astype(float)
-    edge = np.exp(-np.array([-1, 0, 1]) ** 2 / (2 * softness ** 2))
+    inside = (axis**2 + axis[:, None] ** 2 <= radius**2).astype(float)
+    edge = np.exp(-(np.array([-1, 0, 1]) ** 2) / (2 * softness**2))
     edge /= edge.sum()
     large = np.pad(inside / inside.sum(), 2)
-    rows = sum(weight * large[1 + k:len(large) - 1 + k] for k, weight in zip((-1, 0, 1), edge))
-    return sum(weight * rows[:, 1 + k:large.shape[1] - 1 + k] for k, weight in zip((-1, 0, 1), edge))
+    rows = sum(weight * large[1 + k : len(large) - 1 + k] for k, weight in zip((-1, 0, 1), edge))
+    return sum(
+        weight * rows[:, 1 + k : large.shape[1] - 1 + k] for k, weight in zip((-1, 0, 1), edge)
+    )
 
 
 def glass_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Smoothed, cut to whole levels, every pixel replaced by one of its neighbours, and smoothed again.
+    """Smoothed, cut to whole levels, every pixel replaced by one of its neighbours, and smoothed
+    again.
 
-    The authors' code means to swap neighbours, but exchanges two views of one array: the pixel is overwritten and its
-    neighbour stays as it was. The published arrays are made so, and so are these. As the neighbour lies above, to the
-    left, or is the pixel itself, and pixels are visited from the last to the first, every copy reads what the round
-    began with: a round is one gather, whatever its order. The first two rows and columns are never replaced.
+    The authors' code means to swap neighbours, but exchanges two views of one array: the pixel is
+    overwritten and its neighbour stays as it was. The published arrays are made so, and so are
+    these. As the neighbour lies above, to the left, or is the pixel itself, and pixels are visited
+    from the last to the first, every copy reads what the round
+    began with: a round is one gather, whatever its order. The first two rows and columns are never
+        replaced.
     """
     sigma, _, rounds = constant_of("glass_blur", images, severity, generator)
-    levels = smoothed(rounded(255 * images).double(), sigma)  # the kernel's ends move values by millionths: in float64
+    levels = smoothed(
+        rounded(255 * images).double(), sigma
+    )  # the kernel's ends move values by millionths: in float64
     blurred = (levels + 1e-9).floor_().to(images.dtype) / 255
     height, width = images.shape[2:]
     for _ in range(rounds):
-        steps = torch.randint(0, 2, (2, len(images), height - 2, width - 2), generator=generator)  # up, left
+        steps = torch.randint(
+            0, 2, (2, len(images), height - 2, width - 2), generator=generator
+        )  # up, left
         blurred = replaced(blurred, *steps.to(images.device))
     return smoothed(blurred, sigma).clamp_(0, 1)
 
@@ -76,7 +88,9 @@ def replaced(images: Tensor, up: Tensor, left: Tensor) -> Tensor:
 
 
 def motion_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """The camera moves in a direction between −45° and 45°, one for each image; rounded to eight bits."""
+    """The camera moves in a direction between −45° and 45°, one for each image; rounded to eight
+    bits.
+    """
     radius, sigma = constant_of("motion_blur", images, severity, generator)
     angles = uniform((len(images),), generator, images.device, -45, 45)
     return rounded(255 * moved(images, radius, sigma, angles)).clamp_(0, 255) / 255
@@ -88,13 +102,17 @@ def zoom_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tens
     factors = np.arange(1, end, 0.01)  # this call, floating-point ends and all, is the definition
     total = images.clone()
     for matrices, times in _distinct(factors, *images.shape[2:]).items():
-        rows, columns = (zoom_matrix(side, factor) for side, factor in zip(images.shape[2:], matrices))
+        rows, columns = (
+            zoom_matrix(side, factor) for side, factor in zip(images.shape[2:], matrices)
+        )
         total += separable(images, times * rows, columns)
     return (total / (len(factors) + 1)).clamp_(0, 1)
 
 
 def _distinct(factors: np.ndarray, height: int, width: int) -> Counter:
-    """How often each pair of zooms (of the rows, of the columns) occurs: the small factors round to the same one."""
+    """How often each pair of zooms (of the rows, of the columns) occurs: the small factors round to
+    the same one.
+    """
     kept: dict[tuple, float] = {}
 
     def first(side: int, factor: float) -> float:

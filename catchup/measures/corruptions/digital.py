@@ -1,7 +1,9 @@
-"""What happens to an image in a computer: contrast, elastic warping, coarse pixels, JPEG, saturation.
+"""What happens to an image in a computer: contrast, elastic warping, coarse pixels, JPEG,
+saturation.
 
-Source: Hendrycks & Dietterich, ICLR 2019; numbers and formulas of make_cifar_c.py. Each takes (B, C, H, W) float32
-images in [0, 1], a severity from 1 to 5 and a CPU generator, and returns such images, see `catchup.measures.corruptions`.
+Source: Hendrycks & Dietterich, ICLR 2019; numbers and formulas of make_cifar_c.py. Each takes (B,
+C, H, W) float32 images in [0, 1], a severity from 1 to 5 and a CPU generator, and returns such
+images, see `catchup.measures.corruptions`.
 """
 
 import io
@@ -24,8 +26,8 @@ def contrast(images: Tensor, severity: int, generator: torch.Generator) -> Tenso
 def saturate(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """The saturation of HSV times a factor plus a summand, clipped; hue and value stay; no chance.
 
-    A grey pixel has hue 0, so what is added to its saturation makes it red. Images of one channel have no colour to
-    change and come back as they are.
+    A grey pixel has hue 0, so what is added to its saturation makes it red. Images of one channel
+    have no colour to change and come back as they are.
     """
     factor, summand = constant_of("saturate", images, severity, generator)
     if images.shape[1] == 1:
@@ -40,7 +42,9 @@ def saturate(images: Tensor, severity: int, generator: torch.Generator) -> Tenso
 
 
 def pixelate(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Shrunk and enlarged again by Pillow's BOX filter, rounded to eight bits after each axis; no chance."""
+    """Shrunk and enlarged again by Pillow's BOX filter, rounded to eight bits after each axis; no
+    chance.
+    """
     share = constant_of("pixelate", images, severity, generator)
     levels, (height, width) = rounded(255 * images), images.shape[2:]
     few_rows, few_columns = int(height * share), int(width * share)
@@ -51,14 +55,26 @@ def pixelate(images: Tensor, severity: int, generator: torch.Generator) -> Tenso
 
 
 def jpeg_compression(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Through Pillow's JPEG and back, image by image on the CPU, colours at half resolution; no chance.
+    """Through Pillow's JPEG and back, image by image on the CPU, colours at half resolution; no
+    chance.
 
-    Pillow is what the authors used; torchvision's coder gives the same bytes, but is on its way out.
+    Pillow is what the authors used; torchvision's coder gives the same bytes, but is on its way
+    out.
     """
     quality = constant_of("jpeg_compression", images, severity, generator)
     levels = rounded(255 * images).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    coded = np.stack([_through_jpeg(image.squeeze(-1) if image.shape[-1] == 1 else image, quality) for image in levels])
-    result = torch.from_numpy(coded).view(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2).contiguous()
+    coded = np.stack(
+        [
+            _through_jpeg(image.squeeze(-1) if image.shape[-1] == 1 else image, quality)
+            for image in levels
+        ]
+    )
+    result = (
+        torch.from_numpy(coded)
+        .view(len(images), *images.shape[2:], -1)
+        .permute(0, 3, 1, 2)
+        .contiguous()
+    )
     return result.to(images.device) / 255
 
 
@@ -72,7 +88,8 @@ def _through_jpeg(levels: np.ndarray, quality: int) -> np.ndarray:
 
 
 def elastic_transform(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """A random affine map that moves three points of the image, then a random smooth displacement of every pixel.
+    """A random affine map that moves three points of the image, then a random smooth displacement
+    of every pixel.
 
     The lengths are shares of the shorter side, as in the authors' code.
     """
@@ -85,7 +102,8 @@ def elastic_transform(images: Tensor, severity: int, generator: torch.Generator)
 
 
 def affine(images: Tensor, moves: Tensor) -> Tensor:
-    """The affine map that moves three points: right below the middle, right above it, left above it.
+    """The affine map that moves three points: right below the middle, right above it, left above
+    it.
 
     Args:
         images: (B, C, H, W) float32.
@@ -95,10 +113,17 @@ def affine(images: Tensor, moves: Tensor) -> Tensor:
     """
     height, width = images.shape[2:]
     x, y, away = width // 2, height // 2, min(height, width) // 3
-    points = torch.tensor([[x + away, y + away, 1], [x + away, y - away, 1], [x - away, y - away, 1]],
-                          dtype=torch.float64)
-    targets = torch.cat([points[:, :2] + moves.double().cpu(), torch.ones(len(moves), 3, 1, dtype=torch.float64)], -1)
-    back = torch.linalg.solve(targets, points[None, :, :2]).float().to(images.device)  # (B, 3, 2): target to source
+    points = torch.tensor(
+        [[x + away, y + away, 1], [x + away, y - away, 1], [x - away, y - away, 1]],
+        dtype=torch.float64,
+    )
+    targets = torch.cat(
+        [points[:, :2] + moves.double().cpu(), torch.ones(len(moves), 3, 1, dtype=torch.float64)],
+        -1,
+    )
+    back = (
+        torch.linalg.solve(targets, points[None, :, :2]).float().to(images.device)
+    )  # (B, 3, 2): target to source
     down, right = _places(images)
     source = right[..., None] * back[:, None, None, 0] + down[..., None] * back[:, None, None, 1]
     source = source + back[:, None, None, 2]
@@ -118,15 +143,21 @@ def displaced(images: Tensor, fields: Tensor) -> Tensor:
 
 def _places(images: Tensor) -> tuple[Tensor, Tensor]:
     """Row and column of every pixel, (H, W) each."""
-    height, width = (torch.arange(side, dtype=images.dtype, device=images.device) for side in images.shape[2:])
+    height, width = (
+        torch.arange(side, dtype=images.dtype, device=images.device) for side in images.shape[2:]
+    )
     return torch.meshgrid(height, width, indexing="ij")
 
 
 def _sampled(images: Tensor, right: Tensor, down: Tensor, edge_pixels: bool) -> Tensor:
-    """Images read at places (B, H, W), in pixels, mirrored at the centres of the outermost pixels or at the edge."""
+    """Images read at places (B, H, W), in pixels, mirrored at the centres of the outermost pixels
+    or at the edge.
+    """
     height, width = images.shape[2:]
     if edge_pixels:
         grid = torch.stack([2 * right / (width - 1) - 1, 2 * down / (height - 1) - 1], dim=-1)
     else:
         grid = torch.stack([(2 * right + 1) / width - 1, (2 * down + 1) / height - 1], dim=-1)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=edge_pixels)
+    return F.grid_sample(
+        images, grid, mode="bilinear", padding_mode="reflection", align_corners=edge_pixels
+    )

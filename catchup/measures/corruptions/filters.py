@@ -1,7 +1,9 @@
-"""Linear maps of whole batches: smoothing, zooming and shrinking as one matrix per axis, motion as a walk of copies.
+"""Linear maps of whole batches: smoothing, zooming and shrinking as one matrix per axis, motion as
+a walk of copies.
 
-Every filter that treats rows and columns apart is two small matrices, built in float64 from its definition and applied
-by two products; at 32 pixels that is faster than a convolution, and exact at the borders.
+Every filter that treats rows and columns apart is two small matrices, built in float64 from its
+definition and applied by two products; at 32 pixels that is faster than a convolution, and exact at
+the borders.
 """
 
 import math
@@ -31,24 +33,31 @@ def separable(images: Tensor, rows: np.ndarray | None, columns: np.ndarray | Non
     return images
 
 
-def smoothed(images: Tensor, sigma: float, *, border: str = "nearest", truncate: float = 4.0) -> Tensor:
+def smoothed(
+    images: Tensor, sigma: float, *, border: str = "nearest", truncate: float = 4.0
+) -> Tensor:
     """Gaussian smoothing of each channel.
 
     Args:
         images: (B, C, H, W) floating.
         sigma: standard deviation in pixels, >= 0; 0 changes nothing.
-        border: what lies outside. "nearest" repeats the outermost pixel, "reflect" mirrors at the image's edge.
+        border: what lies outside. "nearest" repeats the outermost pixel, "reflect" mirrors at the
+            image's edge.
         truncate: where the kernel ends, in standard deviations.
     Returns:
         Like `images`.
     """
-    return separable(images, *(gaussian_matrix(side, sigma, border, truncate) for side in images.shape[2:]))
+    return separable(
+        images, *(gaussian_matrix(side, sigma, border, truncate) for side in images.shape[2:])
+    )
 
 
 def weighted(images: Tensor, kernel: np.ndarray) -> Tensor:
-    """The weighted sum over a small neighbourhood (a correlation), mirrored at the outermost pixels.
+    """The weighted sum over a small neighbourhood (a correlation), mirrored at the outermost
+    pixels.
 
-    Shifted copies are added up: for one kernel of a few pixels that is several times as fast as `conv2d` on a CPU.
+    Shifted copies are added up: for one kernel of a few pixels that is several times as fast as
+        `conv2d` on a CPU.
 
     Args:
         images: (B, C, H, W) floating.
@@ -60,13 +69,17 @@ def weighted(images: Tensor, kernel: np.ndarray) -> Tensor:
     padded, total = F.pad(images, (len(kernel) // 2,) * 4, mode="reflect"), torch.zeros_like(images)
     for (y, x), weight in np.ndenumerate(kernel):
         if abs(weight) > FAINT:
-            total.add_(padded[..., y:y + height, x:x + width], alpha=float(weight))
+            total.add_(padded[..., y : y + height, x : x + width], alpha=float(weight))
     return total
 
 
 @lru_cache(maxsize=64)
-def gaussian_matrix(side: int, sigma: float, border: str = "nearest", truncate: float = 4.0) -> np.ndarray:
-    """(side, side) float64: the Gaussian filter of SciPy along one axis, borders folded in; every row sums to 1."""
+def gaussian_matrix(
+    side: int, sigma: float, border: str = "nearest", truncate: float = 4.0
+) -> np.ndarray:
+    """(side, side) float64: the Gaussian filter of SciPy along one axis, borders folded in; every
+    row sums to 1.
+    """
     radius = int(truncate * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
@@ -81,10 +94,12 @@ def gaussian_matrix(side: int, sigma: float, border: str = "nearest", truncate: 
 
 @lru_cache(maxsize=256)
 def zoom_matrix(side: int, factor: float) -> np.ndarray:
-    """(side, side) float64: the middle of an axis enlarged to its whole length, linearly interpolated.
+    """(side, side) float64: the middle of an axis enlarged to its whole length, linearly
+    interpolated.
 
-    Source: `clipped_zoom` of make_cifar_c.py. A middle of ceil(side / factor) pixels becomes round(factor times that)
-    by linear interpolation from its first to its last pixel (SciPy's `zoom`, order 1), of which the middle is kept.
+    Source: `clipped_zoom` of make_cifar_c.py. A middle of ceil(side / factor) pixels becomes
+    round(factor times that) by linear interpolation from its first to its last pixel (SciPy's
+    `zoom`, order 1), of which the middle is kept.
     """
     short = math.ceil(side / factor)
     long = round(short * factor)
@@ -99,8 +114,8 @@ def zoom_matrix(side: int, factor: float) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def box_matrix(side: int, new_side: int) -> np.ndarray:
-    """(new_side, side) float64: Pillow's BOX filter along one axis: the mean of the pixels whose centres a new pixel
-    covers, or the one pixel it lies in where it is the smaller one.
+    """(new_side, side) float64: Pillow's BOX filter along one axis: the mean of the pixels whose
+    centres a new pixel covers, or the one pixel it lies in where it is the smaller one.
     """
     scale = side / new_side
     width = max(scale, 1.0)
@@ -111,11 +126,12 @@ def box_matrix(side: int, new_side: int) -> np.ndarray:
 
 
 def moved(images: Tensor, radius: int, sigma: float, angles: Tensor) -> Tensor:
-    """Motion blur: each pixel the weighted mean of those that lie ahead of it in one direction, the nearest the most.
+    """Motion blur: each pixel the weighted mean of those that lie ahead of it in one direction, the
+    nearest the most.
 
-    Source: ImageMagick's motion blur, which make_cifar_c.py calls. Weights are exp(-i² / 2σ²), i = 0 … 2·radius; the
-    i-th pixel is i steps ahead, its place rounded to whole pixels; outside, the outermost pixel is repeated. Differs:
-    weights below a millionth are left out.
+    Source: ImageMagick's motion blur, which make_cifar_c.py calls. Weights are exp(-i² / 2σ²), i =
+    0 … 2·radius; the i-th pixel is i steps ahead, its place rounded to whole pixels; outside, the
+    outermost pixel is repeated. Differs: weights below a millionth are left out.
 
     Args:
         images: (B, C, H, W) floating.
@@ -125,17 +141,23 @@ def moved(images: Tensor, radius: int, sigma: float, angles: Tensor) -> Tensor:
         Like `images`, not rounded.
     """
     (height, width), steps = images.shape[2:], 2 * radius + 1
-    weights = np.exp(-np.arange(steps) ** 2 / (2 * sigma ** 2))
+    weights = np.exp(-(np.arange(steps) ** 2) / (2 * sigma**2))
     weights = (weights / weights.sum()).tolist()
     ahead = _steps_ahead(angles.double().cpu(), steps, width + 2 * steps).to(images.device)
     padded = F.pad(images, (steps,) * 4, mode="replicate")
     starts = torch.arange(height * width, device=images.device)
-    starts = (starts // width + steps) * (width + 2 * steps) + starts % width + steps  # of the image in the padded one
-    starts = starts + torch.arange(len(images), device=images.device)[:, None] * padded[0, 0].numel()
+    starts = (
+        (starts // width + steps) * (width + 2 * steps) + starts % width + steps
+    )  # of the image in the padded one
+    starts = (
+        starts + torch.arange(len(images), device=images.device)[:, None] * padded[0, 0].numel()
+    )
     pixels, blurred = as_rows(padded), 0.0
     for step, weight in enumerate(weights):
         if weight > FAINT:
-            blurred = blurred + weight * pixels.index_select(0, (starts + ahead[:, step, None]).view(-1))
+            blurred = blurred + weight * pixels.index_select(
+                0, (starts + ahead[:, step, None]).view(-1)
+            )
     return blurred.view(len(images), height, width, -1).permute(0, 3, 1, 2).contiguous()
 
 
@@ -147,6 +169,8 @@ def as_rows(images: Tensor) -> Tensor:
 def _steps_ahead(angles: Tensor, steps: int, stride: int) -> Tensor:
     """(B, steps) int64: how much further on in memory the pixel lies that is so many steps ahead."""
     walked = torch.arange(steps, dtype=torch.float64)
-    right, down = (torch.ceil(walked * towards(torch.deg2rad(angles))[:, None] - 0.5).long()
-                   for towards in (torch.cos, torch.sin))
+    right, down = (
+        torch.ceil(walked * towards(torch.deg2rad(angles))[:, None] - 0.5).long()
+        for towards in (torch.cos, torch.sin)
+    )
     return down * stride + right

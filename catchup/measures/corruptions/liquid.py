@@ -1,8 +1,9 @@
 """Spatter: drops of water with lit rims, or mud.
 
-Source: Hendrycks & Dietterich, ICLR 2019; numbers and formulas of make_cifar_c.py, which builds the rims out of four
-functions of OpenCV. They are written here for a whole batch, from OpenCV's documented definitions: Canny's edges, the
-chamfer distance of Borgefors (1986), the evened histogram, and small filters mirrored at the outermost pixels.
+Source: Hendrycks & Dietterich, ICLR 2019; numbers and formulas of make_cifar_c.py, which builds the
+rims out of four functions of OpenCV. They are written here for a whole batch, from OpenCV's
+documented definitions: Canny's edges, the chamfer distance of Borgefors (1986), the evened
+histogram, and small filters mirrored at the outermost pixels.
 """
 
 from functools import reduce
@@ -20,17 +21,28 @@ LOW, HIGH = 50, 150  # Canny's thresholds
 FARTHEST = 20  # pixels; distances end there
 CHAMFER = {  # length of a step and where it leads, down and right; whole 65536ths, as OpenCV counts
     1.0: ((0, 1), (0, -1), (1, 0), (-1, 0)),
-    round(1.4 * 2 ** 16) / 2 ** 16: ((1, 1), (1, -1), (-1, 1), (-1, -1)),
-    round(2.1969 * 2 ** 16) / 2 ** 16: ((1, 2), (1, -2), (-1, 2), (-1, -2), (2, 1), (2, -1), (-2, 1), (-2, -1))}
+    round(1.4 * 2**16) / 2**16: ((1, 1), (1, -1), (-1, 1), (-1, -1)),
+    round(2.1969 * 2**16) / 2**16: (
+        (1, 2),
+        (1, -2),
+        (-1, 2),
+        (-1, -2),
+        (2, 1),
+        (2, -1),
+        (-2, 1),
+        (-2, -1),
+    ),
+}
 RELIEF = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])  # lit from the lower right
 MEAN = np.ones((3, 3))  # over 9
 
 
 def spatter(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """Smoothed noise above a threshold is liquid: pale water with lit rims (severity 1 to 3), mud (4 and 5).
+    """Smoothed noise above a threshold is liquid: pale water with lit rims (severity 1 to 3), mud
+    (4 and 5).
 
-    Where no pixel is above the threshold, as happens on small images, nothing is changed; the authors' code divides by
-    zero there and makes a black image.
+    Where no pixel is above the threshold, as happens on small images, nothing is changed; the
+    authors' code divides by zero there and makes a black image.
     """
     mean, deviation, *rest = constant_of("spatter", images, severity, generator)
     drawn = mean + deviation * normal((len(images), 1, *images.shape[2:]), generator, images.device)
@@ -52,7 +64,9 @@ def spattered(images: Tensor, drawn: Tensor, constants: tuple[float, ...]) -> Te
         return (images * (1 - cover) + coloured(MUD, images) * cover).clamp_(0, 1)
     levels = floored(torch.where(liquid < threshold, 0.0, liquid)) % 256
     lit = levels * rims(levels)
-    lit = lit / lit.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1)  # both are whole numbers: 1 or more, or all are 0
+    lit = lit / lit.amax(dim=(1, 2, 3), keepdim=True).clamp_min(
+        1
+    )  # both are whole numbers: 1 or more, or all are 0
     return (images + strength * lit * coloured(WATER, images)).clamp_(0, 1)
 
 
@@ -62,17 +76,20 @@ def rims(levels: Tensor) -> Tensor:
     Args:
         levels: (B, 1, H, W) float32, whole numbers in [0, 255].
     """
-    distance = weighted(chamfer(canny(levels)), MEAN) / 9  # sums of 16 binary places: exact in float32
+    distance = (
+        weighted(chamfer(canny(levels)), MEAN) / 9
+    )  # sums of 16 binary places: exact in float32
     raised = equalised(distance.floor().long().flatten(1)).view_as(levels)
     relief = weighted(raised.to(levels.dtype), RELIEF).clamp_(0, 255)
     return (weighted(relief, MEAN) / 9).round()
 
 
 def canny(levels: Tensor) -> Tensor:
-    """Edges of eight-bit images: where the gradient is largest across the edge and large, or joined to such a place.
+    """Edges of eight-bit images: where the gradient is largest across the edge and large, or joined
+    to such a place.
 
-    Source: Canny, PAMI 1986, as OpenCV does it: Sobel's derivatives, |dx| + |dy| for the size of the gradient, its
-    direction in four sectors, thresholds 50 and 150.
+    Source: Canny, PAMI 1986, as OpenCV does it: Sobel's derivatives, |dx| + |dy| for the size of
+    the gradient, its direction in four sectors, thresholds 50 and 150.
 
     Args:
         levels: (B, 1, H, W) float32, whole numbers in [0, 255].
@@ -84,7 +101,9 @@ def canny(levels: Tensor) -> Tensor:
     around = F.pad(size, (1,) * 4)
     kept = (size > LOW) & _crest(right, down, size, around)
     found, strong = kept & (size > HIGH), None
-    while strong is None or not torch.equal(found, strong):  # weak places join strong ones, ring by ring
+    while strong is None or not torch.equal(
+        found, strong
+    ):  # weak places join strong ones, ring by ring
         strong = found
         found = kept & (F.max_pool2d(strong.to(levels.dtype), 3, 1, 1) > 0)
     return found
@@ -94,20 +113,24 @@ def _sobel(levels: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives to the right and down, the outermost pixels repeated."""
     padded = F.pad(levels, (1,) * 4, mode="replicate")
     across, along = padded[..., 2:] - padded[..., :-2], padded[..., 2:, :] - padded[..., :-2, :]
-    return (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :],
-            along[..., :-2] + 2 * along[..., 1:-1] + along[..., 2:])
+    return (
+        across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :],
+        along[..., :-2] + 2 * along[..., 1:-1] + along[..., 2:],
+    )
 
 
 def _crest(right: Tensor, down: Tensor, size: Tensor, around: Tensor) -> Tensor:
-    """Where the gradient is larger than on the one side and not smaller than on the other (diagonally: larger)."""
+    """Where the gradient is larger than on the one side and not smaller than on the other
+    (diagonally: larger).
+    """
     height, width = size.shape[2:]
 
     def beside(y: int, x: int) -> Tensor:
-        return around[..., 1 + y:1 + y + height, 1 + x:1 + x + width]
+        return around[..., 1 + y : 1 + y + height, 1 + x : 1 + x + width]
 
     flat, steep = right.abs().int(), down.abs().int()
-    level = steep * 2 ** 15 < flat * 13573  # 13573 / 2^15 is OpenCV's tangent of 22.5 degrees
-    upright = steep * 2 ** 15 > flat * (13573 + 2 ** 16)
+    level = steep * 2**15 < flat * 13573  # 13573 / 2^15 is OpenCV's tangent of 22.5 degrees
+    upright = steep * 2**15 > flat * (13573 + 2**16)
     falling = (right < 0) == (down < 0)
     across = (size > beside(0, -1)) & (size >= beside(0, 1))
     along = (size > beside(-1, 0)) & (size >= beside(1, 0))
@@ -117,7 +140,8 @@ def _crest(right: Tensor, down: Tensor, size: Tensor, around: Tensor) -> Tensor:
 
 
 def chamfer(edges: Tensor) -> Tensor:
-    """Distance of every pixel to the nearest edge by steps of 1, 1.4 and 2.1969 (knight's moves), at most 20.
+    """Distance of every pixel to the nearest edge by steps of 1, 1.4 and 2.1969 (knight's moves),
+    at most 20.
 
     Source: Borgefors, CVGIP 1986, and OpenCV's distanceTransform with DIST_L2 and a mask of 5.
 
@@ -137,18 +161,24 @@ def chamfer(edges: Tensor) -> Tensor:
 
 
 def _nearer(distance: Tensor) -> Tensor:
-    """The least of each pixel's distance and those of its sixteen neighbours with the step between; a new tensor."""
+    """The least of each pixel's distance and those of its sixteen neighbours with the step between;
+    a new tensor.
+    """
     height, width = distance.shape[2:]
     padded = F.pad(distance, (2,) * 4, value=float(FARTHEST))
-    inner = padded[..., 2:2 + height, 2:2 + width]
+    inner = padded[..., 2 : 2 + height, 2 : 2 + width]
     for length, places in CHAMFER.items():
-        beside = [padded[..., 2 + down:2 + down + height, 2 + right:2 + right + width] for down, right in places]
+        beside = [
+            padded[..., 2 + down : 2 + down + height, 2 + right : 2 + right + width]
+            for down, right in places
+        ]
         torch.minimum(inner, reduce(torch.minimum, beside) + length, out=inner)
     return inner
 
 
 def equalised(values: Tensor) -> Tensor:
-    """Each row with its histogram evened, the smallest value becoming 0; a row of one value stays as it is.
+    """Each row with its histogram evened, the smallest value becoming 0; a row of one value stays
+    as it is.
 
     Source: OpenCV's equalizeHist.
 

@@ -1,1 +1,3 @@
-"""What several methods are made of, or one of them leans on: boxes, partners, saliency, solvers, the Mix Block."""
+"""What several methods are made of, or one of them leans on: boxes, partners, saliency, solvers,
+the Mix Block.
+"""

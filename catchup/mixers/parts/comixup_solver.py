@@ -1,19 +1,23 @@
-"""The masks of Co-Mixup: which input every block of every output shows, for several parts of a batch at once.
+"""The masks of Co-Mixup: which input every block of every output shows, for several parts of a
+batch at once.
 
-Kim, Choo, Jeong & Song, "Co-Mixup: Saliency Guided Joint Mixup with Supermodular Diversity", ICLR 2021: its
-objective, improved output by output. Of output j, z_j is its labelling of the blocks by inputs, o_j counts its blocks
-by input, v_j = Σ_{j'≠j} o_j' counts what the other outputs show. Less is better:
+Kim, Choo, Jeong & Song, "Co-Mixup: Saliency Guided Joint Mixup with Supermodular Diversity", ICLR
+2021: its objective, improved output by output. Of output j, z_j is its labelling of the blocks by
+inputs, o_j counts its blocks by input, v_j = Σ_{j'≠j} o_j' counts what the other outputs show. Less
+is better:
 
     Σ_j Σ_k cost[z_jk, k] + β Σ_j (neighbours with unlike labels) + γ Σ_j Σ_i o_ji · h((A v_j)_i)
 
-where h(v) = v if v > τ, else 0. The last sum is the paper's Σ_{j≠j'} o_j·A o_j', with its threshold τ taken for each
+where h(v) = v if v > τ, else 0. The last sum is the paper's Σ_{j≠j'} o_j·A o_j', with its threshold
+τ taken for each
 input: what the others show up to τ times may be shown freely.
 
-What is exact and what is not: an expansion move (any blocks change to one label) is a binary cut, solved exactly; the
-labelling of one output for fixed others ends where no such move lowers it (Boykov, Veksler & Zabih, "Fast Approximate
-Energy Minimization via Graph Cuts", TPAMI 2001: at most twice the least for costs ≥ 0); the outputs are improved in
-turn, with the last sum made modular (2γ·h per block), and a labelling that would raise the objective above is not
-taken. So the objective never rises, and stopping at any time leaves the best found so far.
+What is exact and what is not: an expansion move (any blocks change to one label) is a binary cut,
+solved exactly; the labelling of one output for fixed others ends where no such move lowers it
+(Boykov, Veksler & Zabih, "Fast Approximate Energy Minimization via Graph Cuts", TPAMI 2001: at most
+twice the least for costs ≥ 0); the outputs are improved in turn, with the last sum made modular
+(2γ·h per block), and a labelling that would raise the objective above is not taken. So the
+objective never rises, and stopping at any time leaves the best found so far.
 """
 
 from dataclasses import dataclass
@@ -29,11 +33,13 @@ from .graphcut import cheapest_rows, row_states
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Parts of a batch, padded to one size. P parts, n inputs and as many outputs in each, g × g blocks.
+    """Parts of a batch, padded to one size. P parts, n inputs and as many outputs in each, g × g
+    blocks.
 
     Args:
         cost: (P, n, g, g) floating and finite, of showing an input in a block.
-        real: (P, n) bool, False where input and output are padding; in every part at least one is real.
+        real: (P, n) bool, False where input and output are padding; in every part at least one is
+            real.
         affinity: A, (P, n, n) floating ≥ 0, symmetric.
         beta, gamma: ≥ 0, per pair of neighbours, per block. tau: in blocks, ≥ 0.
     """
@@ -47,26 +53,38 @@ class Problem:
 
 
 def counts(labels: Tensor, real: Tensor) -> Tensor:
-    """o: blocks of each output by input, (P, n, n) float32, of labels (P, n, g, g) int64; 0 for padded outputs."""
+    """o: blocks of each output by input, (P, n, n) float32, of labels (P, n, g, g) int64; 0 for
+    padded outputs.
+    """
     shown = F.one_hot(labels.flatten(2), real.shape[1]).sum(dim=2)
     return (shown * real[..., None]).float()
 
 
 def overused(others: Tensor, problem: Problem) -> Tensor:
-    """h(A v): (…, n) of v (…, n), parts first; what the other outputs show of each input, 0 up to τ."""
-    weighted = (others.reshape(len(others), -1, others.shape[-1]) @ problem.affinity).reshape(others.shape)
+    """h(A v): (…, n) of v (…, n), parts first; what the other outputs show of each input, 0 up to
+    τ.
+    """
+    weighted = (others.reshape(len(others), -1, others.shape[-1]) @ problem.affinity).reshape(
+        others.shape
+    )
     return torch.where(weighted > problem.tau, weighted, 0)
 
 
 def diversity(shown: Tensor, problem: Problem) -> Tensor:
     """γ Σ_j o_j·h(A v_j), (P,), of o (P, n, n): how much the outputs show what others show."""
-    return problem.gamma * (shown * overused(shown.sum(dim=1, keepdim=True) - shown, problem)).sum(dim=(1, 2))
+    return problem.gamma * (shown * overused(shown.sum(dim=1, keepdim=True) - shown, problem)).sum(
+        dim=(1, 2)
+    )
 
 
 def labelling_energy(labels: Tensor, cost: Tensor, beta: float) -> Tensor:
-    """Costs and unlike neighbours of one output per part, (P,): labels (P, g, g), cost (P, n, g, g)."""
+    """Costs and unlike neighbours of one output per part, (P,): labels (P, g, g), cost (P, n, g,
+    g).
+    """
     total = cost.gather(1, labels[:, None]).sum(dim=(1, 2, 3))
-    unlike = (labels[:, 1:] != labels[:, :-1]).sum(dim=(1, 2)) + (labels[..., 1:] != labels[..., :-1]).sum(dim=(1, 2))
+    unlike = (labels[:, 1:] != labels[:, :-1]).sum(dim=(1, 2)) + (
+        labels[..., 1:] != labels[..., :-1]
+    ).sum(dim=(1, 2))
     return total + beta * unlike
 
 
@@ -93,13 +111,19 @@ def _tables(side: int, dtype: torch.dtype, device: torch.device) -> _Tables:
     bits = row_states(side, 2, device).to(dtype).T  # (g, S)
     stay = 1 - bits
     edge = stay * (F.pad(bits[1:], (0, 0, 0, 1)) + F.pad(bits[:-1], (0, 0, 1, 0)))
-    below, above = (bits[:, :, None].expand(-1, -1, bits.shape[1]), bits[:, None].expand(-1, bits.shape[1], -1))
+    below, above = (
+        bits[:, :, None].expand(-1, -1, bits.shape[1]),
+        bits[:, None].expand(-1, bits.shape[1], -1),
+    )
     edges = torch.cat([(1 - above) * below, above * (1 - below)])
-    return _Tables(bits, stay[1:] * stay[:-1], edge, ((1 - above) * (1 - below)).flatten(1), edges.flatten(1))
+    return _Tables(
+        bits, stay[1:] * stay[:-1], edge, ((1 - above) * (1 - below)).flatten(1), edges.flatten(1)
+    )
 
 
 def best_expansion(labels: Tensor, cost: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """The best labelling that one expansion move leads to, among all labels and all sets of blocks; exact.
+    """The best labelling that one expansion move leads to, among all labels and all sets of blocks;
+    exact.
 
     Args:
         labels: (P, g, g) int64. cost: (P, n, g, g). beta: ≥ 0.
@@ -112,12 +136,21 @@ def best_expansion(labels: Tensor, cost: Tensor, beta: float) -> tuple[Tensor, T
     useful = _useful(cost - stays, beta)  # (P, K)
     cost = cost[torch.arange(parts, device=cost.device)[:, None], useful]
     other = beta * (labels[:, None] != useful[..., None, None]).to(cost.dtype)
-    across, down = (beta * (labels.narrow(axis, 1, side - 1) != labels.narrow(axis, 0, side - 1)).to(cost.dtype)
-                    for axis in (2, 1))
-    rows = ((cost - stays) @ table.bits + other @ table.edge
-            + (stays.sum(dim=3, keepdim=True) + (across @ table.unlike)[:, None]))
+    across, down = (
+        beta * (labels.narrow(axis, 1, side - 1) != labels.narrow(axis, 0, side - 1)).to(cost.dtype)
+        for axis in (2, 1)
+    )
+    rows = (
+        (cost - stays) @ table.bits
+        + other @ table.edge
+        + (stays.sum(dim=3, keepdim=True) + (across @ table.unlike)[:, None])
+    )
     steps = torch.cat([other[:, :, :-1], other[:, :, 1:]], dim=3) @ table.edge_below
-    steps = (steps + (down @ table.unlike_below)[:, None]).flatten(0, 1).unflatten(2, [table.bits.shape[1]] * 2)
+    steps = (
+        (steps + (down @ table.unlike_below)[:, None])
+        .flatten(0, 1)
+        .unflatten(2, [table.bits.shape[1]] * 2)
+    )
     states, energy = cheapest_rows(rows.flatten(0, 1), steps)
     energy, best = energy.reshape(parts, -1).min(dim=1, keepdim=True)
     chosen = states.reshape(parts, -1, side).gather(1, best[..., None].expand(-1, -1, side))[:, 0]
@@ -126,17 +159,23 @@ def best_expansion(labels: Tensor, cost: Tensor, beta: float) -> tuple[Tensor, T
 
 
 def _useful(change: Tensor, beta: float) -> Tensor:
-    """Labels that an expansion may gain by, (P, K) int64: a block has at most four neighbours to agree with.
+    """Labels that an expansion may gain by, (P, K) int64: a block has at most four neighbours to
+    agree with.
 
-    `change` (P, n, g, g) is what each label costs more than the present one. K is the largest number in any part; the
-    others' rows are filled up with labels by which nothing is gained.
+    `change` (P, n, g, g) is what each label costs more than the present one. K is the largest
+    number in any part; the others' rows are filled up with labels by which nothing is gained.
     """
     useful = (change < 4 * beta).flatten(2).any(dim=2)
-    return useful.logical_not().to(torch.int8).argsort(dim=1, stable=True)[:, :max(int(useful.sum(dim=1).max()), 1)]
+    return (
+        useful.logical_not()
+        .to(torch.int8)
+        .argsort(dim=1, stable=True)[:, : max(int(useful.sum(dim=1).max()), 1)]
+    )
 
 
 def best_labelling(labels: Tensor, cost: Tensor, beta: float, moves: int = 64) -> Tensor:
-    """A labelling that no expansion move betters, from `labels` or from each block's cheapest label.
+    """A labelling that no expansion move betters, from `labels` or from each block's cheapest
+    label.
 
     Args:
         labels: (P, g, g) int64. cost: (P, n, g, g). beta: ≥ 0. moves: at most so many.
@@ -145,13 +184,19 @@ def best_labelling(labels: Tensor, cost: Tensor, beta: float, moves: int = 64) -
     """
     cheapest = cost.argmin(dim=1)
     energy, other = labelling_energy(labels, cost, beta), labelling_energy(cheapest, cost, beta)
-    labels, energy = torch.where((other < energy)[:, None, None], cheapest, labels), torch.minimum(energy, other)
+    labels, energy = (
+        torch.where((other < energy)[:, None, None], cheapest, labels),
+        torch.minimum(energy, other),
+    )
     for _ in range(moves):
         moved, least = best_expansion(labels, cost, beta)
         better = least < energy - 1e-6 * (1 + energy.abs())  # not by rounding alone
         if not better.any():
             break
-        labels, energy = torch.where(better[:, None, None], moved, labels), torch.where(better, least, energy)
+        labels, energy = (
+            torch.where(better[:, None, None], moved, labels),
+            torch.where(better, least, energy),
+        )
     return labels
 
 
@@ -159,12 +204,15 @@ def solve(problem: Problem, labels: Tensor, sweeps: int) -> Tensor:
     """The masks: every output improved in turn, `sweeps` times, or until a sweep changes nothing.
 
     Args:
-        problem: see there. labels: (P, n, g, g) int64, where to start, real inputs only. sweeps: ≥ 0.
+        problem: see there. labels: (P, n, g, g) int64, where to start, real inputs only. sweeps: ≥
+            0.
     Returns:
         (P, n, g, g) int64, of an objective not higher than the start's.
     """
     labels, shown = labels.clone(), counts(labels, problem.real)
-    cost = torch.where(problem.real[:, :, None, None], problem.cost, torch.finfo(problem.cost.dtype).max / 1e6)
+    cost = torch.where(
+        problem.real[:, :, None, None], problem.cost, torch.finfo(problem.cost.dtype).max / 1e6
+    )
     spread = diversity(shown, problem)
     for _ in range(sweeps):
         before = labels.clone()
@@ -175,8 +223,12 @@ def solve(problem: Problem, labels: Tensor, sweeps: int) -> Tensor:
     return labels
 
 
-def _improve(labels: Tensor, shown: Tensor, spread: Tensor, j: int, cost: Tensor, problem: Problem) -> Tensor:
-    """Output j of every part labelled anew, in place, where that lowers the objective; returns the new diversity."""
+def _improve(
+    labels: Tensor, shown: Tensor, spread: Tensor, j: int, cost: Tensor, problem: Problem
+) -> Tensor:
+    """Output j of every part labelled anew, in place, where that lowers the objective; returns the
+    new diversity.
+    """
     penalty = 2 * problem.gamma * overused(shown.sum(dim=1) - shown[:, j], problem)
     old = labels[:, j].clone()
     new = best_labelling(old, cost + penalty[..., None, None], problem.beta)

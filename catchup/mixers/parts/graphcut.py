@@ -1,14 +1,17 @@
-"""Label problems on a grid, solved exactly: which label every block gets, so that the energy is the lowest there is.
+"""Label problems on a grid, solved exactly: which label every block gets, so that the energy is the
+lowest there is.
 
     E(l) = Σ_i unary[i, l_i] + Σ_{(i,j) neighbours} w_ij · |z_i − z_j|^power,    z = l / (K − 1) in {0, 1/(K−1), …, 1}
 
-over the four-neighbourhood, w ≥ 0, power 1 or 2. Both ways below reach the minimum, not a local one:
+over the four-neighbourhood, w ≥ 0, power 1 or 2. Both ways below reach the minimum, not a local
+one:
 
-- `labels_by_rows`: dynamic programming from row to row over all K^W states of a row. For narrow grids; in torch on the
-  unary costs' device, nothing waits for it. `cheapest_rows` underneath takes any pairwise costs.
-- `labels_by_cut`: one minimum cut. Label l is written as K − 1 bits b_1 ≥ b_2 ≥ … (infinite arcs), l = b_1 + b_2 + …
-  (Ishikawa, "Exact Optimization for Markov Random Fields with Convex Priors", TPAMI 2003); SciPy's maximum flow on the
-  CPU, several images in one block-diagonal graph.
+- `labels_by_rows`: dynamic programming from row to row over all K^W states of a row. For narrow
+  grids; in torch on the unary costs' device, nothing waits for it. `cheapest_rows` underneath takes
+  any pairwise costs.
+- `labels_by_cut`: one minimum cut. Label l is written as K − 1 bits b_1 ≥ b_2 ≥ … (infinite arcs),
+  l = b_1 + b_2 + … (Ishikawa, "Exact Optimization for Markov Random Fields with Convex Priors",
+  TPAMI 2003); SciPy's maximum flow on the CPU, several images in one block-diagonal graph.
 """
 
 from functools import lru_cache
@@ -19,7 +22,8 @@ import torch
 from torch import Tensor
 
 MAX_ROW_STATES = 128  # K^W up to which dynamic programming is taken: its cost grows with the square
-NODES_PER_FLOW = 2048  # of one graph: a call costs as much as a small image's flow, a large graph more than its images
+# of one graph: a call costs as much as a small image's flow, a large graph more than its images
+NODES_PER_FLOW = 2048
 UNITS = 2**29  # bound of the sum of an int32 graph's capacities that leave the source
 INFINITE = 2**30
 
@@ -41,15 +45,19 @@ def grid_labels(unary: Tensor, down: Tensor, right: Tensor, power: int = 2) -> T
     return (labels_by_rows if narrow else labels_by_cut)(unary, down, right, power)
 
 
-def grid_energy(labels: Tensor, unary: Tensor, down: Tensor, right: Tensor, power: int = 2) -> Tensor:
-    """E of these labels, (B,) in the dtype of `unary`; `labels` (B, H, W) int64, the rest as in `grid_labels`."""
+def grid_energy(
+    labels: Tensor, unary: Tensor, down: Tensor, right: Tensor, power: int = 2
+) -> Tensor:
+    """E of these labels, (B,) in the dtype of `unary`; `labels` (B, H, W) int64, the rest as in
+    `grid_labels`.
+    """
     z = labels.to(unary.dtype) / (unary.shape[-1] - 1)
     total = unary.gather(3, labels[..., None]).sum(dim=(1, 2, 3))
     total = total + (down * (z[:, 1:] - z[:, :-1]).abs() ** power).sum(dim=(1, 2))
     return total + (right * (z[:, :, 1:] - z[:, :, :-1]).abs() ** power).sum(dim=(1, 2))
 
 
-# -- narrow grids: dynamic programming over rows ---------------------------------------------------------------------
+# -- narrow grids: dynamic programming over rows ---------------------------------------------------
 
 
 def row_states(width: int, n_labels: int, device: torch.device | str = "cpu") -> Tensor:
@@ -59,13 +67,15 @@ def row_states(width: int, n_labels: int, device: torch.device | str = "cpu") ->
 
 
 def cheapest_rows(row_cost: Tensor, step_cost: Tensor) -> tuple[Tensor, Tensor]:
-    """The chain of states with the least sum of costs (Viterbi, "Error bounds for convolutional codes", 1967).
+    """The chain of states with the least sum of costs (Viterbi, "Error bounds for convolutional
+    codes", 1967).
 
     Args:
         row_cost: (N, H, S) floating, cost of each of S states in each of H rows.
         step_cost: (N, H − 1, S, S), cost of state s in a row (third axis) below state t (fourth).
     Returns:
-        (N, H) int64, the states, and (N,), their cost. Exact up to the rounding of the floating sums.
+        (N, H) int64, the states, and (N,), their cost. Exact up to the rounding of the floating
+        sums.
     """
     best, came_from = row_cost[:, 0], []
     for row in range(1, row_cost.shape[1]):
@@ -80,7 +90,8 @@ def cheapest_rows(row_cost: Tensor, step_cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def labels_by_rows(unary: Tensor, down: Tensor, right: Tensor, power: int = 2) -> Tensor:
-    """As `grid_labels`, by dynamic programming over the K^W labellings of a row, in float32 (float64 stays).
+    """As `grid_labels`, by dynamic programming over the K^W labellings of a row, in float32
+    (float64 stays).
 
     Memory grows with B · (H − 1) · K^(2W).
     """
@@ -98,31 +109,41 @@ def labels_by_rows(unary: Tensor, down: Tensor, right: Tensor, power: int = 2) -
     return states[cheapest_rows(row_cost, step_cost)[0]]
 
 
-# -- wide grids: minimum cut -----------------------------------------------------------------------------------------
+# -- wide grids: minimum cut -----------------------------------------------------------------------
 
 
 def labels_by_cut(unary: Tensor, down: Tensor, right: Tensor, power: int = 2) -> Tensor:
     """As `grid_labels`, by a minimum cut with integer capacities.
 
-    Costs are rounded to multiples of 1/scale, `scale` as `capacity_scale` gives it for each image, so that the
-    energy exceeds the least by at most (number of arcs)/scale. Where several labellings are the least of the rounded
-    problem, the one with the lowest labels is returned. The costs are copied to the CPU.
+    Costs are rounded to multiples of 1/scale, `scale` as `capacity_scale` gives it for each image,
+    so that the energy exceeds the least by at most (number of arcs)/scale. Where several labellings
+    are the least of the rounded problem, the one with the lowest labels is returned. The costs are
+    copied to the CPU.
     """
     _check(unary, down, right, power)
     batch, height, width, n_labels = unary.shape
-    costs, down, right = (part.detach().to("cpu", torch.float64).numpy() for part in (unary, down, right))
+    costs, down, right = (
+        part.detach().to("cpu", torch.float64).numpy() for part in (unary, down, right)
+    )
     if not all(np.isfinite(part).all() for part in (costs, down, right)):
         raise ValueError("costs and weights must be finite")
     ones, arcs = _bits(costs, down, right, power)
     per_flow = _images_per_flow(ones)
-    parts = [_cut(ones[start:start + per_flow], arcs[start:start + per_flow], (height, width, n_labels - 1, power))
-             for start in range(0, batch, per_flow)]
+    parts = [
+        _cut(
+            ones[start : start + per_flow],
+            arcs[start : start + per_flow],
+            (height, width, n_labels - 1, power),
+        )
+        for start in range(0, batch, per_flow)
+    ]
     bits = np.concatenate(parts).reshape(batch, height, width, n_labels - 1)
     return torch.from_numpy(bits.sum(axis=-1)).to(unary.device)
 
 
 def capacity_scale(ones: np.ndarray, arcs: np.ndarray) -> np.ndarray:
-    """Units per cost, (B,) float64: the largest for which the capacities of a full graph fit in int32.
+    """Units per cost, (B,) float64: the largest for which the capacities of a full graph fit in
+    int32.
 
     Args:
         ones: (B, n) cost of setting each bit. arcs: (B, m) weights between bits, ≥ 0.
@@ -135,11 +156,14 @@ def _images_per_flow(ones: np.ndarray) -> int:
     return max(NODES_PER_FLOW // ones.shape[1], 1)
 
 
-def _bits(costs: np.ndarray, down: np.ndarray, right: np.ndarray, power: int) -> tuple[np.ndarray, np.ndarray]:
-    """The problem in bits: min Σ ones·b + Σ arcs·|b − b'|; ones (B, H·W·L), arcs (B, m) in the order of `_Graph.ends`.
+def _bits(
+    costs: np.ndarray, down: np.ndarray, right: np.ndarray, power: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The problem in bits: min Σ ones·b + Σ arcs·|b − b'|; ones (B, H·W·L), arcs (B, m) in the
+    order of `_Graph.ends`.
 
-    For power 1 equal bits of neighbours are joined. For power 2 all are: Σ_{a,b} |b_ia − b_jb| = (l_i − l_j)² plus
-    L·l − l² for either block, which is taken off its unary cost.
+    For power 1 equal bits of neighbours are joined. For power 2 all are: Σ_{a,b} |b_ia − b_jb| =
+    (l_i − l_j)² plus L·l − l² for either block, which is taken off its unary cost.
     """
     bits = costs.shape[-1] - 1
     weight = [part / bits**power for part in (down, right)]
@@ -165,7 +189,9 @@ class _Graph(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _graph(count: int, height: int, width: int, bits: int, power: int) -> _Graph:
-    """The sparse structure for `count` grids; capacities are listed: bits to sink, source to bits, arcs, back, ∞."""
+    """The sparse structure for `count` grids; capacities are listed: bits to sink, source to bits,
+    arcs, back, ∞.
+    """
     node = np.arange(count * height * width * bits).reshape(count, height, width, bits)
     ends = []
     for one, other in ((node[:, :-1], node[:, 1:]), (node[:, :, :-1], node[:, :, 1:])):
@@ -173,25 +199,35 @@ def _graph(count: int, height: int, width: int, bits: int, power: int) -> _Graph
             one, other = np.broadcast_arrays(one[..., :, None], other[..., None, :])
         ends.append([one.reshape(count, -1), other.reshape(count, -1)])
     start, stop = (np.concatenate(part, axis=1).ravel() for part in zip(*ends))
-    source, sink, every = np.full(node.size, node.size), np.full(node.size, node.size + 1), node.ravel()
+    source, sink, every = (
+        np.full(node.size, node.size),
+        np.full(node.size, node.size + 1),
+        node.ravel(),
+    )
     rows = np.concatenate([every, source, start, stop, node[..., 1:].ravel()])
     columns = np.concatenate([sink, every, stop, start, node[..., :-1].ravel()])
     from scipy.sparse import csr_matrix
 
-    numbered = csr_matrix((np.arange(1, len(rows) + 1), (rows, columns)), shape=(node.size + 2,) * 2)
+    numbered = csr_matrix(
+        (np.arange(1, len(rows) + 1), (rows, columns)), shape=(node.size + 2,) * 2
+    )
     numbered.sort_indices()
     return _Graph(numbered.data - 1, numbered.indices, numbered.indptr)
 
 
 def _cut(ones: np.ndarray, arcs: np.ndarray, grid: tuple[int, int, int, int]) -> np.ndarray:
-    """The bits, bool (B·n,), of the least cut of these grids, in one flow: a bit is set on the source's side."""
+    """The bits, bool (B·n,), of the least cut of these grids, in one flow: a bit is set on the
+    source's side.
+    """
     from scipy.sparse import csr_matrix  # here: importing the package stays light
     from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
     count, scale = len(ones), capacity_scale(ones, arcs)[:, None]
     ones, arcs = np.rint(ones * scale).ravel(), np.rint(arcs * scale).ravel()
     infinite = np.full(ones.size * (grid[2] - 1) // grid[2], INFINITE)
-    capacities = np.concatenate([np.maximum(ones, 0), np.maximum(-ones, 0), arcs, arcs, infinite]).astype(np.int32)
+    capacities = np.concatenate(
+        [np.maximum(ones, 0), np.maximum(-ones, 0), arcs, arcs, infinite]
+    ).astype(np.int32)
     order, indices, indptr = _graph(count, *grid)
     source, sink = ones.size, ones.size + 1
     graph = csr_matrix((capacities[order], indices, indptr), shape=(sink + 1, sink + 1))
@@ -204,11 +240,15 @@ def _cut(ones: np.ndarray, arcs: np.ndarray, grid: tuple[int, int, int, int]) ->
 
 def _check(unary: Tensor, down: Tensor, right: Tensor, power: int) -> None:
     if unary.ndim != 4 or unary.shape[-1] < 2 or 0 in unary.shape:
-        raise ValueError(f"unary must be (B, H, W, K ≥ 2), none of them empty, got {tuple(unary.shape)}")
+        raise ValueError(
+            f"unary must be (B, H, W, K ≥ 2), none of them empty, got {tuple(unary.shape)}"
+        )
     batch, height, width, _ = unary.shape
     if down.shape != (batch, height - 1, width) or right.shape != (batch, height, width - 1):
-        raise ValueError(f"for {height}×{width} blocks the weights must be {(batch, height - 1, width)} and "
-                         f"{(batch, height, width - 1)}, got {tuple(down.shape)} and {tuple(right.shape)}")
+        raise ValueError(
+            f"for {height}×{width} blocks the weights must be {(batch, height - 1, width)} and "
+            f"{(batch, height, width - 1)}, got {tuple(down.shape)} and {tuple(right.shape)}"
+        )
     if power not in (1, 2):
         raise ValueError(f"power must be 1 or 2, got {power}")
 

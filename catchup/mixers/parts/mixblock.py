@@ -1,19 +1,23 @@
-"""The Mix Block of AutoMix: from the feature maps of two images and λ to a mask that says whose each pixel is.
+"""The Mix Block of AutoMix: from the feature maps of two images and λ to a mask that says whose
+each pixel is.
 
-Liu et al., "AutoMix: Unveiling the Power of Mixup for Stronger Classifiers", ECCV 2022 (arXiv 2103.13027), section 4.1,
-Eqs. 4–6. The functions are the equations; the module holds the two linear maps.
+Liu et al., "AutoMix: Unveiling the Power of Mixup for Stronger Classifiers", ECCV 2022 (arXiv
+2103.13027), section 4.1, Eqs. 4–6. The functions are the equations; the module holds the two linear
+maps.
 
 What the paper leaves open, and how it is settled here:
 
-- The normalisation C(·) in Eq. 4 is √d, d the width of W_P z: the scaled dot product (Vaswani et al., NeurIPS 2017).
-- The softmax in Eq. 4 runs over the positions of the partner, so that every row of P sums to one; Eq. 5 is the matrix
-  product as printed, of P's rows (positions of the own image) with the column W_Z z_{i,λ}.
-  The partner's 1 − λ, one number for all its positions, then cancels: it adds the same to every score of a row. λ acts
-  through the own image's two embeddings.
-- W_P keeps the number of channels. Table 7 prints 11.27 M weights for ResNet-18 and 11.38, 11.39, 11.44 and 11.64 M
-  with AutoMix at stages 1 to 4 on Tiny-ImageNet: that is C² for a stage of C channels, beside one more linear
-  classifier (512 × 200 + 200), which neither the text nor the paper's Algorithm 1 mentions and which is left out here.
-  OpenMixup's configurations set a reduction of 2; one shared W_P of C/2 channels would have half the printed weights.
+- The normalisation C(·) in Eq. 4 is √d, d the width of W_P z: the scaled dot product (Vaswani et
+al., NeurIPS 2017).
+- The softmax in Eq. 4 runs over the positions of the partner, so that every row of P sums to one;
+  Eq. 5 is the matrix product as printed, of P's rows (positions of the own image) with the column
+  W_Z z_{i,λ}. The partner's 1 − λ, one number for all its positions, then cancels: it adds the same
+  to every score of a row. λ acts through the own image's two embeddings.
+- W_P keeps the number of channels. Table 7 prints 11.27 M weights for ResNet-18 and 11.38, 11.39,
+  11.44 and 11.64 M with AutoMix at stages 1 to 4 on Tiny-ImageNet: that is C² for a stage of C
+  channels, beside one more linear classifier (512 × 200 + 200), which neither the text nor the
+  paper's Algorithm 1 mentions and which is left out here. OpenMixup's configurations set a
+  reduction of 2; one shared W_P of C/2 channels would have half the printed weights.
 """
 
 import math
@@ -42,12 +46,16 @@ def similarity(own: Tensor, other: Tensor) -> Tensor:
     Args:
         own, other: W_P z_{i,λ} and W_P z_{j,1−λ}, (B, d, h, w), one shape.
     Returns:
-        (B, h·w, h·w), ≥ 0: row p belongs to position p of `own` and sums to 1 over the positions of `other`.
+        (B, h·w, h·w), ≥ 0: row p belongs to position p of `own` and sums to 1 over the positions of
+        `other`.
     Raises:
         ValueError: if the shapes differ or are not (B, d, h, w).
     """
     if own.shape != other.shape or own.ndim != 4:
-        raise ValueError(f"the pair needs one shape (B, d, h, w), got {tuple(own.shape)} and {tuple(other.shape)}")
+        raise ValueError(
+            f"the pair needs one shape (B, d, h, w), got {tuple(own.shape)} and"
+            f" {tuple(other.shape)}"
+        )
     scores = own.flatten(2).transpose(1, 2) @ other.flatten(2)
     return (scores / math.sqrt(own.shape[1])).softmax(dim=2)
 
@@ -72,9 +80,11 @@ def mask_loss(mask: Tensor, lam: float, margin: float = 0.1) -> Tensor:
     """max(|λ − mean s_i| − ε, 0), mean over the batch (Eq. 6 without its weight γ).
 
     Args:
-        mask: s_i (B, 1, H, W) in [0, 1]. lam: λ in [0, 1]. margin: ε ≥ 0; 0.1 is best in the paper's Table 5.
+        mask: s_i (B, 1, H, W) in [0, 1]. lam: λ in [0, 1]. margin: ε ≥ 0; 0.1 is best in the
+            paper's Table 5.
     Returns:
-        0-dim, ≥ 0, at least float32; 0, without gradient, for an image whose mean lies within ε of λ.
+        0-dim, ≥ 0, at least float32; 0, without gradient, for an image whose mean lies within ε of
+        λ.
     """
     mask = mask.to(torch.promote_types(mask.dtype, torch.float32))
     return ((lam - mask.flatten(1).mean(dim=1)).abs() - margin).clamp_min(0).mean()
@@ -95,15 +105,23 @@ class MixBlock(nn.Module):
     def __init__(self, channels: int, reduction: int = 1) -> None:
         super().__init__()
         if channels < 1 or reduction < 1 or channels < reduction:
-            raise ValueError(f"channels must be ≥ 1 and reduction in 1 … channels, got {channels} and {reduction}")
-        self.similar = nn.Conv2d(channels + 1, channels // reduction, 1)  # W_P, shared by both images
+            raise ValueError(
+                f"channels must be ≥ 1 and reduction in 1 … channels, got {channels} and"
+                f" {reduction}"
+            )
+        self.similar = nn.Conv2d(
+            channels + 1, channels // reduction, 1
+        )  # W_P, shared by both images
         self.value = nn.Conv2d(channels + 1, 1, 1)  # W_Z
 
     def forward(self, own: Tensor, other: Tensor, lam: float) -> Tensor:
-        """s_i before upsampling: the probability that a position of the mixed image is the own image's.
+        """s_i before upsampling: the probability that a position of the mixed image is the own
+        image's.
 
-        A pair with a feature that is no number, infinite or above 1e15 in size, and a pair whose mask comes out as no
-        number, gets λ everywhere: for it AutoMix is InputMixup, and the block learns nothing from it.
+        A pair with a feature that is no number, infinite or above 1e15 in size, and a pair whose
+        mask comes out as no
+        number, gets λ everywhere: for it AutoMix is InputMixup, and the block learns nothing from
+            it.
 
         Args:
             own, other: feature maps z_i and z_j (B, C, h, w), one shape, any floating dtype.
@@ -114,7 +132,10 @@ class MixBlock(nn.Module):
         with torch.autocast(own.device.type, enabled=False):
             own, other = own.float(), other.float()
             usable = _usable(own) & _usable(other)
-            own, other = own.where(usable, 0), other.where(usable, 0)  # 0 · nan in the backward pass would spread
+            own, other = (
+                own.where(usable, 0),
+                other.where(usable, 0),
+            )  # 0 · nan in the backward pass would spread
             own, other = embed_lam(own, lam), embed_lam(other, 1 - lam)
             mask = attended(similarity(self.similar(own), self.similar(other)), self.value(own))
             usable &= mask.detach().isfinite().flatten(1).all(dim=1)[:, None, None, None]
@@ -122,13 +143,16 @@ class MixBlock(nn.Module):
 
 
 def seeded_block(channels: int, reduction: int, seed: int) -> MixBlock:
-    """A `MixBlock` on the CPU, its weights drawn as PyTorch draws them; the global generators are left alone.
+    """A `MixBlock` on the CPU, its weights drawn as PyTorch draws them; the global generators are
+    left alone.
 
     Args:
         channels, reduction: as for `MixBlock`. seed: in [0, 2⁶⁴).
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would move the GPUs' generators, too
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed would move the GPUs' generators, too
         return MixBlock(channels, reduction)
 
 

@@ -23,7 +23,8 @@ REGULARISERS: dict[str, type[Regulariser]] = {
 
 
 def parse(spec: str) -> Regulariser:
-    """The regulariser that a text like "cutout" or "cutout:size=8" names (see `catchup.utils.choices.spec`).
+    """The regulariser that a text like "cutout" or "cutout:size=8" names (see
+    `catchup.utils.choices.spec`).
 
     Raises:
         ValueError: if there is none of that name, it has no such setting, or a value does not fit.

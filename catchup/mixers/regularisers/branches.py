@@ -1,4 +1,6 @@
-"""What stochastic depth and ShakeDrop share: the residual branches, and how likely the l-th of them is left alone."""
+"""What stochastic depth and ShakeDrop share: the residual branches, and how likely the l-th of them
+is left alone.
+"""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -30,10 +32,11 @@ class BranchRegulariser(Regulariser):
     """A regulariser of residual branches.
 
     Args:
-        survival: p_L in (0, 1], the probability that the last branch is left alone; earlier ones follow linearly. 1
-            turns the regulariser off.
-        branches: qualified names or patterns ("layer*.bn2") of the modules whose output is added to the shortcut, in
-            the order they run; None finds them (`catchup.hooks.branches.residual_branches`).
+        survival: p_L in (0, 1], the probability that the last branch is left alone; earlier ones
+            follow linearly. 1 turns the regulariser off.
+        branches: qualified names or patterns ("layer*.bn2") of the modules whose output is added to
+            the shortcut, in the order they run; None finds them
+            (`catchup.hooks.branches.residual_branches`).
     """
 
     survival: float = 0.5
@@ -47,11 +50,15 @@ class BranchRegulariser(Regulariser):
 
     @abstractmethod
     def on_branch(self, maps: Tensor, survival: float, generator: torch.Generator) -> Tensor:
-        """What becomes of the output (B, …) of a branch with this survival probability; `maps` is left as it is."""
+        """What becomes of the output (B, …) of a branch with this survival probability; `maps` is
+        left as it is.
+        """
 
     def branch_names(self, model: nn.Module) -> tuple[str, ...]:
         """The branches, found or given; ValueError if there are none."""
-        return _found(model) if self.branches is None else tuple(named_branches(model, self.branches))
+        return (
+            _found(model) if self.branches is None else tuple(named_branches(model, self.branches))
+        )
 
     def check(self, model: nn.Module) -> None:
         """Raises ValueError if the model has no residual branches, or none of a given name."""

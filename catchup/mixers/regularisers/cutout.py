@@ -1,6 +1,7 @@
 """Cutout: a square of every training image is blanked out.
 
-DeVries & Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", arXiv 1708.04552 (2017).
+DeVries & Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", arXiv
+1708.04552 (2017).
 """
 
 from dataclasses import dataclass
@@ -18,27 +19,33 @@ def holes(height: int, width: int, centres: Tensor, size: int) -> Tensor:
 
     Args:
         height, width: of the images, in pixels.
-        centres: (B, 2) integers, row and column. The square of an even size reaches one pixel further up and left.
+        centres: (B, 2) integers, row and column. The square of an even size reaches one pixel
+            further up and left.
         size: in pixels, ≥ 1; may exceed the image.
     Returns:
         bool (B, 1, height, width), True inside.
     """
     first = centres - size // 2
-    rows, columns = (torch.arange(side, device=centres.device) - low[:, None] for side, low in
-                     ((height, first[:, 0]), (width, first[:, 1])))
+    rows, columns = (
+        torch.arange(side, device=centres.device) - low[:, None]
+        for side, low in ((height, first[:, 0]), (width, first[:, 1]))
+    )
     inside = (rows >= 0) & (rows < size), (columns >= 0) & (columns < size)
     return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cutout(Regulariser):
-    """One square per image, its centre uniform over all pixels, so that part of it may fall outside (the paper's form).
+    """One square per image, its centre uniform over all pixels, so that part of it may fall outside
+    (the paper's form).
 
-    The square is filled with 0, which in normalised images is the mean colour of the data set. Mixing methods see the
-    images with their squares, own and partner's alike, and the labels are not reweighted.
+    The square is filled with 0, which in normalised images is the mean colour of the data set.
+    Mixing methods see the images with their squares, own and partner's alike, and the labels are
+    not reweighted.
 
     Args:
-        size: side of the square in pixels, ≥ 1; the paper's: 8 on CIFAR-100, 16 on CIFAR-10, 20 on SVHN.
+        size: side of the square in pixels, ≥ 1; the paper's: 8 on CIFAR-100, 16 on CIFAR-10, 20 on
+            SVHN.
         prob: probability that an image gets a square, in [0, 1]; 1 in the paper.
     """
 
@@ -46,7 +53,9 @@ class Cutout(Regulariser):
     prob: float = 1.0
 
     title: ClassVar[str] = "Cutout"
-    about: ClassVar[str] = "images: a square of each set to the mean colour (DeVries & Taylor, 2017)"
+    about: ClassVar[str] = (
+        "images: a square of each set to the mean colour (DeVries & Taylor, 2017)"
+    )
 
     def __post_init__(self):
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
@@ -63,6 +72,10 @@ class Cutout(Regulariser):
         batch, _, height, width = images.shape
         dice = torch.rand(batch, 3, generator=generator(seed, "cutout"), dtype=torch.float64)
         centres = (dice[:, :2] * torch.tensor([height, width])).long()
-        away = torch.where(dice[:, 2] < self.prob, 0, height + width + self.size)  # no square: one far outside
+        away = torch.where(
+            dice[:, 2] < self.prob, 0, height + width + self.size
+        )  # no square: one far outside
         centres = (centres + away[:, None]).to(images.device, non_blocking=True)
-        return torch.where(holes(height, width, centres, self.size), 0, images)  # masked_fill would lose channels_last
+        return torch.where(
+            holes(height, width, centres, self.size), 0, images
+        )  # masked_fill would lose channels_last

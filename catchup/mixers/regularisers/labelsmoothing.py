@@ -1,7 +1,7 @@
 """Label smoothing: every label gives a little of its weight to all classes.
 
-Szegedy, Vanhoucke, Ioffe, Shlens & Wojna, "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
-Section 7.
+Szegedy, Vanhoucke, Ioffe, Shlens & Wojna, "Rethinking the Inception Architecture for Computer
+Vision", CVPR 2016, Section 7.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Cards: one matplotlib figure per look at a model, quick enough to follow a slider.
 
-Plain functions, each the whole of what an explorer shows. The figures are made without pyplot, so they may be drawn in
-any thread. What needs a model was computed once, by `observe`.
+Plain functions, each the whole of what an explorer shows. The figures are made without pyplot, so
+they may be drawn in any thread. What needs a model was computed once, by `observe`.
 """
 
 import math
@@ -25,21 +25,32 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Observations", "Zoo", "activation_card", "filter_card", "live_card", "observe", "playground", "zoo",
-           "zoo_card"]
+__all__ = [
+    "Observations",
+    "Zoo",
+    "activation_card",
+    "filter_card",
+    "live_card",
+    "observe",
+    "playground",
+    "zoo",
+    "zoo_card",
+]
 
 TILE, PICTURES = 32, 6  # pixels of a tile of the filter card, and how many images it shows
-POINTS = 400            # of a loss curve: what a panel can show
+POINTS = 400  # of a loss curve: what a panel can show
 KEPT = "pairs that kept its map (%)"
 
 
 def filter_card(store: Observations, block: str, filter: int, scale: str = "common") -> "Figure":
-    """One filter: its map on several images at the first, middle and last epoch; its norm, gradient and lessons.
+    """One filter: its map on several images at the first, middle and last epoch; its norm, gradient
+    and lessons.
 
     Args:
         store: from `observe`.
         block, filter: name and number.
-        scale: "common": brightness on one scale, so that growth shows; "own": each map by its own largest value.
+        scale: "common": brightness on one scale, so that growth shows; "own": each map by its own
+            largest value.
     Raises:
         ValueError: if there is no such block, filter or scale.
     """
@@ -47,8 +58,18 @@ def filter_card(store: Observations, block: str, filter: int, scale: str = "comm
     _check_number("filter", filter, count, f" in {block}")
     figure, epochs = canvas(960, 430), _three(store.epochs)
     _draw_maps(figure, store, block, filter, epochs, scale)
-    figure.text(0.01, 0.955, f"{block}, filter {filter}: {_rank(store, block, filter)} of {count} by norm", size=12)
-    figure.text(0.6, 0.96, f"line: filter {filter}; dashed: median; dark: middle half; light: all {count}", size=8)
+    figure.text(
+        0.01,
+        0.955,
+        f"{block}, filter {filter}: {_rank(store, block, filter)} of {count} by norm",
+        size=12,
+    )
+    figure.text(
+        0.6,
+        0.96,
+        f"line: filter {filter}; dashed: median; dark: middle half; light: all {count}",
+        size=8,
+    )
     panels = ("norm", NORM), ("gradient", MAP_GRADIENT), ("kept", KEPT)
     for row, (name, words) in enumerate(panels):
         ax = place(figure, (625, 307 - 130 * row, 320, 82), words, 9)
@@ -59,16 +80,19 @@ def filter_card(store: Observations, block: str, filter: int, scale: str = "comm
     return figure
 
 
-def activation_card(store: Observations, block: str, epoch: int, image: int, scale: str = "own",
-                    show: int = 48) -> "Figure":
+def activation_card(
+    store: Observations, block: str, epoch: int, image: int, scale: str = "own", show: int = 48
+) -> "Figure":
     """The wall of a block's maps on one image at one epoch, and how its norms fall off.
 
-    Tiles keep their places over epochs and images: they stand by their mean norm at the last epoch, strongest first.
+    Tiles keep their places over epochs and images: they stand by their mean norm at the last epoch,
+    strongest first.
 
     Args:
         store: from `observe`.
         block, epoch: which. image: its number in the store.
-        scale: "own": each map by its own largest value; "common": all by the largest of this image and epoch.
+        scale: "own": each map by its own largest value; "common": all by the largest of this image
+            and epoch.
         show: at most this many filters, evenly spaced in that order, ≥ 1.
     Raises:
         ValueError: if there is no such block, epoch, image or scale.
@@ -77,21 +101,40 @@ def activation_card(store: Observations, block: str, epoch: int, image: int, sca
     _check_number("image", image, len(store.pixels))
     order = store.order(block)
     shown = [order[place] for place in tiles.spaced(len(order), show)]
-    amounts = tiles.brightness((seen.maps[image].float() * seen.peaks[image, :, None, None]).numpy(), scale)
+    amounts = tiles.brightness(
+        (seen.maps[image].float() * seen.peaks[image, :, None, None]).numpy(), scale
+    )
     norms = seen.norms[image].tolist()
-    picture(figure, (35, 258, 200, 200), tiles.picture(store.pixels[image]), _answer(store, epoch, image))
+    picture(
+        figure,
+        (35, 258, 200, 200),
+        tiles.picture(store.pixels[image]),
+        _answer(store, epoch, image),
+    )
     _draw_fall_off(place(figure, (55, 60, 190, 140), NORM, 9), store, block, epoch, image, order)
-    which = f"{len(shown)} of {len(order)} filters, evenly spaced in rank" if len(shown) < len(order) else "all filters"
+    which = (
+        f"{len(shown)} of {len(order)} filters, evenly spaced in rank"
+        if len(shown) < len(order)
+        else "all filters"
+    )
     scaled = {"own": "each on its own scale", "common": "all on one scale"}[scale]
-    wall(figure, (280, 8, 672, 476), tiles.tinted(amounts[shown]), [tiles.short(norms[c]) for c in shown],
-         tiles.columns_for(len(shown)),
-         f"|activation|, below it its norm; strongest at the last epoch first\n{which}; {scaled}")
+    wall(
+        figure,
+        (280, 8, 672, 476),
+        tiles.tinted(amounts[shown]),
+        [tiles.short(norms[c]) for c in shown],
+        tiles.columns_for(len(shown)),
+        f"|activation|, below it its norm; strongest at the last epoch first\n{which}; {scaled}",
+    )
     figure.text(0.01, 0.955, f"{block}, epoch {epoch} of {store.epochs[-1]}", size=12)
     return figure
 
 
-def live_card(rows: Sequence[Mapping], losses: Sequence[float], histogram: Mapping | None = None) -> "Figure":
-    """A run so far: the loss of every step, the errors of every epoch, and how the filters' norms are spread.
+def live_card(
+    rows: Sequence[Mapping], losses: Sequence[float], histogram: Mapping | None = None
+) -> "Figure":
+    """A run so far: the loss of every step, the errors of every epoch, and how the filters' norms
+    are spread.
 
     Args:
         rows: of metrics.jsonl, one per epoch done; may be empty.
@@ -114,7 +157,8 @@ def zoo_card(animals: Zoo, lam: float, pair: int = 0, seed: int = 0) -> "Figure"
     Unlike the other cards it runs the model: a step of each method, on the few images of the zoo.
 
     Args:
-        animals: from `zoo`. lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and all else that is drawn.
+        animals: from `zoo`. lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and all else
+            that is drawn.
     Raises:
         ValueError: if there is no such pair, or λ leaves [0, 1].
     """
@@ -139,19 +183,32 @@ def _rank(store: Observations, block: str, filter: int) -> str:
     return "strongest" if place == 1 else f"{place}{ending} strongest"
 
 
-def _draw_maps(figure: "Figure", store: Observations, block: str, filter: int, epochs: Sequence[int],
-               scale: str) -> None:
+def _draw_maps(
+    figure: "Figure",
+    store: Observations,
+    block: str,
+    filter: int,
+    epochs: Sequence[int],
+    scale: str,
+) -> None:
     """A row of images, and under it a row of the filter's maps per epoch."""
     count, gap = min(PICTURES, len(store.pixels)), 3
     rows = [tiles.resized(np.stack([tiles.picture(image) for image in store.pixels[:count]]), TILE)]
     parts = [store.at(epoch, block) for epoch in epochs]
-    maps = np.concatenate([_magnitudes(part.maps[:count, filter], part.peaks[:count, filter]) for part in parts])
+    maps = np.concatenate(
+        [_magnitudes(part.maps[:count, filter], part.peaks[:count, filter]) for part in parts]
+    )
     rows += np.split(tiles.tinted(tiles.resized(tiles.brightness(maps, scale), TILE)), len(epochs))
     scaled = {"common": "all on one scale", "own": "each on its own scale"}[scale]
     width, high = 500, 340
     side = min(width / count, high / len(rows))  # of a tile on the screen
     rect = (75, 35 + high - side * len(rows), side * count, side * len(rows))
-    ax = picture(figure, rect, tiles.mosaic(np.concatenate(rows), count, (gap, gap)), f"|activation| ({scaled})")
+    ax = picture(
+        figure,
+        rect,
+        tiles.mosaic(np.concatenate(rows), count, (gap, gap)),
+        f"|activation| ({scaled})",
+    )
     for row, words in enumerate(["image", *(f"epoch {epoch}" for epoch in epochs)]):
         ax.text(-1.5, row * (TILE + gap) + TILE / 2, words, ha="right", va="center", size=9)
 
@@ -161,7 +218,9 @@ def _magnitudes(maps: Tensor, peaks: Tensor) -> np.ndarray:
     return (maps.float() * peaks[:, None, None]).numpy()
 
 
-def _draw_course(ax: "Axes", epochs: np.ndarray, values: np.ndarray, filter: int, xlabel: str) -> None:
+def _draw_course(
+    ax: "Axes", epochs: np.ndarray, values: np.ndarray, filter: int, xlabel: str
+) -> None:
     """One quantity of one filter over the epochs against all of its block, values (E, C)."""
     known = ~np.isnan(values).all(axis=1)
     if not known.any():
@@ -173,8 +232,14 @@ def _draw_course(ax: "Axes", epochs: np.ndarray, values: np.ndarray, filter: int
     ax.fill_between(epochs, first, third, color=FAINT, linewidth=0)
     ax.plot(epochs, middle, "--", color=INK, linewidth=1)
     ax.plot(epochs, values[:, filter], "o-", color=WEAK, markersize=3.5, linewidth=1.8)
-    frame(ax, (min(epochs) - 0.2, max(epochs) + 0.2), (0, 1.05 * np.nanmax(values) or 1), xlabel, ticks=3,
-          named=_whole)
+    frame(
+        ax,
+        (min(epochs) - 0.2, max(epochs) + 0.2),
+        (0, 1.05 * np.nanmax(values) or 1),
+        xlabel,
+        ticks=3,
+        named=_whole,
+    )
 
 
 def _whole(value: float) -> str:
@@ -186,18 +251,36 @@ def _answer(store: Observations, epoch: int, image: int) -> str:
     """What the model says of the image at that epoch."""
     scores = store.scores[epoch][image]
     best = int(scores.argmax())
-    return f"image {image}; the model says\n{store.classes[best]} ({100 * float(scores[best]):.0f} %)"
+    return (
+        f"image {image}; the model says\n{store.classes[best]} ({100 * float(scores[best]):.0f} %)"
+    )
 
 
-def _draw_fall_off(ax: "Axes", store: Observations, block: str, epoch: int, image: int, order: Sequence[int]) -> None:
+def _draw_fall_off(
+    ax: "Axes", store: Observations, block: str, epoch: int, image: int, order: Sequence[int]
+) -> None:
     """Norms in the order of the tiles, this epoch's and the last one's."""
-    now, last = (store.at(which, block).norms[image].numpy()[order] for which in (epoch, store.epochs[-1]))
+    now, last = (
+        store.at(which, block).norms[image].numpy()[order] for which in (epoch, store.epochs[-1])
+    )
     ax.fill_between(np.arange(len(now)), now, step="mid", color=WEAK, linewidth=0)
     ax.plot(last, "--", color=INK, linewidth=1.2)
-    ax.text(0.98, 0.97, f"blue: epoch {epoch}\ndashed: epoch {store.epochs[-1]}", transform=ax.transAxes, size=8,
-            ha="right", va="top")
-    frame(ax, (0, max(1, len(order) - 1)), (0, 1.05 * max(now.max(), last.max()) or 1), "filters, in the tiles' order",
-          ticks=3)
+    ax.text(
+        0.98,
+        0.97,
+        f"blue: epoch {epoch}\ndashed: epoch {store.epochs[-1]}",
+        transform=ax.transAxes,
+        size=8,
+        ha="right",
+        va="top",
+    )
+    frame(
+        ax,
+        (0, max(1, len(order) - 1)),
+        (0, 1.05 * max(now.max(), last.max()) or 1),
+        "filters, in the tiles' order",
+        ticks=3,
+    )
 
 
 def _draw_losses(ax: "Axes", losses: np.ndarray) -> None:
@@ -208,12 +291,19 @@ def _draw_losses(ax: "Axes", losses: np.ndarray) -> None:
         say(ax, "no finite loss" if bad else "waiting for the first step")
         return
     starts = range(0, len(losses), width)
-    means = [_mean(losses[start:start + width]) for start in starts]
+    means = [_mean(losses[start : start + width]) for start in starts]
     ax.plot([min(start + width, len(losses)) for start in starts], means, color=WEAK, linewidth=1.2)
-    ax.plot([len(losses)], [means[-1]], "o", color=WEAK, markersize=4)  # where the run stands, after one step too
+    ax.plot(
+        [len(losses)], [means[-1]], "o", color=WEAK, markersize=4
+    )  # where the run stands, after one step too
     step = "step" + (f" (means over {width})" if width > 1 else "")
-    frame(ax, (0, len(losses) + 1), (min(0, 1.05 * np.nanmin(means)), 1.05 * max(np.nanmax(means), 1e-9)), step,
-          "training loss (nats)")
+    frame(
+        ax,
+        (0, len(losses) + 1),
+        (min(0, 1.05 * np.nanmin(means)), 1.05 * max(np.nanmax(means), 1e-9)),
+        step,
+        "training loss (nats)",
+    )
 
 
 def _mean(values: np.ndarray) -> float:
@@ -225,7 +315,10 @@ def _mean(values: np.ndarray) -> float:
 def _draw_errors(ax: "Axes", rows: Sequence[Mapping]) -> None:
     """Errors per epoch, validation and clean training images."""
     ax.title.set_text("Error after each epoch")
-    lines = ("val_error_percent", "validation", WEAK, "o-"), ("clean_train_error_percent", "training", INK, "s--")
+    lines = (
+        ("val_error_percent", "validation", WEAK, "o-"),
+        ("clean_train_error_percent", "training", INK, "s--"),
+    )
     last, top = 0, 0.0
     for field, name, colour, line in lines:
         points = [(_epoch(row), row[field]) for row in rows if row.get(field) is not None]
@@ -257,11 +350,19 @@ def _draw_norms(ax: "Axes", histogram: Mapping | None) -> None:
         pick("field of the histogram", key, histogram)
     counts, edges = np.asarray(histogram["counts"]).sum(axis=1), np.log10(histogram["norm_edges"])
     filled = np.flatnonzero(counts)
-    where = f"{histogram['block']}, epoch {histogram['epoch']}" if "block" in histogram else "the block"
+    where = (
+        f"{histogram['block']}, epoch {histogram['epoch']}" if "block" in histogram else "the block"
+    )
     ax.title.set_text(f"Norms in {where}\n({histogram.get('zero_norm', 0):,} more are 0)")
     if not len(filled):
         say(ax, "no map with a norm above 0")
         return
     ax.stairs(counts, edges, fill=True, color=WEAK, alpha=0.7)
-    frame(ax, (edges[filled[0]], edges[filled[-1] + 1]), (0, 1.05 * counts.max()), NORM, "(image, filter) pairs",
-          named=lambda power: f"{10**power:.3g}")
+    frame(
+        ax,
+        (edges[filled[0]], edges[filled[-1] + 1]),
+        (0, 1.05 * counts.max()),
+        NORM,
+        "(image, filter) pairs",
+        named=lambda power: f"{10**power:.3g}",
+    )

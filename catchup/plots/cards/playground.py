@@ -1,4 +1,6 @@
-"""What α and λ mean, in one figure: how likely a λ is, and what it does to filters, labels and, at layer 0, images."""
+"""What α and λ mean, in one figure: how likely a λ is, and what it does to filters, labels and, at
+layer 0, images.
+"""
 
 import math
 from typing import TYPE_CHECKING
@@ -19,9 +21,15 @@ if TYPE_CHECKING:
 NEAR_PLAIN = 0.1  # a step whose λ is this close to 0 or 1 mixes hardly at all
 
 
-def playground(alpha: float, lam: float, channels: int = 64, image: Tensor | None = None,
-               partner: Tensor | None = None) -> "Figure":
-    """What α and λ mean: how likely this λ is, how many filters it keeps, what the labels weigh, what CutMix would cut.
+def playground(
+    alpha: float,
+    lam: float,
+    channels: int = 64,
+    image: Tensor | None = None,
+    partner: Tensor | None = None,
+) -> "Figure":
+    """What α and λ mean: how likely this λ is, how many filters it keeps, what the labels weigh,
+    what CutMix would cut.
 
     Args:
         alpha: of Beta(α, α), > 0.
@@ -32,7 +40,9 @@ def playground(alpha: float, lam: float, channels: int = 64, image: Tensor | Non
         ValueError: if a number leaves its range or the images do not fit.
     """
     if not 0 < alpha < math.inf or not 0 <= lam <= 1:
-        raise ValueError(f"alpha must be a number greater than 0, and lam lie in [0, 1], got {alpha} and {lam}")
+        raise ValueError(
+            f"alpha must be a number greater than 0, and lam lie in [0, 1], got {alpha} and {lam}"
+        )
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
         raise ValueError(f"channels must be a whole number of at least 1, got {channels!r}")
     ours, theirs = _pictures(image, partner)
@@ -44,7 +54,9 @@ def playground(alpha: float, lam: float, channels: int = 64, image: Tensor | Non
 
 
 def near_plain(alpha: float) -> float:
-    """Share of the steps that mix hardly at all: P(λ < 0.1 or λ > 0.9) for λ ~ Beta(α, α), in [0, 1]."""
+    """Share of the steps that mix hardly at all: P(λ < 0.1 or λ > 0.9) for λ ~ Beta(α, α), in [0,
+    1].
+    """
     from scipy.special import betainc
 
     return 2 * float(betainc(alpha, alpha, NEAR_PLAIN))
@@ -52,13 +64,23 @@ def near_plain(alpha: float) -> float:
 
 def _pictures(image: Tensor | None, partner: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
     """Two pictures (H, W, 3) of one size; the example is a bright disc and dark stripes."""
-    height, width = next((tuple(given.shape[1:]) for given in (image, partner) if given is not None), (64, 64))
+    height, width = next(
+        (tuple(given.shape[1:]) for given in (image, partner) if given is not None), (64, 64)
+    )
     y, x = np.mgrid[:height, :width]
     disc = np.hypot(y - height / 2, x - width / 2) < 0.38 * min(height, width)
-    made = tiles.tinted(np.where(disc, 1.0, 0.55)), tiles.tinted(np.where((x + y) * 64 // width // 6 % 2, 0.0, 0.25))
-    ours, theirs = (drawn if given is None else tiles.picture(given) for given, drawn in zip((image, partner), made))
+    made = (
+        tiles.tinted(np.where(disc, 1.0, 0.55)),
+        tiles.tinted(np.where((x + y) * 64 // width // 6 % 2, 0.0, 0.25)),
+    )
+    ours, theirs = (
+        drawn if given is None else tiles.picture(given)
+        for given, drawn in zip((image, partner), made)
+    )
     if ours.shape != theirs.shape:
-        raise ValueError(f"image and partner need one size, got {ours.shape[:2]} and {theirs.shape[:2]}")
+        raise ValueError(
+            f"image and partner need one size, got {ours.shape[:2]} and {theirs.shape[:2]}"
+        )
     return ours, theirs
 
 
@@ -67,15 +89,30 @@ def _draw_density(figure: "Figure", alpha: float, lam: float) -> None:
     lams = (np.arange(200) + 0.5) / 200  # the ends, where α < 1 is infinite, are left out
     heights = np.array([beta_density(x, alpha) for x in lams])
     top = max(2.0, 1.15 * beta_density(0.5, alpha))
-    head = f"α = {alpha:g}: {100 * near_plain(alpha):.1f} % of the steps are nearly plain (grey: λ < 0.1 or λ > 0.9)"
+    head = (
+        f"α = {alpha:g}: {100 * near_plain(alpha):.1f} % of the steps are nearly plain (grey: λ <"
+        " 0.1 or λ > 0.9)"
+    )
     ax = place(figure, (70, 205, 500, 200), head)
     for part in (lams < NEAR_PLAIN, lams > 1 - NEAR_PLAIN):
         ax.fill_between(lams[part], heights[part], color=FAINT, linewidth=0)
     ax.plot(lams, heights, color=WEAK, linewidth=2)
     ax.plot([lam, lam], [0, top], color=INK, linestyle="--", linewidth=1.4)
     right = lam < 0.85
-    ax.text(lam + (0.012 if right else -0.012), 0.93 * top, f"λ = {lam:.2f}", ha="left" if right else "right")
-    frame(ax, (0, 1), (0, top), "λ, share of the source image (0 to 1)", "density (per unit of λ)", ticks=5)
+    ax.text(
+        lam + (0.012 if right else -0.012),
+        0.93 * top,
+        f"λ = {lam:.2f}",
+        ha="left" if right else "right",
+    )
+    frame(
+        ax,
+        (0, 1),
+        (0, top),
+        "λ, share of the source image (0 to 1)",
+        "density (per unit of λ)",
+        ticks=5,
+    )
 
 
 def _draw_shares(ax: "Axes", lam: float, channels: int) -> None:
@@ -83,14 +120,20 @@ def _draw_shares(ax: "Axes", lam: float, channels: int) -> None:
     from matplotlib.patches import Rectangle
 
     kept, dark = int(lam * channels), style("catchup")[0]
-    for left, right, bottom, look in ((0, kept / channels, 2, {"facecolor": dark}),
-                                      (kept / channels, 1, 2, {"facecolor": FAINT}), (0, lam, 0, {"facecolor": dark}),
-                                      (lam, 1, 0, {"facecolor": "white", "edgecolor": NEUTRAL[0], "hatch": "///"})):
+    for left, right, bottom, look in (
+        (0, kept / channels, 2, {"facecolor": dark}),
+        (kept / channels, 1, 2, {"facecolor": FAINT}),
+        (0, lam, 0, {"facecolor": dark}),
+        (lam, 1, 0, {"facecolor": "white", "edgecolor": NEUTRAL[0], "hatch": "///"}),
+    ):
         ax.add_patch(Rectangle((left, bottom), right - left, 1, **look))
     if channels <= 128:
         ax.vlines(np.arange(1, channels) / channels, 2, 3, color="white", linewidth=1)
     ax.set(xlim=(0, 1), ylim=(0, 3))
-    ax.title.set_text(f"K = ⌊{lam:.2f} · {channels}⌋ = {kept} lagging filters kept (dark), {channels - kept} replaced")
+    ax.title.set_text(
+        f"K = ⌊{lam:.2f} · {channels}⌋ = {kept} lagging filters kept (dark), {channels - kept}"
+        " replaced"
+    )
     ax.text(0.5, 1.2, f"label weights: {lam:.2f} source (dark), {1 - lam:.2f} partner", ha="center")
 
 
@@ -103,8 +146,22 @@ def _draw_cut(figure: "Figure", ours: np.ndarray, theirs: np.ndarray, lam: float
     mixed = ours.copy()
     mixed[top:bottom, left:right] = theirs[top:bottom, left:right]
     area = (bottom - top) * (right - left) / (height * width)
-    ax = picture(figure, (615, 45, 290, 290), mixed, f"Layer 0: CutMix, the box is the partner's\n"
-                 f"({100 * area:.0f} % of the area; source label {1 - area:.2f})")
+    ax = picture(
+        figure,
+        (615, 45, 290, 290),
+        mixed,
+        "Layer 0: CutMix, the box is the partner's\n"
+        f"({100 * area:.0f} % of the area; source label {1 - area:.2f})",
+    )
     for colour, line, thick in (("white", "-", 3), ("black", "--", 1.4)):
-        ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour,
-                               linestyle=line, linewidth=thick))
+        ax.add_patch(
+            Rectangle(
+                (left - 0.5, top - 0.5),
+                right - left,
+                bottom - top,
+                fill=False,
+                edgecolor=colour,
+                linestyle=line,
+                linewidth=thick,
+            )
+        )

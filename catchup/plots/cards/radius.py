@@ -1,7 +1,8 @@
-"""How far to look: the loss along the top Hessian eigenvector within a radius, beside what the curvature promises.
+"""How far to look: the loss along the top Hessian eigenvector within a radius, beside what the
+curvature promises.
 
-The parabola is ½ λ t², with λ the top eigenvalue. The loss also has a slope at weights that are no minimum of it; it
-drops out of the mean of both sides, which is what stands beside the parabola.
+The parabola is ½ λ t², with λ the top eigenvalue. The loss also has a slope at weights that are no
+minimum of it; it drops out of the mean of both sides, which is what stands beside the parabola.
 """
 
 import math
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 
 def mean_rise(landscape: Mapping) -> tuple[np.ndarray, np.ndarray]:
-    """Radii t ≥ 0 and how far the loss lies above the centre at t, the mean of both sides, along the eigenvector.
+    """Radii t ≥ 0 and how far the loss lies above the centre at t, the mean of both sides, along
+    the eigenvector.
 
     Args:
         landscape: of `catchup.measures.landscape.landscape`.
     Returns:
-        (k,), (k,) float64, in nats, NaN where a loss is not finite; k = (points + 1) / 2, the first is 0, 0.
+        (k,), (k,) float64, in nats, NaN where a loss is not finite; k = (points + 1) / 2, the first
+        is 0, 0.
     """
     radii, losses = _line(landscape)
     middle = len(radii) // 2
@@ -33,9 +36,11 @@ def mean_rise(landscape: Mapping) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sharpness_within(landscape: Mapping) -> tuple[np.ndarray, np.ndarray]:
-    """Radii r ≥ 0 and the largest rise of the loss over its centre for |t| ≤ r, along the eigenvector.
+    """Radii r ≥ 0 and the largest rise of the loss over its centre for |t| ≤ r, along the
+    eigenvector.
 
-    Source: the lower bound of sharpness of `catchup.measures.landscape.landscape`, for every radius up to its own.
+    Source: the lower bound of sharpness of `catchup.measures.landscape.landscape`, for every radius
+        up to its own.
 
     Returns:
         (k,), (k,) float64, in nats; NaN from the first radius on at which a loss is not finite.
@@ -47,25 +52,38 @@ def sharpness_within(landscape: Mapping) -> tuple[np.ndarray, np.ndarray]:
 
 
 def radius_card(rows: Sequence[Mapping], radius: float) -> "Figure":
-    """Left: the rise within a radius, and the parabola of the top eigenvalue; right: sharpness at every radius.
+    """Left: the rise within a radius, and the parabola of the top eigenvalue; right: sharpness at
+    every radius.
 
     Args:
-        rows: evaluation objects with `landscape`, measured at the same radii; one line each, markers hollow from a
-            method's second row on.
-        radius: > 0, at most the largest one measured; rounded down to a measured one, but never to 0.
+        rows: evaluation objects with `landscape`, measured at the same radii; one line each,
+            markers hollow from a method's second row on.
+        radius: > 0, at most the largest one measured; rounded down to a measured one, but never to
+            0.
     Raises:
-        ValueError: if there are no rows, they differ in images or radii, or the radius was not measured.
+        ValueError: if there are no rows, they differ in images or radii, or the radius was not
+            measured.
     """
     if not rows:
         raise ValueError("there are no rows to draw, got an empty sequence")
     steps = [step for step in _radii(rows) if step > 0]
     if not 0 < radius <= steps[-1] * (1 + 1e-9):
-        raise ValueError(f"radius must be greater than 0 and at most {steps[-1]:g}, the largest measured, got {radius}")
+        raise ValueError(
+            f"radius must be greater than 0 and at most {steps[-1]:g}, the largest measured, got"
+            f" {radius}"
+        )
     reach = max([step for step in steps if step <= radius * (1 + 1e-9)], default=steps[0])
     figure = canvas(960, 380)
     looks = [_look(rows, number) for number in range(len(rows))]
-    _draw_rise(place(figure, (75, 60, 285, 245), "Mean rise of both sides; dashed: ½ λ t²"), rows, looks, reach)
-    _draw_sharpness(place(figure, (445, 60, 265, 245), "Largest rise within a radius"), rows, looks, reach)
+    _draw_rise(
+        place(figure, (75, 60, 285, 245), "Mean rise of both sides; dashed: ½ λ t²"),
+        rows,
+        looks,
+        reach,
+    )
+    _draw_sharpness(
+        place(figure, (445, 60, 265, 245), "Largest rise within a radius"), rows, looks, reach
+    )
     for line, (row, look) in enumerate(zip(rows, looks)):
         height = 0.78 - 0.075 * line
         words = f"{named(row)}: λ {row['landscape']['top_eigenvalue']:.3g}"
@@ -91,7 +109,12 @@ def _look(rows: Sequence[Mapping], number: int) -> dict:
     method = rows[number]["method"]
     colour, marker, _ = style(method)
     again = any(row["method"] == method for row in rows[:number])
-    return {"color": colour, "marker": marker, "markersize": 5.5, "markerfacecolor": "white" if again else colour}
+    return {
+        "color": colour,
+        "marker": marker,
+        "markersize": 5.5,
+        "markerfacecolor": "white" if again else colour,
+    }
 
 
 def _dot(figure: "Figure", x: float, y: float, look: Mapping):
@@ -107,14 +130,27 @@ def _draw_rise(ax: "Axes", rows: Sequence[Mapping], looks: Sequence[Mapping], re
     for row, look in zip(rows, looks):
         radii, rise = mean_rise(row["landscape"])
         seen = radii <= reach * (1 + 1e-9)
-        ax.plot(radii[seen], 0.5 * row["landscape"]["top_eigenvalue"] * radii[seen] ** 2, "--", color=look["color"],
-                linewidth=1.2)
+        ax.plot(
+            radii[seen],
+            0.5 * row["landscape"]["top_eigenvalue"] * radii[seen] ** 2,
+            "--",
+            color=look["color"],
+            linewidth=1.2,
+        )
         ax.plot(radii[seen], rise[seen], linewidth=1.8, clip_on=False, **look)
         top = max([top, *rise[seen][np.isfinite(rise[seen])]])
-    frame(ax, (0, reach), (0, 1.15 * top or 1), "step t along the top eigenvector", "loss over the centre (nats)")
+    frame(
+        ax,
+        (0, reach),
+        (0, 1.15 * top or 1),
+        "step t along the top eigenvector",
+        "loss over the centre (nats)",
+    )
 
 
-def _draw_sharpness(ax: "Axes", rows: Sequence[Mapping], looks: Sequence[Mapping], reach: float) -> None:
+def _draw_sharpness(
+    ax: "Axes", rows: Sequence[Mapping], looks: Sequence[Mapping], reach: float
+) -> None:
     """Sharpness of every row over the radius, in powers of ten."""
     drawn = [(look, *sharpness_within(row["landscape"])) for row, look in zip(rows, looks)]
     heights = np.concatenate([rise[1:] for _, _, rise in drawn])
@@ -127,4 +163,10 @@ def _draw_sharpness(ax: "Axes", rows: Sequence[Mapping], looks: Sequence[Mapping
     for look, radii, rise in drawn:
         known = rise > 0  # not so where it is NaN
         ax.plot(radii[known], np.log10(rise[known]), linewidth=1.6, clip_on=False, **look)
-    frame(ax, (0, drawn[0][1][-1]), (low, high), "radius (length in weight space)", "log₁₀ of the rise (nats)")
+    frame(
+        ax,
+        (0, drawn[0][1][-1]),
+        (low, high),
+        "radius (length in weight space)",
+        "log₁₀ of the rise (nats)",
+    )

@@ -1,7 +1,9 @@
-"""One image, one corruption, six severities: what the image looks like, and how sure each network is of its class.
+"""One image, one corruption, six severities: what the image looks like, and how sure each network
+is of its class.
 
-Where it misleads: one image says nothing of the mean over a test set (`catchup.measures.corruption.corruption_errors`), and
-where chance is part of a corruption, other dice may give another answer.
+Where it misleads: one image says nothing of the mean over a test set
+(`catchup.measures.corruption.corruption_errors`), and where chance is part of a corruption, other
+dice may give another answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Severities:
-    """One image under K corruptions at severity 0 (the image itself) to 5, and what networks make of it.
+    """One image under K corruptions at severity 0 (the image itself) to 5, and what networks make
+    of it.
 
     Args:
         pixels: {corruption: (6, C, H, W) uint8}. label: the true class. classes: all names.
@@ -43,51 +46,80 @@ class Severities:
         return self.classes[int(self.shares[method][corruption][severity].argmax())]
 
 
-def severities(models: Mapping[str, PixelModel], images: Images, image: int,
-               corruptions: Sequence[str] = tuple(CORRUPTIONS), seed: int = 0) -> Severities:
+def severities(
+    models: Mapping[str, PixelModel],
+    images: Images,
+    image: int,
+    corruptions: Sequence[str] = tuple(CORRUPTIONS),
+    seed: int = 0,
+) -> Severities:
     """Corrupts one image in every way and asks every network.
 
     Args:
-        models: {method: network from images in [0, 1] to logits}, at least one, on the device of `images`.
+        models: {method: network from images in [0, 1] to logits}, at least one, on the device of
+            `images`.
         images: where the image stands. image: its number there.
         corruptions, seed: as for `catchup.measures.corruption.corruption_tiles`.
     Raises:
-        ValueError: if there is no such image or no network; as `corruption_tiles`. FloatingPointError: as `predict`.
+        ValueError: if there is no such image or no network; as `corruption_tiles`.
+            FloatingPointError: as `predict`.
     """
     if not models:
         raise ValueError("at least one network is needed, got none")
     if isinstance(image, bool) or not isinstance(image, int) or not 0 <= image < len(images):
         raise ValueError(f"image must be a number from 0 to {len(images) - 1}, got {image!r}")
     whole = images.pixels[image]
-    pixels = {name: torch.cat([whole[None], tiles])
-              for name, tiles in corruption_tiles(whole, corruptions, seed).items()}
+    pixels = {
+        name: torch.cat([whole[None], tiles])
+        for name, tiles in corruption_tiles(whole, corruptions, seed).items()
+    }
     all_of_it = torch.cat(list(pixels.values()))
     asked = Images(all_of_it, images.labels[image].expand(len(all_of_it)), images.classes)
-    shares = {method: dict(zip(pixels, predict(model, asked).softmax(dim=1).cpu().split(6)))
-              for method, model in models.items()}
+    shares = {
+        method: dict(zip(pixels, predict(model, asked).softmax(dim=1).cpu().split(6)))
+        for method, model in models.items()
+    }
     return Severities(pixels, int(images.labels[image]), images.classes, shares)
 
 
 def severity_card(store: Severities, corruption: str, severity: int) -> "Figure":
-    """The image, the corrupted image, and the probability of its true class at every severity, a line per network.
+    """The image, the corrupted image, and the probability of its true class at every severity, a
+    line per network.
 
     Args:
-        store: from `severities`. corruption: one of its corruptions. severity: 0 (the image itself) to 5.
+        store: from `severities`. corruption: one of its corruptions. severity: 0 (the image itself)
+            to 5.
     Raises:
         ValueError: if there is no such corruption or severity.
     """
     tiles = store.pixels[pick("corruption", corruption, store.pixels)]
-    if isinstance(severity, bool) or not isinstance(severity, int) or not 0 <= severity < len(tiles):
+    if (
+        isinstance(severity, bool)
+        or not isinstance(severity, int)
+        or not 0 <= severity < len(tiles)
+    ):
         raise ValueError(f"severity must be a number from 0 to {len(tiles) - 1}, got {severity!r}")
     figure, named = canvas(940, 300), corruption.replace("_", " ")
     picture(figure, (20, 40, 210, 210), pixels_of(tiles[0]), f"clean: {store.classes[store.label]}")
-    picture(figure, (250, 40, 210, 210), pixels_of(tiles[severity]), f"{named}, severity {severity}")
-    ax, levels = place(figure, (545, 60, 370, 190), "Does it still see the true class?"), range(len(tiles))
+    picture(
+        figure, (250, 40, 210, 210), pixels_of(tiles[severity]), f"{named}, severity {severity}"
+    )
+    ax, levels = (
+        place(figure, (545, 60, 370, 190), "Does it still see the true class?"),
+        range(len(tiles)),
+    )
     for method, shares in store.shares.items():
         colour, marker, line = style(method)
         sure = 100 * shares[corruption][:, store.label]
-        ax.plot(levels, sure, line, color=colour, marker=marker, clip_on=False,
-                label=f"{title(method)}: “{store.answer(method, corruption, severity)}”")
+        ax.plot(
+            levels,
+            sure,
+            line,
+            color=colour,
+            marker=marker,
+            clip_on=False,
+            label=f"{title(method)}: “{store.answer(method, corruption, severity)}”",
+        )
     ax.axvline(severity, color=INK, linestyle=":")
     frame(ax, (-0.2, len(tiles) - 0.8), (0, 100), "severity", "probability of the true class (%)")
     ax.legend(loc="lower left", fontsize=8, framealpha=0.8)

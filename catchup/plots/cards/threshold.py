@@ -1,7 +1,8 @@
-"""One threshold, one box: what the choice of a threshold does to a class map, and to all images at once.
+"""One threshold, one box: what the choice of a threshold does to a class map, and to all images at
+once.
 
-Where it misleads: the best threshold of an image is known only once its true box is, and the best one of all images is
-chosen on the images that it is judged by; see `catchup.measures.localization`.
+Where it misleads: the best threshold of an image is known only once its true box is, and the best
+one of all images is chosen on the images that it is judged by; see `catchup.measures.localization`.
 """
 
 from collections.abc import Sequence
@@ -53,27 +54,48 @@ class Sweep:
         return int(np.abs(np.asarray(self.thresholds) - threshold).argmin())
 
 
-def sweep(model: PixelModel, images: Images, boxes: Boxes, thresholds: Sequence[float] = THRESHOLDS,
-          cam: ScoreMap = class_maps) -> Sweep:
+def sweep(
+    model: PixelModel,
+    images: Images,
+    boxes: Boxes,
+    thresholds: Sequence[float] = THRESHOLDS,
+    cam: ScoreMap = class_maps,
+) -> Sweep:
     """Maps and boxes of a few images at every threshold, from one forward pass.
 
     Args:
-        model, images, boxes, cam: as for `catchup.measures.localization.located`. thresholds: each in [0, 1), ascending.
+        model, images, boxes, cam: as for `catchup.measures.localization.located`. thresholds: each
+            in [0, 1), ascending.
     Raises:
         ValueError, FloatingPointError: as `located`; if there is no threshold.
     """
     if not len(thresholds):
         raise ValueError("a sweep needs at least one threshold, got none")
     found, n = located(model, images, boxes, threshold=thresholds[0], cam=cam), len(images)
-    edges = np.stack([largest_boxes(regions(found.maps, threshold), n) for threshold in thresholds], axis=1)
+    edges = np.stack(
+        [largest_boxes(regions(found.maps, threshold), n) for threshold in thresholds], axis=1
+    )
     each = np.repeat(np.arange(n), len(thresholds))
-    iou = best_iou(edges.reshape(-1, 4), np.arange(len(each)), boxes.to("cpu").take(torch.from_numpy(each)), len(each))
-    return Sweep(images.pixels.cpu(), boxes, tuple(thresholds), found.maps, found.correct, edges,
-                 iou.reshape(n, len(thresholds)))
+    iou = best_iou(
+        edges.reshape(-1, 4),
+        np.arange(len(each)),
+        boxes.to("cpu").take(torch.from_numpy(each)),
+        len(each),
+    )
+    return Sweep(
+        images.pixels.cpu(),
+        boxes,
+        tuple(thresholds),
+        found.maps,
+        found.correct,
+        edges,
+        iou.reshape(n, len(thresholds)),
+    )
 
 
 def threshold_card(store: Sweep, image: int, threshold: float, iou: float = 0.5) -> "Figure":
-    """One image under its class map with the box at a threshold; its IoU, and the share of right boxes, at all of them.
+    """One image under its class map with the box at a threshold; its IoU, and the share of right
+    boxes, at all of them.
 
     Args:
         store: from `sweep`.
@@ -86,7 +108,9 @@ def threshold_card(store: Sweep, image: int, threshold: float, iou: float = 0.5)
     if isinstance(image, bool) or not isinstance(image, int) or not 0 <= image < len(store.maps):
         raise ValueError(f"image must be a number from 0 to {len(store.maps) - 1}, got {image!r}")
     if not 0 <= threshold < 1 or not 0 < iou <= 1:
-        raise ValueError(f"threshold must lie in [0, 1) and iou in (0, 1], got {threshold} and {iou}")
+        raise ValueError(
+            f"threshold must lie in [0, 1) and iou in (0, 1], got {threshold} and {iou}"
+        )
     chosen, figure = store.place_of(threshold), canvas(960, 320)
     level, own = store.thresholds[chosen], store.iou[image, chosen]
     _draw_image(figure, store, image, chosen)
@@ -94,7 +118,9 @@ def threshold_card(store: Sweep, image: int, threshold: float, iou: float = 0.5)
     ax.axhline(iou, color=INK, linestyle="--", linewidth=1)
     _draw_curve(ax, store.thresholds, store.iou[image], chosen, (0, 1), "IoU with the true box")
     share = 100 * (store.iou >= iou).mean(axis=0)
-    ax = place(figure, (690, 55, 245, 205), f"All {len(store.maps)} images: {share[chosen]:.0f} % right")
+    ax = place(
+        figure, (690, 55, 245, 205), f"All {len(store.maps)} images: {share[chosen]:.0f} % right"
+    )
     _draw_curve(ax, store.thresholds, share, chosen, (0, 100), f"boxes with IoU ≥ {iou:g} (%)")
     said = "recognised" if store.correct[image] else "not recognised"
     figure.text(0.01, 0.94, f"threshold {level:.2f}; the class was {said}", size=12)
@@ -102,22 +128,34 @@ def threshold_card(store: Sweep, image: int, threshold: float, iou: float = 0.5)
 
 
 def _draw_image(figure: "Figure", store: Sweep, image: int, chosen: int) -> None:
-    """The image under its map, what is not above the threshold dimmed, with the true box and the one found."""
+    """The image under its map, what is not above the threshold dimmed, with the true box and the
+    one found.
+    """
     seen, edges = store.maps[image], store.edges[image, chosen]
     shown = (1 - OVERLAY) * pixels_of(store.pixels[image]) + OVERLAY * tinted(seen)
     shown = np.where((seen > store.thresholds[chosen])[:, :, None], shown, DIMMED * shown)
-    ax = picture(figure, (20, 20, 250, 250), shown.round().astype(np.uint8), "white: the true box; dashed: found")
+    ax = picture(
+        figure,
+        (20, 20, 250, 250),
+        shown.round().astype(np.uint8),
+        "white: the true box; dashed: found",
+    )
     for true in store.boxes.edges[store.boxes.image == image].tolist():
         _draw_box(ax, true, "white", "-")
     if edges.any():
         _draw_box(ax, edges, STRONG, (0, (3, 1)))
 
 
-def _draw_curve(ax: "Axes", thresholds: Sequence[float], heights: np.ndarray, chosen: int, ylim: tuple[float, float],
-                ylabel: str) -> None:
+def _draw_curve(
+    ax: "Axes",
+    thresholds: Sequence[float],
+    heights: np.ndarray,
+    chosen: int,
+    ylim: tuple[float, float],
+    ylabel: str,
+) -> None:
     """A curve over the thresholds, the chosen one marked."""
     ax.plot([thresholds[chosen]] * 2, ylim, color=FAINT, linewidth=1.5)
     ax.plot(thresholds, heights, color=WEAK, linewidth=1.8)
     ax.plot(thresholds[chosen], heights[chosen], "o", color=STRONG, markersize=7)
     frame(ax, (0, 1), (ylim[0], 1.03 * ylim[1]), "threshold (share of the map's maximum)", ylabel)
-

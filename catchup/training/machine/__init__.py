@@ -1,1 +1,3 @@
-"""Whatever a platform asks of the training: devices, precision, processes, signals, and ways around their errors."""
+"""Whatever a platform asks of the training: devices, precision, processes, signals, and ways around
+their errors.
+"""

@@ -9,13 +9,18 @@ from torch import nn
 from ..settings import Settings
 from .precision import with_precision
 
-_ENGINES = ("forward", "_original_forward", "_is_accelerate_prepared")  # what accelerate sets on a model
+_ENGINES = (
+    "forward",
+    "_original_forward",
+    "_is_accelerate_prepared",
+)  # what accelerate sets on a model
 
 
 @contextmanager
 def given_back(model: nn.Module) -> Iterator[None]:
-    """Afterwards the engine has left no trace on `model`: neither its mixed precision nor its mark, with which the
-    model would be trained in float32 the next time, without a word."""
+    """Afterwards the engine has left no trace on `model`: neither its mixed precision nor its mark,
+    with which the model would be trained in float32 the next time, without a word.
+    """
     own = vars(model)
     before = {name: own[name] for name in _ENGINES if name in own}
     try:
@@ -32,7 +37,10 @@ def accelerator(settings: Settings):
     from accelerate.state import AcceleratorState, PartialState
 
     settings = with_precision(settings)
-    precision, on_cpu = {"fp32": "no"}.get(settings.precision, settings.precision), settings.device == "cpu"
+    precision, on_cpu = (
+        {"fp32": "no"}.get(settings.precision, settings.precision),
+        settings.device == "cpu",
+    )
     if PartialState._shared_state and PartialState().num_processes == 1:
         wanted = "cpu" if on_cpu or not torch.cuda.is_available() else "cuda"
         if PartialState().device.type != wanted:
@@ -40,6 +48,8 @@ def accelerator(settings: Settings):
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()
     engine = Accelerator(mixed_precision=precision, cpu=on_cpu)
-    if precision == "fp16" and engine.device.type == "cpu":  # accelerate would train in fp32 without a word
+    if (
+        precision == "fp16" and engine.device.type == "cpu"
+    ):  # accelerate would train in fp32 without a word
         raise ValueError("precision fp16 needs a GPU; on a CPU use fp32 or bf16")
     return engine

@@ -1,7 +1,8 @@
-"""What the processes of one run tell each other: the largest of some numbers, and the state of each.
+"""What the processes of one run tell each other: the largest of some numbers, and the state of
+each.
 
-One process tells itself, at no cost. The numbers go over gloo between CPUs, also where the gradients go over NCCL: a
-signal, a clock or a number that is none must not make a GPU wait.
+One process tells itself, at no cost. The numbers go over gloo between CPUs, also where the
+gradients go over NCCL: a signal, a clock or a number that is none must not make a GPU wait.
 """
 
 import atexit
@@ -11,10 +12,14 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-if torch.distributed.is_available():  # before a group is formed: its functions' defaults would hold it for ever
+if (
+    torch.distributed.is_available()
+):  # before a group is formed: its functions' defaults would hold it for ever
     import torch.distributed.nn.functional
 
-_GROUPS: dict[int, object] = {}  # by the identity of the world, so that a new one does not meet an old one's group
+_GROUPS: dict[
+    int, object
+] = {}  # by the identity of the world, so that a new one does not meet an old one's group
 
 
 def world() -> tuple[int, int]:
@@ -37,7 +42,8 @@ def largest(*values: float) -> list[float]:
 
 
 def gathered(state: dict) -> list[dict]:
-    """The states of all processes, in their order, in every process; tensors are moved to the CPU first.
+    """The states of all processes, in their order, in every process; tensors are moved to the CPU
+    first.
 
     Args:
         state: tensors, numbers, strings, None, lists, tuples and dictionaries.
@@ -59,23 +65,30 @@ def on_cpu(value):
 
 
 def leave_at_exit() -> None:
-    """Has the process leave its group first of all when it ends; for runs that went well, see `stay`.
+    """Has the process leave its group first of all when it ends; for runs that went well, see
+    `stay`.
 
-    Nothing else does. Threads of gloo may still hold a tensor of the last exchange then, wait for the interpreter in
-    order to free it, and find it gone: that aborts the process (SIGABRT), after a run that went well. The threads end
-    with the last reference to the group, so one that the caller keeps is one that keeps them.
+    Nothing else does. Threads of gloo may still hold a tensor of the last exchange then, wait for
+    the interpreter in
+    order to free it, and find it gone: that aborts the process (SIGABRT), after a run that went
+    well. The threads end with the last reference to the group, so one that the caller keeps is one
+    that keeps them.
     """
     stay()  # once is enough
     atexit.register(_leave)
 
 
 def stay() -> None:
-    """Takes `leave_at_exit` back: a process that fails must not wait for the exchanges that the others are late for."""
+    """Takes `leave_at_exit` back: a process that fails must not wait for the exchanges that the
+    others are late for.
+    """
     atexit.unregister(_leave)
 
 
 def _leave() -> None:
-    """Only what gloo joins: NCCL's threads need no interpreter, and its end may wait for the other processes."""
+    """Only what gloo joins: NCCL's threads need no interpreter, and its end may wait for the other
+    processes.
+    """
     groups = list(_GROUPS.values())
     _GROUPS.clear()
     gc.collect()  # DDP refers to the group, and to itself
@@ -86,7 +99,9 @@ def _leave() -> None:
 
 
 def _between_cpus():
-    """The group of all processes over gloo; made by the first call, which all of them make together."""
+    """The group of all processes over gloo; made by the first call, which all of them make
+    together.
+    """
     world_group = torch.distributed.group.WORLD
     if torch.distributed.get_backend() == "gloo":
         return world_group
@@ -96,11 +111,13 @@ def _between_cpus():
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """From now on the gradients of these parameters are averaged over all processes, as DDP does for its model's.
+    """From now on the gradients of these parameters are averaged over all processes, as DDP does
+    for its model's.
 
-    For parameters outside the wrapped model (`Mixer.begin_run`'s): call it once, where torch.distributed is set up.
-    Every process has to run the same backward passes.
+    For parameters outside the wrapped model (`Mixer.begin_run`'s): call it once, where
+    torch.distributed is set up. Every process has to run the same backward passes.
     """
+
     def average(parameter: nn.Parameter) -> None:
         torch.distributed.all_reduce(parameter.grad)
         parameter.grad /= torch.distributed.get_world_size()

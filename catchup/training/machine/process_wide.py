@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 
-def shared(enter: Callable[[], object], leave: Callable[[], object]) -> Callable[[], AbstractContextManager[None]]:
-    """A block that may be nested, in several threads too: the first to come in calls `enter`, the last to go `leave`.
+def shared(
+    enter: Callable[[], object], leave: Callable[[], object]
+) -> Callable[[], AbstractContextManager[None]]:
+    """A block that may be nested, in several threads too: the first to come in calls `enter`, the
+    last to go `leave`.
 
     What `enter` raises reaches who wanted to come in; the next one tries again.
     """

@@ -1,9 +1,11 @@
 """Ctrl-C and SIGTERM put off to the end of a step, so that what they stop is whole.
 
-Python raises KeyboardInterrupt between any two instructions: between a layer's hook and its removal, or after half of
-the weights have taken their step. Inside `deferred` a signal is only noted; the loop asks between two steps.
+Python raises KeyboardInterrupt between any two instructions: between a layer's hook and its
+removal, or after half of the weights have taken their step. Inside `deferred` a signal is only
+noted; the loop asks between two steps.
 
-Where it misleads: signal handlers belong to the main thread. In any other thread nothing is put off, and nothing needs
+Where it misleads: signal handlers belong to the main thread. In any other thread nothing is put
+off, and nothing needs
 to be: Python delivers Ctrl-C to the main thread alone.
 """
 
@@ -29,18 +31,24 @@ class Asked:
         return self.signal is not None
 
     def note(self, signum: int, _frame=None) -> None:
-        """The handler. A second Ctrl-C breaks through at once; SIGTERM may come often, as launchers repeat it."""
+        """The handler. A second Ctrl-C breaks through at once; SIGTERM may come often, as launchers
+        repeat it.
+        """
         if signum == signal.SIGINT and self.signal == signal.SIGINT and not self._patient:
             raise KeyboardInterrupt("stopped by a second Ctrl-C, in the middle of a step")
         if self.signal != signal.SIGTERM:  # which outweighs a Ctrl-C: the process has to end
             self.signal = signum
 
     def agree(self, saved: str) -> None:
-        """At the end of a run: what any of its processes was asked for, all are. `saved`: said to whoever asked."""
+        """At the end of a run: what any of its processes was asked for, all are. `saved`: said to
+        whoever asked.
+        """
         self.saved, self.signal = saved, int(largest(self.signal or 0)[0]) or None
 
     def leave(self) -> None:
-        """Raises what the signal asks for, once: KeyboardInterrupt, or SystemExit(143); nothing if there was none."""
+        """Raises what the signal asks for, once: KeyboardInterrupt, or SystemExit(143); nothing if
+        there was none.
+        """
         signum, self.signal = self.signal, None
         if signum == signal.SIGTERM:
             raise SystemExit(TERMINATED)
@@ -50,17 +58,21 @@ class Asked:
 
 @contextmanager
 def deferred(patient: bool = False) -> Iterator[Asked]:
-    """Inside the block Ctrl-C and SIGTERM are noted; on leaving it they take effect, and the earlier handlers are back.
+    """Inside the block Ctrl-C and SIGTERM are noted; on leaving it they take effect, and the
+    earlier handlers are back.
 
-    A signal outweighs an error of the block (which becomes its context): after SIGTERM nothing may go on. Blocks may be
+    A signal outweighs an error of the block (which becomes its context): after SIGTERM nothing may
+    go on. Blocks may be
     nested: an inner one shares what the outer was asked.
 
     Args:
-        patient: a second Ctrl-C does not break through either: under torchrun the launcher repeats the first.
+        patient: a second Ctrl-C does not break through either: under torchrun the launcher repeats
+            the first.
     Yields:
         Asked: to be looked at between steps.
     Raises:
-        KeyboardInterrupt: on leaving after SIGINT; at once at the second. SystemExit: 143, on leaving after SIGTERM.
+        KeyboardInterrupt: on leaving after SIGINT; at once at the second. SystemExit: 143, on
+            leaving after SIGTERM.
     """
     asked, earlier = Asked(patient), {}
     if threading.current_thread() is not threading.main_thread():
@@ -85,16 +97,23 @@ def deferred(patient: bool = False) -> Iterator[Asked]:
 
 
 def _ours(signum: int) -> bool:
-    """May the signal be put off? Not where it is ignored (nohup), or handled outside Python, or for its own purpose."""
+    """May the signal be put off? Not where it is ignored (nohup), or handled outside Python, or for
+    its own purpose.
+    """
     handler = signal.getsignal(signum)
     if handler is None or handler is signal.SIG_IGN:
         return False
-    return signum == signal.SIGINT or handler is signal.SIG_DFL  # another's plan for SIGTERM, as submitit's, stands
+    return (
+        signum == signal.SIGINT or handler is signal.SIG_DFL
+    )  # another's plan for SIGTERM, as submitit's, stands
 
 
 def _outer() -> Asked | None:
     """What an outer block notes its signals in."""
-    notes = (getattr(signal.getsignal(signum), "__self__", None) for signum in (signal.SIGINT, signal.SIGTERM))
+    notes = (
+        getattr(signal.getsignal(signum), "__self__", None)
+        for signum in (signal.SIGINT, signal.SIGTERM)
+    )
     return next((note for note in notes if isinstance(note, Asked)), None)
 
 
