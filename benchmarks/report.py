@@ -210,7 +210,7 @@ def _kills(found: Mapping) -> str:
         ", ".join(sorted({row[key] for row in found["cases"]})) for key in ("case", "loader")
     )
     return (
-        f"`python tests/kill_and_resume.py`: {total['trials']} runs ({of}) killed with SIGKILL"
+        f"`python tests/bulk/kill_and_resume.py`: {total['trials']} runs ({of}) killed with SIGKILL"
         f" {total['kills']} times at random moments, {total['in_write']} of them while a file was"
         f" being written, and taken up again: {total['identical']} of {total['trials']} end with"
         f" the weights of a run left alone, {total['unloadable']} checkpoints could not be loaded,"
@@ -263,13 +263,13 @@ def _endurance(found: Mapping) -> str:
             f"{row['growth_percent']:+.1f} % from the first half to the second, open files "
             f"{row['open_files_early']} and {row['open_files_late']}."
         )
-    return "`python tests/endurance.py`: " + " ".join(said)
+    return "`python tests/bulk/endurance.py`: " + " ".join(said)
 
 
 def _mutations(found: Mapping) -> str:
     rows = found["mutations"]
     return (
-        f"`python tests/mutations.py` breaks {len(rows)} places of the package, one by one: the"
+        f"`python tests/bulk/mutations.py` breaks {len(rows)} places of the package, one by one: the"
         f" tests notice {sum(row['noticed'] for row in rows)}."
     )
 

@@ -1,7 +1,7 @@
 """Kills runs with SIGKILL at random moments, takes them up again, and compares their last weights
 with a whole run's.
 
-    python tests/kill_and_resume.py --trials 100 --controls 20 --out data/results/kills.json
+    python tests/bulk/kill_and_resume.py --trials 100 --controls 20 --out data/results/kills.json
 
 A warm parent imports torch once and forks every attempt. A trial is one run, killed again and again
 until it has used up its kills or is through. A kill comes a random while after a random number of

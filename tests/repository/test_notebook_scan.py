@@ -59,7 +59,7 @@ SUMMARY = re.compile(r"^(PASSED|FAILED) (?:\S*/)?(\w+)\.ipynb", re.M)
 
 def pytest_run(folder: Path, *options: str) -> subprocess.Popen:
     """A pytest run over the notebooks of the folder, started; none of this project's settings apply to it."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     paths = os.pathsep.join(map(str, [folder, here, here.parent, os.environ.get("PYTHONPATH", "")]))
     command = [
         sys.executable,

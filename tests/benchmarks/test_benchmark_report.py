@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import report as performance
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_section_of_the_readme_is_written_from_the_records():

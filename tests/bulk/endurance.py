@@ -1,8 +1,8 @@
 """What a run outlives, and whether it is the same every time: interrupts, SIGTERM, repeats, many
 runs, bad numbers.
 
-    python tests/endurance.py --out data/results/endurance.json
-    python tests/endurance.py --parts soak --seconds 600
+    python tests/bulk/endurance.py --out data/results/endurance.json
+    python tests/bulk/endurance.py --parts soak --seconds 600
 
 Runs that are killed outright are the matter of `kill_and_resume.py`, whose small runs are used here
 too.

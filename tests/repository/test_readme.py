@@ -14,7 +14,7 @@ from catchup.measures.registry import MEASURES
 from catchup.measures.statistics import comparison, differences, value_of
 from catchup.utils.text import as_markdown
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```\n+(?:```text\n(.*?)```)?", README, re.S)
 

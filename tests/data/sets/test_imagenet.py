@@ -15,7 +15,7 @@ import catchup.data as data
 from catchup.data import sources
 from catchup.data.sets.imagenet import picture_folder
 
-DTD = Path(__file__).resolve().parents[1] / "data/dtd-32"
+DTD = Path(__file__).resolve().parents[3] / "data/dtd-32"
 
 
 def picture(path, shade, size=(12, 9)):

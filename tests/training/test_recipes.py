@@ -253,7 +253,7 @@ PRINTED = {
     "catchup": ("Catch-up Mix",),
     "automix": ("AutoMix (ours)", "AutoMix (Ours)"),
 }
-SEEDS = Path(__file__).parents[2] / "shared" / "seeds"
+SEEDS = Path(__file__).parents[3] / "shared" / "seeds"
 
 
 @pytest.mark.parametrize(

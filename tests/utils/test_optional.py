@@ -14,7 +14,7 @@ import pytest
 
 from catchup.utils.optional import needed
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BLOCKED = (
     "anywidget",
     "ipywidgets",

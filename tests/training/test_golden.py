@@ -20,7 +20,7 @@ from catchup.training.trainer import dataset_of
 from catchup.utils.files import read_json
 from conftest import TinyNet
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 RUNS = [folder for folder in sorted(GOLDEN.glob("*/*")) if (folder / runs.RUN).exists()]
 
 

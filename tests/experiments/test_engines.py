@@ -19,7 +19,7 @@ import work
 from catchup.experiments import engines
 from catchup.experiments.engines import Lost, here
 
-TESTS = str(Path(__file__).parent)
+TESTS = str(Path(__file__).parents[1])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -21,7 +21,7 @@ from catchup.data.files import decode
 from catchup.data.images import Dataset, subset_indices
 from catchup.data.sets.readers import channel_statistics
 
-UNPACK = Path(__file__).resolve().parents[2] / "shared/data/unpack.py"
+UNPACK = Path(__file__).resolve().parents[3] / "shared/data/unpack.py"
 
 
 def picture(path, seed=0, size=(8, 8), grey=False):

@@ -54,7 +54,7 @@ ROWS = {
     ),
     "guidedmixup": Row(
         settings={"pairing": "random"},
-        waived={  # greedy pairs: tests/test_guidedmixup.py
+        waived={  # greedy pairs: tests/mixers/test_guidedmixup.py
             "lam_one": "λ is not used: the ratio of the saliency maps decides"
         },
     ),
@@ -80,7 +80,7 @@ ROWS = {
     ),
     "saliencymix": Row(),
     "recursivemix": Row(
-        waived={  # with a history: tests/test_recursivemix.py
+        waived={  # with a history: tests/mixers/test_recursivemix.py
             "self": "what is pasted in is the batch of the step before",
             "between": "what is pasted in is the batch of the step before",
             "relabel": "the history has places of its own, which are not relabelled",

@@ -13,7 +13,7 @@ from catchup.experiments.report.records import recipes_as_data
 from catchup.mixers import MIXERS, make
 from catchup.utils.choices import built, spec
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 SEEDS = ROOT.parent / "shared" / "seeds"
 BLANK = {"-", "-*", "N/A"}
 

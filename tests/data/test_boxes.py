@@ -14,7 +14,7 @@ from catchup import data
 from catchup.data import Boxes
 from catchup.data.boxes import iou_of
 
-REAL = Path(__file__).parents[1] / "data/tiny-imagenet-50"
+REAL = Path(__file__).parents[2] / "data/tiny-imagenet-50"
 
 
 def some_boxes(count, size=(20, 30), images=6, seed=0):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mutations import MUTATIONS, Mutation, broken, outcome
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)
@@ -46,6 +46,6 @@ def test_a_noticed_place_is_told_from_one_that_survives(tmp_path):
 
 def test_the_script_can_be_called():
     done = subprocess.run(
-        ["python", str(ROOT / "tests" / "mutations.py"), "--help"], capture_output=True, text=True
+        ["python", str(ROOT / "tests" / "bulk" / "mutations.py"), "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0 and "--only" in done.stdout
