@@ -5,6 +5,7 @@ Without `ax` a function makes a pyplot figure; with one it touches nothing else,
 """
 
 from .background import bias_caption, bias_dial, selectivity, selectivity_caption, shares_over_epochs
+from .budget import budget_curves, save_budgets
 from .corruption import plot_corruption_errors, plot_corruption_grid
 from .filters import (
     filter_history,
@@ -37,11 +38,11 @@ from .zoo import label_weights, method_zoo, who_decides, zoo_caption
 
 __all__ = [
     "COLOURS", "CURVES", "DROPPED", "LINES", "MARKERS", "MEASURES", "NEUTRAL", "activation_wall", "beta_densities",
-    "beta_density", "bias_caption", "bias_dial", "caption", "deformation_bars", "error_bars", "feature_drop_curves",
-    "filter_history", "history_caption", "label_weights", "landscape_caption", "lessons", "lessons_caption",
-    "localization_caption", "method_zoo", "mixed_maps", "norm_gradient", "norm_gradient_caption", "norms_over_epochs",
-    "ood_histograms", "plot_box_accuracy", "plot_corruption_errors", "plot_corruption_grid", "plot_lines",
-    "plot_localization", "plot_reliability", "plot_surface", "reliance_over_epochs", "rfi_cut", "save", "selectivity",
-    "selectivity_caption", "shares_over_epochs", "style", "title", "training_curves", "weak_and_strong", "who_decides",
-    "zoo_caption",
+    "beta_density", "bias_caption", "bias_dial", "budget_curves", "caption", "deformation_bars", "error_bars",
+    "feature_drop_curves", "filter_history", "history_caption", "label_weights", "landscape_caption", "lessons",
+    "lessons_caption", "localization_caption", "method_zoo", "mixed_maps", "norm_gradient", "norm_gradient_caption",
+    "norms_over_epochs", "ood_histograms", "plot_box_accuracy", "plot_corruption_errors", "plot_corruption_grid",
+    "plot_lines", "plot_localization", "plot_reliability", "plot_surface", "reliance_over_epochs", "rfi_cut", "save",
+    "save_budgets", "selectivity", "selectivity_caption", "shares_over_epochs", "style", "title", "training_curves",
+    "weak_and_strong", "who_decides", "zoo_caption",
 ]
