@@ -125,7 +125,9 @@ def test_the_budget_curves_show_means_and_bands_worked_out_by_hand(rows):
                      [([20, 100], [35, 41]), ([20, 100], [52, 92])]]
     heights = sorted({round(y, 6) for x, y in right.collections[0].get_paths()[0].vertices if x == 20})
     assert heights == pytest.approx([35 - 50 ** 0.5, 35 + 50 ** 0.5])  # sample deviation of 30 and 40
-    assert left.get_xscale() == "log" and [tick.get_text() for tick in left.get_xticklabels()] == ["20", "100"]
+    assert (left.get_xscale(), left.get_yscale(), right.get_yscale()) == ("log", "symlog", "linear")
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["0", "1", "3", "10", "30", "100"]
+    assert [tick.get_text() for tick in left.get_xticklabels()] == ["20", "100"]
     assert [text.get_text() for text in right.get_legend().get_texts()] == [
         "baseline", "Catch-up Mix", "left: test images", "left: training images"]
     assert left.lines[0].get_linestyle() == "-" and left.lines[1].get_linestyle() == "--"

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEARNT, ERROR, KEPT = "clean_train_error", "top1_error", "without_strongest"
+TICKS = (0, 1, 3, 10, 30, 100)  # percent
 HEAD = "The budget decides: each point stands for runs whose schedule ends there"
 
 
 def budget_curves(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = None) -> np.ndarray:
     """Left the error on test images (solid) and on training images (dashed), right the accuracy without the strongest
-    20 % of features, in percent, against the epochs of the runs on a logarithmic axis.
+    20 % of features, in percent, against the epochs of the runs. Logarithmic axes, that of the error from 1 % on.
 
     Args:
         rows: evaluation objects of one or more budgets (`epochs`), with `clean_train_error` and `feature_drop`; those
@@ -42,7 +43,9 @@ def budget_curves(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = None)
         _draw(right, method, found, KEPT, label=title(method))
     for line, label in (("-", "left: test images"), ("--", "left: training images")):
         right.plot([], [], line, color=INK, label=label)
-    left.set(title="Dashed at 0: the images are learnt", ylabel="top-1 error (%)", ylim=(0, None))
+    left.set_yscale("symlog", linthresh=1)  # 4 and 3.5 % remain apart beside 80 %, and 0 has a place
+    left.set_yticks(TICKS, map(str, TICKS))
+    left.set(title="Dashed at 0: the images are learnt", ylabel="top-1 error (%), log above 1", ylim=(0, 110))
     right.set(title="Low: it leans on few features", ylabel="accuracy without the\nstrongest 20 % (%)", ylim=(0, 102))
     for ax in axes:
         ax.set(xscale="log", xlabel="budget (epochs, logarithmic)")
