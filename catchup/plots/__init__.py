@@ -13,6 +13,7 @@ from .background import (
     selectivity_caption,
     shares_over_epochs,
 )
+from .budget import budget_curves, save_budgets
 from .corruption import plot_corruption_errors, plot_corruption_grid
 from .filters import (
     filter_history,
@@ -56,6 +57,7 @@ __all__ = [
     "beta_density",
     "bias_caption",
     "bias_dial",
+    "budget_curves",
     "caption",
     "deformation_bars",
     "error_bars",
@@ -83,6 +85,7 @@ __all__ = [
     "reliance_over_epochs",
     "rfi_cut",
     "save",
+    "save_budgets",
     "selectivity",
     "selectivity_caption",
     "shares_over_epochs",

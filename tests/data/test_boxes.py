@@ -13,6 +13,7 @@ from PIL import Image
 from catchup import data
 from catchup.data import Boxes
 from catchup.data.boxes import iou_of
+from catchup.data.files import folders
 
 REAL = Path(__file__).parents[2] / "data/tiny-imagenet-50"
 
@@ -234,7 +235,7 @@ def test_the_real_boxes():
     """All 2 500 lines are read by the words of the file; 16 of them have corners that coincide."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        listing = data.folders.tiny_imagenet(REAL)
+        listing = folders.tiny_imagenet(REAL)
     lines = [
         line.split("\t") for line in (REAL / "val/val_annotations.txt").read_text().splitlines()
     ]

@@ -46,6 +46,8 @@ def test_a_noticed_place_is_told_from_one_that_survives(tmp_path):
 
 def test_the_script_can_be_called():
     done = subprocess.run(
-        ["python", str(ROOT / "tests" / "bulk" / "mutations.py"), "--help"], capture_output=True, text=True
+        ["python", str(ROOT / "tests" / "bulk" / "mutations.py"), "--help"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0 and "--only" in done.stdout

@@ -5,13 +5,13 @@ import io
 import json
 import re
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import pytest
 
 from catchup.experiments import background_bias as background
 from catchup.measures.registry import MEASURES
-from catchup.measures.statistics import comparison, differences, value_of
+from catchup.measures.statistics import COLUMNS, comparison, differences, value_of
 from catchup.utils.text import as_markdown
 
 ROOT = Path(__file__).parents[2]
@@ -51,10 +51,50 @@ def test_the_table_of_the_causal_test_is_the_recorded_one(rho):
     assert f"ρ = {rho}:\n\n{as_markdown(comparison(rows, columns))}" in README
 
 
-def test_the_demos_table_is_the_recorded_one():
-    rows = json.loads((ROOT / "data" / "results" / "demo.json").read_text())["rows"]
-    assert as_markdown(comparison(rows)) in README
-    assert {row["command"] for row in rows} == {"catchup demo"}
+def test_the_demos_table_and_what_is_said_of_it_are_the_recorded_ones():
+    rows, plain = (
+        json.loads((ROOT / "data" / "results" / "demo.json").read_text())["rows"],
+        " ".join(README.split()),
+    )
+    budgets = {epochs: [row for row in rows if row["epochs"] == epochs] for epochs in (5, 20, 100)}
+    columns = {"clean_train_error": "error on its training images", **COLUMNS}
+    assert f"mixing has had time:\n\n{as_markdown(comparison(budgets[100], columns))}\n" in README
+    assert {row["command"] for row in rows} == {"catchup demo"} and not any(
+        row["commit"].endswith("+") for row in rows
+    )
+    assert sum(map(len, budgets.values())) == len(rows) == 18
+    found = {
+        (epochs, one["measure"]): one
+        for epochs, some in budgets.items()
+        for one in differences(some, ["top1_error", "without_strongest"])
+    }
+    kept = {epochs: found[epochs, "without_strongest"] for epochs in budgets}
+    assert (
+        f"after 100 epochs {kept[100]['mean']:.1f} points more accuracy survive when the strongest"
+        f" features are removed (95 % interval {kept[100]['low']:+.1f} … {kept[100]['high']:+.1f})"
+        in plain
+    )
+    errors = differences(budgets[100], ["top1_error", "fgsm_error", "pgd_error"])
+    images = [round(500 / 100 * abs(one["mean"])) for one in errors]
+    assert (
+        f"they differ by {images[0]} (clean), {images[1]} (FGSM) and {images[2]} (PGD) of 500"
+        " images" in plain
+    )
+    learnt = {
+        method: fmean(row["clean_train_error"] for row in budgets[20] if row["method"] == method)
+        for method in ("baseline", "catchup")
+    }
+    assert (
+        f"after 20 epochs, when mixing still misclassifies {learnt['catchup']:.1f} % of its own"
+        f" training images and plain training {learnt['baseline']:.1f} %, the table would show"
+        f" {found[20, 'top1_error']['mean']:.1f} points more error and {kept[20]['mean']:.1f}"
+        " points more surviving accuracy; after 5 epochs, when neither has learnt them,"
+        f" {-kept[5]['mean']:.1f} points less." in plain
+    )
+    assert min(row["clean_train_error"] for row in budgets[5]) > 30  # "neither has learnt them"
+    assert (
+        max(row["clean_train_error"] for row in budgets[100]) <= 0.5
+    )  # "has learnt its images", "has had time"
 
 
 def test_more_than_half_of_the_training_images_are_still_misclassified_under_mixing():
