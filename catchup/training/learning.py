@@ -1,0 +1,83 @@
+"""Is a network trained, or still learning? One rule for every record, sentence and verdict.
+
+A network counts as trained when both hold:
+
+1. it knows its training images (a clean error of at most 2 % on them), or, where mixing keeps it
+   from knowing them, a run of half its budget ends less than one point of validation error above it;
+2. it was given at least 5 % of the steps that the paper gives its networks on such images.
+
+The numbers were fixed before the runs that they judge had ended. 2 % is what a plain network
+reaches long before its schedule ends; one point is below what three paired seeds can tell; 5 % of
+the paper's steps leaves out runs that reach neither in its regime.
+
+Where it misleads: a network that knows its images may still gain from more steps, and the half-
+budget run has a schedule of its own. The rule says that a comparison may be read, not that it is
+over.
+"""
+
+from typing import NamedTuple
+
+CLEAN_TRAIN_ERROR = 2.0  # percent
+HALF_BUDGET_GAIN = 1.0  # percentage points of validation error
+SHARE_OF_STEPS = 0.05
+# Steps of the paper over all training images of a set, by the side of its images in pixels: epochs
+# and batch size of its Tables 1 and 2 (2000 x 128, 1200 x 256; a share of the images has the same).
+PAPER_RUNS = {32: (2000, 128), 64: (1200, 256)}
+
+
+class Learning(NamedTuple):
+    """Whether a network is trained, and why, in words."""
+
+    trained: bool
+    reason: str
+
+
+def judge_learning(
+    clean_train_error: float | None,
+    share_of_steps: float | None = None,
+    half_budget_gain: float | None = None,
+) -> Learning:
+    """The rule of this file.
+
+    Args:
+        clean_train_error: error on training images as they are, neither mixed nor augmented, in
+            percent; None if it was not measured, which counts as not known.
+        share_of_steps: steps of the run over the paper's, ≥ 0 (see `share_of_paper`); None where
+            the paper has no such run.
+        half_budget_gain: validation error of a run of half the budget minus that of this one, in
+            percentage points; None if there is none.
+    Returns:
+        The verdict, with the number that decided.
+    """
+    if share_of_steps is not None and share_of_steps < SHARE_OF_STEPS:
+        return Learning(
+            False,
+            f"{100 * share_of_steps:.1f} % of the paper's steps, less than"
+            f" {100 * SHARE_OF_STEPS:.0f} %",
+        )
+    if clean_train_error is not None and clean_train_error <= CLEAN_TRAIN_ERROR:
+        return Learning(True, f"{clean_train_error:.1f} % error on its training images")
+    if half_budget_gain is not None and half_budget_gain < HALF_BUDGET_GAIN:
+        return Learning(
+            True, f"{half_budget_gain:+.1f} points since half the budget, less than one"
+        )
+    if clean_train_error is None:
+        return Learning(False, "its error on training images was not measured")
+    known = "" if half_budget_gain is None else f", {half_budget_gain:+.1f} points since half"
+    return Learning(False, f"{clean_train_error:.1f} % error on its training images{known}")
+
+
+def share_of_paper(epochs: int, batch_size: int, side: int) -> float | None:
+    """Steps of a run over those of the paper on the same number of such images.
+
+    Args:
+        epochs: of the run, ≥ 0.
+        batch_size: of the run, ≥ 1.
+        side: of its images, in pixels.
+    Returns:
+        ≥ 0; None where the paper has no run on images of this side.
+    """
+    if side not in PAPER_RUNS:
+        return None
+    paper_epochs, paper_batch = PAPER_RUNS[side]
+    return (epochs / batch_size) / (paper_epochs / paper_batch)
