@@ -21,10 +21,8 @@ from ..utils.text import as_text
 from . import compare as cli_compare
 from .options import by_recipe, named_method, options_of
 
-OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "Storage size calculation overflowed",
-)  # PyTorch's words, off the GPU
+# PyTorch's words, off the GPU
+OUT_OF_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,9 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:  # closed by who started this
             sys.stdout.flush()
     except BrokenPipeError as error:
-        return (
-            141 if unread(sys.stdout) else _failed(error, 2)
-        )  # as a shell calls the end by SIGPIPE
+        # as a shell calls the end by SIGPIPE
+        return 141 if unread(sys.stdout) else _failed(error, 2)
     except (ValueError, OSError, ImportError) as error:
         return _failed(error, 2)
     except (FloatingPointError, MemoryError) as error:

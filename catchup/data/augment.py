@@ -149,9 +149,8 @@ def crops(pixels: Tensor, augmentation: Augmentation, draw: CropDraw) -> Tensor:
     height, width = augmentation.size_of(pixels.shape[2:])
     top, left, flipped = (part.to(pixels.device, non_blocking=True) for part in draw)
     if augmentation.pad or (height, width) != pixels.shape[2:]:
-        windows = (
-            _padded(pixels, augmentation).unfold(2, height, 1).unfold(3, width, 1)
-        )  # (B, C, top, left, H, W) view
+        # (B, C, top, left, H, W) view
+        windows = _padded(pixels, augmentation).unfold(2, height, 1).unfold(3, width, 1)
         pixels = windows[torch.arange(len(pixels), device=pixels.device), :, top, left]
     return _mirrored_where(flipped, pixels) if augmentation.flip else pixels
 

@@ -18,9 +18,8 @@ class Marked(NamedTuple):
     """A box as the file of a data set gives it, before its image is opened."""
 
     file: int  # position of the image among the files of its split
-    edges: tuple[
-        float, float, float, float
-    ]  # left, top, right, bottom in pixels of the stored image, last exclusive
+    # left, top, right, bottom in pixels of the stored image, last exclusive
+    edges: tuple[float, float, float, float]
     place: str  # where it was read, for messages
 
 

@@ -25,9 +25,8 @@ PCA_AXES = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0
 class ColourDraw(NamedTuple):
     """The chance of one batch, on the CPU."""
 
-    factors: (
-        Tensor  # (B, 3) float32 in [1 - jitter, 1 + jitter]: of brightness, contrast and saturation
-    )
+    # (B, 3) float32 in [1 - jitter, 1 + jitter]: of brightness, contrast and saturation
+    factors: Tensor
     # (B, 3) int64, a permutation of 0, 1, 2 a row: which of the three comes first, second, third
     order: Tensor
     light: Tensor  # (B, 3) float32, normal with mean 0: how far along each principal component

@@ -324,7 +324,6 @@ def _ranks(labels: Tensor, counts: Tensor, seed: int) -> Tensor:
     """
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    first = (counts.cumsum(0) - counts).repeat_interleave(
-        counts
-    )  # where the class of each place begins
+    # where the class of each place begins
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
     return torch.empty_like(labels).scatter_(0, by_class, torch.arange(len(labels)) - first)

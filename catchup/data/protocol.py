@@ -10,10 +10,8 @@ from .images import Dataset
 
 NORMALISATIONS = {  # mean and standard deviation of pixels in [0, 1]
     "data": None,  # the data set's own
-    "cifar": (
-        (0.4914, 0.4822, 0.4465),
-        (0.2023, 0.1994, 0.2010),
-    ),  # AlignMixup's, for CIFAR and Tiny-ImageNet
+    # AlignMixup's, for CIFAR and Tiny-ImageNet
+    "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # torchvision's
     "half": ((0.5,) * 3, (0.5,) * 3),  # PuzzleMix's, for Tiny-ImageNet
 }

@@ -19,10 +19,8 @@ from torch import Tensor
 
 from ..utils.choices import pick
 
-INTERPOLATIONS = {
-    "bilinear": 1.0,
-    "bicubic": 2.0,
-}  # and how far each filter reaches, in pixels of the result
+# how far each filter reaches, in pixels of the result
+INTERPOLATIONS = {"bilinear": 1.0, "bicubic": 2.0}
 TRIES = 10  # boxes drawn for each image until one fits
 
 
@@ -114,9 +112,8 @@ def resized(
     top, left, height, width = (part.to(pixels.device, non_blocking=True) for part in draw)
     rows = _weights(top, height, pixels.shape[2], size[0], reach)
     columns = _weights(left, width, pixels.shape[3], size[1], reach)
-    across = _whole(
-        pixels.float() @ columns[:, None].transpose(2, 3)
-    )  # PIL too rounds between the two axes
+    # PIL too rounds between the two axes
+    across = _whole(pixels.float() @ columns[:, None].transpose(2, 3))
     return _whole(rows[:, None] @ across).to(torch.uint8)
 
 

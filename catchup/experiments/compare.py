@@ -257,9 +257,8 @@ def done(job: Job) -> Outcome:
 def _fill(sheets: Sequence[_Sheet], engine: engines.Engine, progress: bool) -> None:
     """Does what is missing, and writes the files of a comparison after each of its runs."""
     missing = [(sheet, one) for sheet in sheets for one in sheet.missing]
-    bars = progress and isinstance(
-        engine, engines.Local
-    )  # those of several processes would be over each other
+    # those of several processes would be over each other
+    bars = progress and isinstance(engine, engines.Local)
     jobs = [Job(one, sheet.of.tests, options_for(sheet.of, one), bars) for sheet, one in missing]
     with (
         counter(len(jobs), "compare", "run", progress) as update,

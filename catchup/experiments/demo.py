@@ -30,11 +30,8 @@ from ..utils.threads import single_threaded
 from . import engines
 from .evaluation import USUAL, described, evaluation_of
 
-BUDGETS = (
-    5,
-    20,
-    100,
-)  # epochs; with the last plain training has learnt its images and mixing has had time
+# epochs; with the last plain training has learnt its images and mixing has had time
+BUDGETS = (5, 20, 100)
 SETTINGS = Settings(
     data="digits",
     subset=20,
@@ -47,14 +44,11 @@ SETTINGS = Settings(
     validate_every=0,
 )
 METHODS, SEEDS = ("baseline", "catchup"), (0, 1, 2)
-LEARNT = {
-    "clean_train_error": "error on its training images"
-}  # the column that says whether a network is trained
+# the column that says whether a network is trained
+LEARNT = {"clean_train_error": "error on its training images"}
 ERRORS, KEPT = ("top1_error", "fgsm_error", "pgd_error"), "without_strongest"
-FEW = (
-    "clean",
-    "feature-drop",
-)  # what the curve over the budgets shows; the attacks would take as long again
+# what the curve over the budgets shows; the attacks would take as long again
+FEW = ("clean", "feature-drop")
 FILES, FORMERLY = ("results.json", "feature_drop.png", "budget.png"), "errors.png"
 
 

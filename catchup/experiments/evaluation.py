@@ -27,12 +27,8 @@ from ..utils.files import plain, read_object, write_json
 from ..utils.provenance import surroundings
 
 TESTS = tuple(MEASURES)
-USUAL = (
-    "clean",
-    "feature-drop",
-    "fgsm",
-    "pgd",
-)  # what is measured if nothing is named: any model and data will do
+# what is measured if nothing is named: any model and data will do
+USUAL = ("clean", "feature-drop", "fgsm", "pgd")
 
 
 def evaluate(
@@ -227,11 +223,8 @@ def _run_of(run_dir: Path) -> tuple[dict, Settings]:
         raise ValueError(f"{run_dir} is not the folder of a run: it holds no {runs.RUN}")
     run = read_object(path)
     try:
-        for key in (
-            "data",
-            "model",
-            "method",
-        ):  # what has no right default, however old the record is
+        # what has no right default, however old the record is
+        for key in ("data", "model", "method"):
             run["settings"][key]
         return run, Settings.from_dict(run["settings"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -262,9 +255,8 @@ def _is_epoch(row) -> bool:
 
 def _restored(run_dir: Path, settings: Settings, dataset: Dataset, weights: dict) -> nn.Module:
     """The run's model with the weights of its checkpoint."""
-    model = model_of(
-        replace(settings, pretrained=False), dataset
-    )  # what it began with is not asked for again
+    # what it began with is not asked for again
+    model = model_of(replace(settings, pretrained=False), dataset)
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
@@ -303,9 +295,8 @@ def described(settings: dict, rows: list[dict]) -> dict:
     errors = {
         f"{name}_error": summary[f"{name}_error_percent"] for name in ("last", "best", "median10")
     }
-    losses = [
-        row["val_loss"] for row in rows if row.get("val_loss") is not None
-    ]  # older runs have none
+    # older runs have none
+    losses = [row["val_loss"] for row in rows if row.get("val_loss") is not None]
     return {
         **kept,
         "epochs": len(rows),

@@ -73,9 +73,8 @@ class LiveRun:
         self.step, self.steps, self._stride, self._told = 0, 0, 1, 0.0
         self._records: list[Record] = []
         self._go, self._halt, self._lock = threading.Event(), threading.Event(), threading.Lock()
-        self._done = (
-            threading.Event()
-        )  # and not Thread.join, which an interrupt can make believe that the thread ended
+        # and not Thread.join, which an interrupt can make believe that the thread ended
+        self._done = threading.Event()
         self._done.set()
 
     def start(self) -> "LiveRun":
@@ -164,9 +163,8 @@ class LiveRun:
                 self._tell()
                 self.result = self._fit()
                 self.state = "finished" if self.result.finished else "stopped"
-            except (
-                BaseException
-            ) as error:  # whatever it is, the notebook has to see it: a thread's traceback is lost
+            except BaseException as error:
+                # whatever it is, the notebook has to see it: a thread's traceback is lost
                 self.error, self.state = error, "failed"
             self._tell()
             with self._lock:  # a start that came while the run was stopping has taken the stop back
@@ -209,9 +207,8 @@ class LiveRun:
                     **options,
                 )
             finally:
-                record.end_epoch(
-                    {"epoch": len(self.rows) + 1}
-                )  # what a stop left of an epoch, if anything
+                # what a stop left of an epoch, if anything
+                record.end_epoch({"epoch": len(self.rows) + 1})
 
     def _after_step(self, at: Progress) -> bool:
         if at.step <= self.step:  # back at a checkpoint after a failure
@@ -239,9 +236,8 @@ class LiveRun:
             return
         try:
             self.on_change(self)
-        except (
-            BaseException
-        ) as error:  # a picture that cannot be drawn must not cost the run, nor its waiters
+        except BaseException as error:
+            # a picture that cannot be drawn must not cost the run, nor its waiters
             self.error = error
 
     # -- waiting -----------------------------------------------------------------------------------

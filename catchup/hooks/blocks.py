@@ -153,9 +153,8 @@ def _is_network(module: nn.Module) -> bool:
     """Whether `module` is a row of stages: pooled at its end, or shrinking the maps at least
     fourfold.
     """
-    parts = [
-        child for child in module.children() if _is_chain(module) or _is_heavy(child)
-    ]  # no shortcuts
+    # no shortcuts
+    parts = [child for child in module.children() if _is_chain(module) or _is_heavy(child)]
     wrapped = [child for child in module.children() if _weights(child) == _weights(module)]
     return _has_end(module) or prod(map(_stride, parts)) >= 4 or any(map(_is_network, wrapped))
 
@@ -179,9 +178,8 @@ def _staged(items: list[Item], model: nn.Module) -> list[str]:
     before = [i for i in range(first) if _convs(items[i][1])]
     if before:
         ends.insert(0, _reach(items, before[-1], ("norm", "act", "pool")))
-    elif (
-        _kind(items[min(first + 1, len(items) - 1)][1]) == "norm"
-    ):  # stem of several convolutions, its norm outside
+    elif _kind(items[min(first + 1, len(items) - 1)][1]) == "norm":
+        # stem of several convolutions, its norm outside
         ends[0] = _reach(items, ends[0], ("norm", "act", "pool"))
     return [items[i][0] for i in ends]
 
@@ -205,9 +203,8 @@ def _every_convolution(items: list[Item], model: nn.Module) -> list[str]:
         if _is_chain(chain)
         for name, _ in _children(path, chain)
     }
-    follows = [
-        item if item[0] in chained else ("", nn.Identity()) for item in items
-    ]  # elsewhere the order is unknown
+    # elsewhere the order is unknown
+    follows = [item if item[0] in chained else ("", nn.Identity()) for item in items]
     return [
         items[_reach(follows, i, ("norm", "act")) if items[i][0] in chained else i][0]
         for i in found

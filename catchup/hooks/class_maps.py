@@ -38,9 +38,8 @@ def pooled_maps(
     def keep(_module, _args, output) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == channels:
             if not seen or output.shape[-2:].numel() > 1:
-                seen[:] = [
-                    output
-                ]  # no copy: a ReLU in place that follows belongs to what is averaged
+                # no copy: a ReLU in place that follows belongs to what is averaged
+                seen[:] = [output]
 
     with ExitStack() as stack, torch.no_grad():
         for part in [submodule(model, block)] if block else _outside_blocks(model):

@@ -18,9 +18,8 @@ def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options)
         options: passed to `torch.compile` (`mode=`, `backend=`, …).
     """
     for module in [submodule(model, name) for name in blocks or find_blocks(model)]:
-        module.forward = _CompiledForward(
-            module, options
-        )  # forward only: the hooks around it stay outside
+        # forward only: the hooks around it stay outside
+        module.forward = _CompiledForward(module, options)
     return model
 
 

@@ -52,9 +52,8 @@ def edited(model: nn.Module, layer: str, edit: Callable[[Tensor], Tensor]) -> It
         calls.append(layer)
         return edit(output)
 
-    if (
-        "torch._dynamo" in sys.modules
-    ):  # where forward functions are compiled, the hook itself stays plain Python
+    # where forward functions are compiled, the hook itself stays plain Python
+    if "torch._dynamo" in sys.modules:
         hook = torch.compiler.disable(hook)
     try:
         with module.register_forward_hook(hook):
@@ -81,9 +80,8 @@ def captured(model: nn.Module, *layers: str) -> Iterator[dict[str, list[Tensor]]
         ValueError: before any hook is set, if there is no such layer; in the forward pass, if one
             returns no tensor.
     """
-    modules = {
-        layer: submodule(model, layer) for layer in layers
-    }  # a wrong name fails before any hook exists
+    # a wrong name fails before any hook exists
+    modules = {layer: submodule(model, layer) for layer in layers}
     seen: dict[str, list[Tensor]] = {layer: [] for layer in layers}
 
     def keep(layer: str, output: Tensor) -> None:
@@ -204,9 +202,8 @@ def _grad_state() -> tuple[bool, bool]:
     """Is autograd on, and does something intercept what it saves? Checkpointing changes one of the
     two.
     """
-    top = getattr(
-        torch._C._autograd, "_top_saved_tensors_default_hooks", None
-    )  # private: absent means unknown
+    # private: absent means unknown
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return torch.is_grad_enabled(), top is not None and top(True) is not None
 
 

@@ -228,9 +228,8 @@ def _layer(
         .round()
         .byte()
     )
-    share = relative_filter_influence(
-        influence, torch.zeros_like(influence)
-    )  # minus nothing: FI over its sum
+    # minus nothing: FI over its sum
+    share = relative_filter_influence(influence, torch.zeros_like(influence))
     order = rfi.argsort(dim=1, stable=True)
     return Layer(
         *(
@@ -247,9 +246,8 @@ def _predictions(
     unmixed source's.
     """
     channels, count = len(rfi), len(kept)
-    lams = [
-        1.0 if k == channels else (k + 0.5) / channels for k in kept.tolist()
-    ]  # ⌊λC⌋ = K, whatever rounds
+    # ⌊λC⌋ = K, whatever rounds
+    lams = [1.0 if k == channels else (k + 0.5) / channels for k in kept.tolist()]
     keep = torch.cat([keep_mask(rfi[None], lam) for lam in lams] * 2)
     swap = torch.arange(2 * count, device=rfi.device).roll(count)
 
@@ -262,9 +260,8 @@ def _predictions(
     try:
         with edited(model, block, late):
             said = _softmax(model(pair), count)
-        if torch.allclose(
-            said[-1], alone, atol=1e-4
-        ):  # K = C is the source itself: nothing passes by the block
+        # K = C is the source itself: nothing passes by the block
+        if torch.allclose(said[-1], alone, atol=1e-4):
             return said
     except (RuntimeError, ValueError):
         pass

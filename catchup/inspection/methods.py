@@ -371,9 +371,8 @@ def _stepped(
     """
     model, heard, seen = animals.model, [], {}
     with evaluating(model), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(
-            0
-        )  # networks that the method makes for its run are the same at every seed
+        # networks that the method makes for its run are the same at every seed
+        torch.manual_seed(0)
         mixer = make(
             pick("method", method, MIXERS),
             **{"seed": wanted.seed, **animals.settings.get(method, {})},

@@ -217,9 +217,10 @@ class Record:
     # -- hooks -------------------------------------------------------------------------------------
 
     def _begin_pass(self, model: nn.Module, _args) -> None:
+        # not a copy
         training = (
             self._open and model is self._model and model.training and torch.is_grad_enabled()
-        )  # not a copy
+        )
         self._active, self._mixed = training and self._passes % self._every == 0, None
         self._passes += training
         self._norms.clear()

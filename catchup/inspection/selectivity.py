@@ -21,9 +21,8 @@ from ..mixers.catchup import filter_influence
 from ..utils.choices import pick
 
 SHARES = ("shape", "background", "both", "rest")
-SCENES_START = (
-    2**41
-)  # where in the stream of images the scenes begin, behind those for training and testing
+# where in the stream of images the scenes begin, behind those for training and testing
+SCENES_START = 2**41
 
 
 def variance_shares(responses: Tensor) -> dict[str, Tensor]:
@@ -59,9 +58,8 @@ def variance_shares(responses: Tensor) -> dict[str, Tensor]:
     whole = shape.mean(1)  # (n, C)
     both = values - shape[:, :, None] - background[:, None] + whole[:, None, None]
     effects = (shape - whole[:, None], background - whole[:, None], both.flatten(1, 2))
-    parts = torch.stack([*map(_squared_effect, effects), values.var(0).mean((0, 1))]).clamp(
-        min=0
-    )  # (4, C)
+    # (4, C)
+    parts = torch.stack([*map(_squared_effect, effects), values.var(0).mean((0, 1))]).clamp(min=0)
     constant = (values == values[:1, :1, :1]).flatten(0, 2).all(0)
     return dict(zip(SHARES, (parts / parts.sum(0)).masked_fill(constant, torch.nan)))
 

@@ -50,17 +50,15 @@ class JointHistogram:
     """
 
     counts: Tensor | None = None
-    apart: Tensor | int = (
-        0  # (3,): pairs with norm 0, other pairs with gradient 0, pairs that are not finite
-    )
+    # (3,): pairs with norm 0, other pairs with gradient 0, pairs that are not finite
+    apart: Tensor | int = 0
     pairs: int = 0
 
     def add(self, norms: Tensor, gradients: Tensor) -> None:
         """Adds the pairs of two tensors of one shape, both ≥ 0."""
         if self.counts is None:
-            self.counts = torch.zeros(
-                BINS * BINS + 1, dtype=torch.int64, device=norms.device
-            )  # the last one: zeros
+            # the last one: zeros
+            self.counts = torch.zeros(BINS * BINS + 1, dtype=torch.int64, device=norms.device)
         cell = _bin(norms, NORM_RANGE) * BINS + _bin(gradients, GRADIENT_RANGE)
         broken = ~(norms.isfinite() & gradients.isfinite())
         silent = (norms == 0) & ~broken

@@ -32,10 +32,8 @@ def calibration(logits: Tensor, labels: Tensor, n_bins: int = 15) -> dict:
     """
     _check(logits, labels, n_bins)
     confidence, guess = logits.double().softmax(dim=1).max(dim=1)
-    confidence, right = (
-        confidence.cpu(),
-        (guess == labels).double().cpu(),
-    )  # sums on a GPU have no fixed order
+    # sums on a GPU have no fixed order
+    confidence, right = (confidence.cpu(), (guess == labels).double().cpu())
     edges = torch.arange(1, n_bins + 1, dtype=torch.float64) / n_bins  # the upper ones
     place = torch.searchsorted(edges, confidence).clamp(max=n_bins - 1)  # rounding may pass 1
     count, sure, correct = (

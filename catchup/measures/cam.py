@@ -92,9 +92,8 @@ def enlarged(maps: Tensor, height: int, width: int) -> Tensor:
     )[:, 0]
     maps = maps - maps.amin(dim=(1, 2), keepdim=True)
     top = maps.amax(dim=(1, 2), keepdim=True)
-    rounding = (
-        4 * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
-    )  # a constant map may vary by it
+    # a constant map may vary by it
+    rounding = 4 * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
     return torch.where(top > rounding, maps / top, 0)
 
 

@@ -32,9 +32,8 @@ from .corruptions import CORRUPTIONS, SEVERITIES, quantised
 
 # of what the corruptions generate; a change of any of them raises it, and old caches are made again
 VERSION = 1
-AT_ONCE = (
-    200 * 32 * 32
-)  # pixels corrupted together; part of the definition, since chance is drawn per part
+# pixels corrupted together; part of the definition, since chance is drawn per part
+AT_ONCE = 200 * 32 * 32
 
 
 def corruption_errors(

@@ -223,9 +223,10 @@ def _sampled(images: Tensor, inverse: list[list[Tensor]], interpolation: str) ->
     (xx, xy), (yx, yy) = inverse
     none = torch.zeros_like(xx)
     rows = [xx, xy * (height / width), none], [yx * (width / height), yy, none]
+    # (B, 2, 3)
     theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1).to(
         images.device, images.dtype
-    )  # (B, 2, 3)
+    )
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(
         images, grid, mode=interpolation, padding_mode="zeros", align_corners=False

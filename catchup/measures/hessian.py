@@ -95,9 +95,8 @@ def hessian_vector_product(
     with evaluating(model), torch.enable_grad():
         for loss, leaves in _losses(model, images, weights, batch_size):
             slopes = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
-            along = sum(
-                (slope * piece).sum() for slope, piece in zip(slopes, pieces)
-            )  # gᵀv, a number
+            # gᵀv, a number
+            along = sum((slope * piece).sum() for slope, piece in zip(slopes, pieces))
             total += flat(torch.autograd.grad(along, leaves, materialize_grads=True))
     return _finite(total / len(images), "the product of Hessian and vector")
 

@@ -267,9 +267,8 @@ def sample(images: Images, n_images: int, seed: int) -> Images:
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     order = shuffled[labels[shuffled].argsort(stable=True)]  # class by class, shuffled inside
     counts = labels.bincount()
-    rank = torch.cat(
-        [torch.arange(count) for count in counts.tolist()]
-    )  # of each image of `order` in its class
+    # of each image of `order` in its class
+    rank = torch.cat([torch.arange(count) for count in counts.tolist()])
     mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     taken = order[mixed][rank[mixed].argsort(stable=True)][:n_images]
     return images.take(taken.sort().values)

@@ -32,9 +32,8 @@ from .cam import class_maps, enlarged
 
 ScoreMap = Callable[[PixelModel, Tensor, Tensor], tuple[Tensor, Tensor]]  # as `class_maps`
 THRESHOLDS = tuple(step / 100 for step in range(100))
-CONNECTED = np.ones(
-    (3, 3), dtype=int
-)  # 8 neighbours, as in the source's release (OpenCV's contours)
+# 8 neighbours, as in the source's release (OpenCV's contours)
+CONNECTED = np.ones((3, 3), dtype=int)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,15 +189,13 @@ def regions(maps: np.ndarray, threshold: float) -> Regions:
     from scipy import ndimage
 
     n, height, width = maps.shape
-    sheet = np.zeros(
-        (n, height + 1, width + 1), dtype=bool
-    )  # the empty row parts the maps, the empty column the runs
+    # the empty row parts the maps, the empty column the runs
+    sheet = np.zeros((n, height + 1, width + 1), dtype=bool)
     sheet[:, :height, :width] = maps > threshold
     sheet = sheet.reshape(-1, width + 1)
     labels, count = ndimage.label(sheet, structure=CONNECTED)
-    starts, ends = (
-        np.flatnonzero(np.diff(sheet.ravel(), prepend=False)).reshape(-1, 2).T
-    )  # of the runs in each row
+    # of the runs in each row
+    starts, ends = np.flatnonzero(np.diff(sheet.ravel(), prepend=False)).reshape(-1, 2).T
     _, first, region = np.unique(labels.ravel()[starts], return_index=True, return_inverse=True)
     order = np.empty(count, dtype=np.int64)
     order[first.argsort()] = np.arange(count)  # reading order, whatever the labels' own
@@ -212,9 +209,8 @@ def largest_boxes(found: Regions, n: int) -> np.ndarray:
     Of equally large regions the first in reading order counts.
     """
     edges = np.zeros((n, 4), dtype=np.float32)
-    order = np.lexsort(
-        (-np.arange(len(found.pixels)), found.pixels)
-    )  # the largest, and of these the first, comes last
+    # the largest, and of these the first, comes last
+    order = np.lexsort((-np.arange(len(found.pixels)), found.pixels))
     edges[found.image[order]] = found.edges[order]
     return edges
 
@@ -230,10 +226,8 @@ def best_iou(edges: np.ndarray, image: np.ndarray, boxes: Boxes, n: int) -> np.n
             ones, on the CPU.
     """
     counts = np.bincount(boxes.image.numpy(), minlength=n)
-    first, each = (
-        np.cumsum(counts) - counts,
-        counts[image],
-    )  # of the true boxes of each image; pairs of each prediction
+    # of the true boxes of each image; pairs of each prediction
+    first, each = (np.cumsum(counts) - counts, counts[image])
     predicted = np.repeat(np.arange(len(image)), each)
     true = np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each) + first[image[predicted]]
     best = np.zeros(n)

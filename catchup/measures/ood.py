@@ -82,9 +82,8 @@ def ood_metrics(inside_scores: Tensor, outside_scores: Tensor) -> dict[str, floa
     n_in, n_out = len(inside), len(outside)
     below, up_to = (torch.searchsorted(inside, outside, right=right) for right in (False, True))
     reached_in = n_in - below  # (M,) inside images at or above each outside score
-    reached_out = n_out - torch.searchsorted(
-        outside, outside
-    )  # (M,) outside images at or above it, itself included
+    # (M,) outside images at or above it, itself included
+    reached_out = n_out - torch.searchsorted(outside, outside)
     needed = -(-95 * n_out // 100)  # 95 % of them, rounded up
     precision = reached_out / (reached_out + reached_in)
     return {

@@ -268,9 +268,8 @@ def _fgsm(subject: Subject) -> dict:
 
 
 def _pgd(subject: Subject) -> dict:
-    start = torch.Generator().manual_seed(
-        SAMPLE_SEED
-    )  # random starts: the same for every model on the same images
+    # random starts: the same for every model on the same images
+    start = torch.Generator().manual_seed(SAMPLE_SEED)
     options = subject.options
 
     def attack(*batch):
@@ -292,9 +291,8 @@ def _landscape(subject: Subject) -> dict:
     from .landscape import landscape
 
     options = subject.options
-    images = subject.dataset.train.centred(
-        subject.images.shape[1:]
-    )  # as the model sees test images
+    # as the model sees test images
+    images = subject.dataset.train.centred(subject.images.shape[1:])
     return {
         "landscape": landscape(
             subject.model,
@@ -319,9 +317,8 @@ def _corruption(subject: Subject) -> dict:
     from .corruption import corruption_errors
 
     options = subject.options
-    images = (
-        subject.images if options.corrupted else subject.sample
-    )  # the published arrays are of all test images
+    # the published arrays are of all test images
+    images = subject.images if options.corrupted else subject.sample
     return {
         "corruption": corruption_errors(
             subject.model,
@@ -333,6 +330,7 @@ def _corruption(subject: Subject) -> dict:
     }
 
 
+# in the order in which they run: what refuses a model quickly comes before minutes of work
 MEASURES: dict[str, Measure] = {
     "clean": Measure(
         ("top1_error", "top5_error"),
@@ -429,7 +427,7 @@ MEASURES: dict[str, Measure] = {
         sampled=True,
         check=_check_published,
     ),
-}  # in the order in which they run: what refuses a model quickly comes before minutes of work
+}
 
 
 def loaded(options: Options, data_dir: str, dataset: Dataset, progress: bool) -> Images | None:

@@ -24,9 +24,8 @@ from ..hooks.layers import evaluating
 from ..models.inference import PixelModel, top_k_error
 from ..utils.progress import bar
 
-Attack = Callable[
-    [PixelModel, Tensor, Tensor], Tensor
-]  # (model, images, labels) -> adversarial images
+# (model, images, labels) -> adversarial images
+Attack = Callable[[PixelModel, Tensor, Tensor], Tensor]
 
 
 def fgsm(model: PixelModel, images: Tensor, labels: Tensor, eps_255: float = 4.0) -> Tensor:

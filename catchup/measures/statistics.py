@@ -205,9 +205,8 @@ def value_of(row: Mapping, column: str) -> float | None:
     value = row.get(field)
     if not key or not isinstance(value, Mapping):
         return value
-    return (
-        value[key] if key in value else value_of(value, key) if "." in key else None
-    )  # a key may hold a dot itself
+    # a key may hold a dot itself
+    return value[key] if key in value else value_of(value, key) if "." in key else None
 
 
 def spread(values: Sequence[float], sign: str = "") -> str:

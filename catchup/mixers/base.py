@@ -22,9 +22,8 @@ from .draw import Draw, Mixed, Step
 from .regularisers import Regulariser, parsed
 from .target import CRITERIA, Target
 
-Watcher = Callable[
-    [str | None, Draw, Mixed], None
-]  # (block or None for the input; draw; what `mix` returned)
+# (block or None for the input; draw; what `mix` returned)
+Watcher = Callable[[str | None, Draw, Mixed], None]
 
 
 @dataclass
@@ -61,10 +60,8 @@ class Mixer(ABC):
 
     title: ClassVar[str]  # its name in figures and text
     about: ClassVar[str]  # one line for `catchup methods`: where it mixes and the paper it is from
-    passes: ClassVar[tuple[int, int]] = (
-        1,
-        1,
-    )  # forward and backward passes of the model in one mixed step
+    # forward and backward passes of the model in one mixed step
+    passes: ClassVar[tuple[int, int]] = (1, 1)
 
     def __post_init__(self):
         if not 0 <= self.prob <= 1:
@@ -105,9 +102,8 @@ class Mixer(ABC):
         layers = self.layer_set(n_blocks)
         layer = int(layers[rng.integers(len(layers))])
         lam, seed = self.draw_lam(layer, rng), int(rng.integers(2**32))
-        pairs = np.random.default_rng(
-            [seed, 1]
-        )  # of its own, so that the batch size does not move the next draws
+        # of its own, so that the batch size does not move the next draws
+        pairs = np.random.default_rng([seed, 1])
         return Draw(layer if mixes else None, torch.from_numpy(pairs.permutation(batch)), lam, seed)
 
     def plan(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw) -> Draw:

@@ -43,9 +43,8 @@ def filter_influence(maps: Tensor) -> Tensor:
         )
         raise ValueError(f"maps must be (B, C, H, W) floating, got {got}")
     dtype = torch.promote_types(maps.dtype, torch.float32)
-    last = (
-        maps.ndim > 2 and maps.device.type == "cpu" and maps.stride(1) == 1
-    )  # the channels, in memory
+    # the channels, in memory
+    last = maps.ndim > 2 and maps.device.type == "cpu" and maps.stride(1) == 1
     norm = _norm_of_squares if last else torch.linalg.vector_norm
     # Squares, and half floats made float32, are copies; a quarter of the batch at a time keeps them
     # small.

@@ -39,9 +39,8 @@ def batch_parts(order: Tensor, largest: int) -> tuple[Tensor, Tensor]:
         real: (P, n) bool, False where filled up.
     """
     parts = -(-len(order) // largest)
-    places = (
-        torch.arange(parts * -(-len(order) // parts)).reshape(-1, parts).T
-    )  # dealt out like cards
+    # dealt out like cards
+    places = torch.arange(parts * -(-len(order) // parts)).reshape(-1, parts).T
     real = places < len(order)
     return order[torch.where(real, places, places[:, :1])], real
 
@@ -192,9 +191,8 @@ class CoMixup(Mixer):
         """
         members, real = batch_parts(draw.partner, self.part)
         rng, sizes = np.random.default_rng(draw.seed), real.sum(dim=1)
-        weights = (
-            rng.gamma(self.alpha, size=real.shape) * real.numpy()
-        )  # normalised gammas are a Dirichlet draw
+        # normalised gammas are a Dirichlet draw
+        weights = rng.gamma(self.alpha, size=real.shape) * real.numpy()
         weights = weights / np.maximum(weights.sum(axis=1, keepdims=True), np.finfo(float).tiny)
         log = torch.from_numpy(np.log(np.maximum(weights, 1e-8))).float()
         places = torch.from_numpy(rng.random((*real.shape, self.block, self.block)))

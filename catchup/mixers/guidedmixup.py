@@ -108,9 +108,8 @@ class GuidedMixup(Mixer):
         pick("saliency", self.saliency, ("sr", "ap"))
         pick("pairing", self.pairing, ("greedy", "random"))
         if self.saliency == "ap":
-            object.__setattr__(
-                self, "passes", (2, 2)
-            )  # the class's (1, 1) is the spectral residual's
+            # the class's (1, 1) is the spectral residual's
+            object.__setattr__(self, "passes", (2, 2))
 
     def plan(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw) -> Draw:
         """The draw with `extra["saliency"]`, (B, H, W), sums 1, and the partners that go with it."""

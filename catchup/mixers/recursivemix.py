@@ -124,9 +124,8 @@ class RecursiveMix(Mixer):
         if not 0 <= self.omega < math.inf:
             raise ValueError(f"omega must be a number ≥ 0, got {self.omega}")
         pick("interpolation", self.interpolation, INTERPOLATIONS)
-        object.__setattr__(
-            self, "_regions", []
-        )  # of the step under way, from the forward pass to the loss
+        # of the step under way, from the forward pass to the loss
+        object.__setattr__(self, "_regions", [])
 
     # -- the life of a run -------------------------------------------------------------------------
 
@@ -222,9 +221,8 @@ class RecursiveMix(Mixer):
         if self._regions:
             region, head = self._regions.pop(), self._head(model)
             self._fits(model, head, region.shape[1])
-            said = (
-                step.draw.extra["logits"].softmax(dim=1).nan_to_num(0)
-            )  # an answer that was no number asks nothing
+            # an answer that was no number asks nothing
+            said = step.draw.extra["logits"].softmax(dim=1).nan_to_num(0)
             answer = head(region.to(head.weight.dtype))
             term = self.omega * (1 - mixed.share) * Target((said,), (1.0,)).cross_entropy(answer)
         target = self.target(labels, step.draw, mixed)

@@ -31,9 +31,8 @@ def small_size(height: int, width: int, lam: float) -> tuple[int, int]:
     """
     if lam == 1:
         return 0, 0
-    tau = math.sqrt(
-        1 - lam
-    )  # 1 − (1 − τ²) may come out a little too small: a whole number must not fall below itself
+    # 1 − (1 − τ²) may come out a little too small: a whole number must not fall below itself
+    tau = math.sqrt(1 - lam)
     return tuple(max(int(tau * side + 1e-6), 1) for side in (height, width))
 
 

@@ -43,9 +43,8 @@ def semantic_percent_map(cam: Tensor, height: int, width: int) -> Tensor:
         (B, height, width) ≥ 0, sums 1. Uniform where the CAM is constant (all zero, one pixel) or
         not finite.
     """
-    cam = cam - cam.amin(
-        dim=(1, 2), keepdim=True
-    )  # before, too: else rounding of a constant looks like shares
+    # before, too: else rounding of a constant looks like shares
+    cam = cam - cam.amin(dim=(1, 2), keepdim=True)
     spread = F.interpolate(
         cam[:, None], size=(height, width), mode="bilinear", align_corners=False
     )[:, 0]
@@ -65,9 +64,8 @@ def box_mass(spm: Tensor, box: Box) -> Tensor:
         (B,) in [0, 1].
     """
     top, bottom, left, right = box
-    return (
-        spm[:, top:bottom, left:right].sum(dim=(1, 2)).clamp(0, 1)
-    )  # sums in float may pass 1 by a rounding
+    # sums in float may pass 1 by a rounding
+    return spm[:, top:bottom, left:right].sum(dim=(1, 2)).clamp(0, 1)
 
 
 def paste_resized(maps: Tensor, partner: Tensor, own: Box, theirs: Box) -> Tensor:

@@ -13,13 +13,8 @@ from torch import Tensor, nn
 
 from .stem import check_counts, check_stem, conv, start_he_normal
 
-VGG_11 = (
-    (1,),
-    (2,),
-    (4, 4),
-    (8, 8),
-    (8, 8),
-)  # channels of each convolution in units of `width`; a pooling behind each
+# channels of each convolution in units of `width`; a pooling behind each
+VGG_11 = ((1,), (2,), (4, 4), (8, 8), (8, 8))
 
 
 class VGG(nn.Module):
@@ -181,9 +176,8 @@ def mobilenet_v2(
     check_counts(num_classes=num_classes, in_channels=in_channels, stem_stride=stem_stride)
     check_stem(stem, stem_stride)
     strides = (1 if stem == "small" else 2, 2, 2, 1, 2, 1)
-    rows = zip(
-        (6,) * 6, (24, 32, 64, 96, 160, 320), (2, 3, 4, 3, 3, 1), strides
-    )  # expansion, channels, blocks, stride
+    # expansion, channels, blocks, stride
+    rows = zip((6,) * 6, (24, 32, 64, 96, 160, 320), (2, 3, 4, 3, 3, 1), strides)
     model = build(
         num_classes=num_classes, inverted_residual_setting=[[1, 16, 1, 1], *map(list, rows)]
     )

@@ -160,9 +160,8 @@ def _found(name: str) -> tuple[str, str]:
         if bare in listed:
             return library, bare
         near += [f"{library}.{match}" for match in get_close_matches(bare, listed)]
-    pick(
-        "model (own name, torchvision.NAME or timm.NAME)", name, [*names(), *near]
-    )  # always raises
+    # always raises
+    pick("model (own name, torchvision.NAME or timm.NAME)", name, [*names(), *near])
 
 
 def _listed(library: str, required: bool) -> list[str]:

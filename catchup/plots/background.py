@@ -110,9 +110,8 @@ def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = 
         ax.xaxis.get_major_locator().set_params(integer=True)
         _plain(ax)
     top = max(ax.get_ylim()[1] for ax in axes)
-    for (
-        ax
-    ) in axes:  # only now: a limit set early would hold for all panels, whatever is drawn later
+    # only now: a limit set early would hold for all panels, whatever is drawn later
+    for ax in axes:
         ax.set_ylim(0, top)
     axes[0].legend(frameon=False)
     return axes
@@ -137,9 +136,8 @@ def selectivity(
     """
     panels = _by_panel(rows)
     for mine in panels.values():
-        table(
-            [{"epoch": 0, **row} for row in mine], pick("size", size, SIZES)
-        )  # a missing field fails before drawing
+        # a missing field fails before drawing
+        table([{"epoch": 0, **row} for row in mine], pick("size", size, SIZES))
     axes = _panels(
         axes,
         len(panels),

@@ -45,9 +45,8 @@ def budget_curves(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = None)
         _draw(right, method, found, KEPT, label=title(method))
     for line, label in (("-", "left: test images"), ("--", "left: training images")):
         right.plot([], [], line, color=INK, label=label)
-    left.set_yscale(
-        "symlog", linthresh=1
-    )  # 4 and 3.5 % remain apart beside 80 %, and 0 has a place
+    # 4 and 3.5 % remain apart beside 80 %, and 0 has a place
+    left.set_yscale("symlog", linthresh=1)
     left.set_yticks(TICKS, map(str, TICKS))
     left.set(
         title="Dashed at 0: the images are learnt",
@@ -75,9 +74,8 @@ def save_budgets(rows: Sequence[Mapping], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(
-        figsize=(9.0, 3.8), layout="constrained"
-    )  # no pyplot: nothing global, no window
+    # no pyplot: nothing global, no window
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     figure.suptitle(HEAD)
     budget_curves(rows, figure.subplots(1, 2))
     most = max(row["epochs"] for row in rows)

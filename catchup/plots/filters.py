@@ -375,9 +375,8 @@ def _joint(seaborn, ax: "Axes", row: Mapping, most: float, limits: Sequence[tupl
         ax=ax,
     )
     mesh = ax.collections[-1]
-    mesh.set_array(
-        np.ma.masked_equal(mesh.get_array(), 0)
-    )  # bins that nothing fell into stay white
+    # bins that nothing fell into stay white
+    mesh.set_array(np.ma.masked_equal(mesh.get_array(), 0))
     top, side = ax.inset_axes([0, 1.02, 1, 0.16]), ax.inset_axes([1.02, 0, 0.16, 1])
     look = {"element": "step", "color": INK, "alpha": 0.35, "linewidth": 1}
     seaborn.histplot(x=x[:, 0], weights=counts.sum(axis=1), bins=list(edges[0]), ax=top, **look)

@@ -115,9 +115,8 @@ def plot_surface(
     flat, relief = _pair(axes)
     radii, values = np.array(plane["radii"]), np.minimum(values, high)
     levels = np.linspace(low, high, 13)
-    drawn = flat.contourf(
-        radii, radii, values.T, levels, cmap="cividis"
-    )  # rows run along the first direction: x
+    # rows run along the first direction: x
+    drawn = flat.contourf(radii, radii, values.T, levels, cmap="cividis")
     flat.contour(radii, radii, values.T, levels, colors="white", linewidths=0.5, alpha=0.6)
     flat.plot(0, 0, "+", color="white", markersize=12, markeredgewidth=2)
     flat.figure.colorbar(drawn, ax=flat, label=HEIGHTS[height], shrink=0.8, format="%.3g")

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from ..measures.localization import Located
 
 OVERLAY = 0.55  # opacity of the map on the image
-BASELINES = {
-    "centre": (":", "box in the middle, best size"),
-    "full": ("--", "whole image"),
-}  # line style and name
+# line style and name
+BASELINES = {"centre": (":", "box in the middle, best size"), "full": ("--", "whole image")}
 DELTAS = tuple(zip((COLOURS[3], COLOURS[4], COLOURS[1]), ("o", "s", "^")))  # colour and marker
 
 

@@ -257,10 +257,8 @@ def _cross_out(
     height, width = size
     crosses, frames = [], {True: [], False: []}
     for keep, left in zip(stays.tolist(), lefts - 0.5):
-        top, right = (
-            (height + gap) * keep - 0.5,
-            left + width,
-        )  # row 0 is crossed where replaced, row 1 where kept
+        # row 0 is crossed where replaced, row 1 where kept
+        top, right = ((height + gap) * keep - 0.5, left + width)
         crosses += [[(left, top), (right, top + height)], [(left, top + height), (right, top)]]
         top = 2 * (height + gap) - 0.5
         frames[keep].append(

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 DPI = 96  # what rectangles in pixels are meant at
 GRID = "#E4E4E4"
 
-Rect = tuple[
-    float, float, float, float
-]  # left, bottom, width, height, in pixels from the lower left corner
+# left, bottom, width, height, in pixels from the lower left corner
+Rect = tuple[float, float, float, float]
 
 
 def canvas(width: int, height: int) -> "Figure":

@@ -199,14 +199,11 @@ def beta_densities(alphas: Sequence[float], ax: "Axes | None" = None) -> "Axes":
 
     if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
         raise ValueError(f"alphas must be numbers greater than 0, at least one, got {list(alphas)}")
-    ax, lams = (
-        _axes(ax),
-        [(step + 0.5) / 400 for step in range(400)],
-    )  # the ends, where α < 1 is infinite, are left out
+    # the ends, where α < 1 is infinite, are left out
+    ax, lams = (_axes(ax), [(step + 0.5) / 400 for step in range(400)])
     for place, alpha in enumerate(alphas):
-        shade = colormaps["cividis"](
-            0.7 * place / max(1, len(alphas) - 1)
-        )  # its yellow end is lost on white
+        # its yellow end is lost on white
+        shade = colormaps["cividis"](0.7 * place / max(1, len(alphas) - 1))
         ax.plot(
             lams,
             [beta_density(lam, alpha) for lam in lams],
@@ -234,9 +231,8 @@ def save(rows: Sequence[Mapping], path: Path, draw: Callable = feature_drop_curv
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(
-        figsize=(6.4, 4.2), layout="constrained"
-    )  # no pyplot: nothing global, no window
+    # no pyplot: nothing global, no window
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     draw(rows, figure.subplots())
     figure.supxlabel(fill(caption(rows), 85), fontsize=9)
     figure.savefig(path, dpi=130)
@@ -248,9 +244,8 @@ def _draw_drop(ax: "Axes", method: str, which: str, curves: Sequence[Sequence]) 
     removed = [100 * fraction for fraction, _ in curves[0]]
     if any([100 * fraction for fraction, _ in curve] != removed for curve in curves):
         raise ValueError(f"the seeds of {method} were measured at different fractions of features")
-    heights = list(
-        zip(*([accuracy for _, accuracy in curve] for curve in curves), strict=True)
-    )  # per fraction
+    # per fraction
+    heights = list(zip(*([accuracy for _, accuracy in curve] for curve in curves), strict=True))
     middle = [mean(values) for values in heights]
     named = {"label": title(method)} if which == "strongest" else {}
     ax.plot(

@@ -21,10 +21,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "*")
 LINES = ("-", "--", "-.", "-")
 NEUTRAL = ("#7F7F7F", "X", ":")  # a method that is not in the registry
 INK, FAINT = "#4D4D4D", "#BDBDBD"  # lines that explain; what stands behind
-STRONG, WEAK = (
-    "#D55E00",
-    "#0072B2",
-)  # the strongest and the weakest filters; what the background and the shape drive
+# the strongest and the weakest filters; what the background and the shape drive
+STRONG, WEAK = ("#D55E00", "#0072B2")
 BRIGHTEST = 0.75  # of cividis, for lines and points: the yellow above it is lost on white
 
 
@@ -37,9 +35,8 @@ def style(method: str) -> tuple[str, str, str]:
     name, _, settings = method.partition(":")
     if name not in MIXERS:
         return NEUTRAL
-    place = list(MIXERS).index(
-        name
-    )  # by place in the registry: a new method gets its own without an edit here
+    # by place in the registry: a new method gets its own without an edit here
+    place = list(MIXERS).index(name)
     other = place + crc32(settings.encode()) % (len(MARKERS) - 1) + 1 if settings else place
     return COLOURS[place % len(COLOURS)], MARKERS[other % len(MARKERS)], LINES[other % len(LINES)]
 

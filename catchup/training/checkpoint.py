@@ -16,9 +16,8 @@ import torch
 from ..utils.files import write_atomically
 
 MARK = b"catchup1"
-FORMAT = (
-    1  # of the state; a version that changes what it means raises it, and older versions refuse it
-)
+# of the state; a version that changes what it means raises it, and older versions refuse it
+FORMAT = 1
 
 
 class CheckpointError(ValueError):
@@ -89,19 +88,16 @@ def _opened(body: bytes, path: Path):
     taken for granted.
     """
     try:
-        with zipfile.ZipFile(
-            io.BytesIO(body)
-        ) as archive:  # torch.save never compresses: what does may be a bomb
+        # torch.save never compresses: what does may be a bomb
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise ValueError("a compressed member")
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of TorchScript archives, which are refused a moment later
+            # of TorchScript archives, which are refused a moment later
+            warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ):  # PyTorch has no one error for it; its text would advise to let the file run code
+    except Exception:
+        # PyTorch has no one error for it; its text would advise to let the file run code
         raise CheckpointError(
             f"{path} holds something else or more than plain tensors and numbers and was not"
             " opened: train it again; keep NumPy values and modules out of what is saved"

@@ -20,13 +20,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = ".lock"
-TEMPORARY = re.compile(
-    r"\.(run\.json|metrics\.jsonl|checkpoint\.pt)\.(\d+)\.tmp"
-)  # what `write_atomically` calls it
+# what `write_atomically` calls it
+TEMPORARY = re.compile(r"\.(run\.json|metrics\.jsonl|checkpoint\.pt)\.(\d+)\.tmp")
 
-_held: dict[
-    Path, int
-] = {}  # in this process, of which the system's locks know nothing: folder or file to process id
+# in this process, of which the system's locks know nothing: folder or file to process id
+_held: dict[Path, int] = {}
 _guard = threading.Lock()
 
 

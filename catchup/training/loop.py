@@ -85,9 +85,8 @@ class Run:
         if settings.compile:
             compile_blocks(model)
         groups = mixer.begin_run(model, len(dataset.train.classes))
-        if (
-            self.accelerator.num_processes > 1
-        ):  # these parameters are not in the model that DDP wraps
+        # these parameters are not in the model that DDP wraps
+        if self.accelerator.num_processes > 1:
             average_gradients(parameter for group in groups for parameter in group["params"])
         optimizer = torch.optim.SGD(
             [{"params": list(model.parameters())}, *groups],
@@ -106,9 +105,8 @@ class Run:
             self.step = self.saved_step = len(self.rows) * self.steps + begun
         if out is not None and self.main:
             Path(out).mkdir(parents=True, exist_ok=True)
-            runs.write_metrics(
-                out, self.rows
-            )  # a crash may have left a line of an epoch that no checkpoint knows
+            # a crash may have left a line of an epoch that no checkpoint knows
+            runs.write_metrics(out, self.rows)
 
     def epoch(self, epoch: int) -> dict | None:
         """Trains an epoch to its end and measures it; None if it was stopped on the way."""
@@ -173,9 +171,8 @@ class Run:
         started = time.perf_counter() - now.time_s
         todo = self._order(now.number)[now.batches :]
         shares = [indices[acc.process_index :: acc.num_processes] for indices in todo]
-        with closing(
-            self.dataset.train.batches(shares)
-        ) as coming:  # a stop ends the processes that decode ahead
+        # a stop ends the processes that decode ahead
+        with closing(self.dataset.train.batches(shares)) as coming:
             for indices, batch in zip(todo, coming):
                 images, labels = self._batch(batch, now.augment)
                 loss = self._step(images, labels, len(images) * acc.num_processes / len(indices))
@@ -196,9 +193,8 @@ class Run:
         """
         stop = bool(self.on_step is not None and self.on_step(at)) or bool(self.should_stop())
         last, every = at.step % self.steps == 0, self.settings.save_every_s
-        reads = (
-            stop or last or at.step % 50 == 0 or self.accelerator.device.type == "cpu"
-        )  # it makes a GPU wait
+        # it makes a GPU wait
+        reads = stop or last or at.step % 50 == 0 or self.accelerator.device.type == "cpu"
         bad = -first_bad.item() if reads else -math.inf
         due = (
             self.main
@@ -242,9 +238,8 @@ class Run:
             and not loss.isfinite()
         ):
             raise self._broken("loss is", self.step + 1, images)
-        self.accelerator.backward(
-            loss if weight == 1 else loss * weight
-        )  # DDP takes the plain mean of the processes
+        # DDP takes the plain mean of the processes
+        self.accelerator.backward(loss if weight == 1 else loss * weight)
         self.optimizer.step()
         return loss
 
@@ -260,9 +255,8 @@ class Run:
         )
 
     def _order(self, epoch: int) -> list[Tensor]:
-        smallest = (
-            2 * self.accelerator.num_processes
-        )  # batch norm needs two images in every process
+        # batch norm needs two images in every process
+        smallest = 2 * self.accelerator.num_processes
         return batches(
             len(self.dataset.train), self.settings.batch_size, self.settings.seed, epoch, smallest
         )

@@ -24,17 +24,10 @@ from ..mixers import MIXERS, make
 from ..utils.choices import pick, spec
 from .settings import LABELS, Settings
 
-_DEFAULTS = {
-    field.name: field.default for field in fields(Settings)
-}  # only those of plain values are looked at
-PLACE = (
-    "data_dir",
-    "device",
-    "skip_unreadable",
-    "validate_every",
-    "seed",
-    "method_settings",
-)  # of no recipe
+# only those of plain values are looked at
+_DEFAULTS = {field.name: field.default for field in fields(Settings)}
+# of no recipe
+PLACE = ("data_dir", "device", "skip_unreadable", "validate_every", "seed", "method_settings")
 REPORTS = {
     "last": "the last epoch",
     "best": "the best epoch",
@@ -151,11 +144,8 @@ def settings_of(
     recipe, known = named(name), [field.name for field in fields(Settings)]
     for key in given:
         pick("setting", key, known)
-    values = {
-        "precision": "fp32",
-        **recipe.settings,
-        **given,
-    }  # which the papers mean where they say nothing
+    # which the papers mean where they say nothing
+    values = {"precision": "fp32", **recipe.settings, **given}
     if method is not None:
         pick("method", method, MIXERS)
         own = {

@@ -112,9 +112,8 @@ def _put(run, state: dict) -> None:
         bare.get_buffer(name).copy_(value)
     if under_way := own.get("under_way"):
         run.under_way = Epoch.of(under_way, run.accelerator.device)
-        run.mixer.begin_epoch(
-            run.under_way.number, run.settings.epochs
-        )  # its own process never saw it begin
+        # its own process never saw it begin
+        run.mixer.begin_epoch(run.under_way.number, run.settings.epochs)
     run.mixer.load_state_dict(own["mixer"])
     torch.set_rng_state(own["torch_rng"])
     if torch.cuda.is_available() and len(own["cuda_rng"]) == torch.cuda.device_count():

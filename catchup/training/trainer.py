@@ -87,9 +87,8 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
     try_out(model, dataset)
     chosen = plain(settings.as_dict())
     if engine.is_main_process:
-        runs.check_claim(
-            out, chosen, resume
-        )  # first of all, so that what is refused leaves no trace
+        # first of all, so that what is refused leaves no trace
+        runs.check_claim(out, chosen, resume)
     with _deferred() as asked, _locked(out, engine):
         if engine.is_main_process:
             runs.claim(out, chosen, resume)
@@ -235,10 +234,8 @@ def fit(
     """
     settings = with_precision(settings, [Path(out)] if resume and out is not None else [])
     engine = accelerator(settings)
-    with (
-        _deferred() as asked,
-        _locked(out, engine),
-    ):  # in this order: an interrupt must not leave the folder locked
+    # in this order: an interrupt must not leave the folder locked
+    with _deferred() as asked, _locked(out, engine):
         return _fitted(
             asked,
             model,

@@ -8,13 +8,10 @@ from typing import TypeVar
 
 Made = TypeVar("Made")
 
-_WORD = re.compile(
-    r"[A-Za-z_][^\s,()\[\]{}'\"]*"
-)  # needs no quotes: ap, layer1.0, dropblock:block=5
-LONGEST, DEEPEST = (
-    10_000,
-    20,
-)  # signs of a text, and brackets in brackets: what is more is no method
+# needs no quotes: ap, layer1.0, dropblock:block=5
+_WORD = re.compile(r"[A-Za-z_][^\s,()\[\]{}'\"]*")
+# signs of a text, and brackets in brackets: what is more is no method
+LONGEST, DEEPEST = (10_000, 20)
 _SWITCHES = {"true": True, "false": False}
 
 
@@ -149,12 +146,8 @@ def _value(text: str):
         return _SWITCHES.get(text, text)
     try:
         value = literal_eval(text)
-    except (
-        ValueError,
-        TypeError,
-        RecursionError,
-        MemoryError,
-    ):  # no literal; a key that is a list; thousands of signs
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        # no literal; a key that is a list; thousands of signs
         raise SyntaxError(text) from None
     if not isinstance(value, (bool, int, float, str, type(None))):
         raise SyntaxError(text)

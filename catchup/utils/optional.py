@@ -18,9 +18,8 @@ def needed(package: str, extra: str = "notebooks") -> ModuleType:
     try:
         return import_module(package)
     except ModuleNotFoundError as missing:
-        if (
-            missing.name != package.partition(".")[0]
-        ):  # something inside the package is broken: that is another matter
+        # something inside the package is broken: that is another matter
+        if missing.name != package.partition(".")[0]:
             raise
         raise ImportError(
             f"this needs the package {missing.name}: pip install 'catchup-mix[{extra}]'"

@@ -288,9 +288,8 @@ def as_png(figure: "Figure", dpi: int = 110) -> bytes:
         "RGBA", canvas.get_width_height(), canvas.buffer_rgba(), "raw", "RGBA", 0, 1
     ).convert("RGB").save(buffer, "png", compress_level=1)
     figure.set_canvas(earlier)
-    for text in figure.findobj(
-        Text
-    ):  # each holds on to the pixels, and a figure waits long for the garbage collector
+    # each holds on to the pixels, and a figure waits long for the garbage collector
+    for text in figure.findobj(Text):
         text._renderer = None
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close(figure)

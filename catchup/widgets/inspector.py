@@ -138,9 +138,8 @@ class MaskInspector(anywidget.AnyWidget):
             "title": "Catch-up Mix: the mask inspector",
             "css": files(__package__).joinpath("inspector.css").read_text(encoding="utf-8"),
             "js": source.replace("export default", "return"),
-            "state": (
-                json.dumps(state).replace("<", "\\u003c")
-            ),  # no name of a class can end the script
+            # no name of a class can end the script
+            "state": (json.dumps(state).replace("<", "\\u003c")),
             "buffer": base64.b64encode(self.buffer).decode(),
         }
         return re.sub(r"@(\w+)@", lambda found: parts[found[1]], SHELL)

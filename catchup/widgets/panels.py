@@ -212,9 +212,8 @@ def live_panel(run: "LiveRun", block: str | None = None) -> Explorer:
     panel = explore(
         card, dpi=DPI, run=Buttons("training", tuple(ACTIONS), on_press=lambda name: act[name]())
     )
-    panel.controls.on_change(
-        lambda: None
-    )  # a press draws nothing, so it cannot wipe out the error of a failed run
+    # a press draws nothing, so it cannot wipe out the error of a failed run
+    panel.controls.on_change(lambda: None)
 
     def changed(run: "LiveRun") -> None:
         if panel.comm is None:

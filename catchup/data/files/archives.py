@@ -39,10 +39,8 @@ BROKEN = (
     RuntimeError,
     ValueError,
 )
-EXPANSION, FLOOR_BYTES = (
-    4,
-    1 << 26,
-)  # images barely compress: more than this, and more than 64 MiB, is a bomb
+# images barely compress: more than this, and more than 64 MiB, is a bomb
+EXPANSION, FLOOR_BYTES = (4, 1 << 26)
 BLOCK = 512  # bytes that a member takes at least, in a tar archive and on most disks
 WORK = (  # how the hidden folders begin; those of killed processes go after a day
     ".catchup-download-"

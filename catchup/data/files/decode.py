@@ -22,18 +22,10 @@ from .npz import read_npz
 from .placement import placement
 
 FORMAT = 1  # of the cache; raising it makes every older cache stale
-FORMATS = (
-    "BMP",
-    "GIF",
-    "JPEG",
-    "PNG",
-    "PPM",
-    "TIFF",
-    "WEBP",
-)  # Pillow would hand others to programs (Ghostscript)
-MAX_PIXELS = (
-    2**30 // 12
-)  # of a file, which may claim any size, and of what it becomes; Pillow only warns above it
+# Pillow would hand others to programs (Ghostscript)
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# of a file, which may claim any size, and of what it becomes; Pillow only warns above it
+MAX_PIXELS = 2**30 // 12
 
 
 def decoded(
@@ -98,9 +90,8 @@ def _decode(
     for i, file in enumerate(bar(files, "decoding", " images", progress, terminal=True)):
         try:
             image = _read_image(file, image_size, banner)
-        except (
-            Exception
-        ) as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
+        except Exception as error:
+            # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
             if not skip:
                 raise ValueError(_unreadable(file, error)) from error
             skipped.append(i)

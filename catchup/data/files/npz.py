@@ -34,9 +34,8 @@ def read_npz(path: Path, names: Sequence[str]) -> list[np.ndarray] | None:
             if any(one.compress_type != zipfile.ZIP_STORED for one in found):
                 return None
             return [_array(archive, f"{name}.npy") for name in names]
-    except (
-        Exception
-    ):  # zipfile and NumPy have no one error for hostile bytes: struct, tokenize, ast, memory, …
+    except Exception:
+        # zipfile and NumPy have no one error for hostile bytes: struct, tokenize, ast, memory, …
         return None
 
 

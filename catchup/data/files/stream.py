@@ -80,9 +80,8 @@ class Decoder:
         """(1 or C, H, W): one image, cropped."""
         try:
             image = _read_image(file, self.image_size, self.banner)
-        except (
-            Exception
-        ) as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
+        except Exception as error:
+            # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
             raise ValueError(_unreadable(file, error)) from error
         if image.shape[:2] != self.stored[1:]:
             raise ValueError(

@@ -63,9 +63,8 @@ class _Look:
         for name in names:
             try:
                 image = _read_image(self.root / os.fsdecode(name), self.image_size, self.banner)
-            except (
-                Exception
-            ) as error:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
+            except Exception as error:
+                # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
                 sizes.append(str(error))
                 continue
             sizes.append(image.shape[:2])

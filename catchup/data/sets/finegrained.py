@@ -298,9 +298,8 @@ def aircraft(root: Path) -> Annotated:
     source = root / "data/images_box.txt"
     box = _complete(source, [row[2] for row in parts[1]])
     left, top, right, bottom = _floats(source, [box[row[2]] for row in parts[1]], 4).T
-    edges = np.stack(
-        [left - 1, top - 1, right, bottom], axis=1
-    )  # the first pixel is 1, 1; the last belongs to the box
+    # the first pixel is 1, 1; the last belongs to the box
+    edges = np.stack([left - 1, top - 1, right, bottom], axis=1)
     return Annotated(_listing(root, classes, *parts), edges, source, BANNER)
 
 

@@ -72,9 +72,8 @@ def read_pictures(request: Request, classes: Sequence[str] | None) -> Images:
     )
     if test is not None and (request.path / "train").is_dir():
         listing = class_folders(request.path)
-        listing = Listing(
-            test, listing.classes, NO_SPLIT, listing.test
-        )  # its cache lies beside the images themselves
+        # its cache lies beside the images themselves
+        listing = Listing(test, listing.classes, NO_SPLIT, listing.test)
     else:
         listing = picture_folder(request.path)
     return decoded_split(chosen(listing, classes), request, keep_size=True)[0]

@@ -193,9 +193,8 @@ def _tiny_boxes(
             )
         edges[i] = box.edges
     if image_size is not None:
-        return placed_boxes(
-            edges, sizes, image_size
-        )  # what lies left of the image, as nothing does, is left out
+        # what lies left of the image, as nothing does, is left out
+        return placed_boxes(edges, sizes, image_size)
     image = torch.tensor([i for i, _ in marked], dtype=torch.int64)
     return Boxes(torch.from_numpy(edges)[image].float(), image, size)
 

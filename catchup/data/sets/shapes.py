@@ -24,16 +24,8 @@ from ...utils.choices import pick
 from ..colour import LUMA
 from ..images import Images
 
-SHAPES = (
-    "disc",
-    "square",
-    "triangle",
-    "star",
-    "plus",
-    "bar",
-    "crescent",
-    "ring",
-)  # each beside the most alike
+# each beside the most alike
+SHAPES = ("disc", "square", "triangle", "star", "plus", "bar", "crescent", "ring")
 TEXTURES = (
     "level stripes",
     "blobs",
@@ -262,12 +254,10 @@ def _joined(parts: Sequence[Scene] | Sequence[Tensor]) -> Scene | Tensor:
 
 
 def _render(scene: Scene) -> Tensor:
-    pattern = _each(_TEXTURES, scene.texture, scene)[
-        :, None
-    ]  # (N, 1, H, W), 0 where dark, 1 where light
-    inside = _each(_SHAPES, scene.shape, scene)[
-        :, None
-    ]  # (N, 1, H, W), share of the pixel that the shape covers
+    # (N, 1, H, W), 0 where dark, 1 where light
+    pattern = _each(_TEXTURES, scene.texture, scene)[:, None]
+    # (N, 1, H, W), share of the pixel that the shape covers
+    inside = _each(_SHAPES, scene.shape, scene)[:, None]
     dark, light = (
         _colour(scene.tint / KINDS + scene.shade[:, i], scene.tones[:, i], scene.strength[:, 1 + i])
         for i in (0, 1)
@@ -291,9 +281,8 @@ def _colour(hue: Tensor, luma: Tensor, strength: Tensor) -> Tensor:
     """(N, 3, 1, 1) in [0, 1]: the colour of that hue and exactly that luma, of a share of the
     possible saturation.
     """
-    pure = (
-        ((hue[:, None] * 6 + torch.tensor([0.0, 4.0, 2.0])) % 6 - 3).abs().sub(1).clamp(0, 1)
-    )  # (N, 3)
+    # (N, 3)
+    pure = ((hue[:, None] * 6 + torch.tensor([0.0, 4.0, 2.0])) % 6 - 3).abs().sub(1).clamp(0, 1)
     away = pure - (pure @ torch.tensor(LUMA))[:, None]  # no luma of its own
     room = torch.where(away > 0, 1 - luma[:, None], luma[:, None]) / away.abs().clamp(min=1e-6)
     return (luma[:, None] + away * room.amin(1, keepdim=True) * strength[:, None]).clamp(0, 1)[
@@ -377,9 +366,8 @@ def _blobs(scene: Scene) -> Tensor:
         direction, frequency, phase = (
             part[:, None, None] for part in scene.grain[:, wave].unbind(1)
         )
-        turns = (direction + wave) * (
-            math.pi / WAVES
-        )  # spread over the half circle, so that blobs are round
+        # spread over the half circle, so that blobs are round
+        turns = (direction + wave) * (math.pi / WAVES)
         number = 2 * math.pi * (0.5 + 0.4 * frequency) / scene.pitch[:, None, None]
         total += torch.cos((x * turns.cos() + y * turns.sin()) * number + 2 * math.pi * phase)
     return (0.5 + 0.6 * total).clamp(0, 1)
@@ -424,10 +412,8 @@ def _star(u: Tensor, v: Tensor, size: Tensor) -> Tensor:
     fifth = 2 * math.pi / 5
     radius, turn = torch.hypot(u, v), ((torch.atan2(v, u) / fifth + 0.5) % 1 - 0.5).abs() * fifth
     inner = 0.42
-    x, y = (
-        inner * math.cos(fifth / 2) - 1,
-        inner * math.sin(fifth / 2),
-    )  # from a tip to the next notch
+    # from a tip to the next notch
+    x, y = (inner * math.cos(fifth / 2) - 1, inner * math.sin(fifth / 2))
     length = math.hypot(x, y)
     return (radius * turn.cos() - size) * (y / length) - radius * turn.sin() * (x / length)
 

@@ -120,9 +120,8 @@ class _Processes(Crew):
             executor.shutdown(wait=False)
             self._idle.append((place, None))
             raise Lost(f"its process ended without an answer ({error})") from None
-        self._idle.appendleft(
-            (place, executor)
-        )  # the processes that there are come before new ones
+        # the processes that there are come before new ones
+        self._idle.appendleft((place, executor))
         return answer
 
     def end(self) -> None:

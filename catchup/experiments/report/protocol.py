@@ -11,23 +11,10 @@ from ...training.settings import LABELS, Settings
 from .printed import Column, layout
 from .records import PLACE, Group, recipes_as_data
 
-STATED = (
-    "eps_255",
-    "cam_threshold",
-    "ood",
-)  # options of the tests that the papers state; the defaults are theirs
-# options of a command that change nothing of a recipe's protocol
-FREE = {
-    "method",
-    "seed",
-    "label",
-    "alpha",
-    "data",
-    "subset",
-    "model",
-    *PLACE,
-    *LABELS,
-}  # three are told apart
+# options of the tests that the papers state; the defaults are theirs
+STATED = ("eps_255", "cam_threshold", "ood")
+# options of a command that change nothing of a recipe's protocol; three are told apart
+FREE = {"method", "seed", "label", "alpha", "data", "subset", "model", *PLACE, *LABELS}
 
 
 def differences(group: Group, column: Column, protocol: str) -> list[str]:
@@ -51,9 +38,8 @@ def differences(group: Group, column: Column, protocol: str) -> list[str]:
         said.append(f"{row['model']} instead of {column.model}")
     if group.width != group.full_width:
         said.append(f"width {group.width} instead of {group.full_width}")
-    stride = row.get("stem_stride") or _options(row).get(
-        "stem_stride"
-    )  # older objects do not name it
+    # older objects do not name it
+    stride = row.get("stem_stride") or _options(row).get("stem_stride")
     if stride and str(stride) != "1" and not row.get("recipe"):
         said.append(f"stem stride {stride}")
     if row["epochs"] != column.epochs:
@@ -132,13 +118,14 @@ def _test_words(row: Mapping, column: Column, whole: Mapping) -> list[str]:
         if how.get("sample"):
             said.append(f"a sample of {how['sample']} test images per class")
         wanted = {**asdict(Options()), **column.measured_with}
+        # imagenet-o:PATH is imagenet-o
         said += [
             f"{name.replace('_', ' ')} {how[name]} instead of {wanted[name]}"
             for name in STATED
             if name in how
             and how[name] != wanted[name]
             and str(how[name]).partition(":")[0] != wanted[name]
-        ]  # imagenet-o:PATH is imagenet-o
+        ]
         if test == "corruption" and not how.get("corrupted"):
             said.append("corruptions generated here instead of the published arrays")
     return said

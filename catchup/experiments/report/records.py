@@ -27,14 +27,8 @@ from ..compare import APART, RESULTS
 from .printed import Column, layout
 from .schema import check_record, evaluation_in, settings_in
 
-PLACE = (
-    "data_dir",
-    "device",
-    "skip_unreadable",
-    "validate_every",
-    "recipe",
-    "scale",
-)  # settings that decide nothing
+# settings that decide nothing
+PLACE = ("data_dir", "device", "skip_unreadable", "validate_every", "recipe", "scale")
 
 
 class Group(NamedTuple):
@@ -198,9 +192,8 @@ def _plain(key: str, value):
     if key == "regularisers":
         return tuple(sorted(str(name).partition(":")[0] for name in value or ()))
     if isinstance(value, (list, tuple)):
-        return (
-            None if key == "layers" and list(value) == [0, 1, 2, 3, 4, 5] else tuple(value)
-        )  # all there are
+        # all there are
+        return None if key == "layers" and list(value) == [0, 1, 2, 3, 4, 5] else tuple(value)
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -12,10 +12,8 @@ from . import printed as paper
 from .cells import Cell
 from .records import Group
 
-NOT_LAST = (
-    "best",
-    "median10",
-)  # what a recipe's source may print instead of the last epoch's number
+# what a recipe's source may print instead of the last epoch's number
+NOT_LAST = ("best", "median10")
 
 
 def remarks(cell: Cell) -> list[str]:

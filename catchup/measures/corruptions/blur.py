@@ -61,15 +61,13 @@ def glass_blur(images: Tensor, severity: int, generator: torch.Generator) -> Ten
         replaced.
     """
     sigma, _, rounds = constant_of("glass_blur", images, severity, generator)
-    levels = smoothed(
-        rounded(255 * images).double(), sigma
-    )  # the kernel's ends move values by millionths: in float64
+    # the kernel's ends move values by millionths: in float64
+    levels = smoothed(rounded(255 * images).double(), sigma)
     blurred = (levels + 1e-9).floor_().to(images.dtype) / 255
     height, width = images.shape[2:]
     for _ in range(rounds):
-        steps = torch.randint(
-            0, 2, (2, len(images), height - 2, width - 2), generator=generator
-        )  # up, left
+        # up, left
+        steps = torch.randint(0, 2, (2, len(images), height - 2, width - 2), generator=generator)
         blurred = replaced(blurred, *steps.to(images.device))
     return smoothed(blurred, sigma).clamp_(0, 1)
 

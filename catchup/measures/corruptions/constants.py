@@ -36,20 +36,10 @@ CONSTANTS = {  # of severity 1, 2, 3, 4, 5
     "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation, of the range
     "shot_noise": (500, 250, 100, 75, 50),  # photons of a white pixel
     "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),  # share of values replaced
-    "defocus_blur": (
-        (0.3, 0.4),
-        (0.4, 0.5),
-        (0.5, 0.6),
-        (1, 0.2),
-        (1.5, 0.1),
-    ),  # radius of the disk, sigma of its edge
-    "glass_blur": (
-        (0.05, 1, 1),
-        (0.25, 1, 1),
-        (0.4, 1, 1),
-        (0.25, 1, 2),
-        (0.4, 1, 2),
-    ),  # sigma, reach, rounds
+    # radius of the disk, sigma of its edge
+    "defocus_blur": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+    # sigma, reach, rounds
+    "glass_blur": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
     "motion_blur": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),  # radius, sigma
     "zoom_blur": (1.06, 1.11, 1.16, 1.21, 1.26),  # factors: numpy.arange(1, this, 0.01)
     "snow": (
@@ -61,13 +51,8 @@ CONSTANTS = {  # of severity 1, 2, 3, 4, 5
     ),
     # mean and deviation of the flakes, their zoom, threshold, radius and sigma of their motion,
     # share of the image kept
-    "frost": (
-        (1, 0.2),
-        (1, 0.3),
-        (0.9, 0.4),
-        (0.85, 0.4),
-        (0.75, 0.45),
-    ),  # weight of the image, of the frost
+    # weight of the image, of the frost
+    "frost": ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
     "fog": ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),  # strength, decay of the plasma
     "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),  # added to the value of HSV
     "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),  # share of the contrast kept
@@ -92,11 +77,6 @@ CONSTANTS = {  # of severity 1, 2, 3, 4, 5
     ),
     # mean, deviation and sigma of the liquid, its threshold, opacity of water or sigma of mud, 1
     # for mud
-    "saturate": (
-        (0.3, 0),
-        (0.1, 0),
-        (1.5, 0),
-        (2, 0.1),
-        (2.5, 0.2),
-    ),  # factor and summand of the saturation of HSV
+    # factor and summand of the saturation of HSV
+    "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
 }

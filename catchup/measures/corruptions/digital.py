@@ -121,9 +121,8 @@ def affine(images: Tensor, moves: Tensor) -> Tensor:
         [points[:, :2] + moves.double().cpu(), torch.ones(len(moves), 3, 1, dtype=torch.float64)],
         -1,
     )
-    back = (
-        torch.linalg.solve(targets, points[None, :, :2]).float().to(images.device)
-    )  # (B, 3, 2): target to source
+    # (B, 3, 2): target to source
+    back = torch.linalg.solve(targets, points[None, :, :2]).float().to(images.device)
     down, right = _places(images)
     source = right[..., None] * back[:, None, None, 0] + down[..., None] * back[:, None, None, 1]
     source = source + back[:, None, None, 2]

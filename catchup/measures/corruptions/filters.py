@@ -146,9 +146,8 @@ def moved(images: Tensor, radius: int, sigma: float, angles: Tensor) -> Tensor:
     ahead = _steps_ahead(angles.double().cpu(), steps, width + 2 * steps).to(images.device)
     padded = F.pad(images, (steps,) * 4, mode="replicate")
     starts = torch.arange(height * width, device=images.device)
-    starts = (
-        (starts // width + steps) * (width + 2 * steps) + starts % width + steps
-    )  # of the image in the padded one
+    # of the image in the padded one
+    starts = (starts // width + steps) * (width + 2 * steps) + starts % width + steps
     starts = (
         starts + torch.arange(len(images), device=images.device)[:, None] * padded[0, 0].numel()
     )

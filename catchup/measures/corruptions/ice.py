@@ -17,10 +17,8 @@ from ...data.colour import LUMA
 
 COLOUR = (0.565, 0.648, 0.694)  # mean red, green, blue
 BETWEEN = 0.151  # standard deviation of the mean brightness of a cut
-CONTRAST = (
-    0.052,
-    0.124,
-)  # standard deviation of the brightness in a cut: tenth and ninetieth percentile
+# standard deviation of the brightness in a cut: tenth and ninetieth percentile
+CONTRAST = (0.052, 0.124)
 SLOPE = -0.94  # of log power against log frequency
 NEEDLES = 6  # how narrowly the needles keep to their axes: the power of the cosine
 

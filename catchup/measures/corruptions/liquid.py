@@ -64,9 +64,8 @@ def spattered(images: Tensor, drawn: Tensor, constants: tuple[float, ...]) -> Te
         return (images * (1 - cover) + coloured(MUD, images) * cover).clamp_(0, 1)
     levels = floored(torch.where(liquid < threshold, 0.0, liquid)) % 256
     lit = levels * rims(levels)
-    lit = lit / lit.amax(dim=(1, 2, 3), keepdim=True).clamp_min(
-        1
-    )  # both are whole numbers: 1 or more, or all are 0
+    # both are whole numbers: 1 or more, or all are 0
+    lit = lit / lit.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1)
     return (images + strength * lit * coloured(WATER, images)).clamp_(0, 1)
 
 
@@ -76,9 +75,8 @@ def rims(levels: Tensor) -> Tensor:
     Args:
         levels: (B, 1, H, W) float32, whole numbers in [0, 255].
     """
-    distance = (
-        weighted(chamfer(canny(levels)), MEAN) / 9
-    )  # sums of 16 binary places: exact in float32
+    # sums of 16 binary places: exact in float32
+    distance = weighted(chamfer(canny(levels)), MEAN) / 9
     raised = equalised(distance.floor().long().flatten(1)).view_as(levels)
     relief = weighted(raised.to(levels.dtype), RELIEF).clamp_(0, 255)
     return (weighted(relief, MEAN) / 9).round()
@@ -101,9 +99,8 @@ def canny(levels: Tensor) -> Tensor:
     around = F.pad(size, (1,) * 4)
     kept = (size > LOW) & _crest(right, down, size, around)
     found, strong = kept & (size > HIGH), None
-    while strong is None or not torch.equal(
-        found, strong
-    ):  # weak places join strong ones, ring by ring
+    # weak places join strong ones, ring by ring
+    while strong is None or not torch.equal(found, strong):
         strong = found
         found = kept & (F.max_pool2d(strong.to(levels.dtype), 3, 1, 1) > 0)
     return found

@@ -5,9 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-Boxes = tuple[
-    Tensor, Tensor, Tensor, Tensor
-]  # top, bottom, left, right: each (B,) int64, bottom and right exclusive
+# top, bottom, left, right: each (B,) int64, bottom and right exclusive
+Boxes = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def boxes_around(centre: Tensor, height: int, width: int, lam: float) -> Boxes:

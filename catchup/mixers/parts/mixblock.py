@@ -109,9 +109,8 @@ class MixBlock(nn.Module):
                 f"channels must be ≥ 1 and reduction in 1 … channels, got {channels} and"
                 f" {reduction}"
             )
-        self.similar = nn.Conv2d(
-            channels + 1, channels // reduction, 1
-        )  # W_P, shared by both images
+        # W_P, shared by both images
+        self.similar = nn.Conv2d(channels + 1, channels // reduction, 1)
         self.value = nn.Conv2d(channels + 1, 1, 1)  # W_Z
 
     def forward(self, own: Tensor, other: Tensor, lam: float) -> Tensor:
@@ -132,10 +131,8 @@ class MixBlock(nn.Module):
         with torch.autocast(own.device.type, enabled=False):
             own, other = own.float(), other.float()
             usable = _usable(own) & _usable(other)
-            own, other = (
-                own.where(usable, 0),
-                other.where(usable, 0),
-            )  # 0 · nan in the backward pass would spread
+            # 0 · nan in the backward pass would spread
+            own, other = (own.where(usable, 0), other.where(usable, 0))
             own, other = embed_lam(own, lam), embed_lam(other, 1 - lam)
             mask = attended(similarity(self.similar(own), self.similar(other)), self.value(own))
             usable &= mask.detach().isfinite().flatten(1).all(dim=1)[:, None, None, None]
@@ -150,9 +147,8 @@ def seeded_block(channels: int, reduction: int, seed: int) -> MixBlock:
         channels, reduction: as for `MixBlock`. seed: in [0, 2⁶⁴).
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(
-            seed
-        )  # torch.manual_seed would move the GPUs' generators, too
+        # torch.manual_seed would move the GPUs' generators, too
+        torch.default_generator.manual_seed(seed)
         return MixBlock(channels, reduction)
 
 

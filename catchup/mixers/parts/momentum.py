@@ -47,9 +47,8 @@ def frozen_copy(model: nn.Module) -> nn.Module:
             for key, hook in module._forward_pre_hooks.items()
             if type(hook).__module__.startswith("torch.nn.utils.")
         )
-    return copy.deepcopy(model, empty).requires_grad_(
-        False
-    )  # deepcopy takes what its memo holds for a copy made
+    # deepcopy takes what its memo holds for a copy made
+    return copy.deepcopy(model, empty).requires_grad_(False)
 
 
 @torch.no_grad()

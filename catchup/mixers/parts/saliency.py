@@ -29,9 +29,8 @@ def gradient_saliency(model: nn.Module, images: Tensor, labels: Tensor, criterio
         logits = unwrap(model)(inputs)
         check_logits(logits, labels)
         loss = Target((labels,), (1.0,)).loss(logits, criterion)
-        (gradient,) = torch.autograd.grad(
-            loss * len(images), inputs
-        )  # summed: a mean would underflow in half floats
+        # summed: a mean would underflow in half floats
+        (gradient,) = torch.autograd.grad(loss * len(images), inputs)
     return torch.linalg.vector_norm(gradient.float(), dim=1)
 
 
@@ -63,14 +62,12 @@ def fine_grained_saliency(images: Tensor) -> Tensor:
         for _ in range(2):
             grey = (_blur(size[0], device) @ grey @ _blur(size[1], device).T + 0.5).floor()
         brighter, darker, reaches = 0, 0, [min(half, max(size)) for half in SURROUNDS]
-        for reach in sorted(
-            set(reaches)
-        ):  # in a small image the widest surrounds are all the whole of it
+        # in a small image the widest surrounds are all the whole of it
+        for reach in sorted(set(reaches)):
             rows, columns = (_surround(side, reach, device) for side in size)
             count = rows.sum(dim=1)[:, None] * columns.sum(dim=1)
-            lead = (count * grey - rows @ grey @ columns.T) / (count - 1).clamp_min(
-                1
-            )  # over the mean of the others
+            # over the mean of the others
+            lead = (count * grey - rows @ grey @ columns.T) / (count - 1).clamp_min(1)
             brighter = brighter + reaches.count(reach) * lead.clamp_min(0).floor()
             darker = darker + reaches.count(reach) * (-lead).clamp_min(0).floor()
         return (_to_one(brighter) + _to_one(darker)).nan_to_num_(0, 0, 0)
@@ -160,9 +157,8 @@ def _residual_amplitude(grey: Tensor) -> Tensor:
     floor = (limits.eps * amplitude.amax(dim=(2, 3), keepdim=True)).clamp_min(limits.tiny)
     log = amplitude.maximum(floor).log()
     average = F.avg_pool2d(F.pad(log, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    return torch.fft.ifft2(
-        spectrum * (-average).exp()
-    ).abs()  # exp(R + iP) = spectrum / amplitude · exp(L − average)
+    # exp(R + iP) = spectrum / amplitude · exp(L − average)
+    return torch.fft.ifft2(spectrum * (-average).exp()).abs()
 
 
 def blurred(maps: Tensor, size: int = 7, sigma: float = 3.0) -> Tensor:

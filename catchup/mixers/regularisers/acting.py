@@ -16,9 +16,8 @@ from ...hooks.compiled import _CompiledForward
 from ...hooks.layers import _grad_state, hookable
 from .seeds import generator
 
-Act = Callable[
-    [int, Tensor, torch.Generator], Tensor
-]  # (which of the layers; its output; where its chance is from)
+# (which of the layers; its output; where its chance is from)
+Act = Callable[[int, Tensor, torch.Generator], Tensor]
 
 
 @contextmanager
@@ -61,9 +60,8 @@ def acting(
             dice[index] = generator(seed, name, index, output.device)
         return act(index, output, dice[index])
 
-    if (
-        "torch._dynamo" in sys.modules
-    ):  # where forward functions are compiled, the hook itself stays plain Python
+    # where forward functions are compiled, the hook itself stays plain Python
+    if "torch._dynamo" in sys.modules:
         hook = torch.compiler.disable(hook)
     try:
         with ExitStack() as stack:

@@ -184,9 +184,8 @@ class AugMix(Regulariser):
                 .to(images.device, non_blocking=True)[:, None, None, None]
             )
             mixture.lerp_(images.float().repeat(2, 1, 1, 1), own)
-            return tuple(
-                torch.empty_like(images).copy_(half) for half in mixture.chunk(2)
-            )  # in their memory format
+            # in their memory format
+            return tuple(torch.empty_like(images).copy_(half) for half in mixture.chunk(2))
 
     def _statistics(self, images: Tensor) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and std, one number per channel."""

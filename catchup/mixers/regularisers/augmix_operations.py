@@ -135,10 +135,11 @@ def warp(pixels: Tensor, matrices: Tensor) -> Tensor:
     """
     height, width = pixels.shape[2:]
     y, x = (torch.arange(side, device=pixels.device) + 0.5 for side in (height, width))
+    # no matrix product: autocast would round the places
     places = [
         line[:, 0, None, None] * x + line[:, 1, None, None] * y[:, None] + line[:, 2, None, None]
         for line in matrices.unbind(1)
-    ]  # no matrix product: autocast would round the places
+    ]
     grid = torch.stack(
         [2 * place / side - 1 for place, side in zip(places, (width, height))], dim=-1
     )

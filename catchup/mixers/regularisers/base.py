@@ -23,10 +23,8 @@ class Regulariser(ABC):
 
     title: ClassVar[str]  # its name in figures and text
     about: ClassVar[str]  # one line for `catchup methods`: what it does and the paper it is from
-    passes: ClassVar[tuple[int, int]] = (
-        0,
-        0,
-    )  # extra forward and backward passes of the model per step
+    # extra forward and backward passes of the model per step
+    passes: ClassVar[tuple[int, int]] = (0, 0)
 
     def check(self, model: nn.Module) -> None:
         """Raises ValueError if the regulariser cannot act in this model (no residual branches, no

@@ -72,10 +72,8 @@ class Cutout(Regulariser):
         batch, _, height, width = images.shape
         dice = torch.rand(batch, 3, generator=generator(seed, "cutout"), dtype=torch.float64)
         centres = (dice[:, :2] * torch.tensor([height, width])).long()
-        away = torch.where(
-            dice[:, 2] < self.prob, 0, height + width + self.size
-        )  # no square: one far outside
+        # no square: one far outside
+        away = torch.where(dice[:, 2] < self.prob, 0, height + width + self.size)
         centres = (centres + away[:, None]).to(images.device, non_blocking=True)
-        return torch.where(
-            holes(height, width, centres, self.size), 0, images
-        )  # masked_fill would lose channels_last
+        # masked_fill would lose channels_last
+        return torch.where(holes(height, width, centres, self.size), 0, images)

@@ -67,9 +67,8 @@ def drop_blocks(maps: Tensor, dropped: Tensor) -> Tensor:
     """
     kept = dropped.numel() - dropped.sum()
     scale = dropped.numel() / kept.clamp_min(1)  # 0-dim float32: it does not widen half floats
-    mask = torch.empty_like(maps, dtype=torch.bool).copy_(
-        dropped
-    )  # else channels_last maps would lose their format
+    # else channels_last maps would lose their format
+    mask = torch.empty_like(maps, dtype=torch.bool).copy_(dropped)
     return torch.where(mask, 0, maps) * scale
 
 

@@ -293,9 +293,8 @@ def _draw_losses(ax: "Axes", losses: np.ndarray) -> None:
     starts = range(0, len(losses), width)
     means = [_mean(losses[start : start + width]) for start in starts]
     ax.plot([min(start + width, len(losses)) for start in starts], means, color=WEAK, linewidth=1.2)
-    ax.plot(
-        [len(losses)], [means[-1]], "o", color=WEAK, markersize=4
-    )  # where the run stands, after one step too
+    # where the run stands, after one step too
+    ax.plot([len(losses)], [means[-1]], "o", color=WEAK, markersize=4)
     step = "step" + (f" (means over {width})" if width > 1 else "")
     frame(
         ax,

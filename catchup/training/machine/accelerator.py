@@ -9,11 +9,8 @@ from torch import nn
 from ..settings import Settings
 from .precision import with_precision
 
-_ENGINES = (
-    "forward",
-    "_original_forward",
-    "_is_accelerate_prepared",
-)  # what accelerate sets on a model
+# what accelerate sets on a model
+_ENGINES = ("forward", "_original_forward", "_is_accelerate_prepared")
 
 
 @contextmanager
@@ -48,8 +45,7 @@ def accelerator(settings: Settings):
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()
     engine = Accelerator(mixed_precision=precision, cpu=on_cpu)
-    if (
-        precision == "fp16" and engine.device.type == "cpu"
-    ):  # accelerate would train in fp32 without a word
+    # accelerate would train in fp32 without a word
+    if precision == "fp16" and engine.device.type == "cpu":
         raise ValueError("precision fp16 needs a GPU; on a CPU use fp32 or bf16")
     return engine

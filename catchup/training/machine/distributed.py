@@ -12,14 +12,12 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-if (
-    torch.distributed.is_available()
-):  # before a group is formed: its functions' defaults would hold it for ever
+# before a group is formed: its functions' defaults would hold it for ever
+if torch.distributed.is_available():
     import torch.distributed.nn.functional
 
-_GROUPS: dict[
-    int, object
-] = {}  # by the identity of the world, so that a new one does not meet an old one's group
+# by the identity of the world, so that a new one does not meet an old one's group
+_GROUPS: dict[int, object] = {}
 
 
 def world() -> tuple[int, int]:

@@ -72,10 +72,8 @@ def _first_layer(model: nn.Module, images: Tensor) -> str | None:
     try:
         with torch.no_grad(), torch.random.fork_rng():
             model(images)
-            for (
-                name,
-                value,
-            ) in model.named_buffers():  # running statistics have seen the images once more
+            # running statistics have seen the images once more
+            for name, value in model.named_buffers():
                 value.copy_(buffers[name])
     finally:
         for handle in handles:

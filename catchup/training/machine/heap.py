@@ -19,14 +19,10 @@ from contextlib import AbstractContextManager, nullcontext
 from .process_wide import shared
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
-NEVER, LARGEST = (
-    -1,
-    (2**30, 2**25),
-)  # no trimming; blocks up to 1 GiB come from the heap, before glibc 2.35 32 MiB
-ADAPTED = {
-    M_MMAP_THRESHOLD: 2**25,
-    M_TRIM_THRESHOLD: 2**26,
-}  # bytes; what glibc's own adaptation comes to at the most
+# no trimming; blocks up to 1 GiB come from the heap, before glibc 2.35 32 MiB
+NEVER, LARGEST = (-1, (2**30, 2**25))
+# bytes; what glibc's own adaptation comes to at the most
+ADAPTED = {M_MMAP_THRESHOLD: 2**25, M_TRIM_THRESHOLD: 2**26}
 
 
 def kept() -> AbstractContextManager[None]:

@@ -103,9 +103,8 @@ def _ours(signum: int) -> bool:
     handler = signal.getsignal(signum)
     if handler is None or handler is signal.SIG_IGN:
         return False
-    return (
-        signum == signal.SIGINT or handler is signal.SIG_DFL
-    )  # another's plan for SIGTERM, as submitit's, stands
+    # another's plan for SIGTERM, as submitit's, stands
+    return signum == signal.SIGINT or handler is signal.SIG_DFL
 
 
 def _outer() -> Asked | None:
