@@ -81,10 +81,8 @@ def measured(count: int = 200, theirs_count: int = 20) -> dict[str, tuple[float,
     reference, found = reference_functions(), {}
     for name, ours in CORRUPTIONS.items():
         dice, times = torch.Generator().manual_seed(0), []
-        (
-            reference[name](pictures[0], 1),
-            ours(images, 1, dice),
-        )  # compiled, and tables made, before the clock starts
+        # compiled, and tables made, before the clock starts
+        (reference[name](pictures[0], 1), ours(images, 1, dice))
         for severity in SEVERITIES:
             slow = _seconds(lambda: [np.uint8(reference[name](one, severity)) for one in pictures])  # noqa: B023
             quick = _seconds(lambda: quantised(ours(images, severity, dice)))  # noqa: B023

@@ -34,6 +34,7 @@ from catchup.utils.progress import bar
 from catchup.utils.provenance import surroundings
 from catchup.utils.text import as_text
 
+# the toolkit's own, on a whole step
 GOALS = {
     "catchup": 1.02,
     "manifoldmixup": 1.02,
@@ -45,7 +46,7 @@ GOALS = {
     "alignmixup": 1.10,
     "puzzlemix": 2.1,
     "comixup": 2.5,
-}  # the toolkit's own, on a whole step
+}
 GOALS_ON_PASSES = {"automix": 1.1}  # the same, as a ratio to what the passes it makes cost alone
 GOALS_BENCH = ("resnet18", 64, 32, 100)  # model, width, image size and batch they are for
 
@@ -367,9 +368,8 @@ def _timed(mixer: Mixer, bench: Bench, passes: Passes) -> dict:
     if (passes.forward, passes.backward) != (1, 1):
         work["passes"] = lambda: plain.passes(passes.forward, passes.backward)
     device, turns = _device(bench), bench.steps
-    if (
-        device.type != "cpu"
-    ):  # one after the other without waiting, as in a run: the host works ahead of a GPU
+    # one after the other without waiting, as in a run: the host works ahead of a GPU
+    if device.type != "cpu":
         work, turns = {name: _repeated(call, bench.steps) for name, call in work.items()}, 1
     found = ratios(work, bench.rounds, clock_of(device), turns)
     return {name: {**row, "time_s": row["time_s"] / bench.steps} for name, row in found.items()}

@@ -39,12 +39,13 @@ from catchup.training.trainer import fit, model_of
 from catchup.utils.text import as_text
 from catchup.utils.threads import single_threaded
 
+# images: in batches
 SWEEPS = {
     "images": (1, 2, 4, 8),
     "classes": (10, 100, 1000, 10000),
     "width": (16, 32, 64, 128, 256),
     "batch": (16, 32, 64, 128, 256),
-}  # images: in batches
+}
 STREAMED, SIDE = (500, 1000, 2000), 224  # pictures, and pixels of their sides
 SEEDS = tuple(range(16))
 

@@ -46,10 +46,8 @@ from catchup.utils.choices import check_least, pick
 from catchup.utils.text import as_text
 
 VARIANTS = ("ours", "catchup", "ordinary", "returned", "dataloader", "limit")
-GOALS = {
-    "cpu": (2.5, 0.95),
-    "cuda": (10.0, 0.9),
-}  # times the plain loop, share of the limit: the toolkit's own
+# times the plain loop, share of the limit: the toolkit's own
+GOALS = {"cpu": (2.5, 0.95), "cuda": (10.0, 0.9)}
 MIX_GOAL = 1.02  # of a Catch-up step to a plain one
 
 

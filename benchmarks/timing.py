@@ -204,9 +204,8 @@ def recording_cost(
         )
 
         def go() -> None:
-            mixer.load_state_dict(
-                make(method, seed=0).state_dict()
-            )  # the same layers in every variant and round
+            # the same layers in every variant and round
+            mixer.load_state_dict(make(method, seed=0).state_dict())
             with recording(model, mixer=mixer, every=every) if every else nullcontext():
                 for _ in range(10):
                     mixer.loss(model, images, labels).backward()
