@@ -56,9 +56,8 @@ def _ctrl_c():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # for the processes that tests start, notebook kernels among them
-)
+# for the processes that tests start, notebook kernels among them
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 class TinyNet(nn.Module):

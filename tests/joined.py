@@ -39,9 +39,8 @@ def together(work: Callable[[int], object], n: int = 2) -> list[int]:
         for child in children:
             codes.append(ended(child, 300))
     finally:
-        for child in children[
-            len(codes) + 1 :
-        ]:  # one hangs, and has been killed: the others wait for it
+        # one hangs, and has been killed: the others wait for it
+        for child in children[len(codes) + 1 :]:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     return codes

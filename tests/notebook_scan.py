@@ -125,9 +125,8 @@ def awake(send: Callable) -> Callable:
 
     def send_and_wake(self, *args, **kwargs) -> None:
         send(self, *args, **kwargs)
-        wake = getattr(
-            self.kernel_client.shell_channel.socket, "_schedule_remaining_events", None
-        )  # private in pyzmq
+        # private in pyzmq
+        wake = getattr(self.kernel_client.shell_channel.socket, "_schedule_remaining_events", None)
         if wake is not None:
             wake()
 

@@ -85,12 +85,8 @@ def test_a_row_holds_ratio_passes_memory_and_what_the_passes_alone_cost(
     out = tmp_path / "new" / "cost.json"
     results = cost.run(["baseline", "twice", "cutmix"], TINY, out=out, progress=False)
     baseline, row, cutmix = results["rows"]
-    assert [row[key] for key in ("method", "ratio", "low", "high")] == [
-        "twice",
-        2,
-        2,
-        2,
-    ]  # so every step mixed
+    # so every step mixed
+    assert [row[key] for key in ("method", "ratio", "low", "high")] == ["twice", 2, 2, 2]
     assert (row["forward"], row["backward"], row["stated"]) == (2, 2, [1, 1])
     assert row["passes_ratio"] == 2 and row["paper"] == {} and row["goal"] is None
     assert row["time_s"] == 2  # per step, of a clock that counts passes

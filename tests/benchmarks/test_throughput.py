@@ -77,9 +77,8 @@ def test_the_operations_are_those_of_the_formula():
 def test_the_plain_loop_is_the_ordinary_one():
     """Its steps are those of a loop written here: same weights, same images, same loss."""
     plain, model = throughput.Plain(TINY, torch.device("cpu")), throughput.network(TINY)
-    plain.loader.dataset.transform.transforms = plain.loader.dataset.transform.transforms[
-        2:
-    ]  # without chance
+    # without chance
+    plain.loader.dataset.transform.transforms = plain.loader.dataset.transform.transforms[2:]
     torch.manual_seed(0)
     loss = plain.epoch()
     torch.manual_seed(0)
@@ -189,9 +188,8 @@ def test_growth_is_swept_over_the_sizes_it_names(monkeypatch):
         row["exponent"] is not None and len(row["seconds"]) == len(row["peak_bytes"]) == 3
         for row in rows
     )
-    assert rows[2]["memory_exponent"] == pytest.approx(
-        1, abs=0.02
-    )  # maps grow with their channels, and nothing else
+    # maps grow with their channels, and nothing else
+    assert rows[2]["memory_exponent"] == pytest.approx(1, abs=0.02)
     assert "of memory" in scaling.TEXTS["scaling"](rows)
 
 

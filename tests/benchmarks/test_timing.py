@@ -44,14 +44,8 @@ def test_ratios_are_those_of_the_costs_on_a_machine_that_slows_down():
         found["more"]["low"] < 1.5 < found["more"]["high"]
         and found["more"]["high"] - found["more"]["low"] < 0.05
     )
-    assert clock.calls[:6] == [
-        "plain",
-        "more",
-        "plain",
-        "more",
-        "more",
-        "plain",
-    ]  # one round untimed, then in turn
+    # one round untimed, then in turn
+    assert clock.calls[:6] == ["plain", "more", "plain", "more", "more", "plain"]
 
 
 def test_the_turns_of_a_round_are_added_up_and_alternate():

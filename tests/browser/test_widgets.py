@@ -129,9 +129,8 @@ def test_a_key_press_gives_a_new_picture_soon(page, kernel, record_property):
             .observe(image, { attributeFilter: ['src'] });
     }""")
     medians = []
-    while (
-        not medians or min(medians) > 150 and len(medians) < 3
-    ):  # other work on the machine is no fault of ours
+    # other work on the machine is no fault of ours
+    while not medians or min(medians) > 150 and len(medians) < 3:
         waits = presses(page)
         medians.append(statistics.median(waits))
         print(
@@ -284,9 +283,8 @@ def test_a_hundred_presses_on_lambda_redraw_at_once_and_reach_the_kernel(
         f"inspector: key to canvas, median {median:.1f} ms, {min(draws):.1f} to {max(draws):.0f} ms"
     )
     record_property("inspector_latency_ms", median)
-    assert (
-        len(draws) >= 95 and median <= 3 * 30
-    )  # the aim is 30 ms; shared cores get three times that
+    # the aim is 30 ms; shared cores get three times that
+    assert len(draws) >= 95 and median <= 3 * 30
     says(page, ".catchup-inspector", "λ = 1.00")
 
 
@@ -327,9 +325,8 @@ def test_running_the_cells_twice_works_and_nothing_left_this_machine(page, kerne
         page.locator(".catchup-controls").count() == page.locator(".catchup-inspector").count() == 1
     )
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    assert (
-        page.hosts <= {"127.0.0.1", "", None} and not page.errors
-    )  # no host: data and blob addresses
+    # no host: data and blob addresses
+    assert page.hosts <= {"127.0.0.1", "", None} and not page.errors
 
 
 def test_the_page_works_without_kernel_and_network(page, lab, open_page):
@@ -434,9 +431,8 @@ def test_the_live_panel_follows_the_run_and_stop_ends_it_soon(panels, trained, r
         and enabled(panels) == ["pause", "stop"]
     )
     waits = []
-    while (
-        not waits or min(waits) > 1 and len(waits) < 3
-    ):  # other work on the machine is no fault of ours
+    # other work on the machine is no fault of ours
+    while not waits or min(waits) > 1 and len(waits) < 3:
         if waits:
             press_button(panels, "start")
         ended, said = stopped_after(panels, trained)

@@ -188,9 +188,8 @@ def _terminated(settings: Settings, out: Path, after_s: float) -> tuple[int, flo
         time.sleep(0.001)
     time.sleep(after_s)
     sent = time.perf_counter()
-    os.kill(
-        pid, signal.SIGTERM
-    )  # one that is through waits for us as a zombie: the number is still its own
+    # one that is through waits for us as a zombie: the number is still its own
+    os.kill(pid, signal.SIGTERM)
     return kills.ended(pid), time.perf_counter() - sent
 
 
@@ -432,9 +431,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0, help="part soak: for so long")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     chosen = parser.parse_args()
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell takes it from background jobs
+    # a shell takes it from background jobs
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     found = read_json(chosen.out) if chosen.out and chosen.out.exists() else {}
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():

@@ -131,9 +131,8 @@ class Attempt:
     """One child that trains in `out`, going on where the one before was killed."""
 
     def __init__(self, settings: Settings, out: Path, forget: bool = False):
-        self.writing = mmap.mmap(
-            -1, 2
-        )  # 1 while a file of the run is written; how many were (up to 255)
+        # 1 while a file of the run is written; how many were (up to 255)
+        self.writing = mmap.mmap(-1, 2)
 
         def work() -> None:
             self._tell()
@@ -219,9 +218,8 @@ def trial(settings: Settings, out: Path, seed: int, whole_s: float, forget: bool
                     f"the last attempt ended with {code}; its traceback is on standard error"
                 )
             break
-        after = (
-            rng.randrange(4, 7) if found["kills"] == 0 else rng.randrange(6)
-        )  # the first kill finds a checkpoint
+        # the first kill finds a checkpoint
+        after = rng.randrange(4, 7) if found["kills"] == 0 else rng.randrange(6)
         killed, in_write = attempt.killed(rng, after, 0.03 * whole_s)
         if not killed:
             break
@@ -272,9 +270,8 @@ def measured(
         )
         for number in range(controls)
     ]
-    control = [
-        row for row in control if row["resumed"]
-    ]  # one that was never resumed forgot nothing
+    # one that was never resumed forgot nothing
+    control = [row for row in control if row["resumed"]]
     usual = ["checkpoint.pt", "metrics.jsonl", "run.json"]
     return {
         "case": case,

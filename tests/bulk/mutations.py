@@ -249,7 +249,7 @@ MUTATIONS = (
     ),
     Mutation(
         "training/machine/accelerator.py",
-        '    "_is_accelerate_prepared",\n',
+        ', "_is_accelerate_prepared"',
         "",
         "training/machine/test_precision.py",
         "a model trained again in float32",
@@ -284,8 +284,8 @@ MUTATIONS = (
     ),
     Mutation(
         "mixers/regularisers/cutout.py",
-        "            holes(",
-        "            ~holes(",
+        "torch.where(holes(",
+        "torch.where(~holes(",
         "mixers/regularisers/test_regularisers.py",
         "Cutout inside out",
     ),

@@ -44,9 +44,8 @@ NEXT = re.compile(
     r"leave)\b",
     re.I,
 )
-WANTED = re.compile(
-    r"\b(must|needs|takes|fit|is written|unknown|twice|are|is two)\b"
-)  # of a value: what it has to be
+# of a value: what it has to be
+WANTED = re.compile(r"\b(must|needs|takes|fit|is written|unknown|twice|are|is two)\b")
 TINY = ["--width", "4", "--epochs", "1", "--subset", "4", "--device", "cpu"]
 
 
@@ -797,9 +796,8 @@ def test_command_lines(name, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err.rpartition("\r")[2].strip()  # behind a bar of progress
     assert said.startswith("catchup: ") and re.search(says, said), said
     assert len(said) <= 400 and "\n" not in said
-    assert (
-        name == "a border of terabytes" or list(tmp_path.iterdir()) == []
-    )  # it shows only when training begins
+    # it shows only when training begins
+    assert name == "a border of terabytes" or list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", hostile.SETTINGS)

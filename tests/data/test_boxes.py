@@ -91,12 +91,8 @@ def test_overlap_is_torchvisions():
 
 def test_overlap_at_its_ends():
     unit = torch.tensor([0.0, 0, 10, 1])
-    for right, expected in (
-        (3, 0.3),
-        (5, 0.5),
-        (7, 0.7),
-        (10, 1.0),
-    ):  # a float32 quotient would miss 0.7
+    # a float32 quotient would miss 0.7
+    for right, expected in ((3, 0.3), (5, 0.5), (7, 0.7), (10, 1.0)):
         assert float(iou_of(unit, torch.tensor([0.0, 0, right, 1]))) == expected
     assert float(iou_of(unit, torch.tensor([10.0, 0, 12, 1]))) == 0  # they touch
     assert float(iou_of(unit, torch.zeros(4))) == 0 == float(iou_of(torch.zeros(4), torch.zeros(4)))

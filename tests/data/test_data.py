@@ -521,10 +521,8 @@ def test_an_unreadable_image_is_named_or_skipped_when_told(tmp_path, damage):
         bad.write_bytes(
             {"text": b"hello", "cut off": bad.read_bytes()[:120], "nothing": b""}[damage]
         )
-    for reason in (
-        "(?!as when)",
-        "as when",
-    ):  # the second time from the cache that skipping has left
+    # the second time from the cache that skipping has left
+    for reason in ("(?!as when)", "as when"):
         with pytest.raises(
             ValueError, match=rf"train/dog/1.png cannot be read as an image \({reason}"
         ):

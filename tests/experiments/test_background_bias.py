@@ -367,9 +367,8 @@ def test_a_followed_run_has_its_story_in_few_numbers_and_is_the_same_run(tmp_pat
 
 
 def test_an_epoch_too_short_to_be_recorded_is_left_out_of_the_story(tmp_path):
-    (row,) = asked(
-        tmp_path / "rows.jsonl", methods=("catchup",), follow_filters=True
-    )  # 1 step in 4
+    # 1 step in 4
+    (row,) = asked(tmp_path / "rows.jsonl", methods=("catchup",), follow_filters=True)
     known = {at["epoch"]: "weak_gradient" in at for at in row["story"]["blocks"]}
     assert known == {0: False, 1: True, 2: False}
 

@@ -92,9 +92,8 @@ def test_every_method_and_seed_is_a_run_with_its_evaluation(whole):
     assert settings["method_settings"]["alpha"] == 0.2 and settings["method_settings"][
         "layers"
     ] == [1, 2]
-    assert (
-        settings["method_settings"]["input_mix"] == "cutmix"
-    )  # what was not said is recorded as well
+    # what was not said is recorded as well
+    assert settings["method_settings"]["input_mix"] == "cutmix"
 
 
 def test_a_run_is_the_one_that_train_and_evaluate_make(whole, tmp_path):
@@ -161,9 +160,8 @@ def test_what_is_finished_is_not_done_again(whole, copied, no_training):
     before = {path: path.read_bytes() for path in copied.glob("*/*")}
     again = compared(copied, tests=("clean", "feature-drop"))
     assert again["rows"] == whole[1]["rows"] and again["differences"] == whole[1]["differences"]
-    fewer = compared(
-        copied, METHODS[1::-1], SEEDS[1:]
-    )  # less is asked for; the rest stays in its folder
+    # less is asked for; the rest stays in its folder
+    fewer = compared(copied, METHODS[1::-1], SEEDS[1:])
     assert [(row["label"], row["seed"]) for row in fewer["rows"]] == [
         ("catchup", 1),
         ("baseline", 1),
@@ -188,9 +186,8 @@ def test_more_seeds_methods_and_tests_do_what_is_missing(whole, copied, monkeypa
     compared(copied, ("baseline",), (0,), tests=("clean", "fgsm"))
     assert (trained, evaluated) == ([], ["baseline-0"])
     row = read_json(copied / "baseline-0" / "evaluation.json")
-    assert (
-        row["fgsm_error"] is not None and row["feature_drop"] is not None
-    )  # the earlier measurement is kept
+    # the earlier measurement is kept
+    assert row["fgsm_error"] is not None and row["feature_drop"] is not None
 
 
 def _watched(monkeypatch) -> tuple[list, list]:
@@ -246,9 +243,8 @@ def test_a_checkpoint_that_changed_is_evaluated_again(copied, monkeypatch):
     assert (trained, evaluated) == ([], ["catchup-1"])
     errors = {(row["label"], row["seed"]): row["top1_error"] for row in results["rows"]}
     assert errors["catchup", 1] == errors["catchup", 0]
-    (
-        copied / "catchup-0" / "checkpoint.pt"
-    ).unlink()  # to save room: what was measured of it still stands
+    # to save room: what was measured of it still stands
+    (copied / "catchup-0" / "checkpoint.pt").unlink()
     compared(copied, METHODS[:2])
     assert evaluated == ["catchup-1"]
 
@@ -345,10 +341,8 @@ def test_bad_input_is_refused_before_anything_is_written(change, words, tmp_path
 def test_other_settings_than_the_folders_are_refused(copied, no_training):
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     longer = Settings(**{**SETTINGS.as_dict(), "epochs": 3})
-    for methods, seeds in (
-        (METHODS[:2], (0,)),
-        (("cutmix",), (9,)),
-    ):  # also where no run of these is there yet
+    # also where no run of these is there yet
+    for methods, seeds in ((METHODS[:2], (0,)), (("cutmix",), (9,))):
         with pytest.raises(
             ValueError, match=r"holds a run with other settings \(epochs was 2, now 3\)"
         ):
@@ -611,10 +605,8 @@ def test_what_is_still_to_be_done_and_how_long_it_takes(copied, no_training):
         ("catchup", 3, "missing", 0),
         ("cutmix", 3, "missing", 0),
     ]
-    catchup, every = (
-        (20 + 40 + 10) / 3,
-        (10 + 20 + 10 + 20 + 20 + 40 + 10) / 7,
-    )  # an epoch's seconds
+    # an epoch's seconds
+    catchup, every = ((20 + 40 + 10) / 3, (10 + 20 + 10 + 20 + 20 + 40 + 10) / 7)
     assert [one.time_s for one in stands] == pytest.approx(
         [0, 0, 2 * every, 0, catchup, 2 * every, 2 * 15, 2 * catchup, 2 * every]
     )

@@ -108,12 +108,10 @@ def test_eight_processes_do_every_job_once_while_some_are_killed(tmp_path):
     done = Counter({number: len(lines(tmp_path, f"done-{number}")) for number in range(40)})
     begun = Counter({number: len(lines(tmp_path, f"begun-{number}")) for number in range(40)})
     lost = sum(begun.values()) - sum(done.values())
-    assert min(done.values()) == 1 and lost <= len(
-        killed
-    )  # taken up again only where it was cut off
-    assert (
-        sum(done.values()) - 40 <= len(killed) - lost
-    )  # a kill between a job's end and its answer repeats it
+    # taken up again only where it was cut off
+    assert min(done.values()) == 1 and lost <= len(killed)
+    # a kill between a job's end and its answer repeats it
+    assert sum(done.values()) - 40 <= len(killed) - lost
     assert time.monotonic() - started < 60
     assert within(10, lambda: not any(map(alive, lines(tmp_path, "begun-*"))))
 
@@ -265,9 +263,8 @@ def test_slurm_is_handed_an_array_and_what_has_not_answered_is_taken_back(tmp_pa
         tickets = crew.start([(str(tmp_path), number, 0) for number in range(5)])
         assert [ticket.job_id for ticket in tickets] == [f"12_{number}" for number in range(5)]
         script = next(tmp_path.rglob("*.sh"))
-        assert (
-            crew.at_once == 1000 and len((slurm / "sbatch.log").read_text().split()) == 1
-        )  # one call for all five
+        # one call for all five
+        assert crew.at_once == 1000 and len((slurm / "sbatch.log").read_text().split()) == 1
     for line in (
         "--array=0-4%3",
         "--partition=gpu",
@@ -368,14 +365,12 @@ def test_two_workers_of_ray(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("PYTHONPATH", TESTS)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    ray.remote(num_cpus=1, num_gpus=0.5, max_retries=0)(
-        work.noted
-    )  # which options there are, it knows without a start
+    # which options there are, it knows without a start
+    ray.remote(num_cpus=1, num_gpus=0.5, max_retries=0)(work.noted)
     try:
         ray.init(num_cpus=2, include_dashboard=False)
-    except (
-        Exception
-    ) as error:  # its own limit of 15 s for its agents is not enough on a busy machine
+    except Exception as error:
+        # its own limit of 15 s for its agents is not enough on a busy machine
         pytest.skip(f"Ray does not start here: {error}")
     try:
         jobs = [(str(tmp_path), number, 0) for number in range(2)]

@@ -135,9 +135,8 @@ def test_a_paused_run_can_be_stopped(digits):
 
 
 def test_an_interrupt_while_waiting_stops_the_run_and_keeps_it(digits, plain):
-    run = live(
-        digits, on_change=lambda run: time.sleep(0.3), interval_s=0.0
-    ).start()  # slow enough on a busy machine
+    # slow enough on a busy machine
+    run = live(digits, on_change=lambda run: time.sleep(0.3), interval_s=0.0).start()
     threading.Timer(0.2, _thread.interrupt_main).start()
     result = run.wait()
     assert run.state == "stopped" and not result.finished

@@ -183,9 +183,8 @@ def test_activation_checkpointing_around_the_block_is_refused(batch, reentrant):
     model = Checkpointed()
     with pytest.raises(RuntimeError, match="inside activation checkpointing"):
         CatchUpMix(seed=0).loss(model, *batch, draw=DRAW)
-    CatchUpMix(seed=0).loss(
-        model, *batch, draw=Draw(1, DRAW.partner, 0.5)
-    ).backward()  # the stem is outside
+    # the stem is outside
+    CatchUpMix(seed=0).loss(model, *batch, draw=Draw(1, DRAW.partner, 0.5)).backward()
     assert count_hooks(model) == 0
 
 

@@ -111,9 +111,8 @@ class Bypass(nn.Module):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "width, count", [(40, MOST_K), (1, 2)]
-)  # with one channel the bypass would fit by accident
+# with one channel the bypass would fit by accident
+@pytest.mark.parametrize("width, count", [(40, MOST_K), (1, 2)])
 def test_wide_layers_get_a_grid_and_bypasses_a_full_pass(batch, width, count):
     model = Bypass(width)
     found = inspection(model, *batch, pairs=[(0, 5)], blocks=["stem"])

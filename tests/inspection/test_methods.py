@@ -30,16 +30,10 @@ from catchup.widgets.controls import as_png
 from conftest import TinyNet
 
 MEAN, STD, CLASSES = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), ("ape", "bee", "cow", "doe", "elk")
-SETTINGS = (
-    {"automix": {"block": "layer2"}} if "automix" in MIXERS else {}
-)  # TinyNet has no third stage
-FIRST = (
-    "baseline",
-    "mixup",
-    "cutmix",
-    "catchup",
-    "randomchannel",
-)  # whose mix is known here by hand
+# TinyNet has no third stage
+SETTINGS = {"automix": {"block": "layer2"}} if "automix" in MIXERS else {}
+# whose mix is known here by hand
+FIRST = ("baseline", "mixup", "cutmix", "catchup", "randomchannel")
 
 
 @pytest.fixture(scope="module")
@@ -450,9 +444,8 @@ def test_the_cells_of_a_block_cross_out_what_is_not_used(animals):
         for maps in (row.own, row.partner)
     ]
     order = (influence[0] - influence[1]).argsort()
-    shown = [
-        int(order[k]) for k in (0, 2, 4, 5, 7)
-    ]  # evenly spaced in eight, by numpy's rounding to even
+    # evenly spaced in eight, by numpy's rounding to even
+    shown = [int(order[k]) for k in (0, 2, 4, 5, 7)]
     picture, lines = cell(plots.method_zoo([row]), 1), range(TILE)
     for k, channel in enumerate(shown):
         left = k * (TILE + 9)

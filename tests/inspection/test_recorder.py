@@ -129,9 +129,8 @@ def test_gradient_plain_is_that_of_the_passes_that_mixed_elsewhere(tiny, batch):
     with recording(tiny, BLOCKS, mixer=mixer, every=1) as record:
         for layer in (2, 0, None):
             mixer.loss(tiny, *batch, draw=Draw(layer, range(7), 0.5)).backward()
-    expected = by_hand(copy.deepcopy(tiny), *batch)["stem"][1].mean(
-        dim=0
-    )  # mixed with itself: a plain step
+    # mixed with itself: a plain step
+    expected = by_hand(copy.deepcopy(tiny), *batch)["stem"][1].mean(dim=0)
     for row in record.lessons():
         if row["block"] == "stem":
             assert row["gradient_plain"] == pytest.approx(expected[row["filter"]].item(), rel=1e-4)

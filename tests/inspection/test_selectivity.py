@@ -131,9 +131,8 @@ def test_few_draws_do_not_turn_noise_into_selectivity():
     assert float(found["shape"].mean()) < 0.02  # zero, but for what cutting off at zero leaves
     weak = variance_shares(made(4, shape=0.5, noise=1, filters=4000))
     assert float(weak["shape"].mean()) == pytest.approx(0.2, abs=0.01)
-    shared = variance_shares(
-        made(2, shape=0.5, ground=1, draw=3, noise=0.1, filters=4000)
-    )  # a draw moves all cells
+    # a draw moves all cells
+    shared = variance_shares(made(2, shape=0.5, ground=1, draw=3, noise=0.1, filters=4000))
     assert float((shared["shape"] / shared["background"]).mean()) == pytest.approx(0.25, abs=0.01)
 
 
@@ -195,9 +194,8 @@ class Eyes(nn.Module):
         edges = (luma[:, :, 1:] - luma[:, :, :-1]).abs()[:, 1:] + (
             luma[:, 1:] - luma[:, :-1]
         ).abs()[:, :, 1:]
-        plain = (
-            (luma[:, 1:, 1:] - 0.5).abs() < 0.2
-        ).float()  # neither dark nor light: the background
+        # neither dark nor light: the background
+        plain = ((luma[:, 1:, 1:] - 0.5).abs() < 0.2).float()
         return self.maps(torch.stack([1 - plain, edges * plain], dim=1))
 
 

@@ -57,9 +57,8 @@ def test_torchmetrics_agrees():
 
 @pytest.mark.parametrize(("n_bins", "place"), [(1, 0), (2, 0), (4, 0), (8, 1), (3, 0)])
 def test_a_confidence_on_an_edge_belongs_to_the_lower_bin(n_bins, place):
-    found = calibration(
-        torch.zeros(6, 4), torch.zeros(6, dtype=torch.int64), n_bins
-    )  # each exactly 1/4 sure
+    # each exactly 1/4 sure
+    found = calibration(torch.zeros(6, 4), torch.zeros(6, dtype=torch.int64), n_bins)
     assert [number for number, row in enumerate(found["bins"]) if row[3]] == [place]
 
 
@@ -73,9 +72,8 @@ def test_empty_bins_hold_nothing_and_cost_nothing():
 def test_a_model_that_knows_how_sure_to_be_has_no_error_and_a_louder_one_has():
     rng = torch.Generator().manual_seed(0)
     logits = torch.randn(20_000, 3, generator=rng, dtype=torch.float64)
-    labels = logits.softmax(1).multinomial(1, generator=rng)[
-        :, 0
-    ]  # truth drawn from what the model says
+    # truth drawn from what the model says
+    labels = logits.softmax(1).multinomial(1, generator=rng)[:, 0]
     assert calibration(logits, labels)["ece"] < 1.5
     assert calibration(5 * logits, labels)["ece"] > 10
     assert calibration(0.1 * logits, labels)["ece"] > 10

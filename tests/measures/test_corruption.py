@@ -146,13 +146,14 @@ def test_the_cache_is_read_and_made_again_when_damaged(tmp_path, monkeypatch):
     assert again() == (first, 0)
     content = files[0].read_bytes()
     middle = len(content) // 2
+    # another severity under this name
     for damaged in (
         content[:-30],
         b"",
         b"nonsense" * 9,
         content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
         files[1].read_bytes(),
-    ):  # another severity under this name
+    ):
         files[0].write_bytes(damaged)
         assert again() == (first, 1) and files[0].read_bytes() == content
     assert again(seed=1)[1] == 4 and again(of=some(seed=3))[1] == 4  # other dice, other images
@@ -180,9 +181,8 @@ def test_published_arrays_are_read_severity_by_severity(tmp_path):
     images = some()
     stack = [images.pixels ^ (severity % 2) for severity in SEVERITIES]
     stack[3] = images.pixels.clone()
-    stack[3][:, 0, 0, 0] ^= (
-        1  # one value of each image: Counting changes its mind about all of them
-    )
+    # one value of each image: Counting changes its mind about all of them
+    stack[3][:, 0, 0, 0] ^= 1
     published_folder(tmp_path, images, TWO, stack)
     clean = corruption_errors(
         Counting(), images, corruptions=TWO, published=tmp_path, cache=tmp_path / "not made"
@@ -192,9 +192,8 @@ def test_published_arrays_are_read_severity_by_severity(tmp_path):
     wrong = np.array([parity != label for parity, label in zip(even, zero.tolist())])
     parity = np.array([int((one.long() % 2).sum()) % 2 for one in images.pixels])
     flipped = np.array([1 - value != label for value, label in zip(parity, zero.tolist())])
-    expected = (
-        [100 * wrong.mean()] * 3 + [100 * flipped.mean()] + [100 * wrong.mean()]
-    )  # 768 flips are an even number
+    # 768 flips are an even number
+    expected = [100 * wrong.mean()] * 3 + [100 * flipped.mean()] + [100 * wrong.mean()]
     assert clean["corruptions"]["contrast"] == pytest.approx(expected)
     some_only = corruption_errors(
         Counting(), images, corruptions=TWO, severities=(4,), published=tmp_path

@@ -207,9 +207,8 @@ def defined_elastic(image, c, chance):
     corners, fields = chance
     points = np.array([[26.0, 26], [26, 6], [6, 6]])
     targets = points + 32 * c[2] * corners
-    back = np.linalg.lstsq(np.c_[targets, np.ones(3)], points, rcond=None)[
-        0
-    ]  # from target to source, x and y
+    # from target to source, x and y
+    back = np.linalg.lstsq(np.c_[targets, np.ones(3)], points, rcond=None)[0]
     y, x = np.mgrid[:32, :32].astype(float)
     source = np.c_[x.ravel(), y.ravel(), np.ones(1024)] @ back
     places = [source[:, 1].reshape(32, 32), source[:, 0].reshape(32, 32)]
@@ -320,9 +319,8 @@ def defined_spatter(image, c, drawn):
         cover = gauss((liquid > c[3]).astype(float), c[4])
         cover = np.where(cover < 0.8, 0, cover)[..., None]
         return image * (1 - cover) + cover * np.array([63, 42, 20]) / 255
-    levels = (
-        whole(np.where(liquid < c[3], 0, liquid)) % 256
-    )  # what is brighter than white wraps round in eight bits
+    # what is brighter than white wraps round in eight bits
+    levels = whole(np.where(liquid < c[3], 0, liquid)) % 256
     raised = slow_equalised(np.floor(mean3(slow_distance(slow_canny(levels))) + 1e-7))
     relief = ndimage.correlate(
         raised, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]), mode="mirror"
@@ -435,9 +433,8 @@ def test_shot_noise_is_poisson():
 
 
 def test_frost_is_the_weighted_sum_with_a_cut_of_a_given_texture():
-    ramp = (
-        torch.arange(40 * 50).view(1, 40, 50).expand(3, -1, -1) / 2000
-    )  # every cut can be told apart
+    # every cut can be told apart
+    ramp = torch.arange(40 * 50).view(1, 40, 50).expand(3, -1, -1) / 2000
     white = torch.full((3, 33, 60), 255, dtype=torch.uint8)
     images = some_images(8)
     for severity, (weight, opacity) in zip(SEVERITIES, CONSTANTS["frost"]):
@@ -546,9 +543,8 @@ def test_every_size_works_and_stays_in_range(name, shape):
     assert result.shape == images.shape and result.dtype == torch.float32 and result.is_contiguous()
     assert result.min() >= 0 and result.max() <= 1 and result.data_ptr() != images.data_ptr()
     if shape[2] < 200:
-        assert torch.equal(
-            result, CORRUPTIONS[name](images, severity, dice())
-        )  # the same dice, the same images
+        # the same dice, the same images
+        assert torch.equal(result, CORRUPTIONS[name](images, severity, dice()))
 
 
 @pytest.mark.parametrize(
@@ -570,9 +566,8 @@ def test_a_grey_image_is_corrupted_as_the_same_one_in_three_channels(name):
             for images in (one, one.expand(-1, 3, -1, -1))
         )
         if name == "spatter":
-            assert (
-                single - grey(three)
-            ).abs().max() < 1e-5 or severity == 2  # water clips in some channels only
+            # water clips in some channels only
+            assert (single - grey(three)).abs().max() < 1e-5 or severity == 2
         else:
             assert (single - three).abs().max() < 1e-6
 
@@ -685,10 +680,8 @@ LIBRARY = {
     "glass_blur": (0.001, 0.003),
     "motion_blur": (0.501, 0),  # it does not round
     "spatter": (0.01, 0.003),
-    "snow": (
-        4,
-        0.1,
-    ),  # it neither cuts the flakes to whole levels nor trims what it enlarges: severities 1 and 2
+    # it neither cuts the flakes to whole levels nor trims what it enlarges: severities 1 and 2
+    "snow": (4, 0.1),
 }
 
 

@@ -290,9 +290,8 @@ def test_bars_are_means_over_seeds_beside_each_other():
     bars = [container for container in ax.containers if hasattr(container, "patches")]
     assert [[bar.get_height() for bar in group] for group in bars] == [[50.5, 25.0], [60.5, 30.0]]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["rotate\n±20°", "zoom\n60 %"]
-    assert (
-        max(bar.get_x() for bar in (bars[0][0], bars[1][0])) + 0.4 <= 0.5
-    )  # both beside their tick
+    # both beside their tick
+    assert max(bar.get_x() for bar in (bars[0][0], bars[1][0])) + 0.4 <= 0.5
     with pytest.raises(ValueError, match="same deformations, got rotate 20, zoom 60 and zoom 60"):
         deformation_bars([*rows, {"method": "cutmix", "seed": 0, "deformation": {"zoom 60": 1.0}}])
     with pytest.raises(ValueError, match="no deformation: evaluate it first"):

@@ -206,9 +206,8 @@ def test_modes_weights_hooks_and_gradients_are_as_before():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not pooled_features(model, images).requires_grad
     with pytest.raises(ValueError):
-        pooled_features(
-            model, as_images(channels=1)
-        )  # refused inside the forward pass: the hook is gone all the same
+        # refused inside the forward pass: the hook is gone all the same
+        pooled_features(model, as_images(channels=1))
     assert count_hooks(model) == 0 and [part.training for part in model.modules()] == modes
 
 

@@ -94,12 +94,8 @@ def vectors(model, count, seed=1):
 def test_the_product_is_that_with_the_whole_hessian_whatever_the_batches(model, images):
     matrix = exact(model, images)
     for vector in vectors(model, 3):
-        for batch_size in (
-            1,
-            4,
-            11,
-            100,
-        ):  # 4 leaves a smaller last batch, which must not weigh more
+        # 4 leaves a smaller last batch, which must not weigh more
+        for batch_size in (1, 4, 11, 100):
             product = hessian_vector_product(model, images, vector, batch_size)
             close(product, matrix @ vector, rtol=1e-6, atol=1e-8)
 

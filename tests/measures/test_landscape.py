@@ -441,9 +441,8 @@ def test_a_surface_has_the_first_direction_across_and_is_cut_at_the_top(monkeypa
     x, y, z = seen["plot_surface"]
     relief_points = {(a, b): c for a, b, c in zip(x.ravel(), y.ravel(), z.ravel())}
     x, y, z = seen["contourf"]
-    map_points = {
-        (x[column], y[row]): z[row, column] for row in range(3) for column in range(3)
-    }  # matplotlib's order
+    # matplotlib's order
+    map_points = {(x[column], y[row]): z[row, column] for row in range(3) for column in range(3)}
     for found in (relief_points, map_points):
         assert (
             found[(-1, 0)] == 5

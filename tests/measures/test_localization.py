@@ -244,12 +244,8 @@ def test_regions_are_those_of_a_flood(share):
 def test_regions_meet_at_corners_and_never_across_maps_or_rows():
     maps = np.zeros((2, 3, 3))
     maps[0, 0, 0] = maps[0, 1, 1] = 1  # one region, corner to corner
-    maps[0, 2, 2], maps[1, 0, 0], maps[1, 0, 2], maps[1, 1, 0] = (
-        1,
-        1,
-        1,
-        1,
-    )  # 0,2 and 1,0 follow each other in memory
+    # 0,2 and 1,0 follow each other in memory
+    maps[0, 2, 2], maps[1, 0, 0], maps[1, 0, 2], maps[1, 1, 0] = (1, 1, 1, 1)
     found = regions(maps, 0.5)
     assert found.image.tolist() == [0, 1, 1] and found.pixels.tolist() == [3, 2, 1]
     assert found.edges.tolist() == [[0, 0, 3, 3], [0, 0, 1, 2], [2, 0, 3, 1]]
@@ -401,9 +397,8 @@ def noise():
     """
     maps = torch.rand(7, 6, 6, generator=torch.Generator().manual_seed(8))
     pixels = torch.zeros(7, 3, 12, 10, dtype=torch.uint8)
-    pixels[:, 0, 0, 0] = torch.arange(
-        7, dtype=torch.uint8
-    )  # its number, so that a batch finds its maps
+    # its number, so that a batch finds its maps
+    pixels[:, 0, 0, 0] = torch.arange(7, dtype=torch.uint8)
     images = Images(pixels, torch.tensor([0, 1, 1, 0, 1, 1, 0]), ("a", "b"))
 
     def cam(_model, batch, _labels):
@@ -573,9 +568,8 @@ def test_tiles_show_both_boxes():
 
 def test_the_curve_shows_what_was_counted(noise):
     images, boxes, cam, _ = noise
-    result = json.loads(
-        json.dumps(localization(None, images, boxes, cam=cam))
-    )  # as it comes back from a file
+    # as it comes back from a file
+    result = json.loads(json.dumps(localization(None, images, boxes, cam=cam)))
     ax = plot_box_accuracy(result)
     lines = {line.get_label(): line for line in ax.lines}
     for delta in ("0.3", "0.5", "0.7"):

@@ -72,12 +72,10 @@ def test_pytorch_ood_agrees():
     )
     theirs, ours = oracle.compute(), ood_metrics(inside, outside)
     assert ours["auroc"] == pytest.approx(100 * theirs["AUROC"], abs=1e-3)
-    assert ours["fpr95"] == pytest.approx(
-        100 * theirs["FPR95TPR"], abs=0.05
-    )  # its 0.95 is float32's
-    assert ours["aupr"] == pytest.approx(
-        100 * theirs["AUPR-OUT"], abs=0.05
-    )  # it takes the trapezoid
+    # its 0.95 is float32's
+    assert ours["fpr95"] == pytest.approx(100 * theirs["FPR95TPR"], abs=0.05)
+    # it takes the trapezoid
+    assert ours["aupr"] == pytest.approx(100 * theirs["AUPR-OUT"], abs=0.05)
 
 
 def test_what_chance_and_perfection_are():
@@ -87,9 +85,8 @@ def test_what_chance_and_perfection_are():
     assert (upside_down["fpr95"], upside_down["auroc"]) == (100, 0)
     rng = torch.Generator().manual_seed(0)
     blind = ood_metrics(torch.rand(10_000, generator=rng), torch.rand(2_000, generator=rng))
-    assert blind["aupr_chance"] == pytest.approx(
-        100 / 6
-    )  # the ImageNet-O protocol: 2000 against 10000
+    # the ImageNet-O protocol: 2000 against 10000
+    assert blind["aupr_chance"] == pytest.approx(100 / 6)
     for name in ("fpr95", "auroc", "aupr"):
         assert blind[name] == pytest.approx(blind[f"{name}_chance"], abs=2)
     same = ood_metrics(torch.zeros(30), torch.zeros(10))
@@ -232,9 +229,10 @@ def test_the_histogram_has_an_outline_of_shares_for_each_set():
         for patch in ax.patches
         if "images" in str(patch.get_label())
     }
+    # 1.0 falls into the last bin, with the two at 0.9
     assert {label: round(float(heights.max())) for label, heights in outlines.items()} == {
         "inside (4 images)": 75,
         "outside (2 images)": 100,
-    }  # 1.0 falls into the last bin, with the two at 0.9
+    }
     with pytest.raises(ValueError, match="no outside scores"):
         ood_histograms([-0.5], [])

@@ -11,9 +11,8 @@ from catchup.measures.statistics import interval
 
 @pytest.mark.parametrize("gap, needed", [(0.2, 199), (0.5, 34), (0.8, 15)])
 def test_cohens_small_medium_and_large_effects_need_what_is_published(gap, needed):
-    assert (
-        seeds_needed(gap, 1.0) == needed
-    )  # paired t test, two-sided 5 %, power 80 %: G*Power, and Cohen's tables
+    # paired t test, two-sided 5 %, power 80 %: G*Power, and Cohen's tables
+    assert seeds_needed(gap, 1.0) == needed
     assert seeds_needed(10 * gap, 10.0) == needed, "the unit does not matter"
     assert power(gap, 1.0, needed) >= 0.8 > power(gap, 1.0, needed - 1)
 

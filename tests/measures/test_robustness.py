@@ -200,9 +200,8 @@ def test_the_error_under_attack_does_not_depend_on_the_batch_size(trained):
     whole, parts = [], []
     assert error(100, whole) == error(33, parts)
     assert [len(part) for part in parts] == [33, 33, 33, 1]
-    different = (
-        torch.cat(parts) - whole[0]
-    ).abs() > 1e-6  # a sign may turn where the gradient is rounding noise
+    # a sign may turn where the gradient is rounding noise
+    different = (torch.cat(parts) - whole[0]).abs() > 1e-6
     assert different.float().mean() < 0.001
 
 

@@ -61,12 +61,8 @@ def test_intervals_stand_in_the_place_of_deviations_and_n_is_stated():
         f"-2.00 [{-2 - half:+.2f}, {-2 + half:+.2f}]",
         f"+15.00 [{15 - 5 * half:+.2f}, {15 + 5 * half:+.2f}]",
     ]
-    assert table[5] == [
-        "cutmix − baseline",
-        "1",
-        "+1.00 [unknown]",
-        "+0.00 [unknown]",
-    ]  # seed 1 is all they share
+    # seed 1 is all they share
+    assert table[5] == ["cutmix − baseline", "1", "+1.00 [unknown]", "+0.00 [unknown]"]
 
 
 def test_differences_are_those_of_a_paired_t_test():

@@ -277,9 +277,8 @@ def test_no_gradient_flows_through_the_assignment():
     (mixer.mix(maps, draw).maps * weights).sum().backward()
     constant = assignment(position_cost(maps, maps[draw.partner]))
     expected = 0.3 * weights
-    for i, j in enumerate(
-        draw.partner.tolist()
-    ):  # image j lent its features to image i, place q to p by R_pq
+    # image j lent its features to image i, place q to p by R_pq
+    for i, j in enumerate(draw.partner.tolist()):
         expected[j] += 0.7 * (weights[i].flatten(1) @ constant[i]).view(5, 2, 3)
     torch.testing.assert_close(maps.grad, expected)
     assert not constant.requires_grad
@@ -289,9 +288,8 @@ def test_no_gradient_flows_through_the_assignment():
 @pytest.mark.parametrize("features", ["raw", "unit"])
 @pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0, 1e4])
 def test_half_precision_of_any_scale_has_no_nan(dtype, features, scale):
-    maps = (
-        (some_maps(4, 32, 4, 4) * scale).to(dtype).requires_grad_()
-    )  # squares of 1e4 leave float16
+    # squares of 1e4 leave float16
+    maps = (some_maps(4, 32, 4, 4) * scale).to(dtype).requires_grad_()
     for positions in ("own", "partner"):
         mixer = make("alignmixup", seed=0, positions=positions, features=features)
         mixed = mixer.mix(maps, Draw(3, PARTNER, 0.3)).maps
@@ -304,9 +302,8 @@ def test_half_precision_of_any_scale_has_no_nan(dtype, features, scale):
 
 
 def test_bfloat16_at_the_end_of_its_range():
-    maps = (some_maps(4, 8, 2, 2) * 1e38).to(
-        torch.bfloat16
-    )  # squared distances overflow even float32
+    # squared distances overflow even float32
+    maps = (some_maps(4, 8, 2, 2) * 1e38).to(torch.bfloat16)
     assert maps.isfinite().all()
     assert (
         make("alignmixup", seed=0, positions="own")
@@ -364,9 +361,8 @@ def test_layers_are_the_input_and_the_last_block_unless_given(tiny):
 def test_lambda_follows_beta_2_2_by_default():
     mixer = make("alignmixup", seed=0)
     lams = np.array([mixer.draw_lam(3, mixer.rng) for _ in range(4000)])
-    assert (
-        abs(lams.mean() - 0.5) < 0.02 and abs(lams.var() - 1 / 20) < 0.005
-    )  # Beta(2, 2): variance 1/20
+    # Beta(2, 2): variance 1/20
+    assert abs(lams.mean() - 0.5) < 0.02 and abs(lams.var() - 1 / 20) < 0.005
 
 
 @pytest.mark.parametrize(

@@ -78,9 +78,8 @@ def masks_by_hand(block, maps, partner, lam, size):
     for i, j in enumerate(partner.tolist()):
 
         def z(k, share):
-            return (
-                torch.cat([maps[k], torch.full((1, *maps.shape[2:]), share)]).flatten(1).T
-            )  # (h·w, C + 1)
+            # (h·w, C + 1)
+            return torch.cat([maps[k], torch.full((1, *maps.shape[2:]), share)]).flatten(1).T
 
         def linear(conv, rows):
             return rows @ conv.weight[:, :, 0, 0].T + conv.bias
@@ -142,9 +141,8 @@ def test_a_step_is_algorithm_1_and_each_part_learns_from_its_own_losses(net, bat
         p.grad is None and not p.requires_grad for p in mixer.modules["momentum"].parameters()
     )
     torch.testing.assert_close(mixer.last.draw.extra["mask"], q_mask)
-    for name, value in mixer.modules[
-        "momentum"
-    ].named_buffers():  # k's two passes moved its running statistics
+    # k's two passes moved its running statistics
+    for name, value in mixer.modules["momentum"].named_buffers():
         torch.testing.assert_close(value, dict(k.named_buffers())[name])
 
 
@@ -213,9 +211,8 @@ def test_the_blocks_images_have_partners_and_a_ratio_of_their_own():
     again = mixer.block_draw(Draw(0, [3, 2, 1, 0], 0.9, seed=5))
     assert again.lam == draws[5].lam and torch.equal(again.partner, draws[5].partner)
     lams = np.array([draw.lam for draw in draws])
-    assert lams.mean() == pytest.approx(
-        0.5, abs=4 * (1 / 20 / 2000) ** 0.5
-    )  # Beta(2, 2) has variance 1/20
+    # Beta(2, 2) has variance 1/20
+    assert lams.mean() == pytest.approx(0.5, abs=4 * (1 / 20 / 2000) ** 0.5)
     assert lams.var() == pytest.approx(1 / 20, abs=0.005)
     assert len({tuple(draw.partner.tolist()) for draw in draws}) == 24  # every permutation of four
 
@@ -312,9 +309,8 @@ def test_k_follows_what_the_optimiser_left_buffers_too(net, batch):
     for _ in range(3):
         before, now = copy.deepcopy(k.state_dict()), copy.deepcopy(net.state_dict())
         average = mixer.modules["momentum"].train()
-        loss = mixer.loss(
-            net, *batch, draw=Draw(None, range(7), 1.0)
-        )  # no pass of k, whose statistics would move
+        # no pass of k, whose statistics would move
+        loss = mixer.loss(net, *batch, draw=Draw(None, range(7), 1.0))
         for name, value in average.state_dict().items():
             wanted = now[name] if "num_batches" in name else 0.9 * before[name] + 0.1 * now[name]
             torch.testing.assert_close(value, wanted)

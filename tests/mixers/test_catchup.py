@@ -160,9 +160,8 @@ def test_gradient_of_the_ranking_is_cut():
     mixed = CatchUpMix(seed=0).mix(maps, Draw(1, [1, 2, 0], 0.5))
     assert mixed.keep.dtype == torch.bool and mixed.keep.shape == (3, 4, 1, 1)
     mixed.maps.sum().backward()
-    assert torch.equal(
-        maps.grad, maps.grad.round()
-    )  # whole numbers: copies of the incoming ones only
+    # whole numbers: copies of the incoming ones only
+    assert torch.equal(maps.grad, maps.grad.round())
 
 
 class Largest(TorchDispatchMode):
@@ -323,9 +322,8 @@ def test_a_step_that_does_not_mix_is_the_plain_step(tiny, batch):
     )
     step = mixer.last
     assert (step.draw.layer, step.block, step.share, step.keep) == (None, None, 1.0, None)
-    assert step.target.weights == (
-        1.0,
-    )  # no partner's label with a weight of zero: 0 times infinity is no number
+    # no partner's label with a weight of zero: 0 times infinity is no number
+    assert step.target.weights == (1.0,)
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,8 @@ def test_a_labelling_is_a_local_minimum_close_to_the_least(beta):
         )
         for part in range(12)
     ]
-    assert (
-        found.numpy() <= 2 * np.array(least) + 1e-6
-    ).all()  # the bound of Boykov, Veksler & Zabih
+    # the bound of Boykov, Veksler & Zabih
+    assert (found.numpy() <= 2 * np.array(least) + 1e-6).all()
     assert np.isclose(found.numpy(), least, atol=1e-5).mean() > 0.7
 
 
@@ -219,9 +218,8 @@ def test_salient_places_and_affinity():
     given = affinity(
         torch.tensor([[[0.0, 0], [3, 4], [0, 0]]]), torch.tensor([[True, True, False]]), 0.1
     )
-    expected = torch.tensor(
-        [[0.9, 0.1, 0], [0.1, 0.9, 0], [0, 0, 0.9]]
-    )  # two real ones, 7 apart: scaled to 1
+    # two real ones, 7 apart: scaled to 1
+    expected = torch.tensor([[0.9, 0.1, 0], [0.1, 0.9, 0], [0, 0, 0.9]])
     torch.testing.assert_close(given[0], expected)
     torch.testing.assert_close(
         affinity(torch.zeros(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), 0.1)[0],

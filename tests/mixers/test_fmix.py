@@ -52,9 +52,8 @@ def test_amplitudes_fall_with_the_power_of_the_frequency():
         spectra.append(np.abs(np.fft.fft2(low_frequency_image(32, 32, 3, rng))) ** 2)
     power = np.mean(spectra, axis=0)
     for near, far in ((1, 2), (2, 4), (3, 6)):
-        assert np.log2(power[0, near] / power[0, far]) == pytest.approx(
-            6, abs=0.5
-        )  # amplitudes 2³, powers 2⁶
+        # amplitudes 2³, powers 2⁶
+        assert np.log2(power[0, near] / power[0, far]) == pytest.approx(6, abs=0.5)
         assert np.log2(power[near, 0] / power[far, 0]) == pytest.approx(6, abs=0.5)
 
 
@@ -71,9 +70,8 @@ def test_a_mask_has_the_brightest_pixels_and_k_next_to_lambda_n():
 
 def test_the_mean_of_the_mask_is_lambda_on_average():
     rng = np.random.default_rng(0)
-    counts = [
-        top_mask(rng.standard_normal((3, 3)), 0.37, 0.0, rng).sum() for _ in range(2000)
-    ]  # 3.33 pixels
+    # 3.33 pixels
+    counts = [top_mask(rng.standard_normal((3, 3)), 0.37, 0.0, rng).sum() for _ in range(2000)]
     assert np.mean(counts) == pytest.approx(3.33, abs=4 * math.sqrt(0.33 * 0.67 / 2000))
 
 
@@ -94,9 +92,8 @@ def test_a_soft_edge_keeps_the_mean_and_falls_with_the_brightness(lam, max_soft)
     by_brightness = mask.flat[(-image).argsort(axis=None)]
     assert (np.diff(by_brightness) <= 1e-12).all()
     soft = int(100 * min(max_soft, lam, 1 - lam))
-    assert ((mask > 0) & (mask < 1)).sum() == max(
-        2 * soft - 2, 0
-    )  # a straight line from 1 to 0, both ends included
+    # a straight line from 1 to 0, both ends included
+    assert ((mask > 0) & (mask < 1)).sum() == max(2 * soft - 2, 0)
 
 
 def test_masks_of_decay_3_hang_together_and_those_of_white_noise_do_not():

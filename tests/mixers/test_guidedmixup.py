@@ -269,11 +269,8 @@ def test_a_cycle_by_hand():
         1.0,
         10.0,
     ]
-    assert greedy_cycle(np.zeros((3, 3))).tolist() == [
-        1,
-        2,
-        0,
-    ]  # all alike: still one cycle, lower index first
+    # all alike: still one cycle, lower index first
+    assert greedy_cycle(np.zeros((3, 3))).tolist() == [1, 2, 0]
 
 
 def test_relabelling_the_images_relabels_the_greedy_pairs_up_to_the_direction():
@@ -283,9 +280,8 @@ def test_relabelling_the_images_relabels_the_greedy_pairs_up_to_the_direction():
     start = {frozenset((int(order[i]), int(order[j]))) for i, j in enumerate(renamed)}
     distance = torch.cdist(maps.flatten(1), maps.flatten(1))
     first, second = divmod(int(distance.argmax()), 7)
-    assert (
-        frozenset((first, second)) in pairs & start
-    )  # whichever end it starts from, the farthest are paired
+    # whichever end it starts from, the farthest are paired
+    assert frozenset((first, second)) in pairs & start
 
 
 # -- the mix ---------------------------------------------------------------------------------------
@@ -345,9 +341,8 @@ def test_images_that_say_nothing_mix_evenly_with_each_other():
     torch.testing.assert_close(mixed.share, torch.full((3,), 0.5), rtol=1e-2, atol=0)
     mixer, draw = planned(torch.stack([images[0], torch.randn(3, 8, 8)]))
     share = mixer.mix(images[:2], draw).share
-    assert (
-        (share > 0.1) & (share < 0.9)
-    ).all()  # an empty image counts as equally salient everywhere, not as nothing
+    # an empty image counts as equally salient everywhere, not as nothing
+    assert ((share > 0.1) & (share < 0.9)).all()
 
 
 def test_a_batch_of_copies_stays_as_it_is():

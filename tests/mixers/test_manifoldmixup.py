@@ -63,9 +63,8 @@ def test_given_layers_are_drawn_and_wrong_ones_refused(tiny):
 def test_lambda_follows_beta_2_2_by_default():
     mixer = make("manifoldmixup", seed=0)
     lams = np.array([mixer.draw_lam(3, mixer.rng) for _ in range(4000)])
-    assert (
-        abs(lams.mean() - 0.5) < 0.02 and abs(lams.var() - 1 / 20) < 0.005
-    )  # Beta(2, 2): variance 1/20
+    # Beta(2, 2): variance 1/20
+    assert abs(lams.mean() - 0.5) < 0.02 and abs(lams.var() - 1 / 20) < 0.005
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])

@@ -498,12 +498,10 @@ def test_random_channels_are_k_of_each_image_every_one_as_often_and_never_the_in
     assert (keep.sum(dim=1) == 4).all() and torch.equal(
         keep, mixer.mix(maps, draw).keep[:, :, 0, 0]
     )
-    assert (keep.float().mean(dim=0) - 0.4).abs().max() < 4 * (
-        0.4 * 0.6 / 400
-    ) ** 0.5  # four standard errors
-    assert (
-        len({tuple(row.tolist()) for row in keep}) > 50
-    )  # of the 210 there are: every image has its own
+    # four standard errors
+    assert (keep.float().mean(dim=0) - 0.4).abs().max() < 4 * (0.4 * 0.6 / 400) ** 0.5
+    # of the 210 there are: every image has its own
+    assert len({tuple(row.tolist()) for row in keep}) > 50
     with pytest.raises(ValueError, match="not at the input 0, got layers"):
         make("randomchannel", layers=(0, 1))
 

@@ -57,9 +57,8 @@ def test_the_result_has_the_partners_moments_and_the_own_order():
     maps, partner = some_maps(4, 40, 3, 3).double(), torch.tensor(PARTNER)
     mixed = exchange_moments(maps, partner)
     torch.testing.assert_close(mixed.mean(dim=1), maps[partner].mean(dim=1))
-    torch.testing.assert_close(
-        mixed.std(dim=1), maps[partner].std(dim=1), rtol=1e-3, atol=0
-    )  # 1e-5 in the root
+    # 1e-5 in the root
+    torch.testing.assert_close(mixed.std(dim=1), maps[partner].std(dim=1), rtol=1e-3, atol=0)
     for i in range(3):  # the fourth image is its own partner
         assert torch.corrcoef(torch.stack([mixed[i, :, 1, 2], maps[i, :, 1, 2]]))[0, 1] > 1 - 1e-12
 

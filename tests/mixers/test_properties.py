@@ -318,9 +318,8 @@ def test_regularisers_inside_follow_their_seed_and_leave_no_hook(text, size, see
     torch.manual_seed(0)
     model = Residual()
     dice = torch.Generator().manual_seed(seed)
-    images = (
-        torch.rand(size, 3, 8, 8, generator=dice) - 0.5
-    ) / 0.25  # as normalised as AugMix is told
+    # as normalised as AugMix is told
+    images = (torch.rand(size, 3, 8, 8, generator=dice) - 0.5) / 0.25
     batch = images, torch.randint(5, (size,), generator=dice)
     losses = [make("cutmix", seed=seed, regularisers=(text,)).loss(model, *batch) for _ in range(2)]
     assert torch.equal(*losses) and losses[0].isfinite() and count_hooks(model) == 0

@@ -49,9 +49,8 @@ def naive_mask(own, other, s, t, n, lam, beta=1.2, gamma=0.5, eta=0.2, reach=4, 
     reach = math.gcd(reach, side)
     images, weight = {1: own * std, 0: other * std}, beta / (16 * n)
 
-    def distance(
-        x, y, cell, step
-    ):  # mean over the border of |means of `reach` pixels on either side|
+    # mean over the border of |means of `reach` pixels on either side|
+    def distance(x, y, cell, step):
         (r, c), down = cell, step == (1, 0)
         steps = []
         for k in range(side // reach):
@@ -171,9 +170,8 @@ def naive_mix(own, other, s, t, n, lam, cells, eps=0.8):
 )
 def test_the_mixed_image_is_the_papers(side, cells, lam):
     images, saliency = pictures(6, side, seed=side)
-    saliency[0, 4:8, 4:8] += (
-        1  # where two are salient the more salient shows it, and the other's has to move
-    )
+    # where two are salient the more salient shows it, and the other's has to move
+    saliency[0, 4:8, 4:8] += 1
     saliency[1, 4:8, 4:8] += 4
     partner = torch.tensor([1, 2, 3, 4, 5, 0])
     draw = Draw(0, partner, lam, seed_for(2, side), {"saliency": saliency})
@@ -331,9 +329,8 @@ def test_a_higher_prior_draws_the_shares_to_lambda_and_smoothness_makes_them_equ
     assert (smooth == smooth[:, :1, :1]).all()
     free = PuzzleMix(beta=0.0, eta=0.0).mask(images, draw, 4)
     s = block_saliency(saliency, 4)
-    assert torch.equal(
-        free, (s > s[draw.partner]).float()
-    )  # each block goes to the image that is salient there
+    # each block goes to the image that is salient there
+    assert torch.equal(free, (s > s[draw.partner]).float())
 
 
 def test_salient_blocks_survive():

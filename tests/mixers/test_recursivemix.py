@@ -215,9 +215,8 @@ def test_history_is_what_the_model_saw_and_a_copy_of_it(tiny):
         mixer.state["logits"], mixer.last.logits
     )
     images.copy_(first)
-    mixer.loss(
-        tiny, images, labels, draw=Draw(None, range(4), 1.0)
-    )  # a plain step is remembered too
+    # a plain step is remembered too
+    mixer.loss(tiny, images, labels, draw=Draw(None, range(4), 1.0))
     images.zero_()
     assert torch.equal(mixer.state["images"], first)
     seen = []
@@ -234,9 +233,8 @@ def test_epochs_and_runs_start_without_history(tiny, batch):
         assert mixer.last.share < 1
         replayed = mixer.last.draw
         begin()
-        loss = mixer.loss(
-            tiny, *batch, draw=replayed
-        )  # what the draw had looked up is looked up again
+        # what the draw had looked up is looked up again
+        loss = mixer.loss(tiny, *batch, draw=replayed)
         torch.testing.assert_close(loss, F.cross_entropy(tiny(batch[0]), batch[1]))
         assert (
             mixer.last.share == 1 and mixer.last.keep.all() and len(mixer.last.target.labels) == 1

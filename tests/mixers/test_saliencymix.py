@@ -100,9 +100,8 @@ OPENCV = [
 
 def test_saliency_is_opencvs_as_recorded():
     found = fine_grained_saliency(torch.from_numpy(pattern())[None, None].float())[0]
-    assert (
-        255 * found[::5, ::5] - torch.tensor(OPENCV)
-    ).abs().max() < 2  # OpenCV rounds down twice more
+    # OpenCV rounds down twice more
+    assert (255 * found[::5, ::5] - torch.tensor(OPENCV)).abs().max() < 2
     assert peaks(found[None], (0, 0)).tolist() == [[28, 9]]
 
 

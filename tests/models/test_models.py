@@ -87,12 +87,8 @@ COUNTS = [
     ("resnet50", "small", 10, 23_520_842),
     ("preact_resnet18", "small", 10, 11_171_146),
     ("vgg11_bn", "small", 10, 9_231_114),
-    (
-        "densenet121",
-        "small",
-        10,
-        6_956_298 + 2 * 64,
-    ),  # there no BatchNorm stands behind the first convolution
+    # there no BatchNorm stands behind the first convolution
+    ("densenet121", "small", 10, 6_956_298 + 2 * 64),
     ("wrn28_10", "small", 10, 36_479_194),
     ("wrn28_10", "small", 100, 36_536_884),
 ]
@@ -609,9 +605,8 @@ def test_pretrained_weights_are_the_first_set_of_torchvision(published, name, op
         for pair in zip(whole.state_dict().values(), few.state_dict().values())
         if pair[0].shape == pair[1].shape
     ]
-    assert (
-        all(same) and len(same) == len(whole.state_dict()) - 2
-    )  # all but the classifier's weight and bias
+    # all but the classifier's weight and bias
+    assert all(same) and len(same) == len(whole.state_dict()) - 2
 
 
 @pytest.mark.parametrize(

@@ -184,15 +184,8 @@ def test_a_method_has_one_colour_and_one_marker_in_every_figure(rows, runs):
 def test_every_method_has_a_style_of_its_own_and_unknown_ones_the_neutral_one():
     styles = [*map(style, MIXERS), plots.NEUTRAL]
     assert len(set(styles)) == len(styles)
-    okabe_ito = {
-        "#000000",
-        "#E69F00",
-        "#56B4E9",
-        "#009E73",
-        "#0072B2",
-        "#D55E00",
-        "#CC79A7",
-    }  # without the yellow
+    # without the yellow
+    okabe_ito = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"}
     assert set(plots.COLOURS) <= okabe_ito and not {"#009E73", "#D55E00"} <= set(plots.COLOURS)
     assert title("catchup") == "Catch-up Mix"
     assert style("of-tomorrow") == plots.NEUTRAL and title("of-tomorrow") == "of-tomorrow"

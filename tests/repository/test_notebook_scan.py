@@ -111,12 +111,13 @@ def test_every_hidden_error_fails_its_notebook(tmp_path):
     hidden = ("interactive_output", "interact", "capture", "with_out", "thread")
     plain = write(tmp_path / "plain", {name: FAULTS[name] for name in ("with_out", "thread")})
     (plain / "only_awake.py").write_text(AWAKE)
+    # side by side
     runs = (
         pytest_run(
             write(tmp_path / "all", {**FAULTS, **MORE, "good": GOOD}), "-p", "notebook_scan"
         ),
         pytest_run(plain, "-p", "only_awake"),
-    )  # side by side
+    )
     (found, said), (without, plainly) = map(outcomes, runs)
     assert found == dict.fromkeys([*FAULTS, *MORE], "FAILED") | {"good": "PASSED"}, said
     assert said.count("no cell raised, but the notebook hides errors\n") == len(hidden) + len(

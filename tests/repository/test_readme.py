@@ -92,9 +92,8 @@ def test_the_demos_table_and_what_is_said_of_it_are_the_recorded_ones():
         f" {-kept[5]['mean']:.1f} points less." in plain
     )
     assert min(row["clean_train_error"] for row in budgets[5]) > 30  # "neither has learnt them"
-    assert (
-        max(row["clean_train_error"] for row in budgets[100]) <= 0.5
-    )  # "has learnt its images", "has had time"
+    # "has learnt its images", "has had time"
+    assert max(row["clean_train_error"] for row in budgets[100]) <= 0.5
 
 
 def test_more_than_half_of_the_training_images_are_still_misclassified_under_mixing():
@@ -165,9 +164,8 @@ def test_the_table_of_costs_is_the_recorded_one_and_says_which_goals_are_missed(
         wide["bench"]["precision"],
     ) == (64, "bf16")
     for record in (results, wide):
-        options = (
-            record["command"].partition(" ")[2].partition(" --out")[0]
-        )  # behind the program's name
+        # behind the program's name
+        options = record["command"].partition(" ")[2].partition(" --out")[0]
         assert f"catchup {options}" in " ".join(README.split())
 
 
@@ -218,9 +216,8 @@ def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
     record = json.loads(
         (ROOT / "data" / "results" / "scaled" / "tiny-50-four-seeds.json").read_text()
     )
-    rows = [
-        row for row in record["rows"] if row["fgsm_error"] is not None
-    ]  # the others have fewer measurements
+    # the others have fewer measurements
+    rows = [row for row in record["rows"] if row["fgsm_error"] is not None]
     plain, deformed = " ".join(README.split()), list(MEASURES["deformation"].columns)
     attacks = ["fgsm_error", "pgd_error"]
     found = {
@@ -286,10 +283,8 @@ def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
     error = means("calibration.ece")
     assert f"calibration error from {error.pop('baseline'):.1f} to about 2" in README
     assert all(1.5 < value < 2.5 for value in error.values())
-    for measure in (
-        "gt_known_loc",
-        "maxboxacc_v2",
-    ):  # no network finds the objects as well as a box in the middle
+    # no network finds the objects as well as a box in the middle
+    for measure in ("gt_known_loc", "maxboxacc_v2"):
         blind = means(f"localization.baselines.centre.{measure}")
         assert all(
             value < blind[label] for label, value in means(f"localization.{measure}").items()

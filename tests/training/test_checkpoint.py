@@ -67,9 +67,8 @@ class Hostile:
 
 def test_code_in_a_checkpoint_is_never_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    checkpoint.save(
-        tmp_path / "bad.pt", {"model": Hostile()}
-    )  # a rightful mark around a hostile content
+    # a rightful mark around a hostile content
+    checkpoint.save(tmp_path / "bad.pt", {"model": Hostile()})
     with pytest.raises(CheckpointError, match="more than plain tensors"):
         checkpoint.load(tmp_path / "bad.pt")
     pickle.dumps(Hostile())

@@ -35,9 +35,8 @@ def test_the_same_run_ends_the_same_whoever_reads_its_images(folder, monkeypatch
             replace(settings, seed=next(drawn)), out, progress=False
         ),
     )
-    assert endurance.repeats(["catchup"], folder / "others", times=2)["methods"] == {
-        "catchup": 2
-    }  # it can be seen
+    # it can be seen
+    assert endurance.repeats(["catchup"], folder / "others", times=2)["methods"] == {"catchup": 2}
 
 
 def test_many_small_runs_leave_memory_and_open_files_as_they_were(folder, monkeypatch):

@@ -54,9 +54,8 @@ def test_resized_boxes_are_those_of_torchvision_and_pil(interpolation, size):
     for image, ours, box in zip(
         pixels, found, zip(*(part.tolist() for part in BOXES)), strict=True
     ):
-        if (
-            interpolation == "bilinear"
-        ):  # bicubic values are not kept to 0 … 255 between the axes there
+        # bicubic values are not kept to 0 … 255 between the axes there
+        if interpolation == "bilinear":
             expected = theirs.resized_crop(
                 image.float(), *box, list(size), InterpolationMode.BILINEAR, antialias=True
             )
@@ -120,9 +119,8 @@ def test_boxes_are_drawn_as_torchvision_draws_them(size, scale, ratio):
         lambda box: box[:, 3] / box[:, 2],
         lambda box: box[:, 0] + box[:, 2],
     ):
-        assert distance_of_distributions(function(ours), function(theirs)) < 1.95 * math.sqrt(
-            2 / n
-        )  # p = 0.001
+        # p = 0.001
+        assert distance_of_distributions(function(ours), function(theirs)) < 1.95 * math.sqrt(2 / n)
     top, left, height, width = ours.T
     assert (top >= 0).all() and (left >= 0).all() and (height > 0).all() and (width > 0).all()
     assert (top + height <= size[0]).all() and (left + width <= size[1]).all()
@@ -170,9 +168,8 @@ def test_light_is_a_sum_of_principal_components():
     assert found[0].amax((1, 2)).tolist() == pytest.approx(expected, abs=1e-6)
     assert torch.equal(found[1], torch.zeros(3, 4, 4))
     axes = np.array(PCA_AXES)
-    np.testing.assert_allclose(
-        axes.T @ axes, np.eye(3), atol=5e-4
-    )  # a basis, up to the four printed digits
+    # a basis, up to the four printed digits
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=5e-4)
 
 
 def test_colours_are_drawn_evenly():
@@ -291,10 +288,8 @@ def test_evaluation_sees_the_middle_and_its_boxes_move_along():
     cut = under_protocol(whole, Augmentation(window=6), "half")
     assert cut.train is whole.train and cut.mean == cut.std == (0.5,) * 3
     assert torch.equal(cut.test.pixels, center_crop(whole.test.pixels, [6, 6]))
-    assert cut.boxes.size == (6, 6) and cut.boxes.image.tolist() == [
-        0,
-        3,
-    ]  # the second box lies left of the window
+    # the second box lies left of the window
+    assert cut.boxes.size == (6, 6) and cut.boxes.image.tolist() == [0, 3]
     assert cut.boxes.edges.tolist() == [[1, 0, 6, 5], [0, 0, 6, 6]]
     for (left, top, right, bottom), image in zip(
         cut.boxes.edges.int().tolist(), (0, 3), strict=True

@@ -267,9 +267,8 @@ def test_targets_stand_in_the_papers_rows_of_that_method(paper, start):
     seen = 0
     for recipe in load().values():
         for target in recipe.targets:
-            if (
-                not target.table.startswith(paper) or "Table 12" in target.table
-            ):  # its rows are networks
+            # its rows are networks
+            if not target.table.startswith(paper) or "Table 12" in target.table:
                 continue
             for method, value in target.values.items():
                 cells = [cell for row in rows if row[0] in PRINTED[method] for cell in row[1:]]
@@ -295,9 +294,8 @@ def test_a_scale_says_what_it_changed_and_keeps_the_shares():
         settings_of("fgvc-snap", scale="small").window == 56
         and settings_of("fgvc-ft", scale="small").width is None
     )
-    assert (
-        settings_of("fgvc-gm", scale="small", data="cars196").subset == 24
-    )  # its smallest class has no more
+    # its smallest class has no more
+    assert settings_of("fgvc-gm", scale="small", data="cars196").subset == 24
 
 
 def test_a_scale_that_is_a_number_is_a_share_of_epochs_and_images():
@@ -335,9 +333,8 @@ def test_what_is_given_goes_before_recipe_and_scale():
     assert (found.epochs, found.batch_size, found.lr, found.warmup_epochs) == (100, 512, 0.2, 5)
     assert (found.image_size, found.window, found.seed) == (128, 112, 4)
     assert found.method_settings["alpha"] == 0.5
-    assert (
-        settings_of("c100-400", scale="small", data="digits").subset is None
-    )  # nothing is known of its classes
+    # nothing is known of its classes
+    assert settings_of("c100-400", scale="small", data="digits").subset is None
     for arguments, words in (
         (("c100-40",), "unknown recipe 'c100-40'. Did you mean 'c100-400'?"),
         (("c100-400", "cutmx"), "Did you mean 'cutmix'"),

@@ -52,9 +52,8 @@ def trained(digits, settings=SMALL, method="catchup", **options) -> Result:
     ("method", "epochs"), [(method, 10 if method == "catchup" else 2) for method in MIXERS]
 )
 def test_after_8_or_40_steps_the_weights_equal_a_plain_loops(digits, method, epochs):
-    settings = replace(
-        SMALL, epochs=epochs, batch_size=13, augment=False, schedule="constant"
-    )  # 4 steps an epoch
+    # 4 steps an epoch
+    settings = replace(SMALL, epochs=epochs, batch_size=13, augment=False, schedule="constant")
     result = trained(digits, settings, method)
     model, mixer = model_of(settings, digits), make(method, seed=0)
     groups = [{"params": list(model.parameters())}, *mixer.begin_run(model, 10)]
@@ -101,9 +100,8 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(digits, tmp_path, met
     with pytest.raises(Cut):
         trained(digits, method=method, out=other, on_epoch=cut_off)
     with open(other / "metrics.jsonl", "a") as file:
-        file.write(
-            '{"epoch": 3, "half a li'
-        )  # what a crash in the middle of the next epoch may leave
+        # what a crash in the middle of the next epoch may leave
+        file.write('{"epoch": 3, "half a li')
     with pytest.raises(ValueError, match="holds a checkpoint already"):
         trained(digits, method=method, out=other)
     resumed = trained(digits, method=method, out=other, resume=True)
@@ -275,9 +273,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     with pytest.raises(
         FloatingPointError, match=r"at step 10 \(epoch 3\): the checkpoint of epoch 2 is kept"
     ):
-        fit(
-            model_of(SMALL, digits), Spoilt(seed=0), digits, SMALL, out=tmp_path, progress=False
-        )  # 4 steps an epoch
+        # 4 steps an epoch
+        fit(model_of(SMALL, digits), Spoilt(seed=0), digits, SMALL, out=tmp_path, progress=False)
     state = checkpoint.load(tmp_path / "checkpoint.pt")
     assert state["epoch"] == 2 and all(value.isfinite().all() for value in state["model"].values())
 
@@ -514,10 +511,8 @@ def test_two_processes_fill_one_folder(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     rows = runs.read_metrics(tmp_path / "run")
-    assert [row["step"] for row in rows] == [
-        3,
-        6,
-    ]  # 50 images in batches of 16: the last two do not fill two processes
+    # 50 images in batches of 16: the last two do not fill two processes
+    assert [row["step"] for row in rows] == [3, 6]
     assert all(0 <= row["train_accuracy_mixed_percent"] <= 100 for row in rows)
     state = checkpoint.load(tmp_path / "run" / "checkpoint.pt")
     assert all(not key.startswith("module.") for key in state["model"])

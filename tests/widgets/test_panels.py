@@ -27,6 +27,7 @@ from catchup.widgets.panels import DPI
 from conftest import TinyNet
 
 SMALL = Settings(subset=5, width=4, epochs=3, batch_size=10, lr=0.05)  # 5 steps an epoch
+# what can be pressed
 STATES = {
     "ready": {"start"},
     "running": {"pause", "stop"},
@@ -34,7 +35,7 @@ STATES = {
     "stopped": {"start"},
     "finished": set(),
     "failed": {"start"},
-}  # what can be pressed
+}
 
 
 @pytest.fixture(scope="module")
@@ -401,9 +402,8 @@ def test_losses_that_were_thinned_out_stand_at_their_steps(digits, monkeypatch):
     run.start().wait()
     kept = dict(run.losses)
     assert sorted(kept) == [4, 8, 12]
-    losses = [
-        kept[4 * -(-step // 4)] for step in range(1, 13)
-    ]  # each step by the next one that was kept
+    # each step by the next one that was kept
+    losses = [kept[4 * -(-step // 4)] for step in range(1, 13)]
     assert (
         shows(panel, live_card(run.rows, losses, run.histograms()[-1]))
         and "Step 15 of 15" in panel.description

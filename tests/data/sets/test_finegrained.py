@@ -156,9 +156,8 @@ def test_boxes_lie_around_the_marks_that_were_drawn(made):
     of the resizing.
     """
     name, _, root = made
-    read = data.load(
-        name, root.parent, image_size=120, progress=False
-    )  # four times larger: the blur is 2 pixels wide
+    # four times larger: the blur is 2 pixels wide
+    read = data.load(name, root.parent, image_size=120, progress=False)
     assert read.boxes.image.tolist() == [0, 1]
     for image, edges in zip(read.test.pixels, read.boxes.edges):
         rows, columns = ((image.float().mean(0) > 127).any(axis).nonzero()[:, 0] for axis in (1, 0))
@@ -175,9 +174,8 @@ def test_the_banner_of_aircraft_is_gone(tmp_path):
     other = decode.decoded(
         tmp_path, sorted((tmp_path / "data/images").iterdir()), image_size=30, progress=False
     )[0]
-    assert (
-        other[:, :, 25:].min() > 200
-    )  # uncut it is there, and the cache of the one is not that of the other
+    # uncut it is there, and the cache of the one is not that of the other
+    assert other[:, :, 25:].min() > 200
 
 
 def test_a_test_subset_of_cars_may_label_its_images_inside_the_devkit(tmp_path):

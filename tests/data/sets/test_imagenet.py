@@ -54,11 +54,8 @@ def flattened(root, order=(3, 0, 5, 1, 4, 2)):
         os.replace(files[i], root / f"val/flat_{place + 1:08}.JPEG")
     for wnid in WNIDS:
         (root / "val" / wnid).rmdir()
-    ids = {
-        WNIDS[0]: 2,
-        WNIDS[1]: 9,
-        WNIDS[2]: 1,
-    }  # not the order of the wnids, as in the real devkit
+    # not the order of the wnids, as in the real devkit
+    ids = {WNIDS[0]: 2, WNIDS[1]: 9, WNIDS[2]: 1}
     kind = [(name, "O") for name in ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children")]
     synsets = np.array(
         [[(ids[wnid], wnid, "a word", "a gloss", 0)] for wnid in WNIDS]
@@ -301,9 +298,8 @@ def test_validation_images_of_every_class_are_wanted(tmp_path):
         ValueError, match=f"no images of 1 of the 3 classes, .*'{WNIDS[1]}' among them: unpack"
     ):
         data.load(f"imagenet:{tmp_path}", progress=False)
-    assert (
-        len(data.load_images(f"imagenet:{tmp_path}", progress=False).classes) == 2
-    )  # alone they tell the classes
+    # alone they tell the classes
+    assert len(data.load_images(f"imagenet:{tmp_path}", progress=False).classes) == 2
 
 
 @pytest.mark.parametrize(
@@ -355,9 +351,8 @@ def test_of_class_folders_with_a_split_the_test_images_are_taken(tmp_path):
         for c, name in enumerate(("ant", "bee")):
             picture(tmp_path / f"{part}/{name}/0.png", shade + c)
     assert shades(data.load_images(f"folder:{tmp_path}", progress=False)) == [50, 51]
-    assert caches(tmp_path) and not list(
-        tmp_path.glob(".catchup-cache-*")
-    )  # that of the whole is not displaced
+    # that of the whole is not displaced
+    assert caches(tmp_path) and not list(tmp_path.glob(".catchup-cache-*"))
     assert picture_folder(tmp_path / "train").classes == ("ant", "bee")
 
 

@@ -9,12 +9,8 @@ from catchup.data import Boxes
 from catchup.data.sets.outlines import boxes_of, coverage
 from catchup.data.sets.shapes import SHAPES, draw_scenes, images_of, render
 
-REACH = {
-    "disc": 0.85,
-    "square": 2**-0.5,
-    "plus": 0.95,
-    "ring": 0.92,
-}  # of the size, from the middle to each side
+# of the size, from the middle to each side
+REACH = {"disc": 0.85, "square": 2**-0.5, "plus": 0.95, "ring": 0.92}
 
 
 def placed(name, size=8.0, angle=0.0, place=(15.0, 18.0)):

@@ -126,13 +126,14 @@ def test_another_shape_changes_nothing_far_from_the_shape():
     scene = draw_scenes(500, 2)
     before, after = render(scene), render(scene.with_shape((scene.shape + 3) % KINDS))
     grid = torch.arange(SIDE) + 0.5
+    # sharp tips
     far = (
         torch.hypot(
             grid[None, None, :] - scene.place[:, 0, None, None],
             grid[None, :, None] - scene.place[:, 1, None, None],
         )
         > scene.size[:, None, None] + 2
-    )  # sharp tips
+    )
     changed = (before != after).any(1)
     assert not (changed & far).any() and changed.any((1, 2)).all()
 
@@ -235,9 +236,8 @@ def test_shapes_cover_the_area_that_geometry_says(name, angle):
 def test_shapes_turn_with_their_angle_and_move_with_their_place():
     turned = render(plain(4, angle=math.pi / 2)), render(plain(2, angle=math.pi / 2))
     assert torch.equal(turned[0], render(plain(4)))  # a plus has a quarter turn
-    assert (
-        turned[1][0].rot90(1, (1, 2)).int() - render(plain(2))[0].int()
-    ).abs().max() <= 1  # to the right, y is down
+    # to the right, y is down
+    assert (turned[1][0].rot90(1, (1, 2)).int() - render(plain(2))[0].int()).abs().max() <= 1
     moved = replace(plain(6), place=torch.tensor([[18.0, 13.0]]))
     assert torch.equal(render(moved)[0], render(plain(6))[0].roll((-3, 2), (1, 2)))
     nearest = [

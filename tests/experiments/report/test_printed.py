@@ -71,11 +71,12 @@ FIRST = {
 def block(text: str, first: str) -> list[list[str]]:
     """The lines of the table that holds a line beginning so, from that line on, cut at the bars."""
     lines = text[text.index("\n" + first) + 1 :].splitlines()
+    # another table may follow at once
     end = next(
         index
         for index, line in enumerate([*lines, ""])
         if "|" not in line or line.startswith(("Method |", "Layer Set |"))
-    )  # another table may follow at once
+    )
     return [
         [part.strip() for part in line.rstrip().removesuffix("|").split("|")]
         for line in lines[:end]
@@ -85,9 +86,8 @@ def block(text: str, first: str) -> list[list[str]]:
 @pytest.mark.parametrize("table", FIRST)
 def test_every_number_of_catch_up_mix_is_the_printed_one(table):
     theirs, ours = block(text_of("000"), FIRST[table]), cells("catchup", table)
-    if (
-        table == "Table 11"
-    ):  # the labels of the layer sets are lost: their numbers stand alone, below a heading
+    # the labels of the layer sets are lost: their numbers stand alone, below a heading
+    if table == "Table 11":
         theirs = [line for line in theirs if line != ["Catch-up Mix", ""]]
         assert [line[-1] or line[0] for line in theirs] == [
             row["Top-1 Acc"].text for row in ours.values()
@@ -230,10 +230,8 @@ def test_mapped_measures_are_those_of_the_evaluation():
 
 def test_alpha_of_the_papers_runs_is_looked_for_first():
     table = layout()["tables"]["catchup", "Table 8"]
-    plain = (
-        "catchup:input_mix=none",
-        "catchup:layers=[1,2,3,4,5]",
-    )  # layer 0 is a plain step, or is never drawn
+    # layer 0 is a plain step, or is never drawn
+    plain = ("catchup:input_mix=none", "catchup:layers=[1,2,3,4,5]")
     assert table.specs("No Mixup", 10.0) == (
         "catchup:input_mix=none,alpha=10.0",
         "catchup:layers=[1,2,3,4,5],alpha=10.0",
@@ -321,12 +319,8 @@ def test_what_the_notes_say_of_the_tables_is_so():
             number["automix", table, "Gain", name] == printed_gain
             and round(best - second, 2) == gain
         )
-    for name in (
-        "CIFAR-10 R-18",
-        "CIFAR-100 RX-50",
-        "CUB-200 R-18",
-        "CUB-200 RX-50",
-    ):  # the others agree
+    # the others agree
+    for name in ("CIFAR-10 R-18", "CIFAR-100 RX-50", "CUB-200 R-18", "CUB-200 RX-50"):
         (best, _), (second, _) = column("Table 1", name, "automix", -1)[:2]
         assert number["automix", "Table 1", "Gain", name] == pytest.approx(best - second)
 

@@ -99,9 +99,8 @@ def test_a_cell_holds_the_paired_difference_of_scipy(tmp_path):
     assert accuracy.ours.difference.high == pytest.approx(-difference.low)
     assert sorted(accuracy.ours.values) == sorted(100 - error for error in SECOND)
     assert accuracy.printed_difference == pytest.approx(51.26 - 35.88)
-    assert not any(
-        "training images" in part for part in accuracy.ours.scale
-    )  # 50 of 500 are the row's 10 %
+    # 50 of 500 are the row's 10 %
+    assert not any("training images" in part for part in accuracy.ours.scale)
     assert cell(results, "Table 1", "Baseline", "Top-1 Err").verdict.word == "reference"
     assert cell(results, "Table 1", "CutMix", "Top-1 Err").verdict.word == "not run"
 
@@ -206,9 +205,8 @@ def test_variants_fill_the_ablations(tmp_path):
     assert method("Table 11", "layer set 5 of 5", "Top-1 Acc") == "catchup:layers=[0, 1, 2, 3, 4]"
     assert method("Table 1", "Catch-up Mix", "Top-1 Err") == "catchup"
     mixup = cell(results, "Table 8", "with InputMixup", "CIFAR-100")
-    assert mixup.reference == "No Mixup" and mixup.ours.difference.mean == pytest.approx(
-        -1.0
-    )  # accuracies 30, then 29
+    # accuracies 30, then 29
+    assert mixup.reference == "No Mixup" and mixup.ours.difference.mean == pytest.approx(-1.0)
     assert cell(results, "Table 10", "α = 10.0", "CIFAR-100 PreActResNet18").reference == "α = 1.0"
 
 
@@ -280,9 +278,8 @@ def test_a_ladder_of_data_stands_for_the_shares(tmp_path):
         )
     # 50 of 500 are the true 10 %, but stand for 50 % already
     assert not cell(results, "Table 4", "Catch-up Mix", "CIFAR-100 10 %").others
-    assert (
-        cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").ours.record.per_class == 50
-    )  # the most there is
+    # the most there is
+    assert cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").ours.record.per_class == 50
     alone = report.run(
         [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))], tables=(4,)
     )
@@ -338,12 +335,10 @@ def test_measures_inside_fields_and_data_that_stands_in(tmp_path):
     assert {"Tiny-ImageNet instead of CUB-200-2011", "the paper states no protocol"} <= set(
         cell(results, "Table 7", "Catch-up Mix", "GT-known Loc").ours.scale
     )
-    assert (
-        cell(results, "Table 3", "Catch-up Mix", "CUB R18").ours is None
-    )  # nothing stands in for accuracy on CUB
-    assert (
-        cell(results, "Table 6", "Catch-up Mix", "CIFAR-100 R18*").ours is None
-    )  # another network
+    # nothing stands in for accuracy on CUB
+    assert cell(results, "Table 3", "Catch-up Mix", "CUB R18").ours is None
+    # another network
+    assert cell(results, "Table 6", "Catch-up Mix", "CIFAR-100 R18*").ours is None
 
 
 def test_records_of_several_places_are_never_paired_and_the_choice_is_blind(tmp_path):

@@ -67,10 +67,8 @@ def points(ax):
 
 def test_gains_of_errors_and_of_accuracies_have_one_direction(cells):
     found = points(printed_against_ours(cells))
-    assert (5.22, 1.25) in found and (
-        15.38,
-        1.25,
-    ) in found  # Table 1: error 22.98 → 17.76; Table 4: 35.88 → 51.26
+    # Table 1: error 22.98 → 17.76; Table 4: 35.88 → 51.26
+    assert (5.22, 1.25) in found and (15.38, 1.25) in found
     assert found[3.72, -5.0] is False, "InputMixup: errors 4 and 6 points higher"
     for cell in cells:
         if cell.ours and cell.ours.difference and cell.printed_difference is not None:

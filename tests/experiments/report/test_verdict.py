@@ -24,12 +24,8 @@ def ours(mean, low=None, high=None, n=3):
     ("difference", "printed", "same", "word"),
     [
         (ours(-5.0, -6.0, -4.0), -5.2, True, "reproduced"),
-        (
-            ours(-5.0, -5.2, -4.8),
-            -5.21,
-            True,
-            "reproduced",
-        ),  # within the rounding of two printed numbers
+        # within the rounding of two printed numbers
+        (ours(-5.0, -5.2, -4.8), -5.21, True, "reproduced"),
         (ours(-5.0, -5.2, -4.8), -5.22, True, "same sign"),  # just outside of it
         (ours(-5.0, -5.2, -4.8), -4.78, True, "same sign"),
         (ours(-5.0, -11.0, 1.0), -5.2, True, "same sign"),  # holds it, and zero as well

@@ -71,9 +71,8 @@ def test_every_row_of_the_similarity_sums_to_one_over_the_partner():
     assert p.shape == (2, 4, 4) and (p >= 0).all()
     torch.testing.assert_close(p.sum(dim=2), torch.ones(2, 4))
     assert (p.sum(dim=1) - 1).abs().max() > 0.1
-    other[0, :, 0, 1] = (
-        100 * own[0, :, 1, 0]
-    )  # position 1 of the partner is what position 2 of the image looks for
+    # position 1 of the partner is what position 2 of the image looks for
+    other[0, :, 0, 1] = 100 * own[0, :, 1, 0]
     assert similarity(own, other)[0, 2].argmax() == 1
 
 
@@ -129,9 +128,8 @@ def test_mask_loss_is_eq_6_per_image():
     loss = mask_loss(mask, 0.45, 0.1)
     assert loss.item() == pytest.approx((0.2 + 0.0 + 0.15) / 3)  # means .75, .5 and .2
     loss.backward()
-    assert [grad.sum().item() for grad in mask.grad] == pytest.approx(
-        [1 / 3, 0, -1 / 3]
-    )  # towards λ, none inside ε
+    # towards λ, none inside ε
+    assert [grad.sum().item() for grad in mask.grad] == pytest.approx([1 / 3, 0, -1 / 3])
     assert mask_loss(mask, 0.45, 0.0) > loss and mask_loss(mask, 0.45, 1.0) == 0
     assert mask_loss(mask.half(), 0.45).dtype == torch.float32
 
@@ -179,9 +177,8 @@ def test_half_precision_is_computed_in_float32_under_autocast_too():
         maps_of(2, 4, 3, 3, seed=1).half(),
     )
     expected = block(own.float(), other.float(), 0.4)
-    assert (
-        expected.isfinite().all() and (own.float().flatten(1).norm(dim=1) > 65504).any()
-    )  # overflows a half float
+    # overflows a half float
+    assert expected.isfinite().all() and (own.float().flatten(1).norm(dim=1) > 65504).any()
     with torch.autocast("cpu", torch.bfloat16):
         mask = block(own, other, 0.4)
     assert mask.dtype == torch.float32 and torch.equal(mask, expected)

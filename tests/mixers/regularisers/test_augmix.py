@@ -132,27 +132,22 @@ def test_an_operation_is_pillows_but_for_the_border_of_a_warp(name):
         [pillow(image, name, float(value)) for image, value in zip(pixels, amount)]
     )
     off = (result.int() - expected.int()).abs()
-    if name in (
-        "rotate",
-        "shear_x",
-        "shear_y",
-    ):  # a pixel on the border is blended with the black around
+    # a pixel on the border is blended with the black around
+    if name in ("rotate", "shear_x", "shear_y"):
         inside = torch.stack(
             [
                 pillow(torch.full_like(image, 255), name, float(value))
                 for image, value in zip(pixels, amount)
             ]
         ).float()
-        inside = (
-            F.max_pool2d(255 - inside, 5, 1, 2) == 0
-        )  # two pixels away from black in every direction
+        # two pixels away from black in every direction
+        inside = F.max_pool2d(255 - inside, 5, 1, 2) == 0
         edge = torch.zeros_like(inside)
         edge[..., 2:-2, 2:-2] = True
         assert (inside & edge).float().mean() > 0.3 and off[inside & edge].max() <= 1
     elif name == "autocontrast":
-        assert (
-            off.max() <= 1 and (off > 0).float().mean() < 0.005
-        )  # Pillow cuts a double a little below a whole number
+        # Pillow cuts a double a little below a whole number
+        assert off.max() <= 1 and (off > 0).float().mean() < 0.005
     else:
         assert off.max() == 0
 
@@ -203,9 +198,8 @@ def test_what_is_drawn():
     chains = draw_chains(3000, 3, None, 3.0, 1.0, np.random.default_rng(0))
     used = chains.kinds >= 0
     lengths = used.sum(axis=0)
-    assert (
-        chains.kinds.shape == (3, 3, 3000) and (np.sort(~used, axis=0) == ~used).all()
-    )  # ended chains stay ended
+    # ended chains stay ended
+    assert chains.kinds.shape == (3, 3, 3000) and (np.sort(~used, axis=0) == ~used).all()
     assert [np.isclose((lengths == length).mean(), 1 / 3, atol=0.02) for length in (1, 2, 3)] == [
         True
     ] * 3
@@ -215,9 +209,8 @@ def test_what_is_drawn():
     assert strength.min() >= 0.1 and strength.max() <= 3 and abs(strength.mean() - 1.55) < 0.02
     assert abs((chains.levels < 0).mean() - 0.5) < 0.02
     assert np.allclose(chains.weights.sum(axis=0), 1) and chains.weights.shape == (3, 3000)
-    assert (
-        abs(chains.weights.var() - 1 / 18) < 0.003
-    )  # Dirichlet(1, 1, 1); of Beta(1, 1) it is 1/12
+    # Dirichlet(1, 1, 1); of Beta(1, 1) it is 1/12
+    assert abs(chains.weights.var() - 1 / 18) < 0.003
     assert abs(chains.own.mean() - 0.5) < 0.02 and abs(chains.own.var() - 1 / 12) < 0.005
     fixed = draw_chains(10, 2, 4, 1.0, 1.0, np.random.default_rng(0))
     assert fixed.kinds.shape == (4, 2, 10) and (fixed.kinds >= 0).all()
@@ -255,9 +248,8 @@ def test_the_mixture_is_algorithm_1_image_by_image(monkeypatch):
     for offset, result in ((0, one), (10, two)):
         for index in range(10):
             expected = slow_augmix(pixels[index], drawn[0], offset + index)
-            assert (
-                result[index] - expected
-            ).abs().mean() < 0.01  # a value may be off by 1/255 after each operation
+            # a value may be off by 1/255 after each operation
+            assert (result[index] - expected).abs().mean() < 0.01
 
 
 def test_weights_of_one_chain_give_that_chain():
@@ -294,9 +286,8 @@ def test_the_divergence_is_the_mean_of_three_divergences_from_the_mean():
     assert jensen_shannon(*logits).item() == pytest.approx(total / 6, rel=1e-5)
     assert jensen_shannon(logits[0], logits[0], logits[0]).abs() < 1e-6
     far = torch.eye(3) * 1e4
-    assert jensen_shannon(*far[:, None]).item() == pytest.approx(
-        math.log(3)
-    )  # its largest value, without NaN
+    # its largest value, without NaN
+    assert jensen_shannon(*far[:, None]).item() == pytest.approx(math.log(3))
     assert jensen_shannon(*[one.half() for one in logits]).dtype == torch.float32
 
 
@@ -320,9 +311,8 @@ def test_the_loss_is_the_methods_plus_twelve_divergences_of_one_joint_pass(tiny,
     divergence = jensen_shannon(tiny(images), tiny(one), tiny(two))
     assert divergence > 1e-3
     expected = plain.loss(tiny, images, labels) + 12 * divergence
-    torch.testing.assert_close(
-        loss, expected, rtol=1e-4, atol=0
-    )  # large logits make rounding large
+    # large logits make rounding large
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
 
 
 def test_batch_norm_sees_the_three_batches_together():

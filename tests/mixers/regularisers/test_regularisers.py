@@ -137,10 +137,8 @@ def test_it_acts_with_the_method_and_leaves_nothing_behind(name, method, model):
 
 @pytest.mark.parametrize("method", MIXERS)
 def test_all_of_them_together_with_every_method(method, model):
-    models = (
-        model,
-        copy.deepcopy(model),
-    )  # each its own: a look-up in evaluation mode sees running statistics
+    # each its own: a look-up in evaluation mode sees running statistics
+    models = (model, copy.deepcopy(model))
     mixers = [begun(method, one, *(row.on for row in ROWS.values()), seed=3) for one in models]
     for _ in range(3):
         losses = [mixer.loss(one, *batch_of()) for mixer, one in zip(mixers, models)]
@@ -153,9 +151,8 @@ def test_all_of_them_together_with_every_method(method, model):
 @pytest.mark.parametrize("name", ROWS)
 def test_a_draw_replayed_gives_the_same_loss_and_gradient_and_another_seed_another(name, model):
     mixer = begun("cutmix", model, ROWS[name].on)
-    draws = [
-        Draw(0, range(7), 1.0, seed=seed) for seed in range(8)
-    ]  # λ = 1: cutmix itself changes nothing
+    # λ = 1: cutmix itself changes nothing
+    draws = [Draw(0, range(7), 1.0, seed=seed) for seed in range(8)]
     first = [gradients(mixer.loss(model, *batch_of(), draw=draw), model) for draw in draws]
     again = [
         gradients(mixer.loss(model, *batch_of(), draw=Draw(**draw.as_dict())), model)
@@ -202,9 +199,8 @@ def test_under_autocast(name, model):
     with torch.autocast("cpu", torch.bfloat16):
         loss = mixer.loss(model, images, labels, draw=draw)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(
-        loss, full, rtol=0.05, atol=0.02
-    )  # the same squares, blocks, branches
+    # the same squares, blocks, branches
+    torch.testing.assert_close(loss, full, rtol=0.05, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -402,9 +398,8 @@ def test_cutout_sets_one_square_of_each_image_to_zero_and_centres_fall_everywher
     gone = cut == 0
     assert torch.equal(cut, torch.where(gone, 0, images)) and torch.equal(gone[:, 0], gone[:, 1])
     assert (gone[:, 0].flatten(1).sum(dim=1) == 1).all()
-    counts = (
-        gone[:, 0].flatten(1).sum(dim=0)
-    )  # every pixel as likely: 4000 / 30 each, within five standard errors
+    # every pixel as likely: 4000 / 30 each, within five standard errors
+    counts = gone[:, 0].flatten(1).sum(dim=0)
     assert (counts - 4000 / 30).abs().max() < 5 * (4000 / 30) ** 0.5
 
 

@@ -16,9 +16,8 @@ from catchup.mixers.regularisers.stochdepth import StochDepth, drop_branch
 def test_the_linear_rule():
     assert survivals(4, 0.5) == [0.875, 0.75, 0.625, 0.5]
     assert survivals(54, 0.5)[-1] == 0.5 and survivals(54, 0.5)[0] == pytest.approx(1 - 0.5 / 54)
-    assert sum(survivals(54, 0.5)) == pytest.approx(
-        40, abs=0.5
-    )  # "E(L̃) ≈ 40" of 54 blocks (Huang et al., Section 3)
+    # "E(L̃) ≈ 40" of 54 blocks (Huang et al., Section 3)
+    assert sum(survivals(54, 0.5)) == pytest.approx(40, abs=0.5)
     assert survivals(3, 1.0) == [1.0, 1.0, 1.0] and survivals(0, 0.5) == []
 
 
@@ -134,9 +133,8 @@ def test_what_shares_a_factor(per):
         ShakeDrop(per=per).factors((6, 5, 4, 3), 0.5, generator(seed, "test"))[0]
         for seed in range(60)
     ]
-    assert all(
-        (factor == 2).all() or not (factor == 2).any() for factor in both
-    )  # b is not drawn per image
+    # b is not drawn per image
+    assert all((factor == 2).all() or not (factor == 2).any() for factor in both)
     assert 15 < sum(bool((factor == 2).all()) for factor in both) < 45
 
 
@@ -170,9 +168,8 @@ def test_every_branch_once_in_order_with_the_linear_rule_and_its_own_dice(name, 
         model(images).sum().backward()
     assert [survival for survival, _ in calls] == survivals(8, 0.4)
     assert len({seed for _, seed in calls}) == 8  # each branch throws its own dice
-    assert all(
-        parameter.grad is not None for parameter in model.parameters()
-    )  # also of dropped branches: for DDP
+    # also of dropped branches: for DDP
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_with_every_branch_dropped_only_shortcuts_are_left():

@@ -19,9 +19,10 @@ from catchup.training.seeds import seeded
 from catchup.training.trainer import dataset_of, model_of
 from conftest import TinyNet
 
+# 5 steps
 TINY = Settings(
     subset=5, epochs=3, batch_size=10, lr=0.05, device="cpu", precision="fp32", save_every_s=0.0
-)  # 5 steps
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +103,8 @@ def bad_loss(value):
         (bad_loss, 7, "the loss alone"),
         (bad_gradient, 7, "the weights 'layer2.0.weight'"),
         (bad_lr, 7, "the weights 'stem.0.weight'"),
-        (
-            bad_gradient,
-            10,
-            "the weights 'layer2.0.weight'",
-        ),  # the last step of an epoch: no other follows
+        # the last step of an epoch: no other follows
+        (bad_gradient, 10, "the weights 'layer2.0.weight'"),
     ],
 )
 def test_numbers_that_are_none_end_the_run_within_a_step(

@@ -68,9 +68,8 @@ def test_the_record_says_what_was_computed(monkeypatch, tmp_path, fast):
     assert read_json(tmp_path / "run" / runs.RUN)["settings"]["precision"] == (
         "bf16" if fast else "fp32"
     )
-    train(
-        settings, tmp_path / "run", resume=True, progress=False
-    )  # the same machine says the same again
+    # the same machine says the same again
+    train(settings, tmp_path / "run", resume=True, progress=False)
 
 
 @pytest.mark.parametrize("fast", [True, False])

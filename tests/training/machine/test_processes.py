@@ -20,9 +20,8 @@ from catchup.training.seeds import seeded
 from catchup.training.trainer import dataset_of
 from conftest import TinyNet
 
-TINY = Settings(
-    subset=5, epochs=3, batch_size=12, lr=0.05, device="cpu", precision="fp32"
-)  # 4 steps an epoch
+# 4 steps an epoch
+TINY = Settings(subset=5, epochs=3, batch_size=12, lr=0.05, device="cpu", precision="fp32")
 
 
 class Normed(TinyNet):
@@ -50,12 +49,10 @@ def trained(digits, method, out, **options):
         "catchup": {"blocks": ("layer1", "layer2")},
     }.get(method, {})
     mixer = make(method, seed=0, **settings)
-    if (
-        method != "recursivemix"
-    ):  # whose processes must agree on when a box is empty; their histories differ anyway
-        mixer.rng.random(
-            int(os.environ.get("RANK", 0))
-        )  # each process draws other numbers, and has its own to keep
+    # whose processes must agree on when a box is empty; their histories differ anyway
+    if method != "recursivemix":
+        # each process draws other numbers, and has its own to keep
+        mixer.rng.random(int(os.environ.get("RANK", 0)))
     return fit(model, mixer, digits, TINY, out=out, progress=False, resume=True, **options), mixer
 
 
