@@ -13,6 +13,7 @@ import secrets
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from ...utils.progress import bar
 from .memory import check_memory
 from .npz import read_npz
 from .placement import placement
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMAT = 1  # of the cache; raising it makes every older cache stale
 # Pillow would hand others to programs (Ghostscript)
@@ -59,9 +63,11 @@ def decoded(
         check_memory(len(files), image_size, image_size, root)
     cache = root / f".catchup-cache-{image_size or 'full'}-{_fingerprint(root, files, banner)}.npz"
     stored = _read_cache(cache, len(files))
-    pixels, skipped = stored or _decode(files, image_size, banner, skip_unreadable, progress)
+    pixels, skipped, lasting = (
+        (*stored, True) if stored else _decode(files, image_size, banner, skip_unreadable, progress)
+    )
     report_skipped(root, files, skipped, skip_unreadable)
-    if not stored:
+    if not stored and lasting:
         _write_cache(cache, pixels=pixels, skipped=skipped)
     return pixels, skipped
 
@@ -84,9 +90,9 @@ def report_skipped(
 
 def _decode(
     files: Sequence[Path], image_size: int | None, banner: int, skip: bool, progress: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """`decoded`, without the cache."""
-    pixels, kept, skipped, grey = None, [], [], True
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """`decoded`, without the cache; and whether it would be the same another time."""
+    pixels, kept, skipped, grey, lasting = None, [], [], True, True
     for i, file in enumerate(bar(files, "decoding", " images", progress, terminal=True)):
         try:
             image = _read_image(file, image_size, banner)
@@ -95,6 +101,7 @@ def _decode(
             if not skip:
                 raise ValueError(_unreadable(file, error)) from error
             skipped.append(i)
+            lasting &= not is_passing(error)
             continue
         if pixels is None:
             check_memory(len(files), *image.shape[:2], file.parent)
@@ -109,9 +116,13 @@ def _decode(
         kept.append(i)
     if pixels is None:
         raise ValueError(f"none of {len(files)} images could be read, the first is {files[0]}")
-    return np.ascontiguousarray(pixels[: len(kept), : 1 if grey else 3]), np.array(
-        skipped, dtype=np.int64
-    )
+    kept_pixels = np.ascontiguousarray(pixels[: len(kept), : 1 if grey else 3])
+    return kept_pixels, np.array(skipped, dtype=np.int64), lasting
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the system, not the file, was at fault: read another time, the image may be there."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def _read_image(file: Path, image_size: int | None, banner: int = 0) -> np.ndarray:
@@ -123,8 +134,11 @@ def _read_image(file: Path, image_size: int | None, banner: int = 0) -> np.ndarr
     if not file.is_file():  # a pipe would never answer
         raise ValueError("it is no file")
     with Image.open(file, formats=FORMATS) as opened:
-        if opened.mode.startswith(("I", "F")):
-            raise ValueError(f"more than 8 bits a channel (mode {opened.mode})")
+        if opened.mode.startswith(("I", "F")) or _is_deep(opened):
+            raise ValueError(
+                f"more than 8 bits a channel (mode {opened.mode}), of which half would be lost; "
+                "save it with 8 bits"
+            )
         if opened.width * opened.height > MAX_PIXELS:
             raise ValueError(
                 f"{opened.width} x {opened.height} pixels, more than {MAX_PIXELS // 10**6} million"
@@ -148,6 +162,16 @@ def _read_image(file: Path, image_size: int | None, banner: int = 0) -> np.ndarr
     return np.asarray(image)
 
 
+def _is_deep(opened: "Image.Image") -> bool:
+    """Whether the file has more than 8 bits a channel where Pillow keeps the upper 8 alone."""
+    for tile in getattr(opened, "tile", ()):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        most = arguments[1] if tile[0] in ("ppm", "ppm_plain") and len(arguments) > 1 else 0
+        if ";16" in str(arguments[0]) or (isinstance(most, int) and most > 255):
+            return True
+    return False
+
+
 def _unreadable(file: Path, reason: object) -> str:
     return (
         f"{file} cannot be read as an image ({str(reason)[:150]}); mend or remove it, or skip"
@@ -169,12 +193,11 @@ def _fingerprint(root: Path, files: Sequence[Path], banner: int) -> str:
     for file in files:
         try:
             status = file.stat()
-        except OSError as error:  # a link to nowhere, or a file that went meanwhile
-            raise ValueError(_unreadable(file, error.strerror)) from None
+            state = f"{status.st_size}\0{status.st_mtime_ns}"
+        except OSError:  # a link to nowhere, or a file that went meanwhile: reading it will tell
+            state = "gone"
         name = file.relative_to(root).as_posix()
-        digest.update(
-            f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
-        )
+        digest.update(f"{name}\0{state}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..boxes import Marked
+from .walk import folder_names, is_image, report_passed_over, walk_images
 
 MEND = "mend the line or take the official file"
-SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,7 @@ def class_folders(root: Path) -> Listing:
     """The layout of one folder per class; `test/` is taken where there are both `test/` and `val/`.
 
     Classes are the folders in `train/`, sorted by name. Images may lie deeper inside a class
-    folder; files with other endings than those of `SUFFIXES`, and names that start with a dot, are
-    passed over.
+    folder; which files are images, and what is passed over, is said in `walk`.
 
     Raises:
         FileNotFoundError: if `root`, its `train/`, or both `test/` and `val/` are missing.
@@ -60,13 +57,13 @@ def class_folders(root: Path) -> Listing:
     test = next((root / split for split in ("test", "val") if (root / split).is_dir()), None)
     if test is None:
         raise FileNotFoundError(f"{root} has neither a folder test/ nor a folder val/")
-    classes = _folder_names(root / "train")
+    classes = folder_names(root / "train")
     if len(classes) < 2:
         raise ValueError(
             f"{root / 'train'} needs one folder for each of at least 2 classes, "
             f"got {', '.join(classes) or 'none'}"
         )
-    unknown = [name for name in _folder_names(test) if name not in classes]
+    unknown = [name for name in folder_names(test) if name not in classes]
     if unknown:
         raise ValueError(f"{test} holds the class {unknown[0]!r}, which {root / 'train'} lacks")
     return Listing(root, classes, _split(root / "train", classes), _split(test, classes))
@@ -122,32 +119,21 @@ def text_of(file: Path) -> str:
         raise ValueError(f"{file} is no text file ({error}); get it again") from None
 
 
-def _folder_names(folder: Path) -> tuple[str, ...]:
-    """The folders in `folder`, sorted."""
-    return tuple(
-        sorted(
-            path.name
-            for path in folder.iterdir()
-            if path.is_dir() and not path.name.startswith(".")
-        )
-    )
-
-
 def _split(folder: Path, classes: tuple[str, ...]) -> Split:
     """The images of every class that has a folder."""
-    files, labels = [], []
+    files: list[Path] = []
+    labels: list[int] = []
+    passed_over: Counter[str] = Counter()
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():
             continue
-        found = sorted(
-            path
-            for path in (folder / name).rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        )
-        if not found:
+        images, passed = walk_images(folder / name)
+        if not images:
             raise ValueError(f"the class folder {folder / name} holds no images")
-        files += found
-        labels += [label] * len(found)
+        files += images
+        labels += [label] * len(images)
+        passed_over.update(passed)
+    report_passed_over(folder, passed_over)
     if not files:
         raise ValueError(f"{folder} holds no class folders")
     return Split(tuple(files), tuple(labels))
@@ -199,11 +185,7 @@ def _check_once(source: Path, names: Sequence[str], folder: Path, present: set[s
     if len(set(names)) < len(names):
         twice, count = Counter(names).most_common(1)[0]
         raise ValueError(f"{source} names {twice!r} in {count} lines: {MEND}")
-    left = sorted(
-        name
-        for name in present.difference(names)
-        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-    )
+    left = sorted(filter(is_image, present.difference(names)))
     if left:
         raise ValueError(
             f"{source} has no line for {len(left)} images in {folder}, {left[0]!r} among them: it"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...utils.progress import counter
-from .decode import _fingerprint, _read_image, _unreadable, _write_cache, report_skipped
+from .decode import _fingerprint, _read_image, _unreadable, _write_cache, is_passing, report_skipped
 from .npz import read_npz
 from .pool import in_order
 
@@ -47,6 +47,7 @@ class _Seen(NamedTuple):
     sizes: list[tuple[int, int] | str]
     grey: bool
     counts: np.ndarray
+    lasting: bool
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,14 @@ class _Look:
     def __call__(self, task: tuple[np.ndarray, bool]) -> _Seen:
         names, counted = task
         sizes, grey, counts = [], True, np.zeros((3, 256), dtype=np.int64)
+        lasting = True
         for name in names:
             try:
                 image = _read_image(self.root / os.fsdecode(name), self.image_size, self.banner)
             except Exception as error:
                 # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
                 sizes.append(str(error))
+                lasting &= not is_passing(error)
                 continue
             sizes.append(image.shape[:2])
             grey &= image.ndim == 2
@@ -74,7 +77,7 @@ class _Look:
                 counts += np.stack(
                     [np.bincount(channel.ravel(), minlength=256) for channel in channels]
                 )
-        return _Seen(sizes, grey, counts)
+        return _Seen(sizes, grey, counts, lasting)
 
 
 def names_below(root: Path, files: Sequence[Path]) -> np.ndarray:
@@ -105,11 +108,15 @@ def surveyed(
     """
     cache = root / f".catchup-survey-{image_size or 'full'}-{_fingerprint(root, files, banner)}.npz"
     stored = _read(cache, len(files), border)
-    found = stored or _survey(
-        root, files, border, _Look(root, image_size, banner), skip_unreadable, workers, progress
+    found, lasting = (
+        (stored, True)
+        if stored
+        else _survey(
+            root, files, border, _Look(root, image_size, banner), skip_unreadable, workers, progress
+        )
     )
     report_skipped(root, files, found.skipped, skip_unreadable)
-    if not stored:
+    if not stored and lasting:
         _write_cache(
             cache,
             skipped=found.skipped,
@@ -128,10 +135,10 @@ def _survey(
     skip: bool,
     workers: int,
     progress: bool,
-) -> Survey:
-    """`surveyed`, without the cache."""
+) -> tuple[Survey, bool]:
+    """`surveyed`, without the cache; and whether it would find the same another time."""
     names, first, skipped, grey, place = names_below(root, files), None, [], True, 0
-    counts = np.zeros((3, 256), dtype=np.int64)
+    counts, lasting = np.zeros((3, 256), dtype=np.int64), True
     tasks = [
         (piece, counted)
         for part, counted in ((names[:border], True), (names[border:], False))
@@ -158,12 +165,14 @@ def _survey(
                     )
                 place += 1
             grey &= piece.grey
+            lasting &= piece.lasting
             counts += piece.counts
             update(len(piece.sizes))
     if first is None:
         raise ValueError(f"none of {len(files)} images could be read, the first is {files[0]}")
     channels = 1 if grey else 3
-    return Survey(np.array(skipped, dtype=np.int64), (channels, *first[1]), counts[:channels])
+    survey = Survey(np.array(skipped, dtype=np.int64), (channels, *first[1]), counts[:channels])
+    return survey, lasting
 
 
 def _read(cache: Path, n_files: int, border: int) -> Survey | None:

@@ -10,12 +10,13 @@ Where it misleads: all of ImageNet's training images fit into memory at small si
 choosing logits and for nothing else.
 """
 
-import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..files.archives import IMAGENET_O, obtain
-from ..files.folders import SUFFIXES, Listing, Split, class_folders, text_of
+from ..files.folders import Listing, Split, text_of
+from ..files.walk import folder_names, report_passed_over, walk_images
 from ..images import Dataset, Images
 from .listed import decoded_parts, decoded_split, imagenet_protocol
 from .readers import Request
@@ -95,7 +96,7 @@ def imagenet(root: Path) -> Listing:
     """
     if not (root / "train").is_dir():
         raise FileNotFoundError(_instructions(root, "train/"))
-    classes = _folders(root / "train")
+    classes = folder_names(root / "train")
     if len(classes) < 2:
         raise ValueError(
             f"{root / 'train'} needs one folder of images for each of at least 2 classes, "
@@ -120,7 +121,7 @@ def imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
     folder = root / "val"
     if not folder.is_dir():
         raise FileNotFoundError(_instructions(root, "val/"))
-    found = _folders(folder)
+    found = folder_names(folder)
     if not found:
         return _flat_val(root, classes)
     unknown = [name for name in found if classes is not None and name not in classes]
@@ -140,7 +141,7 @@ def imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
 
 def _flat_val(root: Path, classes: tuple[str, ...] | None) -> Listing:
     """The validation images as published: one folder, the class of each in the devkit."""
-    files = tuple(_images(root / "val"))
+    files = walk_images(root / "val", deep=False).images
     missing = [
         path for path in (root / DEVKIT / "meta.mat", root / DEVKIT / TRUTH) if not path.is_file()
     ]
@@ -222,12 +223,18 @@ def picture_folder(root: Path) -> Listing:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
-    flat, files, labels, classes = list(_images(root)), [], [], []
-    for name in _folders(root):
-        found = [path for folder, *_ in os.walk(root / name) for path in _images(Path(folder))]
-        labels += [len(classes)] * len(found)
-        files += sorted(found)
-        classes += [name] if found else []
+    flat, passed_over = walk_images(root, deep=False)
+    passed_over = Counter(passed_over)
+    files: list[Path] = []
+    labels: list[int] = []
+    classes: list[str] = []
+    for name in folder_names(root):
+        images, passed = walk_images(root / name)
+        labels += [len(classes)] * len(images)
+        files += images
+        classes += [name] if images else []
+        passed_over.update(passed)
+    report_passed_over(root, passed_over)
     if bool(flat) == bool(files):
         raise ValueError(
             f"{root} holds "
@@ -239,7 +246,7 @@ def picture_folder(root: Path) -> Listing:
         )
     if flat:
         return Listing(
-            root, (root.resolve().name or "images",), NO_SPLIT, Split(tuple(flat), (0,) * len(flat))
+            root, (root.resolve().name or "images",), NO_SPLIT, Split(flat, (0,) * len(flat))
         )
     return Listing(root, tuple(classes), NO_SPLIT, Split(tuple(files), tuple(labels)))
 
@@ -277,33 +284,13 @@ def _instructions(root: Path, part: str) -> str:
     )
 
 
-def _folders(folder: Path) -> tuple[str, ...]:
-    """The folders in `folder`, sorted."""
-    with os.scandir(folder) as entries:
-        return tuple(
-            sorted(
-                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-            )
-        )
-
-
-def _images(folder: Path) -> list[Path]:
-    """The image files in `folder`, sorted."""
-    with os.scandir(folder) as entries:
-        return [
-            folder / name
-            for name in sorted(entry.name for entry in entries)
-            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
-        ]
-
-
 def _class_images(folder: Path, classes: tuple[str, ...]) -> Split:
     """The images of every class, which all have a folder; looked up without a call for each file,
     for there are a million.
     """
     files, labels = [], []
     for label, name in enumerate(classes):
-        found = _images(folder / name)
+        found = walk_images(folder / name, deep=False).images
         if not found:
             raise ValueError(
                 f"the class folder {folder / name} holds no images: it is incomplete, or to be"
