@@ -28,7 +28,7 @@ from catchup.training.machine.accelerator import accelerator
 from catchup.training.machine.onednn import memory_format
 from catchup.training.seeds import seeded
 from catchup.training.settings import PRECISIONS, Settings
-from catchup.utils.choices import built, check_least, pick, spec
+from catchup.utils.choices import build, check_least, parse_spec, pick
 from catchup.utils.files import read_json, write_json
 from catchup.utils.progress import bar
 from catchup.utils.provenance import surroundings
@@ -127,7 +127,7 @@ def run(
     network is untrained and stays so: a solver's time may depend on both.
 
     Args:
-        methods: each as for `catchup.utils.choices.spec`.
+        methods: each as for `catchup.utils.choices.parse_spec`.
         bench: what is timed; None takes the defaults.
         out: a file for the results, written anew after every method; None writes nothing.
         progress: a bar on standard error.
@@ -338,7 +338,7 @@ def _cells(row: Mapping) -> list[str]:
 def _row(label: str, bench: Bench, plain_bytes: int | None) -> dict:
     """All that is measured of one method."""
     peak, passes = weighed(named(label), bench)
-    times, name = _timed(named(label), bench, passes), spec(label)[0]
+    times, name = _timed(named(label), bench, passes), parse_spec(label)[0]
     own, alone = times["method"], times.get("passes", {}).get("ratio")
     paper = {data: took[name] / took["baseline"] for data, took in PAPER_S.items() if name in took}
     return {
@@ -395,7 +395,7 @@ def judged(name: str, bench: Bench, ratio: float, passes_ratio: float | None) ->
 
 def named(label: str) -> Mixer:
     """The method that `label` names, mixing in every step (the baseline mixes in none)."""
-    mixer = built(make, label, seed=0)
+    mixer = build(make, label, seed=0)
     return replace(mixer, prob=1.0) if type(mixer).prob > 0 else mixer
 
 

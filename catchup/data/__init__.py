@@ -8,7 +8,7 @@ on the training device; `load_images` reads images from elsewhere. Nothing is do
 
 from .augment import Augmentation
 from .boxes import Boxes
-from .files.stream import Streamed
+from .files.stream import StreamedImages
 from .images import Dataset, Images, subset
 from .sources import SourceRow, describe, fetch, load, load_images, names
 
@@ -18,7 +18,7 @@ __all__ = [
     "Dataset",
     "Images",
     "SourceRow",
-    "Streamed",
+    "StreamedImages",
     "describe",
     "fetch",
     "load",

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..utils.choices import pick
-from .colour import coloured, draw_colours
-from .resize import ResizedCrop, draw_boxes, resized
+from .colour import change_colours, draw_colours
+from .resize import ResizedCrop, crop_and_resize, draw_boxes
 
 PAD_MODES = ("zero", "reflect")
 
@@ -43,7 +43,7 @@ class Augmentation:
             none.
     Raises:
         ValueError: if a number is not so, `pad_mode` is unknown, `flip` is no bool, or `pad` goes
-            with `resized`.
+            with `crop_and_resize`.
     """
 
     pad: int = 0
@@ -150,9 +150,9 @@ def crops(pixels: Tensor, augmentation: Augmentation, draw: CropDraw) -> Tensor:
     top, left, flipped = (part.to(pixels.device, non_blocking=True) for part in draw)
     if augmentation.pad or (height, width) != pixels.shape[2:]:
         # (B, C, top, left, H, W) view
-        windows = _padded(pixels, augmentation).unfold(2, height, 1).unfold(3, width, 1)
+        windows = _pad(pixels, augmentation).unfold(2, height, 1).unfold(3, width, 1)
         pixels = windows[torch.arange(len(pixels), device=pixels.device), :, top, left]
-    return _mirrored_where(flipped, pixels) if augmentation.flip else pixels
+    return _mirror_where(flipped, pixels) if augmentation.flip else pixels
 
 
 def crop_and_flip(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -174,7 +174,7 @@ def crop_and_flip(pixels: Tensor, augmentation: Augmentation, generator: torch.G
     )
 
 
-def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+def augment_batch(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """A batch as training sees it: cut or resized, mirrored, its colours changed.
 
     Args:
@@ -189,15 +189,15 @@ def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Gener
     if augmentation.resized is None:
         pixels = crop_and_flip(pixels, augmentation, generator)
     else:
-        pixels = _resized_and_flipped(pixels, augmentation, generator)
+        pixels = _resize_and_flip(pixels, augmentation, generator)
     if augmentation.jitter or augmentation.lighting:
-        pixels = coloured(
+        pixels = change_colours(
             pixels, draw_colours(len(pixels), augmentation.jitter, augmentation.lighting, generator)
         )
     return pixels
 
 
-def centres(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+def centre_crops(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     """The middle of the images, (…, *size): what evaluation sees where training cuts windows of
     `size`.
 
@@ -250,7 +250,7 @@ def normalise(images01: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     return (images01 - table[0, :, None, None]) / table[1, :, None, None]
 
 
-def _resized_and_flipped(
+def _resize_and_flip(
     pixels: Tensor, augmentation: Augmentation, generator: torch.Generator
 ) -> Tensor:
     """A random box of each image brought to the size, half of them mirrored."""
@@ -258,14 +258,16 @@ def _resized_and_flipped(
     _check_generator(generator)
     size = tuple(pixels.shape[2:])
     boxes = draw_boxes(len(pixels), size, augmentation.resized, generator)
-    pixels = resized(pixels, boxes, augmentation.size_of(size), augmentation.resized.interpolation)
+    pixels = crop_and_resize(
+        pixels, boxes, augmentation.size_of(size), augmentation.resized.interpolation
+    )
     if not augmentation.flip:
         return pixels
     flipped = torch.rand(len(pixels), generator=generator) < 0.5
-    return _mirrored_where(flipped.to(pixels.device, non_blocking=True), pixels)
+    return _mirror_where(flipped.to(pixels.device, non_blocking=True), pixels)
 
 
-def _mirrored_where(flipped: Tensor, pixels: Tensor) -> Tensor:
+def _mirror_where(flipped: Tensor, pixels: Tensor) -> Tensor:
     """The images, those of `flipped` (B,) bool mirrored left to right."""
     return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
 
@@ -287,7 +289,7 @@ def _check_pixels(pixels: Tensor) -> None:
         )
 
 
-def _padded(pixels: Tensor, augmentation: Augmentation) -> Tensor:
+def _pad(pixels: Tensor, augmentation: Augmentation) -> Tensor:
     """(B, C, H + 2 pad, W + 2 pad); by index where mirrored, since F.pad reflects no uint8."""
     pad, (height, width) = augmentation.pad, pixels.shape[2:]
     if augmentation.pad_mode == "zero":
@@ -296,11 +298,11 @@ def _padded(pixels: Tensor, augmentation: Augmentation) -> Tensor:
         raise ValueError(
             f"reflect padding must be smaller than the image, got pad {pad} for {height} x {width}"
         )
-    rows, columns = (_mirrored(side, pad, pixels.device) for side in (height, width))
+    rows, columns = (_reflected_index(side, pad, pixels.device) for side in (height, width))
     return pixels.index_select(2, rows).index_select(3, columns)
 
 
-def _mirrored(side: int, pad: int, device: torch.device) -> Tensor:
+def _reflected_index(side: int, pad: int, device: torch.device) -> Tensor:
     """(side + 2 pad,) int64: pad … 1 0 1 … side-1 side-2 …, the index each padded place shows."""
     index = torch.arange(-pad, side + pad, device=device).abs()
     return (side - 1) - (side - 1 - index).abs()

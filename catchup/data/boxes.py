@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-class Marked(NamedTuple):
+class MarkedBox(NamedTuple):
     """A box as the file of a data set gives it, before its image is opened."""
 
     file: int  # position of the image among the files of its split
@@ -73,7 +73,7 @@ class Boxes:
         """The same boxes on `device`."""
         return dataclasses.replace(self, edges=self.edges.to(device), image=self.image.to(device))
 
-    def centred(self, size: tuple[int, int]) -> "Boxes":
+    def centre_crop(self, size: tuple[int, int]) -> "Boxes":
         """The boxes in the middle part of the images, of `size` (H, W); those that lie outside of
         it are left out.
         """

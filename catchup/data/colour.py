@@ -47,7 +47,7 @@ def draw_colours(
     return ColourDraw(factors, order, lighting * torch.randn(batch, 3, generator=generator))
 
 
-def coloured(pixels: Tensor, draw: ColourDraw) -> Tensor:
+def change_colours(pixels: Tensor, draw: ColourDraw) -> Tensor:
     """The images with their colours changed; deterministic.
 
     Args:
@@ -65,11 +65,11 @@ def coloured(pixels: Tensor, draw: ColourDraw) -> Tensor:
             "set jitter and lighting to 0"
         )
     factors, order, light = (part.to(pixels.device, non_blocking=True) for part in draw)
-    images = lit(jittered(pixels.float() / 255, factors, order), light)
+    images = add_pca_noise(jitter_colours(pixels.float() / 255, factors, order), light)
     return (images * 255).round_().to(torch.uint8)
 
 
-def jittered(images01: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+def jitter_colours(images01: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     """Brightness, contrast and saturation multiplied by the factors, one after the other.
 
     Each is a step from a reference through the image: from black, from the image's mean grey, from
@@ -93,7 +93,7 @@ def jittered(images01: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     return images01
 
 
-def lit(images01: Tensor, light: Tensor) -> Tensor:
+def add_pca_noise(images01: Tensor, light: Tensor) -> Tensor:
     """One colour added to every pixel of an image: the sum of ImageNet's principal components, each
     times its light.
 

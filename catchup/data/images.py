@@ -1,7 +1,7 @@
 """Labelled images resident in memory, the data set made of two such sets, and balanced subsets of
 one.
 
-`Source` says what training and evaluation ask of images, in memory (`Images`) or on the disk
+`ImageSource` says what training and evaluation ask of images, in memory (`Images`) or on the disk
 (`Streamed`, in `stream.py`): whoever keeps to it needs not know which of the two it has.
 """
 
@@ -15,12 +15,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .augment import Augmentation, centres
+from .augment import Augmentation, centre_crops
 from .boxes import Boxes
 from .channels import check_channels, luma
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """Labelled images, wherever they lie; what each member gives stands in `Images`."""
 
     labels: Tensor
@@ -32,13 +32,13 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def to(self, device: torch.device | str) -> "Source":
+    def to(self, device: torch.device | str) -> "ImageSource":
         """The same images, to be had on `device`."""
 
     def take(self, indices: Tensor | Sequence[int]) -> "Images":
         """The images at `indices`, in memory."""
 
-    def part(self, indices: Tensor | Sequence[int]) -> "Source":
+    def part(self, indices: Tensor | Sequence[int]) -> "ImageSource":
         """The images at `indices`, where they lie."""
 
     def batches(self, order: Sequence[Tensor]) -> Iterator["Images"]:
@@ -47,7 +47,7 @@ class Source(Protocol):
     def chunks(self, size: int) -> Iterator["Images"]:
         """All images in their order, `size` at a time."""
 
-    def centred(self, size: Sequence[int]) -> "Source":
+    def centre_crop(self, size: Sequence[int]) -> "ImageSource":
         """The middle of the images, of `size` (H, W)."""
 
 
@@ -120,12 +120,12 @@ class Images:
         for pixels, labels in zip(self.pixels.split(size), self.labels.split(size)):
             yield self._with(pixels, labels)
 
-    def centred(self, size: Sequence[int]) -> "Images":
+    def centre_crop(self, size: Sequence[int]) -> "Images":
         """The middle of the images, of `size` (H, W): what evaluation sees where training cuts
         smaller windows.
         """
         whole = tuple(self.pixels.shape[2:]) == tuple(size)
-        return self if whole else self._with(centres(self.pixels, tuple(size)), self.labels)
+        return self if whole else self._with(centre_crops(self.pixels, tuple(size)), self.labels)
 
     def with_channels(self, channels: int) -> "Images":
         """The same images in grey (1 channel) or in colour (3); as they are, if they are that
@@ -149,7 +149,7 @@ class Images:
         """The same classes over tensors cut from checked ones; a new check would make every step
         wait for the GPU.
         """
-        return unchecked(pixels, labels, self.classes)
+        return make_unchecked(pixels, labels, self.classes)
 
 
 def check_labels(labels: Tensor, count: int, classes: tuple[str, ...]) -> None:
@@ -165,7 +165,7 @@ def check_labels(labels: Tensor, count: int, classes: tuple[str, ...]) -> None:
         raise ValueError(f"labels must lie in [0, {len(classes) - 1}], got {low} to {high}")
 
 
-def unchecked(pixels: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Images:
+def make_unchecked(pixels: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Images:
     """`Images` of which its maker knows that they are as they should be."""
     images = object.__new__(Images)
     for name, value in (("pixels", pixels), ("labels", labels), ("classes", classes)):
@@ -209,8 +209,8 @@ class Dataset:
     """
 
     name: str
-    train: Source
-    test: Source
+    train: ImageSource
+    test: ImageSource
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
@@ -248,7 +248,7 @@ class Dataset:
                 f" than {len(self.test)} or which are not of {shape[1:]}"
             )
 
-    def with_train(self, train: Source) -> "Dataset":
+    def with_train(self, train: ImageSource) -> "Dataset":
         """The same data set with other training images of the same classes and shape."""
         return dataclasses.replace(self, train=train)
 
@@ -260,7 +260,7 @@ class Dataset:
         )
 
 
-def subset(images: Source, amount: float | int, seed: int) -> Source:
+def subset(images: ImageSource, amount: float | int, seed: int) -> ImageSource:
     """A balanced, seeded part of `images`, in their order: `images.part(subset_indices(…))`.
 
     Raises:
@@ -269,7 +269,7 @@ def subset(images: Source, amount: float | int, seed: int) -> Source:
     return images.part(subset_indices(images, amount, seed))
 
 
-def subset_indices(images: Source, amount: float | int, seed: int) -> Tensor:
+def subset_indices(images: ImageSource, amount: float | int, seed: int) -> Tensor:
     """Which images a balanced subset keeps.
 
     One shuffle by `seed` ranks the images of every class and the first ones are kept: a smaller

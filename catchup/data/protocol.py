@@ -17,7 +17,7 @@ NORMALISATIONS = {  # mean and standard deviation of pixels in [0, 1]
 }
 
 
-def under_protocol(
+def with_protocol(
     dataset: Dataset, augmentation: Augmentation, normalisation: str = "data"
 ) -> Dataset:
     """The same images, augmented and normalised otherwise.
@@ -42,10 +42,10 @@ def under_protocol(
             f"{dataset.name} have {channels}; take the normalisation 'data'"
         )
     size = augmentation.size_of(dataset.test.shape[1:])
-    boxes = dataset.boxes if dataset.boxes is None else dataset.boxes.centred(size)
+    boxes = dataset.boxes if dataset.boxes is None else dataset.boxes.centre_crop(size)
     return replace(
         dataset,
-        test=dataset.test.centred(size),
+        test=dataset.test.centre_crop(size),
         boxes=boxes,
         mean=mean,
         std=std,
@@ -56,5 +56,7 @@ def under_protocol(
 def without_augmentation(dataset: Dataset) -> Dataset:
     """The same data set with training images that are always seen alike: whole, or their middle."""
     return replace(
-        dataset, train=dataset.train.centred(dataset.test.shape[1:]), augmentation=Augmentation()
+        dataset,
+        train=dataset.train.centre_crop(dataset.test.shape[1:]),
+        augmentation=Augmentation(),
     )

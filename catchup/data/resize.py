@@ -91,7 +91,7 @@ def draw_boxes(
     return BoxDraw(*torch.where(first < TRIES, taken, centre[:, None]))
 
 
-def resized(
+def crop_and_resize(
     pixels: Tensor, draw: BoxDraw, size: tuple[int, int], interpolation: str = "bilinear"
 ) -> Tensor:
     """The boxes of `draw`, cut out and brought to `size`; deterministic.
@@ -113,11 +113,11 @@ def resized(
     rows = _weights(top, height, pixels.shape[2], size[0], reach)
     columns = _weights(left, width, pixels.shape[3], size[1], reach)
     # PIL too rounds between the two axes
-    across = _whole(pixels.float() @ columns[:, None].transpose(2, 3))
-    return _whole(rows[:, None] @ across).to(torch.uint8)
+    across = _round_to_bytes(pixels.float() @ columns[:, None].transpose(2, 3))
+    return _round_to_bytes(rows[:, None] @ across).to(torch.uint8)
 
 
-def _whole(values: Tensor) -> Tensor:
+def _round_to_bytes(values: Tensor) -> Tensor:
     """Rounded, and within what a byte holds: bicubic weights are negative in places."""
     return values.round_().clamp_(0, 255)
 

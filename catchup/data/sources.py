@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..utils.choices import pick
 from .files.archives import AIRCRAFT, CIFAR100_C, CUB200, IMAGENET_O, Archive, obtain
 from .files.splits import Request
-from .files.stream import Streamed
+from .files.stream import StreamedImages
 from .images import Dataset, Images
 from .sets.finegrained import CARS_FOLDER, read_aircraft, read_cars196, read_cub200
 from .sets.imagenet import FOLDER, read_imagenet, read_imagenet_o, read_imagenet_val, read_pictures
@@ -38,7 +38,7 @@ class SourceRow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """A data set: the columns of `SourceRow`, how it is read, whether it lies in a data folder;
     `takes` is what may stand after the colon of its name, "" for nothing. `read` is None where
     there are no training images; `images_of` reads images alone, of some classes or of all;
@@ -58,10 +58,10 @@ class Source:
 
 
 SOURCES = {
-    "digits": Source(
+    "digits": DataSource(
         "8 x 8 x 1", 10, "1297 + 500", "inside scikit-learn", read_digits, lambda data_dir: True
     ),
-    "shapes": Source(
+    "shapes": DataSource(
         "32 x 32 x 3",
         8,
         "10240 + 2048",
@@ -70,7 +70,7 @@ SOURCES = {
         lambda data_dir: True,
         takes="bias",
     ),
-    "cifar10": Source(
+    "cifar10": DataSource(
         "32 x 32 x 3",
         10,
         "50000 + 10000",
@@ -78,7 +78,7 @@ SOURCES = {
         read_cifar,
         lambda data_dir: (data_dir / "cifar-10-batches-py").is_dir(),
     ),
-    "cifar100": Source(
+    "cifar100": DataSource(
         "32 x 32 x 3",
         100,
         "50000 + 10000",
@@ -86,7 +86,7 @@ SOURCES = {
         read_cifar,
         lambda data_dir: (data_dir / "cifar-100-python").is_dir(),
     ),
-    "tiny-imagenet": Source(
+    "tiny-imagenet": DataSource(
         "64 x 64 x 3",
         200,
         "100000 + 10000",
@@ -96,7 +96,7 @@ SOURCES = {
         takes="path",
         files=True,
     ),
-    "folder": Source(
+    "folder": DataSource(
         "any",
         None,
         "any",
@@ -107,7 +107,7 @@ SOURCES = {
         images_of=read_pictures,
         files=True,
     ),
-    "cub200": Source(
+    "cub200": DataSource(
         "256 x 256 x 3",
         200,
         "5994 + 5794",
@@ -118,7 +118,7 @@ SOURCES = {
         archive=CUB200,
         files=True,
     ),
-    "cars196": Source(
+    "cars196": DataSource(
         "256 x 256 x 3",
         196,
         "8144 + 8041",
@@ -128,7 +128,7 @@ SOURCES = {
         takes="path",
         files=True,
     ),
-    "aircraft": Source(
+    "aircraft": DataSource(
         "256 x 256 x 3",
         100,
         "6667 + 3333",
@@ -139,7 +139,7 @@ SOURCES = {
         archive=AIRCRAFT,
         files=True,
     ),
-    "imagenet": Source(
+    "imagenet": DataSource(
         "256 x 256 x 3",
         1000,
         "1281167 + 50000",
@@ -150,7 +150,7 @@ SOURCES = {
         images_of=read_imagenet_val,
         files=True,
     ),
-    "imagenet-o": Source(
+    "imagenet-o": DataSource(
         "256 x 256 x 3",
         200,
         "0 + 2000",
@@ -162,7 +162,7 @@ SOURCES = {
         archive=IMAGENET_O,
         files=True,
     ),
-    "cifar100-c": Source(
+    "cifar100-c": DataSource(
         "32 x 32 x 3",
         100,
         "0 + 19 x 50000",
@@ -235,7 +235,7 @@ def load_images(
     progress: bool = True,
     loader: str = "auto",
     workers: int | None = None,
-) -> Images | Streamed:
+) -> Images | StreamedImages:
     """Images without a training part, on the CPU or the disk: those from elsewhere, or a data set's
     test images.
 
@@ -275,10 +275,10 @@ def load_images(
             loader=loader,
             workers=workers,
         ).test
-    return found if window is None else middle(found, window)
+    return found if window is None else middle_square(found, window)
 
 
-def middle(images: Images | Streamed, window: int) -> Images | Streamed:
+def middle_square(images: Images | StreamedImages, window: int) -> Images | StreamedImages:
     """The middle square of every image, of `window` pixels a side.
 
     Raises:
@@ -290,7 +290,7 @@ def middle(images: Images | Streamed, window: int) -> Images | Streamed:
             f"a window of {window} pixels does not fit into images of {height} x {width}; give a"
             " larger image_size"
         )
-    return images.centred((window, window))
+    return images.centre_crop((window, window))
 
 
 def fetch(name: str, data_dir: str | Path = "data", *, progress: bool = True) -> Path:
@@ -316,7 +316,7 @@ def _request(
     progress: bool,
     loader: str,
     workers: int | None,
-) -> tuple[Source, Request]:
+) -> tuple[DataSource, Request]:
     """The source of a name, and what it is asked for, checked."""
     base, colon, argument = name.partition(":")
     source = SOURCES[pick("data set", base, names())]

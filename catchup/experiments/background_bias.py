@@ -30,7 +30,7 @@ from ..training.lock import locked_file
 from ..training.settings import Settings
 from ..training.trainer import dataset_of, fit, model_of
 from ..utils.choices import pick
-from ..utils.files import plain, read_lines, write_atomically
+from ..utils.files import jsonable, read_lines, write_atomically
 from ..utils.progress import bar
 from ..utils.provenance import surroundings
 from ..utils.text import as_text
@@ -243,7 +243,7 @@ def _trained(missing: dict[tuple, Settings], cue: str, follow_filters: bool) -> 
             mixer = make(method, seed=seed, **settings.method_settings)
             result = fit(model_of(settings, dataset), mixer, dataset, settings, progress=False)
             extra = {}
-        yield plain(
+        yield jsonable(
             {
                 "method": method,
                 "rho": rho,
@@ -301,7 +301,7 @@ def _found(out: Path, settings: Settings) -> dict[tuple, dict]:
     rows = read(out) if out.exists() else []
     for row in rows:
         try:
-            same = row["settings"] == plain(_settings(settings, *_key(row)).as_dict())
+            same = row["settings"] == jsonable(_settings(settings, *_key(row)).as_dict())
         except (KeyError, TypeError):
             raise ValueError(
                 f"{out} holds something else than rows of this experiment; give another file"

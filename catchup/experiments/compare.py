@@ -32,7 +32,7 @@ from ..training.lock import locked
 from ..training.machine.accelerator import accelerator
 from ..training.settings import Settings
 from ..training.trainer import dataset_of, model_of, train, try_out
-from ..utils.files import plain, read_json, write_atomically, write_json
+from ..utils.files import jsonable, read_json, write_atomically, write_json
 from ..utils.progress import counter, say
 from ..utils.provenance import surroundings
 from ..utils.text import as_markdown, as_text
@@ -148,7 +148,7 @@ def run(
 
     Args:
         out: a folder; made, or continued if its runs are of the same settings.
-        methods: each as for `catchup.utils.choices.spec`: "cutmix", "cutmix:alpha=0.2". The first
+        methods: each as for `catchup.utils.choices.parse_spec`: "cutmix", "cutmix:alpha=0.2". The first
             is what the others are compared with. seeds: each ≥ 0.
         settings: of every run; None takes the defaults. Method, its settings and the seed are
             filled in.
@@ -321,7 +321,7 @@ def _compared(
 
 def _write(out: Path, results: dict) -> dict:
     """Writes both files and returns what results.json holds."""
-    results = plain({**results, **surroundings()})
+    results = jsonable({**results, **surroundings()})
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / RESULTS, results)
     write_atomically(out / TABLE, (report(results, as_markdown) + "\n").encode())

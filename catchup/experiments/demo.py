@@ -22,7 +22,7 @@ from ..measures.statistics import COLUMNS, comparison, differences, grouped, val
 from ..mixers import MIXERS, make
 from ..training import Settings, dataset_of, fit, model_of
 from ..utils.choices import pick
-from ..utils.files import plain, write_json
+from ..utils.files import jsonable, write_json
 from ..utils.progress import counter
 from ..utils.provenance import surroundings
 from ..utils.text import as_text
@@ -102,7 +102,7 @@ def run(
     with single_threaded():
         rows = _answers(jobs, engine, out, progress)
         around = surroundings()
-    results = {"rows": [{**plain(row), **around} for row in rows]}
+    results = {"rows": [{**jsonable(row), **around} for row in rows]}
     write_json(out / "results.json", results)
     _figures(rows, out)
     return results

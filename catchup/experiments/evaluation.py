@@ -23,7 +23,7 @@ from ..training.machine.onednn import memory_format
 from ..training.settings import Settings
 from ..training.trainer import Result, dataset_of, model_of
 from ..utils.choices import pick
-from ..utils.files import plain, read_object, write_json
+from ..utils.files import jsonable, read_object, write_json
 from ..utils.provenance import surroundings
 
 TESTS = tuple(MEASURES)
@@ -88,7 +88,7 @@ def evaluate(
         **surroundings(),
     }
     write_json(run_dir / runs.EVALUATION, row)
-    return plain(row)
+    return jsonable(row)
 
 
 def evaluation_of(
@@ -199,7 +199,7 @@ def evaluate_pretrained(
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / runs.EVALUATION, row)
-    return plain(row)
+    return jsonable(row)
 
 
 def _check_place(out: Path, model: str) -> None:

@@ -20,8 +20,8 @@ from ..training import folder as runs
 from ..training.lock import vacant
 from ..training.machine.precision import with_precision
 from ..training.settings import Settings
-from ..utils.choices import built, spec
-from ..utils.files import plain, read_json, read_object
+from ..utils.choices import build, parse_spec
+from ..utils.files import jsonable, read_json, read_object
 from .evaluation import with_published
 
 RESULTS, TABLE = "results.json", "table.md"
@@ -106,7 +106,7 @@ def check_folder(out: Path, runs_of_it: Sequence[Planned]) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the comparison")
-    chosen = {one.folder: plain(one.settings.as_dict()) for one in runs_of_it}
+    chosen = {one.folder: jsonable(one.settings.as_dict()) for one in runs_of_it}
     shared = {key: value for key, value in chosen[runs_of_it[0].folder].items() if key not in APART}
     ours = (RESULTS, TABLE) if _is_ours(out / RESULTS) else ()
     for path in sorted(out.iterdir()) if out.is_dir() else ():
@@ -242,15 +242,15 @@ def _resolved(label: str) -> tuple[str, dict]:
     """The method that `label` names, with all its settings, defaults too: as `catchup train`
     records them.
     """
-    mixer = built(make, label, seed=0)
-    return spec(label)[0], {
+    mixer = build(make, label, seed=0)
+    return parse_spec(label)[0], {
         field.name: getattr(mixer, field.name) for field in fields(mixer) if field.name != "seed"
     }
 
 
 def _folder(label: str) -> str:
     """A name for files, the same however the settings are ordered or written."""
-    name, settings = spec(label)
+    name, settings = parse_spec(label)
     return filename(
         "_".join([name, *(f"{key}={value}" for key, value in sorted(settings.items()))])
     )

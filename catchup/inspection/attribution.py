@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..hooks.layers import evaluating, submodule
-from ..utils.optional import needed
+from ..utils.optional import require
 
 
 def saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: if images or labels do not fit. ImportError: if captum is not installed.
     """
-    attr = needed("captum.attr")
+    attr = require("captum.attr")
     with evaluating(model), torch.enable_grad():
         inputs = _checked(model, images, labels)
         return attr.Saliency(model).attribute(inputs, target=labels).amax(dim=1).detach()
@@ -48,7 +48,7 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, block: str) -> Te
         ValueError: as `saliency`, and for an unknown block. ImportError: if captum is not
             installed.
     """
-    attr, module = needed("captum.attr"), submodule(model, block)
+    attr, module = require("captum.attr"), submodule(model, block)
     with evaluating(model), torch.enable_grad():
         inputs = _checked(model, images, labels)
         cam = attr.LayerGradCam(model, module).attribute(

@@ -292,7 +292,7 @@ def _landscape(subject: Subject) -> dict:
 
     options = subject.options
     # as the model sees test images
-    images = subject.dataset.train.centred(subject.images.shape[1:])
+    images = subject.dataset.train.centre_crop(subject.images.shape[1:])
     return {
         "landscape": landscape(
             subject.model,

@@ -8,7 +8,7 @@ from contextlib import closing
 import torch
 from torch import Tensor, nn
 
-from ..data import Dataset, Images, Streamed
+from ..data import Dataset, Images, StreamedImages
 from ..data.augment import normalise, to_float
 from ..hooks.layers import evaluating
 
@@ -40,7 +40,7 @@ class PixelModel(nn.Module):
 @torch.no_grad()
 def predict(
     model: PixelModel,
-    images: Images | Streamed,
+    images: Images | StreamedImages,
     batch_size: int = 500,
     before_batch: Callable[[], None] | None = None,
 ) -> Tensor:

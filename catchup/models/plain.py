@@ -151,7 +151,7 @@ def densenet121(
     check_stem(stem, stem_stride)
     model = build(num_classes=num_classes)
     if stem == "small":
-        model.features.conv0 = _started(conv(in_channels, 64, 3, stem_stride))
+        model.features.conv0 = _he_normal(conv(in_channels, 64, 3, stem_stride))
         del model.features.pool0
     else:
         take_channels(model, in_channels)
@@ -213,7 +213,7 @@ def take_channels(model: nn.Module, in_channels: int) -> None:
     setattr(model.get_submodule(parent), child, new)
 
 
-def _started(layer: nn.Conv2d) -> nn.Conv2d:
+def _he_normal(layer: nn.Conv2d) -> nn.Conv2d:
     """The convolution with He normal weights."""
     start_he_normal(layer)
     return layer

@@ -10,7 +10,7 @@ Mix, use depth 200 with α = 240.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .stem import check_counts, conv, start_he_normal, stem_of
+from .stem import build_stem, check_counts, conv, start_he_normal
 
 
 class PyramidBottleneck(nn.Module):
@@ -55,7 +55,7 @@ class PyramidNet(nn.Module):
         alpha: channels that the widths grow by from the stem to the last block, >= 1.
         num_classes, in_channels: >= 1.
         width: channels of the stem, >= 1; 16 in the paper.
-        stem: "small", or "imagenet" (see `stem_of`), which the paper has with four stages.
+        stem: "small", or "imagenet" (see `build_stem`), which the paper has with four stages.
         stem_stride: >= 1, of the small stem.
     Raises:
         ValueError: if one of the numbers is not a whole number >= 1, the depth is not 9n + 2, or
@@ -85,7 +85,7 @@ class PyramidNet(nn.Module):
                 f"the depth of a bottleneck PyramidNet is 9n + 2 (11, 20, …, 164, 200), got {depth}"
             )
         super().__init__()
-        self.stem = stem_of(
+        self.stem = build_stem(
             stem, in_channels, width, stem_stride, norm=True, relu=stem == "imagenet"
         )
         per_stage, channels = (depth - 2) // 9, width

@@ -136,7 +136,7 @@ def create(
     check_counts(
         num_classes=num_classes, in_channels=in_channels, width=1 if width is None else width
     )
-    library, bare = ("own", name) if name in OWN else _found(name)
+    library, bare = ("own", name) if name in OWN else _find_library(name)
     settings = dict(options) if width is None else {**options, "width": width}
     _check_settings(library, bare, width, options)
     if pretrained:
@@ -148,7 +148,7 @@ def create(
     return build(bare, num_classes, in_channels, options)
 
 
-def _found(name: str) -> tuple[str, str]:
+def _find_library(name: str) -> tuple[str, str]:
     """Library and bare name of a model that is not ours."""
     prefix, _, bare = name.partition(".")
     explicit = prefix in ("torchvision", "timm")
@@ -156,7 +156,7 @@ def _found(name: str) -> tuple[str, str]:
         bare = name
     near = []
     for library in [prefix] if explicit else ["torchvision", "timm"]:
-        listed = _listed(library, required=explicit)
+        listed = _library_models(library, required=explicit)
         if bare in listed:
             return library, bare
         near += [f"{library}.{match}" for match in get_close_matches(bare, listed)]
@@ -164,7 +164,7 @@ def _found(name: str) -> tuple[str, str]:
     pick("model (own name, torchvision.NAME or timm.NAME)", name, [*names(), *near])
 
 
-def _listed(library: str, required: bool) -> list[str]:
+def _library_models(library: str, required: bool) -> list[str]:
     """The classifiers of a library; where timm is not installed none, or an error if it is
     required.
     """

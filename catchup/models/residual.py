@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .stem import check_counts, conv, start_he_normal, stem_of
+from .stem import build_stem, check_counts, conv, start_he_normal
 
 
 class BasicBlock(nn.Module):
@@ -160,7 +160,7 @@ class ResNet(StagedNet):
         depths: number of blocks of each of the four stages.
         num_classes, in_channels, width: >= 1; channels of the stem and of the first stage =
             `width`.
-        stem: "small" or "imagenet", see `stem_of`.
+        stem: "small" or "imagenet", see `build_stem`.
         stem_stride: >= 1, of the small stem; 1 in the CIFAR protocols, 2 in some Tiny-ImageNet
             ones.
     Raises:
@@ -181,7 +181,7 @@ class ResNet(StagedNet):
         check_counts(
             num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
         )
-        first = stem_of(stem, in_channels, width, stem_stride, norm=True, relu=True)
+        first = build_stem(stem, in_channels, width, stem_stride, norm=True, relu=True)
         super().__init__(
             first,
             block,
@@ -224,7 +224,7 @@ class PreActResNet(StagedNet):
         check_counts(
             num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
         )
-        first = stem_of(stem, in_channels, width, stem_stride, norm=False, relu=False)
+        first = build_stem(stem, in_channels, width, stem_stride, norm=False, relu=False)
         super().__init__(
             first,
             block,

@@ -16,7 +16,7 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 
     )
 
 
-def stem_of(
+def build_stem(
     form: str, in_channels: int, width: int, stride: int = 1, *, norm: bool, relu: bool
 ) -> nn.Module:
     """The first convolution and what belongs to it.

@@ -7,7 +7,7 @@ in the first group too. Without the paper's dropout.
 """
 
 from .residual import PreActBlock, StagedNet
-from .stem import check_counts, stem_of
+from .stem import build_stem, check_counts
 
 STEM_CHANNELS = 16
 
@@ -19,7 +19,7 @@ class WideResNet(StagedNet):
         depth: layers, 6n + 4.
         num_classes, in_channels: >= 1.
         width: channels of the first group, 16k in the paper's words, >= 1; the stem keeps its 16.
-        stem: "small", the paper's, or "imagenet" (see `stem_of`), which the paper does not have
+        stem: "small", the paper's, or "imagenet" (see `build_stem`), which the paper does not have
             with three groups.
         stem_stride: >= 1, of the small stem.
     Raises:
@@ -44,7 +44,7 @@ class WideResNet(StagedNet):
             raise ValueError(
                 f"the depth of a wide ResNet is 6n + 4 (10, 16, 22, 28, …), got {depth}"
             )
-        first = stem_of(stem, in_channels, STEM_CHANNELS, stem_stride, norm=False, relu=False)
+        first = build_stem(stem, in_channels, STEM_CHANNELS, stem_stride, norm=False, relu=False)
         super().__init__(
             first,
             PreActBlock,

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..inspection.rows import of_block, of_epoch, place_of, table
 from ..utils.choices import pick
-from ..utils.optional import needed
+from ..utils.optional import require
 from .style import (
     BRIGHTEST,
     COLOURS,
@@ -67,7 +67,7 @@ def norm_gradient(
         ValueError: if there is no such block or epoch, or no pair was counted. ImportError: without
             seaborn.
     """
-    seaborn = needed("seaborn")
+    seaborn = require("seaborn")
     rows = _histograms(histograms, epochs, block)
     most = max(np.max(row["counts"]) for row in rows)
     if not most:

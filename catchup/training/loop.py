@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Images
-from ..data.augment import augmented, normalise, to_float
+from ..data.augment import augment_batch, normalise, to_float
 from ..hooks.compiled import compile_blocks
 from ..hooks.layers import evaluating
 from ..models.inference import PixelModel, predict, top_k_error
@@ -77,7 +77,7 @@ class Run:
         probe = self.dataset.train.take(
             torch.randperm(len(dataset.train), generator=_generator(0))[:PROBE]
         )
-        self.probe = probe.centred(dataset.test.shape[1:])
+        self.probe = probe.centre_crop(dataset.test.shape[1:])
         mixer.check(model)
         mixer.begin_data(self.dataset.mean, self.dataset.std)
         self.memory_format = memory_format(model, device)
@@ -264,7 +264,7 @@ class Run:
     def _batch(self, batch: Images, augment: torch.Generator) -> tuple[Tensor, Tensor]:
         pixels = batch.pixels
         if self.settings.augment:
-            pixels = augmented(pixels, self.dataset.augmentation, augment)
+            pixels = augment_batch(pixels, self.dataset.augmentation, augment)
         images = normalise(to_float(pixels), self.dataset.mean, self.dataset.std)
         return images.contiguous(memory_format=self.memory_format), batch.labels
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from .. import models
 from ..mixers import MIXERS, make
-from ..utils.choices import pick, spec
+from ..utils.choices import parse_spec, pick
 from .settings import LABELS, Settings
 
 # only those of plain values are looked at
@@ -211,7 +211,7 @@ def label_of(name: str, label: str) -> str:
     Raises:
         ValueError: for an unknown recipe, or a label that is not written so.
     """
-    recipe, (method, own) = named(name), spec(label)
+    recipe, (method, own) = named(name), parse_spec(label)
     chosen = {**recipe.methods.get("all", {}), **recipe.methods.get(method, {}), **own}
     usual = make(method, seed=0)
     parts = [
@@ -234,7 +234,7 @@ def left_out(name: str, methods: Sequence[str], settings: Settings) -> list[str]
         return settings_of(name, method, model=settings.model, data=settings.data)
 
     keys = {key for rule in named(name).special for key in rule["settings"]}
-    bare = dict.fromkeys(spec(label)[0] for label in methods)
+    bare = dict.fromkeys(parse_spec(label)[0] for label in methods)
     return [
         f"{method}: {key} {getattr(under(method), key)}"
         for method in bare
@@ -451,7 +451,7 @@ def _phrase(values: Mapping) -> str:
 
 
 def _spelled(value) -> str:
-    """A value as `catchup.utils.choices.spec` reads it back."""
+    """A value as `catchup.utils.choices.parse_spec` reads it back."""
     if isinstance(value, (tuple, list)):
         return f"[{','.join(map(_spelled, value))}]"
     return str(value)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..mixers import Mixer
-from ..utils.files import plain
+from ..utils.files import jsonable
 from . import checkpoint
 from .machine.distributed import gathered, world
 from .settings import LABELS, Settings
@@ -126,7 +126,7 @@ def identity(settings: Settings, mixer: Mixer) -> dict:
     chosen = {field.name: getattr(mixer, field.name) for field in fields(mixer)}
     named = {key: getattr(value, "__qualname__", value) for key, value in chosen.items()}
     deciding = {key: value for key, value in settings.as_dict().items() if key not in LABELS}
-    return plain({**deciding, "mixer": {"class": type(mixer).__name__, **named}})
+    return jsonable({**deciding, "mixer": {"class": type(mixer).__name__, **named}})
 
 
 def _check(run, state: dict) -> None:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from .. import models
 from ..data import Augmentation, Dataset, load, subset
 from ..data.augment import normalise, to_float
-from ..data.protocol import under_protocol, without_augmentation
+from ..data.protocol import with_protocol, without_augmentation
 from ..data.resize import ResizedCrop
 from ..mixers import Mixer, make
-from ..utils.files import plain, read_json, write_json
+from ..utils.files import jsonable, read_json, write_json
 from ..utils.progress import bar
 from . import folder as runs
 from .lock import locked
@@ -85,7 +85,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
     model = model_of(settings, dataset)
     mixer.check(model)
     try_out(model, dataset)
-    chosen = plain(settings.as_dict())
+    chosen = jsonable(settings.as_dict())
     if engine.is_main_process:
         # first of all, so that what is refused leaves no trace
         runs.check_claim(out, chosen, resume)
@@ -101,7 +101,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
 
 def dataset_of(settings: Settings, progress: bool = True) -> Dataset:
     """The data set of a run, its training images cut to the subset, as the settings have it (see
-    `under_protocol`).
+    `with_protocol`).
     """
     dataset = load(
         settings.data,
@@ -114,7 +114,7 @@ def dataset_of(settings: Settings, progress: bool = True) -> Dataset:
     )
     if settings.subset is not None:
         dataset = dataset.with_train(subset(dataset.train, settings.subset, settings.seed))
-    dataset = under_protocol(
+    dataset = with_protocol(
         dataset, augmentation_of(settings, dataset.augmentation), settings.normalisation
     )
     return dataset if settings.augment else without_augmentation(dataset)

@@ -46,7 +46,7 @@ def _short(value) -> str:
     return text if len(text) <= 100 else f"{text[:90]} … ({len(text)} characters)"
 
 
-def spec(text: str, kind: str = "method") -> tuple[str, dict]:
+def parse_spec(text: str, kind: str = "method") -> tuple[str, dict]:
     """What a text like "cutmix" or "cutmix:alpha=0.2,prob=0.5" names: ("cutmix", {"alpha": 0.2,
     "prob": 0.5}).
 
@@ -61,7 +61,7 @@ def spec(text: str, kind: str = "method") -> tuple[str, dict]:
         ValueError: if the text is not written so, or sets something twice.
     """
     form = (
-        f"{_a(kind)} is written name or name:setting=value,… (a number, a word, or a list in"
+        f"{_with_article(kind)} is written name or name:setting=value,… (a number, a word, or a list in"
         f" brackets), got {_short(text)}"
     )
     name, colon, rest = (
@@ -85,14 +85,14 @@ def spec(text: str, kind: str = "method") -> tuple[str, dict]:
     return name, settings
 
 
-def built(make: Callable[..., Made], text: str, kind: str = "method", **more) -> Made:
-    """`make(name, **settings, **more)` of what `text` names (see `spec`).
+def build(make: Callable[..., Made], text: str, kind: str = "method", **more) -> Made:
+    """`make(name, **settings, **more)` of what `text` names (see `parse_spec`).
 
     Raises:
-        ValueError: as `spec` and `make`; if the text sets something of `more`; if a value is of a
+        ValueError: as `parse_spec` and `make`; if the text sets something of `more`; if a value is of a
             type that its setting cannot take (a TypeError of `make`).
     """
-    name, settings = spec(text, kind)
+    name, settings = parse_spec(text, kind)
     for key in settings:
         if key in more:
             raise ValueError(f"{key} cannot be set in {_short(text)}: it is given apart")
@@ -102,7 +102,7 @@ def built(make: Callable[..., Made], text: str, kind: str = "method", **more) ->
         raise ValueError(f"a value in {_short(text)} does not fit its setting: {error}") from error
 
 
-def _a(kind: str) -> str:
+def _with_article(kind: str) -> str:
     return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 

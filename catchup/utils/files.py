@@ -52,20 +52,20 @@ def _unwritable(path: Path, needed: int, error: OSError) -> OSError:
     )
 
 
-def plain(value):
+def jsonable(value):
     """Settings as JSON keeps them: paths as text, tuples as lists, dictionaries likewise."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [jsonable(item) for item in value]
     return value
 
 
 def write_json(path: Path, value) -> None:
     """`value` as indented JSON in `path`, atomically."""
-    write_atomically(Path(path), (json.dumps(plain(value), indent=1) + "\n").encode())
+    write_atomically(Path(path), (json.dumps(jsonable(value), indent=1) + "\n").encode())
 
 
 def read_json(path: Path):

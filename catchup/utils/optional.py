@@ -6,7 +6,7 @@ from importlib import import_module
 from types import ModuleType
 
 
-def needed(package: str, extra: str = "notebooks") -> ModuleType:
+def require(package: str, extra: str = "notebooks") -> ModuleType:
     """The module `package`, imported now.
 
     Args:

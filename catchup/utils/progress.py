@@ -24,7 +24,7 @@ def bar(
             away at the end; and `terminal=True`, to show it where standard error is a terminal
             alone, and never as a widget.
     """
-    return _made(items, desc=desc, unit=unit, **options) if shown else items
+    return _make_bar(items, desc=desc, unit=unit, **options) if shown else items
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def counter(
     if not shown:
         yield lambda n=1: None
         return
-    with _made(total=total, desc=desc, unit=unit, **options) as moved:
+    with _make_bar(total=total, desc=desc, unit=unit, **options) as moved:
         yield moved.update
 
 
@@ -53,7 +53,7 @@ def say(text: str, shown: bool) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
-def _made(items: Iterable | None = None, terminal: bool = False, **options):
+def _make_bar(items: Iterable | None = None, terminal: bool = False, **options):
     """A bar of tqdm; the options are those of `bar`."""
     if terminal:
         from tqdm.std import tqdm

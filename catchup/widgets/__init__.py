@@ -3,10 +3,10 @@
 Nothing else in the package imports this one, and importing it needs the extra `notebooks`.
 """
 
-from ..utils.optional import needed
+from ..utils.optional import require
 
-needed("ipywidgets")
-needed("anywidget")
+require("ipywidgets")
+require("anywidget")
 
 from .controls import Controls, Explorer, explore  # noqa: E402 -- after the sentence for a missing package
 from .inspector import MaskInspector, mask_inspector  # noqa: E402

@@ -44,7 +44,7 @@ from catchup.training import checkpoint
 from catchup.training import folder as runs
 from catchup.training.seeds import seeded
 from catchup.training.trainer import dataset_of, model_of
-from catchup.utils.files import plain, read_json, write_json
+from catchup.utils.files import jsonable, read_json, write_json
 from catchup.utils.provenance import surroundings
 from catchup.widgets import Range, explore
 from conftest import TinyNet
@@ -441,7 +441,7 @@ def main() -> None:
         kills.pictures(folder / "pictures")
         kills.warm(folder)
         for part in chosen.parts:
-            found[part] = plain(PARTS[part](chosen, folder))
+            found[part] = jsonable(PARTS[part](chosen, folder))
             print(json.dumps({part: found[part]}, indent=1), flush=True)
             if chosen.out:
                 write_json(chosen.out, {**found, **surroundings()})

@@ -231,7 +231,7 @@ def test_the_real_boxes():
     """All 2 500 lines are read by the words of the file; 16 of them have corners that coincide."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        listing = folders.tiny_imagenet(REAL)
+        listing = folders.list_tiny_imagenet(REAL)
     lines = [
         line.split("\t") for line in (REAL / "val/val_annotations.txt").read_text().splitlines()
     ]

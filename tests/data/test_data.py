@@ -655,9 +655,9 @@ def test_a_tiny_imagenet_that_is_not_as_it_should_be(tmp_path, spoil, error, say
 @pytest.fixture
 def decodings(monkeypatch):
     """The files that were decoded, one entry for each time."""
-    seen, read = [], decode._read_image
+    seen, read = [], decode.read_image
     monkeypatch.setattr(
-        decode, "_read_image", lambda file, *how: seen.append(file) or read(file, *how)
+        decode, "read_image", lambda file, *how: seen.append(file) or read(file, *how)
     )
     return seen
 

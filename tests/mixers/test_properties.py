@@ -43,7 +43,7 @@ from catchup.measures.statistics import differences
 from catchup.mixers.cutmix import cut_box
 from catchup.mixers.regularisers import parse
 from catchup.training.loop import batches
-from catchup.utils.choices import spec
+from catchup.utils.choices import parse_spec
 from conftest import TinyNet
 
 few, some, many = (
@@ -488,7 +488,7 @@ def test_what_a_text_names_comes_back(name, given_settings):
         + (":" if given_settings else "")
         + ",".join(f"{key}={written(value)}" for key, value in given_settings.items())
     )
-    assert spec(text) == (name, given_settings)
+    assert parse_spec(text) == (name, given_settings)
 
 
 # Measures

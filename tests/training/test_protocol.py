@@ -11,10 +11,17 @@ import torch
 
 from catchup import Settings, fit
 from catchup.data import Augmentation, Boxes, Dataset, Images
-from catchup.data.augment import augmented, centres, crops, draw_crops
-from catchup.data.colour import PCA_AXES, PCA_STD, coloured, draw_colours, jittered, lit
-from catchup.data.protocol import NORMALISATIONS, under_protocol
-from catchup.data.resize import BoxDraw, ResizedCrop, draw_boxes, resized
+from catchup.data.augment import augment_batch, centre_crops, crops, draw_crops
+from catchup.data.colour import (
+    PCA_AXES,
+    PCA_STD,
+    add_pca_noise,
+    change_colours,
+    draw_colours,
+    jitter_colours,
+)
+from catchup.data.protocol import NORMALISATIONS, with_protocol
+from catchup.data.resize import BoxDraw, ResizedCrop, crop_and_resize, draw_boxes
 from catchup.mixers import make
 from catchup.training.schedule import schedule
 from catchup.training.trainer import augmentation_of, dataset_of, model_of, train, try_out
@@ -49,7 +56,7 @@ def test_resized_boxes_are_those_of_torchvision_and_pil(interpolation, size):
     from torchvision.transforms import functional as theirs
 
     pixels = some_pixels()
-    found = resized(pixels, BOXES, size, interpolation)
+    found = crop_and_resize(pixels, BOXES, size, interpolation)
     assert found.dtype == torch.uint8 and found.shape == (6, 3, *size)
     for image, ours, box in zip(
         pixels, found, zip(*(part.tolist() for part in BOXES)), strict=True
@@ -75,7 +82,7 @@ def test_resized_boxes_are_those_of_torchvision_and_pil(interpolation, size):
 def test_a_box_of_the_wanted_size_is_only_cut_out(interpolation):
     pixels = some_pixels()
     boxes = BoxDraw(*torch.tensor([[0, 1, 9, 8]] * 6).T)
-    assert torch.equal(resized(pixels, boxes, (9, 8), interpolation), pixels[:, :, :9, 1:9])
+    assert torch.equal(crop_and_resize(pixels, boxes, (9, 8), interpolation), pixels[:, :, :9, 1:9])
 
 
 def test_nothing_outside_the_box_is_seen():
@@ -85,7 +92,8 @@ def test_nothing_outside_the_box_is_seen():
     inside[3:10, 4:14] = True
     other = torch.where(inside, pixels, 255 - pixels)
     assert torch.equal(
-        resized(pixels, boxes, (16, 5), "bicubic"), resized(other, boxes, (16, 5), "bicubic")
+        crop_and_resize(pixels, boxes, (16, 5), "bicubic"),
+        crop_and_resize(other, boxes, (16, 5), "bicubic"),
     )
 
 
@@ -139,7 +147,7 @@ def test_colours_change_as_torchvision_changes_them(order):
 
     images = some_pixels().float() / 255
     factors = torch.empty(6, 3).uniform_(0.3, 1.7, generator=generator())
-    found = jittered(images, factors, torch.tensor([order] * 6))
+    found = jitter_colours(images, factors, torch.tensor([order] * 6))
     steps = (theirs.adjust_brightness, theirs.adjust_contrast, theirs.adjust_saturation)
     for image, ours, factor in zip(images, found, factors.tolist(), strict=True):
         for which in order:
@@ -150,16 +158,16 @@ def test_colours_change_as_torchvision_changes_them(order):
 def test_every_image_has_its_own_order_and_factors():
     images, order = some_pixels(2).float() / 255, torch.tensor([[0, 1, 2], [2, 0, 1]])
     factors = torch.tensor([[0.6, 1.4, 0.7], [1.3, 0.6, 1.2]])
-    together = jittered(images, factors, order)
+    together = jitter_colours(images, factors, order)
     for one in range(2):
-        alone = jittered(images[one : one + 1], factors[one : one + 1], order[one : one + 1])
+        alone = jitter_colours(images[one : one + 1], factors[one : one + 1], order[one : one + 1])
         torch.testing.assert_close(together[one : one + 1], alone)
 
 
 def test_light_is_a_sum_of_principal_components():
     light = torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.0, 0.0]])
     images = torch.full((2, 3, 4, 4), 0.5)
-    found = lit(images, light) - images
+    found = add_pca_noise(images, light) - images
     expected = [
         sum(PCA_AXES[channel][k] * PCA_STD[k] * light[0, k].item() for k in range(3))
         for channel in range(3)
@@ -184,9 +192,9 @@ def test_colours_are_drawn_evenly():
 
 def test_no_change_of_colour_changes_nothing():
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(4, 3, 16, 16)
-    assert torch.equal(coloured(pixels, draw_colours(4, 0.0, 0.0, generator())), pixels)
+    assert torch.equal(change_colours(pixels, draw_colours(4, 0.0, 0.0, generator())), pixels)
     with pytest.raises(ValueError, match="3 channels, got 1; set jitter and lighting to 0"):
-        augmented(pixels[:, :1], Augmentation(jitter=0.4), generator())
+        augment_batch(pixels[:, :1], Augmentation(jitter=0.4), generator())
 
 
 def test_a_window_is_cut_at_every_place_and_of_the_padded_image():
@@ -213,7 +221,7 @@ def test_without_new_settings_the_same_numbers_are_drawn_as_ever():
     same.
     """
     pixels, ours, plain = some_pixels(9), generator(3), generator(3)
-    found = augmented(pixels, Augmentation(2, "zero", True), ours)
+    found = augment_batch(pixels, Augmentation(2, "zero", True), ours)
     top, left = torch.randint(0, 5, (2, 9), generator=plain)
     flipped = torch.rand(9, generator=plain) < 0.5
     assert torch.equal(ours.get_state(), plain.get_state())
@@ -229,13 +237,15 @@ def test_everything_at_once_is_pure_given_the_generator():
     )
     pixels, before = some_pixels(), some_pixels()
     state = torch.get_rng_state()
-    first, again, other = (augmented(pixels, augmentation, generator(seed)) for seed in (4, 4, 5))
+    first, again, other = (
+        augment_batch(pixels, augmentation, generator(seed)) for seed in (4, 4, 5)
+    )
     assert first.shape == (6, 3, 12, 12) and first.dtype == torch.uint8
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(pixels, before) and torch.equal(torch.get_rng_state(), state)
     flips = Augmentation(flip=True, resized=ResizedCrop((1.0, 1.0), (1.0, 1.0)))
     square = some_pixels(400, 1, 6, 6)
-    found = augmented(square, flips, generator())
+    found = augment_batch(square, flips, generator())
     mirrored = (found == square.flip(3)).flatten(1).all(1)
     assert (mirrored | (found == square).flatten(1).all(1)).all() and 150 < mirrored.sum() < 250
 
@@ -285,7 +295,7 @@ def test_evaluation_sees_the_middle_and_its_boxes_move_along():
     from torchvision.transforms.functional import center_crop
 
     whole = handmade()
-    cut = under_protocol(whole, Augmentation(window=6), "half")
+    cut = with_protocol(whole, Augmentation(window=6), "half")
     assert cut.train is whole.train and cut.mean == cut.std == (0.5,) * 3
     assert torch.equal(cut.test.pixels, center_crop(whole.test.pixels, [6, 6]))
     # the second box lies left of the window
@@ -297,8 +307,8 @@ def test_evaluation_sees_the_middle_and_its_boxes_move_along():
         inside = torch.zeros(6, 6, dtype=torch.bool)
         inside[top:bottom, left:right] = True
         assert torch.equal(cut.test.pixels[image, 0] == 200, inside)
-    assert centres(whole.test.pixels, (5, 5)).shape == (4, 3, 5, 5)
-    again = under_protocol(cut, cut.augmentation)
+    assert centre_crops(whole.test.pixels, (5, 5)).shape == (4, 3, 5, 5)
+    again = with_protocol(cut, cut.augmentation)
     assert torch.equal(again.test.pixels, cut.test.pixels) and torch.equal(
         again.boxes.edges, cut.boxes.edges
     )
@@ -306,14 +316,14 @@ def test_evaluation_sees_the_middle_and_its_boxes_move_along():
 
 def test_protocols_that_do_not_fit_the_images_are_refused():
     with pytest.raises(ValueError, match="window of 11 pixels does not fit into images of 10 x 12"):
-        under_protocol(handmade(), Augmentation(window=11))
+        with_protocol(handmade(), Augmentation(window=11))
     with pytest.raises(
         ValueError, match="unknown normalisation 'imagnet'. Did you mean 'imagenet'"
     ):
-        under_protocol(handmade(), Augmentation(), "imagnet")
+        with_protocol(handmade(), Augmentation(), "imagnet")
     grey = Images(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.arange(2), ("a", "b"))
     with pytest.raises(ValueError, match="'cifar' is for 3 channels, the images of grey have 1"):
-        under_protocol(
+        with_protocol(
             Dataset("grey", grey, grey, (0.5,), (0.5,), Augmentation()), Augmentation(), "cifar"
         )
 
@@ -371,7 +381,7 @@ def test_a_run_with_windows_trains_and_measures_the_middle(tmp_path):
     result = fit(model, Watching(seed=0), dataset, SMALL, progress=False)
     assert set(sizes) == {(8, 8)} and result.rows[0]["clean_train_error_percent"] is not None
     still = dataset_of(replace(SMALL, augment=False))
-    assert torch.equal(still.train.pixels, dataset.train.centred((8, 8)).pixels)
+    assert torch.equal(still.train.pixels, dataset.train.centre_crop((8, 8)).pixels)
     resized_crop = train(
         replace(SMALL, resized_scale=(0.3, 1.0), warmup_epochs=0.5),
         tmp_path / "run",

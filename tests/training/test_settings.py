@@ -10,7 +10,7 @@ import pytest
 from catchup import MIXERS, Settings
 from catchup.training import folder as runs
 from catchup.training.settings import LATER
-from catchup.utils.files import plain
+from catchup.utils.files import jsonable
 
 # The settings of a run recorded before protocols were data, as they stand in its run.json.
 OLD = json.loads(
@@ -25,7 +25,7 @@ OLD = json.loads(
 def test_an_old_record_loads_and_says_the_same_again():
     settings = Settings.from_dict(OLD)
     assert settings.milestones == (0.5, 0.75) and settings.pad is None and settings.recipe is None
-    assert plain(settings.as_dict()) == OLD
+    assert jsonable(settings.as_dict()) == OLD
 
 
 def test_a_record_from_before_a_setting_lacks_it():
@@ -61,13 +61,13 @@ NEW = {
 def test_what_is_set_is_recorded_and_comes_back():
     assert set(NEW) == set(LATER)
     settings = replace(Settings.from_dict(OLD), **NEW)
-    stored = json.loads(json.dumps(plain(settings.as_dict())))
-    assert {**OLD, **plain(NEW)} == stored and Settings.from_dict(stored) == settings
+    stored = json.loads(json.dumps(jsonable(settings.as_dict())))
+    assert {**OLD, **jsonable(NEW)} == stored and Settings.from_dict(stored) == settings
 
 
 def test_a_recipes_name_decides_nothing_a_setting_does(tmp_path):
     runs.claim(tmp_path / "run", OLD, resume=False)
-    labelled = plain(
+    labelled = jsonable(
         replace(
             Settings.from_dict(OLD), recipe="c100-400", scale="small", loader="stream", workers=3
         ).as_dict()

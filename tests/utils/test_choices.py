@@ -2,7 +2,7 @@
 
 import pytest
 
-from catchup.utils.choices import built, spec
+from catchup.utils.choices import build, parse_spec
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from catchup.utils.choices import built, spec
     ],
 )
 def test_a_name_and_its_settings(text, settings):
-    name, found = spec(text)
+    name, found = parse_spec(text)
     assert (name, found) == ("m", settings)
     assert [type(value) for value in found.values()] == [type(value) for value in settings.values()]
 
@@ -71,7 +71,7 @@ def test_a_name_and_its_settings(text, settings):
 )
 def test_what_is_not_written_so_is_refused_in_one_sentence(text):
     with pytest.raises(ValueError) as error:
-        spec(text, "dial")
+        parse_spec(text, "dial")
     said = str(error.value)
     assert said.startswith("a dial is written name or name:setting=value,…") and (
         said.endswith(f"got {text!r}") or said.endswith("… (5006 characters)")
@@ -80,7 +80,7 @@ def test_what_is_not_written_so_is_refused_in_one_sentence(text):
 
 def test_a_setting_given_twice_is_refused():
     with pytest.raises(ValueError, match="a setting stands twice in 'm:a=1,b=2,a=1'"):
-        spec("m:a=1,b=2,a=1")
+        parse_spec("m:a=1,b=2,a=1")
 
 
 def test_what_is_built_gets_the_settings_and_the_rest():
@@ -89,7 +89,7 @@ def test_what_is_built_gets_the_settings_and_the_rest():
             raise ValueError(f"alpha must not be negative, got {alpha}")
         return name, alpha, seed
 
-    assert built(make, "m:alpha=0.5", seed=3) == ("m", 0.5, 3)
+    assert build(make, "m:alpha=0.5", seed=3) == ("m", 0.5, 3)
     for text, words in (
         ("m:alpha=-1", "^alpha must not be negative, got -1$"),
         ("m:alpha=much", "a value in 'm:alpha=much' does not fit its setting: '<' not supported"),
@@ -97,4 +97,4 @@ def test_what_is_built_gets_the_settings_and_the_rest():
         ("m:name=x", "a value in 'm:name=x' does not fit"),
     ):
         with pytest.raises(ValueError, match=words):
-            built(make, text, seed=3)
+            build(make, text, seed=3)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from catchup.utils.optional import needed
+from catchup.utils.optional import require
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKED = (
@@ -117,14 +117,14 @@ def test_without_any_of_them_the_core_works_and_what_needs_one_says_how_to_get_i
 
 
 def asked_for() -> list[tuple[str, str]]:
-    """(package, extra) of every call of `needed` in the package."""
+    """(package, extra) of every call of `require` in the package."""
     found = []
     for path in sorted((ROOT / "catchup").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
-                and node.func.id == "needed"
+                and node.func.id == "require"
             ):
                 words = [one.value for one in node.args if isinstance(one, ast.Constant)]
                 found.append(
@@ -151,8 +151,8 @@ def test_a_package_that_is_there_but_broken_says_so_itself(tmp_path, monkeypatch
     (tmp_path / "halfthere.py").write_text("import nowhere_at_all\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
-        needed("halfthere")
+        require("halfthere")
     with pytest.raises(
         ImportError, match=r"this needs the package notthere: pip install 'catchup-mix\[ray\]'"
     ):
-        needed("notthere.deep", "ray")
+        require("notthere.deep", "ray")

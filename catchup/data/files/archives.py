@@ -111,7 +111,7 @@ def obtain(archive: Archive, data_dir: Path, progress: bool = True) -> Path:
         data_dir.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(data_dir)
         with tempfile.TemporaryDirectory(dir=data_dir, prefix=WORK) as work:
-            _unpacked(archive, data_dir, Path(work), progress)
+            _fetch_and_unpack(archive, data_dir, Path(work), progress)
             _put(Path(work) / "unpacked" / archive.folder, place)
     finally:
         for path in made:
@@ -127,7 +127,7 @@ def download(
     obtain(Archive(url, md5, file, folder), data_dir, progress)
 
 
-def _unpacked(archive: Archive, data_dir: Path, work: Path, progress: bool) -> None:
+def _fetch_and_unpack(archive: Archive, data_dir: Path, work: Path, progress: bool) -> None:
     """Leave the contents of the archive in `work/unpacked`."""
     local = data_dir / archive.file
     found = md5_of(local) if local.is_file() and archive.md5 else None
@@ -184,7 +184,7 @@ def fetch(url: str, file: Path, md5: str | None, progress: bool = True) -> Path:
         ):
             announced = int(answer.headers.get("Content-Length") or 0)
             _check_room(file.parent, 2 * announced)
-            arrived, found = _copied(answer, out, announced, file.name, progress)
+            arrived, found = _copy(answer, out, announced, file.name, progress)
         if arrived < announced:
             raise OSError(f"only {arrived} of {announced} bytes arrived")
         if md5 is not None and found != md5:
@@ -198,7 +198,7 @@ def fetch(url: str, file: Path, md5: str | None, progress: bool = True) -> Path:
     return file
 
 
-def _copied(answer, out, announced: int, name: str, progress: bool) -> tuple[int, str]:
+def _copy(answer, out, announced: int, name: str, progress: bool) -> tuple[int, str]:
     """How many bytes went from `answer` to `out`, and their MD5."""
     digest, arrived = hashlib.md5(usedforsecurity=False), 0
     with counter(announced or None, name, "B", progress, unit_scale=True, terminal=True) as update:
@@ -241,7 +241,7 @@ def unpack(archive: Path, into: Path) -> None:
     except BaseException as error:
         shutil.rmtree(into, ignore_errors=True)
         from_disk = isinstance(error, OSError) and error.errno is not None
-        if isinstance(error, _Refused) or from_disk or not isinstance(error, BROKEN):
+        if isinstance(error, _RefusedArchive) or from_disk or not isinstance(error, BROKEN):
             raise
         raise ValueError(
             f"{archive} is damaged, or no archive ({type(error).__name__}: {error}): "
@@ -249,7 +249,7 @@ def unpack(archive: Path, into: Path) -> None:
         ) from error
 
 
-class _Refused(ValueError):
+class _RefusedArchive(ValueError):
     """An archive whose list of members is refused."""
 
 
@@ -278,29 +278,29 @@ def members(found: Iterable[tuple[str, int, str]], archive: Path, limit: int) ->
     for count, (name, size, kind) in enumerate(found, start=1):
         parts = PurePosixPath(name).parts
         if kind not in ("file", "folder", "link"):
-            raise _refused(archive, f"the member {name!r} is {kind}, not a file or a folder")
+            raise _refusal(archive, f"the member {name!r} is {kind}, not a file or a folder")
         if _leaves(name):
-            raise _refused(archive, f"the member {name!r} would land outside its folder")
+            raise _refusal(archive, f"the member {name!r} would land outside its folder")
         if kind == "file":
             if parts in files:
-                raise _refused(archive, f"the member {name!r} stands in it twice")
+                raise _refusal(archive, f"the member {name!r} stands in it twice")
             files.add(parts)
             total += size
         if size < 0:
-            raise _refused(archive, f"the member {name!r} claims {size} bytes")
+            raise _refusal(archive, f"the member {name!r} claims {size} bytes")
         if max(total, BLOCK * count) > limit:  # a million empty files fill a disk too
-            raise _refused(
+            raise _refusal(
                 archive,
                 f"its files would fill more than {_amount(limit)}, {EXPANSION} times its own size",
             )
     if not files:
-        raise _refused(archive, "it holds no files")
+        raise _refusal(archive, "it holds no files")
     both = next(
         (parts[:end] for parts in files for end in range(1, len(parts)) if parts[:end] in files),
         None,
     )
     if both:
-        raise _refused(archive, f"the member {'/'.join(both)!r} is a file and a folder")
+        raise _refusal(archive, f"the member {'/'.join(both)!r} is a file and a folder")
     return total
 
 
@@ -319,8 +319,8 @@ def _leaves(name: str) -> bool:
     )
 
 
-def _refused(archive: Path, why: str) -> _Refused:
-    return _Refused(
+def _refusal(archive: Path, why: str) -> _RefusedArchive:
+    return _RefusedArchive(
         f"{archive} was not unpacked: {why}; remove it and get it from where it is published"
     )
 

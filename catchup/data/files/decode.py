@@ -32,7 +32,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 2**30 // 12
 
 
-def decoded(
+def decode_images(
     root: Path,
     files: Sequence[Path],
     *,
@@ -61,14 +61,14 @@ def decoded(
     """
     if image_size is not None:  # asked before a million files are looked at
         check_memory(len(files), image_size, image_size, root)
-    cache = root / f".catchup-cache-{image_size or 'full'}-{_fingerprint(root, files, banner)}.npz"
+    cache = root / f".catchup-cache-{image_size or 'full'}-{fingerprint(root, files, banner)}.npz"
     stored = _read_cache(cache, len(files))
     pixels, skipped, lasting = (
         (*stored, True) if stored else _decode(files, image_size, banner, skip_unreadable, progress)
     )
     report_skipped(root, files, skipped, skip_unreadable)
     if not stored and lasting:
-        _write_cache(cache, pixels=pixels, skipped=skipped)
+        write_cache(cache, pixels=pixels, skipped=skipped)
     return pixels, skipped
 
 
@@ -79,7 +79,7 @@ def report_skipped(
     if not len(skipped):
         return
     if not skip_unreadable:
-        raise ValueError(_unreadable(files[skipped[0]], "as when it was decoded first"))
+        raise ValueError(unreadable_message(files[skipped[0]], "as when it was decoded first"))
     names = [str(files[i].relative_to(root)) for i in skipped]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     warnings.warn(
@@ -91,15 +91,15 @@ def report_skipped(
 def _decode(
     files: Sequence[Path], image_size: int | None, banner: int, skip: bool, progress: bool
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """`decoded`, without the cache; and whether it would be the same another time."""
+    """`decode_images`, without the cache; and whether it would be the same another time."""
     pixels, kept, skipped, grey, lasting = None, [], [], True, True
     for i, file in enumerate(bar(files, "decoding", " images", progress, terminal=True)):
         try:
-            image = _read_image(file, image_size, banner)
+            image = read_image(file, image_size, banner)
         except Exception as error:
             # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
             if not skip:
-                raise ValueError(_unreadable(file, error)) from error
+                raise ValueError(unreadable_message(file, error)) from error
             skipped.append(i)
             lasting &= not is_passing(error)
             continue
@@ -108,8 +108,8 @@ def _decode(
             pixels = np.empty((len(files), 3, *image.shape[:2]), dtype=np.uint8)
         if image.shape[:2] != pixels.shape[2:]:
             raise ValueError(
-                f"images differ in size: {files[kept[0]]} has {_size(pixels[0, 0])} pixels, "
-                f"{file} has {_size(image)}; give image_size to bring them to one size"
+                f"images differ in size: {files[kept[0]]} has {size_text(pixels[0, 0])} pixels, "
+                f"{file} has {size_text(image)}; give image_size to bring them to one size"
             )
         pixels[len(kept)] = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         grey &= image.ndim == 2
@@ -125,7 +125,7 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno is not None
 
 
-def _read_image(file: Path, image_size: int | None, banner: int = 0) -> np.ndarray:
+def read_image(file: Path, image_size: int | None, banner: int = 0) -> np.ndarray:
     """One image as uint8: (H, W) if greyscale, else (H, W, 3); without the `banner` last rows of
     the file.
     """
@@ -172,18 +172,18 @@ def _is_deep(opened: "Image.Image") -> bool:
     return False
 
 
-def _unreadable(file: Path, reason: object) -> str:
+def unreadable_message(file: Path, reason: object) -> str:
     return (
         f"{file} cannot be read as an image ({str(reason)[:150]}); mend or remove it, or skip"
         " unreadable images"
     )
 
 
-def _size(image: np.ndarray) -> str:
+def size_text(image: np.ndarray) -> str:
     return f"{image.shape[1]} x {image.shape[0]}"
 
 
-def _fingerprint(root: Path, files: Sequence[Path], banner: int) -> str:
+def fingerprint(root: Path, files: Sequence[Path], banner: int) -> str:
     """16 hex digits over the name below `root`, the size and the time of every file, in order, and
     the banner.
     """
@@ -202,7 +202,7 @@ def _fingerprint(root: Path, files: Sequence[Path], banner: int) -> str:
 
 
 def _read_cache(cache: Path, n_files: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """What `_write_cache` wrote for as many files, or None where it is absent or damaged."""
+    """What `write_cache` wrote for as many files, or None where it is absent or damaged."""
     pixels, skipped = read_npz(cache, ("pixels", "skipped")) or (np.empty(0), np.empty(0))
     fits = (
         pixels.dtype == np.uint8
@@ -217,7 +217,7 @@ def _read_cache(cache: Path, n_files: int) -> tuple[np.ndarray, np.ndarray] | No
     return (pixels, skipped) if fits else None
 
 
-def _write_cache(cache: Path, **arrays: np.ndarray) -> None:
+def write_cache(cache: Path, **arrays: np.ndarray) -> None:
     """Put the cache in place whole, in place of older ones of the same image size; do without where
     that fails.
     """

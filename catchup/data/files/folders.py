@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..boxes import Marked
+from ..boxes import MarkedBox
 from .walk import folder_names, is_image, report_passed_over, walk_images
 
 MEND = "mend the line or take the official file"
@@ -26,7 +26,7 @@ class Split:
 
     files: tuple[Path, ...]
     labels: tuple[int, ...]
-    boxes: tuple[Marked, ...] = ()
+    boxes: tuple[MarkedBox, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Listing:
     test: Split
 
 
-def class_folders(root: Path) -> Listing:
+def list_class_folders(root: Path) -> Listing:
     """The layout of one folder per class; `test/` is taken where there are both `test/` and `val/`.
 
     Classes are the folders in `train/`, sorted by name. Images may lie deeper inside a class
@@ -69,7 +69,7 @@ def class_folders(root: Path) -> Listing:
     return Listing(root, classes, _split(root / "train", classes), _split(test, classes))
 
 
-def tiny_imagenet(root: Path) -> Listing:
+def list_tiny_imagenet(root: Path) -> Listing:
     """The official Tiny-ImageNet layout, any number of images and classes; classes in the order of
     `wnids.txt`.
 
@@ -89,7 +89,7 @@ def tiny_imagenet(root: Path) -> Listing:
                 "that was half unpacked, remove the folder and unpack it anew, or have it made "
                 f"again; class folders are read as folder:{root}"
             )
-    classes = tuple(text_of(root / "wnids.txt").split())
+    classes = tuple(read_text(root / "wnids.txt").split())
     if len(classes) < 2:
         raise ValueError(f"{root / 'wnids.txt'} must name at least 2 classes, got {len(classes)}")
     path = next((wnid for wnid in classes if Path(wnid).name != wnid), None)
@@ -107,11 +107,11 @@ def tiny_imagenet(root: Path) -> Listing:
             f"{root / 'train'} has no folder for the class {missing[0]!r} of wnids.txt"
         )
     return Listing(
-        root, classes, _split(root / "train", classes), _annotated(root / "val", classes)
+        root, classes, _split(root / "train", classes), _read_annotations(root / "val", classes)
     )
 
 
-def text_of(file: Path) -> str:
+def read_text(file: Path) -> str:
     """What a text file says; ValueError naming it if it is none, OSError if it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
@@ -139,7 +139,7 @@ def _split(folder: Path, classes: tuple[str, ...]) -> Split:
     return Split(tuple(files), tuple(labels))
 
 
-def _annotated(folder: Path, classes: tuple[str, ...]) -> Split:
+def _read_annotations(folder: Path, classes: tuple[str, ...]) -> Split:
     """The images that `val_annotations.txt` lists, in its order; a line is name, wnid and box,
     parted by tabs.
     """
@@ -147,7 +147,7 @@ def _annotated(folder: Path, classes: tuple[str, ...]) -> Split:
     position = {wnid: label for label, wnid in enumerate(classes)}
     present = {path.name for path in (folder / "images").iterdir()}
     names, labels, boxes, cut_away = [], [], [], 0
-    for number, line in enumerate(text_of(source).splitlines(), start=1):
+    for number, line in enumerate(read_text(source).splitlines(), start=1):
         name, wnid = [*line.split("\t"), ""][:2]
         if name not in present:
             raise ValueError(
@@ -164,7 +164,9 @@ def _annotated(folder: Path, classes: tuple[str, ...]) -> Split:
             cut_away += 1
         else:
             boxes.append(
-                Marked(len(names), (left, top, right + 1, bottom + 1), f"line {number} of {source}")
+                MarkedBox(
+                    len(names), (left, top, right + 1, bottom + 1), f"line {number} of {source}"
+                )
             )
         names.append(name)
         labels.append(position[wnid])

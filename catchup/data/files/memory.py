@@ -25,13 +25,13 @@ def available_bytes(container: Path = CONTAINER) -> int | None:
     try:
         import psutil  # comes with accelerate
     except ImportError:
-        return _left_in(container)
-    left = _left_in(container)
+        return _bytes_left(container)
+    left = _bytes_left(container)
     free = psutil.virtual_memory().available
     return free if left is None else min(free, left)
 
 
-def _left_in(container: Path) -> int | None:
+def _bytes_left(container: Path) -> int | None:
     """What a cgroup's limit leaves (version 2, then 1); None where there is no limit."""
     for folder, limit, used in (
         (container, "memory.max", "memory.current"),

@@ -33,7 +33,7 @@ def placement(width: int, height: int, image_size: int) -> Placement:
     return Placement(wide, high, (wide - image_size) // 2, (high - image_size) // 2)
 
 
-def placed_boxes(edges: np.ndarray, sizes: np.ndarray, image_size: int) -> Boxes:
+def place_boxes(edges: np.ndarray, sizes: np.ndarray, image_size: int) -> Boxes:
     """Boxes of images after the resizing: moved, scaled, and clipped to the square.
 
     A box of which nothing lies in the square is left out, so that its image has none.

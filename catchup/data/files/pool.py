@@ -69,7 +69,7 @@ def shared_memory(shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
 
 
-def in_order(work: Callable[[Any], Any], tasks: Iterable, workers: int) -> Iterator:
+def map_ahead(work: Callable[[Any], Any], tasks: Iterable, workers: int) -> Iterator:
     """`map(work, tasks)`, at most `AHEAD` times `workers` tasks ahead of what was asked for.
 
     Args:
@@ -87,7 +87,7 @@ def in_order(work: Callable[[Any], Any], tasks: Iterable, workers: int) -> Itera
     if workers and not multiprocessing.current_process().daemon:
         pool = ProcessPoolExecutor(workers, _context(), _begin, (work, os.getpid()))
         try:
-            with _held():  # a worker is not to be met by a signal before it has begun
+            with _block_signals():  # a worker is not to be met by a signal before it has begun
                 pool.submit(os.getpid)  # starts them all
             yield from _results(pool, tasks, waiting, AHEAD * workers)
         except BrokenProcessPool:
@@ -127,7 +127,7 @@ def _end(pool: ProcessPoolExecutor, broken: bool) -> None:
 
 
 @contextmanager
-def _held() -> Iterator[None]:
+def _block_signals() -> Iterator[None]:
     """Inside the block signals wait, in this thread and in the processes that it starts."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -157,10 +157,10 @@ def _begin(work: Callable[[Any], Any], parent: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
 
 
-def _leave_with(parent: int) -> None:
+def _exit_with(parent: int) -> None:
     """Ends this process once its parent is gone."""
     while os.getppid() == parent:
         time.sleep(WATCH_S)

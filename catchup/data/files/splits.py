@@ -15,12 +15,12 @@ from torch import Tensor
 from ...utils.choices import pick
 from ..channels import value_counts
 from ..images import Images
-from .decode import _read_image, decoded
+from .decode import decode_images, read_image
 from .folders import Listing
 from .memory import fits
 from .pool import usual_workers
-from .stream import Decoder, Streamed
-from .survey import names_below, surveyed
+from .stream import Decoder, StreamedImages
+from .survey import names_below, survey_files
 
 LOADERS = ("auto", "resident", "stream")
 
@@ -58,8 +58,8 @@ class Parts(NamedTuple):
     `value_counts` of the training images, None where nobody asked.
     """
 
-    train: Images | Streamed
-    test: Images | Streamed
+    train: Images | StreamedImages
+    test: Images | StreamedImages
     kept: np.ndarray
     counts: Tensor | None
 
@@ -80,7 +80,7 @@ def split_images(
     """
     files, border = listing.train.files + listing.test.files, len(listing.train.files)
     labels = torch.tensor(listing.train.labels + listing.test.labels)
-    read = _streamed if streams(files, request, banner) else _resident
+    read = _open_stream if must_stream(files, request, banner) else _read_resident
     images, skipped, counts = read(listing, files, labels, border, request, banner, counted)
     readable = np.delete(np.arange(len(files)), skipped)
     kept = int((readable < border).sum())
@@ -100,17 +100,17 @@ def split_images(
 
 def test_images(
     listing: Listing, request: Request, banner: int = 0
-) -> tuple[Images | Streamed, np.ndarray]:
+) -> tuple[Images | StreamedImages, np.ndarray]:
     """The images of `listing.test` alone, as `split_images`, and the positions of those that could
     be read.
     """
     files, labels = listing.test.files, torch.tensor(listing.test.labels)
-    read = _streamed if streams(files, request, banner) else _resident
+    read = _open_stream if must_stream(files, request, banner) else _read_resident
     images, skipped, _ = read(listing, files, labels, 0, request, banner, True)
     return images, np.delete(np.arange(len(files)), skipped)
 
 
-def streams(files: Sequence[Path], request: Request, banner: int = 0) -> bool:
+def must_stream(files: Sequence[Path], request: Request, banner: int = 0) -> bool:
     """Whether these files are to be streamed; asked before any of them is decoded, but for the
     first.
     """
@@ -130,12 +130,12 @@ def streams(files: Sequence[Path], request: Request, banner: int = 0) -> bool:
 def _size_of_first(files: Sequence[Path], banner: int) -> tuple[int, int] | None:
     """(H, W) of the first image; None if it cannot be read, which the decoding will say."""
     try:
-        return _read_image(files[0], None, banner).shape[:2]
+        return read_image(files[0], None, banner).shape[:2]
     except Exception:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
         return None
 
 
-def _resident(
+def _read_resident(
     listing: Listing,
     files: Sequence[Path],
     labels: Tensor,
@@ -145,7 +145,7 @@ def _resident(
     counted: bool,
 ) -> tuple[Images, np.ndarray, None]:
     """All readable images in memory, the positions of the others."""
-    pixels, skipped = decoded(
+    pixels, skipped = decode_images(
         listing.root,
         files,
         image_size=request.image_size,
@@ -154,13 +154,13 @@ def _resident(
         progress=request.progress,
     )
     return (
-        Images(torch.from_numpy(pixels), _without(labels, skipped), listing.classes),
+        Images(torch.from_numpy(pixels), _labels_without(labels, skipped), listing.classes),
         skipped,
         None,
     )
 
 
-def _streamed(
+def _open_stream(
     listing: Listing,
     files: Sequence[Path],
     labels: Tensor,
@@ -168,14 +168,14 @@ def _streamed(
     request: Request,
     banner: int,
     counted: bool,
-) -> tuple[Streamed, np.ndarray, Tensor | None]:
+) -> tuple[StreamedImages, np.ndarray, Tensor | None]:
     """All readable images on the disk, the positions of the others, and the counts of the first
     `border` ones.
     """
     workers = usual_workers() if request.workers is None else request.workers
     names, skipped, counts = names_below(listing.root, files), np.empty(0, dtype=np.int64), None
     if counted or request.skip_unreadable:
-        skipped, shape, found = surveyed(
+        skipped, shape, found = survey_files(
             listing.root,
             files,
             border,
@@ -195,18 +195,22 @@ def _streamed(
             )
         shape = (3, *size)
     decoder = Decoder.whole(listing.root, request.image_size, banner, shape)
-    images = Streamed(
-        decoder, np.delete(names, skipped), _without(labels, skipped), listing.classes, workers
+    images = StreamedImages(
+        decoder,
+        np.delete(names, skipped),
+        _labels_without(labels, skipped),
+        listing.classes,
+        workers,
     )
     return images, skipped, counts
 
 
-def _without(labels: Tensor, skipped: np.ndarray) -> Tensor:
+def _labels_without(labels: Tensor, skipped: np.ndarray) -> Tensor:
     return labels[torch.from_numpy(np.delete(np.arange(len(labels)), skipped))]
 
 
-def _slice(images: Images | Streamed, start: int, end: int) -> Images | Streamed:
+def _slice(images: Images | StreamedImages, start: int, end: int) -> Images | StreamedImages:
     """A part of the images in a row, not copied."""
-    if isinstance(images, Streamed):
+    if isinstance(images, StreamedImages):
         return images.part(torch.arange(start, end))
     return Images(images.pixels[start:end], images.labels[start:end], images.classes)

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from ..channels import check_channels, luma
-from ..images import Images, as_index, check_labels, unchecked
-from .decode import _read_image, _size, _unreadable
+from ..images import Images, as_index, check_labels, make_unchecked
+from .decode import read_image, size_text, unreadable_message
 from .memory import check_memory
-from .pool import AHEAD, can_share, in_order, shared_memory
+from .pool import AHEAD, can_share, map_ahead, shared_memory
 
 PIECE = 32  # images that a worker decodes at a time
 FEW = 2  # pieces that are decoded here: to start workers for them would take longer
@@ -79,13 +79,13 @@ class Decoder:
     def _one(self, file: Path) -> np.ndarray:
         """(1 or C, H, W): one image, cropped."""
         try:
-            image = _read_image(file, self.image_size, self.banner)
+            image = read_image(file, self.image_size, self.banner)
         except Exception as error:
             # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
-            raise ValueError(_unreadable(file, error)) from error
+            raise ValueError(unreadable_message(file, error)) from error
         if image.shape[:2] != self.stored[1:]:
             raise ValueError(
-                f"images differ in size: {file} has {_size(image)} pixels, the others"
+                f"images differ in size: {file} has {size_text(image)} pixels, the others"
                 f" {self.stored[2]} x {self.stored[1]}; give image_size to bring them to one size"
             )
         if image.ndim == 3 and self.grey:
@@ -100,7 +100,7 @@ class Decoder:
         return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
-def _decoded(
+def _decode_task(
     decoder: Decoder, slots: np.ndarray | None, task: tuple[int, np.ndarray]
 ) -> tuple[int, int, np.ndarray | None]:
     """The work of a process: the number of the task, how many images, and their pixels where they
@@ -120,7 +120,7 @@ def _decoded(
 
 
 @dataclass(frozen=True, eq=False)
-class Streamed:
+class StreamedImages:
     """Images on the disk and their labels in memory.
 
     Args:
@@ -174,7 +174,7 @@ class Streamed:
         )
         return self.take(torch.arange(len(self))).pixels
 
-    def to(self, device: torch.device | str) -> "Streamed":
+    def to(self, device: torch.device | str) -> "StreamedImages":
         """The same images, their batches on `device`."""
         return replace(self, labels=self.labels.to(device))
 
@@ -185,7 +185,7 @@ class Streamed:
         with closing(self.batches([as_index(indices, torch.device("cpu"))])) as one:
             return next(one)
 
-    def part(self, indices: Tensor | Sequence[int]) -> "Streamed":
+    def part(self, indices: Tensor | Sequence[int]) -> "StreamedImages":
         """The images at `indices`, in that order, still on the disk."""
         index = as_index(indices, torch.device("cpu"))
         return replace(
@@ -213,7 +213,9 @@ class Streamed:
         tasks = (
             (i, self.names[piece.numpy()]) for i, piece in enumerate(chain.from_iterable(pieces))
         )
-        with closing(in_order(partial(_decoded, self.decoder, slots), tasks, workers)) as decoded:
+        with closing(
+            map_ahead(partial(_decode_task, self.decoder, slots), tasks, workers)
+        ) as decoded:
             for index, batch in zip(order, pieces):
                 # Pages of its own: between images of this size the allocator would leave holes, and
                 # memory would grow.
@@ -223,13 +225,13 @@ class Streamed:
                     pixels[done : done + count] = torch.from_numpy(piece)
                     done += count
                 place = self.labels.device
-                yield unchecked(pixels.to(place), self.labels[index.to(place)], self.classes)
+                yield make_unchecked(pixels.to(place), self.labels[index.to(place)], self.classes)
 
     def chunks(self, size: int) -> Iterator[Images]:
         """All images in their order, `size` at a time, the last ones fewer."""
         return self.batches(torch.arange(len(self)).split(size))
 
-    def centred(self, size: Sequence[int]) -> "Streamed":
+    def centre_crop(self, size: Sequence[int]) -> "StreamedImages":
         """The middle of the images, of `size` (H, W): what evaluation sees where training cuts
         smaller windows.
         """
@@ -237,7 +239,7 @@ class Streamed:
         down, right = ((side - inner) // 2 for side, inner in zip(sides, size))
         return replace(self, decoder=replace(self.decoder, crop=(top + down, left + right, *size)))
 
-    def with_channels(self, channels: int) -> "Streamed":
+    def with_channels(self, channels: int) -> "StreamedImages":
         """The same images in grey (1 channel) or in colour (3), as `Images.with_channels`."""
         check_channels(self.shape[0], channels)
         grey = self.decoder.grey or channels < self.shape[0]

@@ -18,9 +18,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ...utils.progress import counter
-from .decode import _fingerprint, _read_image, _unreadable, _write_cache, is_passing, report_skipped
+from .decode import (
+    fingerprint,
+    is_passing,
+    read_image,
+    report_skipped,
+    unreadable_message,
+    write_cache,
+)
 from .npz import read_npz
-from .pool import in_order
+from .pool import map_ahead
 
 PIECE = 32  # files that a worker looks at a time
 FIELDS = ("skipped", "shape", "counts", "border")
@@ -39,7 +46,7 @@ class Survey(NamedTuple):
     counts: np.ndarray
 
 
-class _Seen(NamedTuple):
+class _Piece(NamedTuple):
     """What a piece of the files holds: for each its size or why it cannot be read, and its counts
     of values.
     """
@@ -58,13 +65,13 @@ class _Look:
     image_size: int | None
     banner: int
 
-    def __call__(self, task: tuple[np.ndarray, bool]) -> _Seen:
+    def __call__(self, task: tuple[np.ndarray, bool]) -> _Piece:
         names, counted = task
         sizes, grey, counts = [], True, np.zeros((3, 256), dtype=np.int64)
         lasting = True
         for name in names:
             try:
-                image = _read_image(self.root / os.fsdecode(name), self.image_size, self.banner)
+                image = read_image(self.root / os.fsdecode(name), self.image_size, self.banner)
             except Exception as error:
                 # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
                 sizes.append(str(error))
@@ -77,7 +84,7 @@ class _Look:
                 counts += np.stack(
                     [np.bincount(channel.ravel(), minlength=256) for channel in channels]
                 )
-        return _Seen(sizes, grey, counts, lasting)
+        return _Piece(sizes, grey, counts, lasting)
 
 
 def names_below(root: Path, files: Sequence[Path]) -> np.ndarray:
@@ -85,7 +92,7 @@ def names_below(root: Path, files: Sequence[Path]) -> np.ndarray:
     return np.array([os.fsencode(file.relative_to(root)) for file in files])
 
 
-def surveyed(
+def survey_files(
     root: Path,
     files: Sequence[Path],
     border: int,
@@ -106,18 +113,18 @@ def surveyed(
         ValueError: if an image cannot be read and is not to be skipped, two differ in size, or none
             can be read.
     """
-    cache = root / f".catchup-survey-{image_size or 'full'}-{_fingerprint(root, files, banner)}.npz"
+    cache = root / f".catchup-survey-{image_size or 'full'}-{fingerprint(root, files, banner)}.npz"
     stored = _read(cache, len(files), border)
     found, lasting = (
         (stored, True)
         if stored
-        else _survey(
+        else _look_through(
             root, files, border, _Look(root, image_size, banner), skip_unreadable, workers, progress
         )
     )
     report_skipped(root, files, found.skipped, skip_unreadable)
     if not stored and lasting:
-        _write_cache(
+        write_cache(
             cache,
             skipped=found.skipped,
             shape=np.array(found.shape),
@@ -127,7 +134,7 @@ def surveyed(
     return found
 
 
-def _survey(
+def _look_through(
     root: Path,
     files: Sequence[Path],
     border: int,
@@ -136,7 +143,7 @@ def _survey(
     workers: int,
     progress: bool,
 ) -> tuple[Survey, bool]:
-    """`surveyed`, without the cache; and whether it would find the same another time."""
+    """`survey_files`, without the cache; and whether it would find the same another time."""
     names, first, skipped, grey, place = names_below(root, files), None, [], True, 0
     counts, lasting = np.zeros((3, 256), dtype=np.int64), True
     tasks = [
@@ -146,14 +153,14 @@ def _survey(
         for piece in np.array_split(part, -(-len(part) // PIECE))
     ]
     with (
-        closing(in_order(look, tasks, workers)) as pieces,
+        closing(map_ahead(look, tasks, workers)) as pieces,
         counter(len(files), "looking", " images", progress, terminal=True) as update,
     ):
         for piece in pieces:
             for size in piece.sizes:
                 if isinstance(size, str):
                     if not skip:
-                        raise ValueError(_unreadable(files[place], size))
+                        raise ValueError(unreadable_message(files[place], size))
                     skipped.append(place)
                 elif first is None:
                     first = (place, size)
@@ -176,7 +183,7 @@ def _survey(
 
 
 def _read(cache: Path, n_files: int, border: int) -> Survey | None:
-    """What `_write_cache` wrote for as many files, or None where it is absent, damaged or of
+    """What `write_cache` wrote for as many files, or None where it is absent, damaged or of
     another split.
     """
     found = read_npz(cache, FIELDS)

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from ..files.archives import AIRCRAFT, CUB200, Archive, obtain
-from ..files.folders import Listing, Split, text_of
-from ..files.placement import placed_boxes
+from ..files.folders import Listing, Split, read_text
+from ..files.placement import place_boxes
 from ..images import Dataset
-from .listed import decoded_parts, imagenet_protocol, size_of
+from .listed import imagenet_protocol, read_parts, size_of
 from .readers import Request
 
 CARS_FOLDER = "stanford_cars"
@@ -31,7 +31,7 @@ BANNER = 20  # rows at the bottom of every image of FGVC-Aircraft that hold the 
 
 
 @dataclass(frozen=True)
-class Annotated:
+class AnnotatedListing:
     """A data set with a box on every test image.
 
     Args:
@@ -52,28 +52,28 @@ def read_cub200(request: Request) -> Dataset:
     """CUB-200-2011 with the boxes of its test images, downloaded if it is absent and no path was
     given.
     """
-    return _read(request, "images.txt", CUB200.folder, cub200, CUB200)
+    return _read(request, "images.txt", CUB200.folder, list_cub200, CUB200)
 
 
 def read_cars196(request: Request) -> Dataset:
     """Stanford Cars with the boxes of its test images; the files must be there, since their server
     is gone.
     """
-    return _read(request, "devkit", CARS_FOLDER, stanford_cars, None)
+    return _read(request, "devkit", CARS_FOLDER, list_stanford_cars, None)
 
 
 def read_aircraft(request: Request) -> Dataset:
     """FGVC-Aircraft 2013b, variants, with the boxes of its test images, downloaded if absent and no
     path was given.
     """
-    return _read(request, "data/variants.txt", AIRCRAFT.folder, aircraft, AIRCRAFT)
+    return _read(request, "data/variants.txt", AIRCRAFT.folder, list_aircraft, AIRCRAFT)
 
 
 def _read(
     request: Request,
     mark: str,
     folder: str,
-    annotated: Callable[[Path], Annotated],
+    annotated: Callable[[Path], AnnotatedListing],
     archive: Archive | None,
 ) -> Dataset:
     """The data set in the folder that the request names, or in `folder` below it or below the data
@@ -84,17 +84,19 @@ def _read(
     if root is None and request.path is None and archive is not None:
         root = obtain(archive, request.data_dir, request.progress)
     found = annotated(root or request.path or base / folder)
-    train, test, kept = decoded_parts(found.listing, request, banner=found.banner)
-    boxes = placed_boxes(*_measured(found, kept, request.skip_unreadable), size_of(request))
+    train, test, kept = read_parts(found.listing, request, banner=found.banner)
+    boxes = place_boxes(*_boxes_and_sizes(found, kept, request.skip_unreadable), size_of(request))
     return imagenet_protocol(request.name, train, test, boxes)
 
 
-def _measured(found: Annotated, kept: np.ndarray, skip: bool) -> tuple[np.ndarray, np.ndarray]:
+def _boxes_and_sizes(
+    found: AnnotatedListing, kept: np.ndarray, skip: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """The boxes of the test images at `kept`, and the sizes of those images without the banner.
 
     Raises:
         ValueError: if a box is empty or lies wholly outside its image, unless bad files are to be
-            skipped: then the box becomes that of nothing, left of the image, which `placed_boxes`
+            skipped: then the box becomes that of nothing, left of the image, which `place_boxes`
             leaves out.
     """
     from PIL import Image
@@ -119,7 +121,7 @@ def _measured(found: Annotated, kept: np.ndarray, skip: bool) -> tuple[np.ndarra
 # CUB-200-2011
 
 
-def cub200(root: Path) -> Annotated:
+def list_cub200(root: Path) -> AnnotatedListing:
     """The official layout: lists of lines `<image> <value>`, and `images/<class>/<name>.jpg`.
 
     Classes are those of classes.txt in the order of their numbers, images in the order of
@@ -151,10 +153,10 @@ def cub200(root: Path) -> Annotated:
     )
     position = {number: label for label, number in enumerate(classes)}
     of_class, is_train, box = (
-        _complete(root / file, names)
+        _complete_table(root / file, names)
         for file in ("image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt")
     )
-    present = _present(root / "images")
+    present = _files_below(root / "images")
     _check_named(root / "images.txt", names.values(), present, root / "images")
     rows = [
         (
@@ -170,14 +172,14 @@ def cub200(root: Path) -> Annotated:
     source = root / "bounding_boxes.txt"
     x, y, width, height = _floats(source, [box[row[2]] for row in test], 4).T
     edges = np.stack([x, y, x + width, y + height], axis=1)
-    names = _distinct(root / "classes.txt", tuple(classes.values()))
-    return Annotated(_listing(root, names, train, test), edges, source)
+    names = _check_distinct(root / "classes.txt", tuple(classes.values()))
+    return AnnotatedListing(_listing(root, names, train, test), edges, source)
 
 
 # Stanford Cars
 
 
-def stanford_cars(root: Path) -> Annotated:
+def list_stanford_cars(root: Path) -> AnnotatedListing:
     """The official layout, as torchvision reads it: `devkit/`, `cars_train/`, `cars_test/` and the
     labels of the test images, in the devkit or beside it; classes in the order of cars_meta.mat.
 
@@ -211,20 +213,20 @@ def stanford_cars(root: Path) -> Annotated:
             f" and the file {CARS_LABELS} into {root}"
         )
     names = _matlab(root / "devkit/cars_meta.mat", "class_names", ())
-    classes = _distinct(root / "devkit/cars_meta.mat", [str(name) for name in names.tolist()])
+    classes = _check_distinct(root / "devkit/cars_meta.mat", [str(name) for name in names.tolist()])
     rows = {
         source: _cars(source, folder, len(classes))
         for source, folder in ((train, root / "cars_train"), (labels, root / "cars_test"))
     }
     edges = np.array([row[2] for row in rows[labels]], dtype=np.float64).reshape(-1, 4)
-    return Annotated(_listing(root, classes, rows[train], rows[labels]), edges, labels)
+    return AnnotatedListing(_listing(root, classes, rows[train], rows[labels]), edges, labels)
 
 
 def _cars(source: Path, folder: Path, n_classes: int) -> list[tuple[Path, int, tuple[float, ...]]]:
     """File, class and edges of the box of every image that an annotation file lists."""
     corners = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
     table = _matlab(source, "annotations", (*corners, "class", "fname"))
-    _check_named(source, (str(row["fname"]) for row in table), _present(folder), folder)
+    _check_named(source, (str(row["fname"]) for row in table), _files_below(folder), folder)
     position = {number: number - 1 for number in range(1, n_classes + 1)}
     rows = []
     for row in table:
@@ -268,7 +270,7 @@ def _matlab(file: Path, variable: str, fields: Sequence[str]) -> np.ndarray:
 # FGVC-Aircraft
 
 
-def aircraft(root: Path) -> Annotated:
+def list_aircraft(root: Path) -> AnnotatedListing:
     """The official layout, `data/`: training and validation images are for training; classes as in
     variants.txt.
 
@@ -281,11 +283,11 @@ def aircraft(root: Path) -> Annotated:
     _check_layout(
         root, "FGVC-Aircraft", ("data/variants.txt", *lists, "data/images_box.txt", "data/images")
     )
-    classes = _distinct(
+    classes = _check_distinct(
         root / "data/variants.txt", [line.strip() for line in _lines(root / "data/variants.txt")]
     )
     position = {name: label for label, name in enumerate(classes)}
-    present, parts = _present(root / "data/images"), []
+    present, parts = _files_below(root / "data/images"), []
     for file in lists:
         table = _table(root / file)
         _check_named(root / file, (f"{name}.jpg" for name in table), present, root / "data/images")
@@ -296,11 +298,11 @@ def aircraft(root: Path) -> Annotated:
             ]
         )
     source = root / "data/images_box.txt"
-    box = _complete(source, [row[2] for row in parts[1]])
+    box = _complete_table(source, [row[2] for row in parts[1]])
     left, top, right, bottom = _floats(source, [box[row[2]] for row in parts[1]], 4).T
     # the first pixel is 1, 1; the last belongs to the box
     edges = np.stack([left - 1, top - 1, right, bottom], axis=1)
-    return Annotated(_listing(root, classes, *parts), edges, source, BANNER)
+    return AnnotatedListing(_listing(root, classes, *parts), edges, source, BANNER)
 
 
 # What the layouts share
@@ -320,7 +322,7 @@ def _check_layout(root: Path, name: str, needed: Iterable[str]) -> None:
 
 def _lines(file: Path) -> list[str]:
     """The lines of a text file that are not blank."""
-    return [line for line in text_of(file).splitlines() if line.strip()]
+    return [line for line in read_text(file).splitlines() if line.strip()]
 
 
 def _table(file: Path) -> dict[str, str]:
@@ -339,7 +341,7 @@ def _table(file: Path) -> dict[str, str]:
     return rows
 
 
-def _complete(file: Path, keys: Iterable[str]) -> dict[str, str]:
+def _complete_table(file: Path, keys: Iterable[str]) -> dict[str, str]:
     """`_table`, with a line for every one of `keys`."""
     rows = _table(file)
     missing = next((key for key in keys if key not in rows), None)
@@ -365,7 +367,7 @@ def _floats(file: Path, values: Sequence[str], count: int) -> np.ndarray:
     return np.array(rows, dtype=np.float64).reshape(-1, count)
 
 
-def _distinct(file: Path, classes: Sequence[str]) -> tuple[str, ...]:
+def _check_distinct(file: Path, classes: Sequence[str]) -> tuple[str, ...]:
     """The names of the classes, all different."""
     repeated = [name for place, name in enumerate(classes) if name in classes[:place]]
     if repeated:
@@ -390,7 +392,7 @@ def _position(file: Path, name: str | int, position: Mapping) -> int:
     return position[name]
 
 
-def _present(folder: Path) -> set[str]:
+def _files_below(folder: Path) -> set[str]:
     """The files below `folder`, as paths from there."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 

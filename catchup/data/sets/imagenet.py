@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..files.archives import IMAGENET_O, obtain
-from ..files.folders import Listing, Split, text_of
+from ..files.folders import Listing, Split, read_text
 from ..files.walk import folder_names, report_passed_over, walk_images
 from ..images import Dataset, Images
-from .listed import decoded_parts, decoded_split, imagenet_protocol
+from .listed import imagenet_protocol, read_parts, read_test_part
 from .readers import Request
 
 FOLDER = "imagenet"
@@ -32,14 +32,14 @@ def read_imagenet(request: Request) -> Dataset:
     """ImageNet: training images out of `train/<wnid>/`, test images out of `val/`; it cannot be
     downloaded.
     """
-    train, test, _ = decoded_parts(imagenet(_imagenet_root(request)), request)
+    train, test, _ = read_parts(list_imagenet(_imagenet_root(request)), request)
     return imagenet_protocol(request.name, train, test)
 
 
 def read_imagenet_val(request: Request, classes: Sequence[str] | None) -> Images:
     """ImageNet's validation images alone; `train/` may be missing."""
-    listing = imagenet_val(_imagenet_root(request))
-    return decoded_split(chosen(listing, classes), request)[0]
+    listing = list_imagenet_val(_imagenet_root(request))
+    return read_test_part(choose_classes(listing, classes), request)[0]
 
 
 def read_imagenet_o(request: Request, classes: Sequence[str] | None) -> Images:
@@ -47,7 +47,7 @@ def read_imagenet_o(request: Request, classes: Sequence[str] | None) -> Images:
     the folders'.
     """
     if request.path is None:
-        listing = picture_folder(obtain(IMAGENET_O, request.data_dir, request.progress))
+        listing = list_picture_folder(obtain(IMAGENET_O, request.data_dir, request.progress))
         if len(listing.test.files) != IMAGES_O:
             raise ValueError(
                 f"{listing.root} holds {len(listing.test.files)} of ImageNet-O's {IMAGES_O} images:"
@@ -56,8 +56,8 @@ def read_imagenet_o(request: Request, classes: Sequence[str] | None) -> Images:
             )
     else:
         nested = request.path / IMAGENET_O.folder
-        listing = picture_folder(nested if nested.is_dir() else request.path)
-    return decoded_split(chosen(listing, classes), request)[0]
+        listing = list_picture_folder(nested if nested.is_dir() else request.path)
+    return read_test_part(choose_classes(listing, classes), request)[0]
 
 
 def read_pictures(request: Request, classes: Sequence[str] | None) -> Images:
@@ -76,8 +76,8 @@ def read_pictures(request: Request, classes: Sequence[str] | None) -> Images:
         # its cache lies beside the images themselves
         listing = Listing(test, listing.classes, NO_SPLIT, listing.test)
     else:
-        listing = picture_folder(request.path)
-    return decoded_split(chosen(listing, classes), request, keep_size=True)[0]
+        listing = list_picture_folder(request.path)
+    return read_test_part(choose_classes(listing, classes), request, keep_size=True)[0]
 
 
 def _imagenet_root(request: Request) -> Path:
@@ -85,7 +85,7 @@ def _imagenet_root(request: Request) -> Path:
     return request.data_dir / FOLDER if request.path is None else request.path
 
 
-def imagenet(root: Path) -> Listing:
+def list_imagenet(root: Path) -> Listing:
     """Both splits of the usual layout, `train/<wnid>/` and `val/`; classes are the folders of
     `train/`, sorted, which is the order of torchvision's models.
 
@@ -102,11 +102,11 @@ def imagenet(root: Path) -> Listing:
             f"{root / 'train'} needs one folder of images for each of at least 2 classes, "
             f"got {', '.join(classes) or 'none'}"
         )
-    val = imagenet_val(root, classes)
+    val = list_imagenet_val(root, classes)
     return Listing(root, classes, _class_images(root / "train", classes), val.test)
 
 
-def imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
+def list_imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
     """The validation images, in folders `val/<wnid>/`, or flat as published and then with the
     devkit beside `val/`.
 
@@ -152,7 +152,7 @@ def _flat_val(root: Path, classes: tuple[str, ...] | None) -> Listing:
             " into folders val/<wnid>/, or leave them flat and unpack ILSVRC2012_devkit_t12.tar.gz"
             f" into {root}, for {root / DEVKIT / TRUTH} to tell their classes"
         )
-    wnids, truth = _wnids(root / DEVKIT / "meta.mat"), text_of(root / DEVKIT / TRUTH).split()
+    wnids, truth = _wnids(root / DEVKIT / "meta.mat"), read_text(root / DEVKIT / TRUTH).split()
     named = [_true_wnid(file, truth, wnids, root / DEVKIT / TRUTH) for file in files]
     classes = classes or tuple(sorted(wnids.values()))
     position = {wnid: label for label, wnid in enumerate(classes)}
@@ -210,7 +210,7 @@ def _wnids(meta: Path) -> dict[str, str]:
         ) from error
 
 
-def picture_folder(root: Path) -> Listing:
+def list_picture_folder(root: Path) -> Listing:
     """A folder of folders of images, one for each class, or a folder of images, which are then one
     class of its name.
 
@@ -251,7 +251,7 @@ def picture_folder(root: Path) -> Listing:
     return Listing(root, tuple(classes), NO_SPLIT, Split(tuple(files), tuple(labels)))
 
 
-def chosen(listing: Listing, classes: Sequence[str] | None) -> Listing:
+def choose_classes(listing: Listing, classes: Sequence[str] | None) -> Listing:
     """The listing with the test images of these classes alone; labels and classes stay. None keeps
     all.
 

@@ -13,9 +13,9 @@ from ..augment import Augmentation
 from ..boxes import Boxes
 from ..files.folders import Listing
 from ..files.splits import Request, split_images, test_images
-from ..files.stream import Streamed
+from ..files.stream import StreamedImages
 from ..images import Dataset, Images
-from ..protocol import NORMALISATIONS, under_protocol
+from ..protocol import NORMALISATIONS, with_protocol
 
 IMAGE_SIZE = 256  # pixels of the shorter side where the request names no other size
 
@@ -31,7 +31,10 @@ def window_of(image_size: int) -> int:
 
 
 def imagenet_protocol(
-    name: str, train: Images | Streamed, test: Images | Streamed, boxes: Boxes | None = None
+    name: str,
+    train: Images | StreamedImages,
+    test: Images | StreamedImages,
+    boxes: Boxes | None = None,
 ) -> Dataset:
     """The data set with random windows and flips in training, the middle of the test images and of
     their `boxes`.
@@ -40,12 +43,12 @@ def imagenet_protocol(
     whole = Dataset(
         name, train.with_channels(3), test.with_channels(3), mean, std, Augmentation(), boxes
     )
-    return under_protocol(whole, Augmentation(window=window_of(train.shape[1]), flip=True))
+    return with_protocol(whole, Augmentation(window=window_of(train.shape[1]), flip=True))
 
 
-def decoded_parts(
+def read_parts(
     listing: Listing, request: Request, *, banner: int = 0
-) -> tuple[Images | Streamed, Images | Streamed, np.ndarray]:
+) -> tuple[Images | StreamedImages, Images | StreamedImages, np.ndarray]:
     """The images of both splits, of size_of(request) pixels, read together.
 
     Args:
@@ -60,9 +63,9 @@ def decoded_parts(
     return split_images(listing, replace(request, image_size=size_of(request)), banner)[:3]
 
 
-def decoded_split(
+def read_test_part(
     listing: Listing, request: Request, *, banner: int = 0, keep_size: bool = False
-) -> tuple[Images | Streamed, np.ndarray]:
+) -> tuple[Images | StreamedImages, np.ndarray]:
     """The images of `listing.test` alone, and the positions of those that could be read.
 
     Args:

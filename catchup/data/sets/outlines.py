@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..boxes import Boxes
-from .shapes import _SHAPES, SIDE, Scene, _each
+from .shapes import SHAPE_DRAWINGS, SIDE, Scene, draw_each
 
 HALF = 0.5  # a pixel belongs to the shape from this share of it on
 
@@ -13,7 +13,7 @@ def coverage(scenes: Scene) -> Tensor:
     """(N, 32, 32) float32 in [0, 1]: the share of each pixel that the shape covers, as `render`
     draws it.
     """
-    return _each(_SHAPES, scenes.shape, scenes)
+    return draw_each(SHAPE_DRAWINGS, scenes.shape, scenes)
 
 
 def boxes_of(scenes: Scene) -> Boxes:

@@ -14,8 +14,8 @@ from ..augment import Augmentation
 from ..boxes import Boxes
 from ..channels import channel_statistics, statistics_of
 from ..files.archives import download
-from ..files.folders import Split, class_folders, tiny_imagenet
-from ..files.placement import placed_boxes
+from ..files.folders import Split, list_class_folders, list_tiny_imagenet
+from ..files.placement import place_boxes
 from ..files.splits import Request, split_images
 from ..images import Dataset, Images, subset_indices
 from ..protocol import NORMALISATIONS
@@ -39,7 +39,7 @@ def read_digits(request: Request) -> Dataset:
     )
     labels = torch.from_numpy(table[:, -1]).to(torch.int64)
     every = Images(
-        _resized(pixels, request.image_size), labels, tuple(str(digit) for digit in range(10))
+        _resize(pixels, request.image_size), labels, tuple(str(digit) for digit in range(10))
     )
     test = subset_indices(every, 50, seed=0)
     train = torch.ones(len(every), dtype=torch.bool).index_fill(0, test, False).nonzero()[:, 0]
@@ -73,11 +73,11 @@ def read_shapes(request: Request) -> Dataset:
     Raises:
         ValueError: if the bias is not a number in [0, 1] or the cue is unknown.
     """
-    rho, cue = shapes_bias(request.argument)
+    rho, cue = parse_shapes_bias(request.argument)
     train = images_of(draw_scenes(SHAPES_TRAIN, 0, rho, cue))
     mean, std = channel_statistics(train.pixels)
     train, test = (
-        Images(_resized(part.pixels, request.image_size), part.labels, part.classes)
+        Images(_resize(part.pixels, request.image_size), part.labels, part.classes)
         for part in (train, test_sets(SHAPES_TEST, 0, cue)["broken"])
     )
     return Dataset(
@@ -90,7 +90,7 @@ def read_shapes(request: Request) -> Dataset:
     )
 
 
-def shapes_bias(argument: str | None) -> tuple[float, str]:
+def parse_shapes_bias(argument: str | None) -> tuple[float, str]:
     """ρ and cue of "0.9", "0.9:colour" or None, for which they are 0.95 and the texture.
 
     Raises:
@@ -142,7 +142,7 @@ def read_tiny_imagenet(request: Request) -> Dataset:
     """Tiny-ImageNet, (3, 64, 64), from its official layout, downloaded if it is absent and no path
     was given.
 
-    With the boxes of its test images (see `tiny_imagenet`), which follow the images where these are
+    With the boxes of its test images (see `list_tiny_imagenet`), which follow the images where these are
     resized.
     """
     if request.path is not None:
@@ -158,7 +158,7 @@ def read_tiny_imagenet(request: Request) -> Dataset:
                 request.data_dir,
                 request.progress,
             )
-    listing = tiny_imagenet(root)
+    listing = list_tiny_imagenet(root)
     train, test, kept, _ = split_images(listing, request)
     augmentation = Augmentation(pad=_pad(4, 64, request.image_size), flip=True)
     boxes = _tiny_boxes(listing.test, kept, request.image_size, test.shape[1:])
@@ -194,7 +194,7 @@ def _tiny_boxes(
         edges[i] = box.edges
     if image_size is not None:
         # what lies left of the image, as nothing does, is left out
-        return placed_boxes(edges, sizes, image_size)
+        return place_boxes(edges, sizes, image_size)
     image = torch.tensor([i for i, _ in marked], dtype=torch.int64)
     return Boxes(torch.from_numpy(edges)[image].float(), image, size)
 
@@ -207,7 +207,7 @@ def read_folder(request: Request) -> Dataset:
         raise ValueError(
             f"the data set {request.name!r} needs the folder to read, as in folder:PATH"
         )
-    train, test, _, counts = split_images(class_folders(request.path), request, counted=True)
+    train, test, _, counts = split_images(list_class_folders(request.path), request, counted=True)
     mean, std = statistics_of(counts)
     return Dataset(
         request.name, train, test, mean, std, Augmentation(pad=train.shape[1] // 8, flip=True)
@@ -224,10 +224,10 @@ def tiny_root(folder: Path) -> Path | None:
 def _cifar_images(part, image_size: int | None) -> Images:
     """A torchvision CIFAR part as `Images`; it holds (N, H, W, C)."""
     pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
-    return Images(_resized(pixels, image_size), torch.tensor(part.targets), tuple(part.classes))
+    return Images(_resize(pixels, image_size), torch.tensor(part.targets), tuple(part.classes))
 
 
-def _resized(pixels: Tensor, image_size: int | None) -> Tensor:
+def _resize(pixels: Tensor, image_size: int | None) -> Tensor:
     """(N, C, H, H) uint8 brought to (N, C, image_size, image_size), bilinear and antialiased."""
     if image_size in (None, pixels.shape[2]):
         return pixels

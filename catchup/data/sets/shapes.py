@@ -150,9 +150,9 @@ def draw_scenes(
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     if not 0 <= rho <= 1:
         raise ValueError(f"rho must lie in [0, 1], got {rho}")
-    drawn = [_block(seed, block) for block in range(start // BLOCK, -(-(start + n) // BLOCK))]
+    drawn = [_draw_block(seed, block) for block in range(start // BLOCK, -(-(start + n) // BLOCK))]
     kept = slice(start % BLOCK, start % BLOCK + n)
-    scenes, chance, other = (_joined(part)[kept] for part in zip(*drawn))
+    scenes, chance, other = (_join(part)[kept] for part in zip(*drawn))
     return scenes.with_cue(
         cue, torch.where(chance < rho, scenes.shape, (scenes.shape + other) % KINDS)
     )
@@ -200,7 +200,7 @@ test_sets.__test__ = False  # pytest would take it for a test
 # Chance
 
 
-def _block(seed: int, block: int) -> tuple[Scene, Tensor, Tensor]:
+def _draw_block(seed: int, block: int) -> tuple[Scene, Tensor, Tensor]:
     """The scenes of one block with both background attributes uniform; (BLOCK,) in [0, 1) and
     (BLOCK,) in [1, 8).
     """
@@ -242,7 +242,7 @@ def _block(seed: int, block: int) -> tuple[Scene, Tensor, Tensor]:
     return scene, torch.rand(BLOCK, generator=rng, dtype=torch.float64), choice(1, KINDS)
 
 
-def _joined(parts: Sequence[Scene] | Sequence[Tensor]) -> Scene | Tensor:
+def _join(parts: Sequence[Scene] | Sequence[Tensor]) -> Scene | Tensor:
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
     return Scene(
@@ -255,9 +255,9 @@ def _joined(parts: Sequence[Scene] | Sequence[Tensor]) -> Scene | Tensor:
 
 def _render(scene: Scene) -> Tensor:
     # (N, 1, H, W), 0 where dark, 1 where light
-    pattern = _each(_TEXTURES, scene.texture, scene)[:, None]
+    pattern = draw_each(_TEXTURES, scene.texture, scene)[:, None]
     # (N, 1, H, W), share of the pixel that the shape covers
-    inside = _each(_SHAPES, scene.shape, scene)[:, None]
+    inside = draw_each(SHAPE_DRAWINGS, scene.shape, scene)[:, None]
     dark, light = (
         _colour(scene.tint / KINDS + scene.shade[:, i], scene.tones[:, i], scene.strength[:, 1 + i])
         for i in (0, 1)
@@ -267,7 +267,7 @@ def _render(scene: Scene) -> Tensor:
     return torch.lerp(ground, figure, inside).mul_(255).round_().to(torch.uint8)
 
 
-def _each(drawings: Sequence[Callable[[Scene], Tensor]], ids: Tensor, scene: Scene) -> Tensor:
+def draw_each(drawings: Sequence[Callable[[Scene], Tensor]], ids: Tensor, scene: Scene) -> Tensor:
     """(N, H, W): of every scene the drawing of its own id."""
     drawn = torch.empty(len(scene), SIDE, SIDE)
     for kind, drawing in enumerate(drawings):
@@ -302,14 +302,14 @@ def _axes(scene: Scene, centre: Tensor | float, angle: Tensor) -> tuple[Tensor, 
     return x * cos + y * sin, y * cos - x * sin
 
 
-def _covered(distance: Tensor) -> Tensor:
+def _coverage(distance: Tensor) -> Tensor:
     """Share of a pixel inside, from the signed distance of its centre to the edge, < 0 inside."""
     return (0.5 - distance).clamp(0, 1)
 
 
 def _bands(coordinate: Tensor, pitch: Tensor) -> Tensor:
     """(N, H, W): stripes of half a period each across a coordinate in pixels, antialiased."""
-    return _covered((((coordinate / pitch) % 1 - 0.5).abs() - 0.25) * pitch)
+    return _coverage((((coordinate / pitch) % 1 - 0.5).abs() - 0.25) * pitch)
 
 
 def _pattern_axes(scene: Scene, turn: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -348,7 +348,7 @@ def _waves(scene: Scene) -> Tensor:
 def _dots(scene: Scene) -> Tensor:
     u, v, pitch = _pattern_axes(scene, 0.0)
     u, v = (((coordinate / pitch) % 1 - 0.5) * pitch for coordinate in (u, v))
-    return _covered(torch.hypot(u, v) - 0.3 * pitch)
+    return _coverage(torch.hypot(u, v) - 0.3 * pitch)
 
 
 def _rings(scene: Scene) -> Tensor:
@@ -429,10 +429,12 @@ def _bar(u: Tensor, v: Tensor, size: Tensor) -> Tensor:
 
 
 def _figure(distance: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Scene], Tensor]:
-    return lambda scene: _covered(distance(*_shape_axes(scene)))
+    return lambda scene: _coverage(distance(*_shape_axes(scene)))
 
 
-_SHAPES = tuple(map(_figure, (_disc, _square, _triangle, _star, _plus, _bar, _crescent, _ring)))
+SHAPE_DRAWINGS = tuple(
+    map(_figure, (_disc, _square, _triangle, _star, _plus, _bar, _crescent, _ring))
+)
 _TEXTURES = (
     _stripes(math.pi / 2),
     _blobs,

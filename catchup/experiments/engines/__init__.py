@@ -13,7 +13,7 @@ uses `Pool.threads`, so a pool gives exactly what "local" gives on as many threa
 
 from dataclasses import fields
 
-from ...utils.choices import built, misfit, pick
+from ...utils.choices import build, misfit, pick
 from .base import ATTEMPTS, Crew, Engine, Lost, Task, outcomes
 from .cluster import Ray, Slurm
 from .here import Local, Pool
@@ -31,7 +31,7 @@ def named(text: str) -> Engine:
         ValueError: for an unknown engine or setting, or a value that does not fit; the message says
             which there are.
     """
-    return built(_make, text, "engine")
+    return build(_make, text, "engine")
 
 
 def _make(name: str, **settings) -> Engine:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...utils.optional import needed
+from ...utils.optional import require
 
 ATTEMPTS = 3  # of a job whose process dies
 
@@ -47,7 +47,7 @@ class Task:
         """submitit asks for this before SLURM's time is up, or at preemption: the same job once
         more, which goes on.
         """
-        return needed("submitit", "cluster").helpers.DelayedSubmission(self, job)
+        return require("submitit", "cluster").helpers.DelayedSubmission(self, job)
 
 
 class Crew(ABC):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ...utils.choices import pick
-from ...utils.optional import needed
+from ...utils.optional import require
 from .base import Crew, Engine, Lost, Task, at_least
 
 MOST = 1000  # jobs handed to SLURM together, the usual limit of an array
@@ -60,7 +60,7 @@ class Slurm(Engine):
 
     def check(self) -> None:
         """ImportError without submitit, ValueError without sbatch."""
-        needed("submitit", "cluster")
+        require("submitit", "cluster")
         if self.cluster == "slurm" and shutil.which("sbatch") is None:
             raise ValueError(
                 "the engine slurm needs the command sbatch, which is not found here: call it on a"
@@ -86,7 +86,7 @@ class Slurm(Engine):
         """Jobs of submitit, whose logs are in FOLDER/.submitit; those still queued or running are
         cancelled.
         """
-        submitit = needed("submitit", "cluster")
+        submitit = require("submitit", "cluster")
         executor = submitit.AutoExecutor(folder / ".submitit" / "%j", cluster=self.cluster)
         executor.update_parameters(**self.parameters())
         most = MOST if self.cluster == "slurm" else self.at_once
@@ -129,7 +129,7 @@ class _Submitted(Crew):
 
     def answer(self, ticket):
         """What the job said; Lost, with the place of its log, if it ended without a word."""
-        errors = needed("submitit", "cluster").core.utils
+        errors = require("submitit", "cluster").core.utils
         self._open.discard(ticket)
         try:
             return ticket.result()
@@ -173,12 +173,12 @@ class Ray(Engine):
 
     def check(self) -> None:
         """ImportError without Ray."""
-        needed("ray", "ray")
+        require("ray", "ray")
 
     @contextmanager
     def crew(self, work, folder):
         """Tasks of a cluster, or of an instance that lives as long as the block."""
-        ray = needed("ray", "ray")
+        ray = require("ray", "ray")
         ours = not ray.is_initialized()
         if ours:
             ray.init(address=self.address, **self._instance())

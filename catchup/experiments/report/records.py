@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ...measures.statistics import value_of
 from ...models.registry import OWN
 from ...training import folder as runs
-from ...utils.choices import spec
+from ...utils.choices import parse_spec
 from ...utils.files import read_json
 from ..compare import APART, RESULTS
 from .printed import Column, layout
@@ -110,7 +110,7 @@ def stands_for(written: str, text: str) -> bool:
     their defaults?
 
     Args:
-        written: of a record. text: as for `choices.spec`, or NAME:* for any settings.
+        written: of a record. text: as for `choices.parse_spec`, or NAME:* for any settings.
     """
     if text.endswith(":*"):
         return written.partition(":")[0] == text[:-2]
@@ -139,7 +139,7 @@ def under_recipe(specs: Sequence[str], protocol: str) -> tuple[str, ...]:
         specs: as for `stands_for`. protocol: a recipe; one that is not known gives no settings.
     """
     given = recipes_as_data().get(protocol, {}).get("methods", {})
-    named = [spec(text) for text in specs if not text.endswith(":*")]
+    named = [parse_spec(text) for text in specs if not text.endswith(":*")]
     with_recipe = [
         as_written(name, {**given.get("all", {}), **given.get(name, {}), **own})
         for name, own in named
@@ -149,7 +149,7 @@ def under_recipe(specs: Sequence[str], protocol: str) -> tuple[str, ...]:
 
 @cache
 def _as_asked(text: str) -> str:
-    return as_written(*spec(text))
+    return as_written(*parse_spec(text))
 
 
 @cache

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields
 
-from ...utils.choices import built, pick
+from ...utils.choices import build, pick
 from .augmix import AugMix
 from .base import Regulariser
 from .cutout import Cutout
@@ -24,12 +24,12 @@ REGULARISERS: dict[str, type[Regulariser]] = {
 
 def parse(spec: str) -> Regulariser:
     """The regulariser that a text like "cutout" or "cutout:size=8" names (see
-    `catchup.utils.choices.spec`).
+    `catchup.utils.choices.parse_spec`).
 
     Raises:
         ValueError: if there is none of that name, it has no such setting, or a value does not fit.
     """
-    return built(_make, spec, "regulariser")
+    return build(_make, spec, "regulariser")
 
 
 def parsed(specs: Sequence[str | Regulariser]) -> tuple[Regulariser, ...]:

@@ -243,7 +243,7 @@ def test_four_at_once_all_find_the_whole_folder(tmp_path, published):
     assert everything(tmp_path / "store") == ["set", "set/a.txt", "set/b.txt"]
 
 
-@pytest.mark.parametrize("step", ["_copied", "_check", "_put"])
+@pytest.mark.parametrize("step", ["_copy", "_check", "_put"])
 def test_an_interruption_at_any_step_leaves_nothing(tmp_path, published, monkeypatch, step):
     def stop(*_):
         raise KeyboardInterrupt
@@ -303,20 +303,20 @@ def test_images_that_do_not_fit_are_refused_with_a_size_that_would():
 
 
 def test_a_containers_limit_counts_and_what_it_can_give_back(tmp_path):
-    assert memory._left_in(tmp_path) is None
+    assert memory._bytes_left(tmp_path) is None
     for name, text in (
         ("memory.max", "1000"),
         ("memory.current", "700"),
         ("memory.stat", "anon 1\ninactive_file 200\n"),
     ):
         (tmp_path / name).write_text(text)
-    assert memory._left_in(tmp_path) == memory.available_bytes(tmp_path) == 500
+    assert memory._bytes_left(tmp_path) == memory.available_bytes(tmp_path) == 500
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory._left_in(tmp_path) is None
+    assert memory._bytes_left(tmp_path) is None
     (tmp_path / "memory").mkdir()
     (tmp_path / "memory/memory.limit_in_bytes").write_text("900")
     (tmp_path / "memory/memory.usage_in_bytes").write_text("1000")
-    assert memory._left_in(tmp_path) == 0
+    assert memory._bytes_left(tmp_path) == 0
 
 
 @pytest.mark.parametrize("image_size", [None, 8])
@@ -328,7 +328,7 @@ def test_decoding_asks_first(tmp_path, monkeypatch, image_size):
         Image.new("RGB", (8, 8)).save(file)
     asked = []
     monkeypatch.setattr(decode, "check_memory", lambda *size: asked.append(size[:3]))
-    decode.decoded(tmp_path, files, image_size=image_size, progress=False)
+    decode.decode_images(tmp_path, files, image_size=image_size, progress=False)
     assert set(asked) == {(3, 8, 8)}
 
     def refuse(*_):
@@ -338,4 +338,4 @@ def test_decoding_asks_first(tmp_path, monkeypatch, image_size):
     files[0].touch()
     os.utime(files[0], (1, 1))  # another fingerprint: the cache is not taken
     with pytest.raises(ValueError, match="too much"):
-        decode.decoded(tmp_path, files, image_size=image_size, progress=False)
+        decode.decode_images(tmp_path, files, image_size=image_size, progress=False)

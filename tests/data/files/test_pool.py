@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from catchup.data.files import pool
-from catchup.data.files.pool import AHEAD, can_share, in_order, shared_memory, usual_workers
+from catchup.data.files.pool import AHEAD, can_share, map_ahead, shared_memory, usual_workers
 
 
 def slow_square(number):
@@ -46,7 +46,7 @@ def nobody_is_left():
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("count", [0, 1, 11])
 def test_the_order_is_that_of_the_tasks(workers, count):
-    assert list(in_order(slow_square, range(count), workers)) == [
+    assert list(map_ahead(slow_square, range(count), workers)) == [
         number**2 for number in range(count)
     ]
 
@@ -59,16 +59,16 @@ def test_the_work_is_done_elsewhere_and_ahead_by_so_much():
             taken.append(number)
             yield number
 
-    with closing(in_order(who, tasks(), 2)) as results:
+    with closing(map_ahead(who, tasks(), 2)) as results:
         pids = [next(results) for _ in range(3)]
         assert os.getpid() not in pids
         assert len(taken) <= 3 + 2 * AHEAD
-    assert list(in_order(who, range(3), 0)) == [os.getpid()] * 3
+    assert list(map_ahead(who, range(3), 0)) == [os.getpid()] * 3
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_comes_in_its_turn(workers):
-    results, seen = in_order(picky, range(10), workers), []
+    results, seen = map_ahead(picky, range(10), workers), []
     with pytest.raises(ValueError, match="^five is not to my taste$"):
         for number in results:
             seen.append(number)
@@ -76,7 +76,7 @@ def test_an_error_comes_in_its_turn(workers):
 
 
 def test_an_interrupt_of_the_loop_ends_the_workers():
-    with pytest.raises(KeyboardInterrupt), closing(in_order(who, range(20), 2)) as results:
+    with pytest.raises(KeyboardInterrupt), closing(map_ahead(who, range(20), 2)) as results:
         for pid in results:
             assert psutil.pid_exists(pid)
             raise KeyboardInterrupt
@@ -87,7 +87,7 @@ def test_signals_to_the_group_are_the_runs_business(number):
     """Ctrl-C reaches every process of the terminal's group, and a cluster's SIGTERM every process
     of the job.
     """
-    with warnings.catch_warnings(), closing(in_order(slow_square, range(30), 2)) as results:
+    with warnings.catch_warnings(), closing(map_ahead(slow_square, range(30), 2)) as results:
         warnings.simplefilter("error")
         assert next(results) == 0
         assert len(active_children()) == 2
@@ -97,7 +97,7 @@ def test_signals_to_the_group_are_the_runs_business(number):
 
 
 def test_a_killed_worker_costs_a_warning_and_no_results():
-    with closing(in_order(slow_square, range(40), 2)) as results:
+    with closing(map_ahead(slow_square, range(40), 2)) as results:
         seen = [next(results)]
         active_children()[0].kill()
         with pytest.warns(RuntimeWarning, match=r"was killed \(was there too little memory"):
@@ -107,7 +107,7 @@ def test_a_killed_worker_costs_a_warning_and_no_results():
 
 def test_workers_go_when_the_run_is_killed():
     def run(pipe):
-        results = in_order(who, iter(range(10**9)), 2)
+        results = map_ahead(who, iter(range(10**9)), 2)
         pipe.send({next(results) for _ in range(30)})
         time.sleep(60)
 
@@ -128,7 +128,7 @@ def test_workers_go_when_the_run_is_killed():
 def test_workers_of_a_thread():
     """A notebook's run is a thread; only a main thread may set what signals do."""
     found = []
-    thread = threading.Thread(target=lambda: found.extend(in_order(slow_square, range(9), 2)))
+    thread = threading.Thread(target=lambda: found.extend(map_ahead(slow_square, range(9), 2)))
     thread.start()
     thread.join()
     assert found == [number**2 for number in range(9)]
@@ -139,7 +139,7 @@ def test_a_process_that_may_have_no_children_works_itself(monkeypatch):
         daemon = True
 
     monkeypatch.setattr(pool.multiprocessing, "current_process", Daemon)
-    assert list(in_order(who, range(3), 2)) == [os.getpid()] * 3
+    assert list(map_ahead(who, range(3), 2)) == [os.getpid()] * 3
 
 
 def test_workers_write_where_the_run_reads():
@@ -150,7 +150,7 @@ def test_workers_write_where_the_run_reads():
     def write(number):
         slots[number] = number + 1
 
-    assert list(in_order(write, range(4), 2)) == [None] * 4
+    assert list(map_ahead(write, range(4), 2)) == [None] * 4
     assert np.array_equal(slots, np.arange(1, 5, dtype=np.uint8)[:, None].repeat(5, 1))
 
 

@@ -24,8 +24,8 @@ import catchup.data as data
 from benchmarks import streaming as stream_bench
 from benchmarks.streaming import footprint, made_up
 from catchup import Settings, train
-from catchup.data import Images, Streamed
-from catchup.data.augment import centres
+from catchup.data import Images, StreamedImages
+from catchup.data.augment import centre_crops
 from catchup.data.files import decode, stream, survey
 from catchup.data.images import subset
 from catchup.experiments.evaluation import USUAL, evaluation_of
@@ -48,7 +48,7 @@ def mixed_folder(root, count=20):
 
 
 def assert_same(streamed, resident):
-    assert isinstance(streamed, Streamed) and isinstance(resident, Images)
+    assert isinstance(streamed, StreamedImages) and isinstance(resident, Images)
     assert len(streamed) == len(resident) and streamed.shape == resident.shape == tuple(
         resident.pixels.shape[1:]
     )
@@ -175,7 +175,7 @@ def test_indices_are_checked_alike(pair, indices, error):
 def test_the_middle_is_the_same(pair, sizes):
     streamed, pixels = pair[0], pair[1].pixels
     for size in sizes:
-        streamed, pixels = streamed.centred(size), centres(pixels, size)
+        streamed, pixels = streamed.centre_crop(size), centre_crops(pixels, size)
     assert streamed.shape == tuple(pixels.shape[1:]) and torch.equal(
         streamed.take(range(20)).pixels, pixels
     )
@@ -243,9 +243,9 @@ def test_auto_streams_what_does_not_fit(tmp_path, monkeypatch):
     small_folder(tmp_path)  # 10 images of 192 bytes
     for size, image_size, kind in (
         (2560, None, Images),
-        (2559, None, Streamed),
+        (2559, None, StreamedImages),
         (640, 4, Images),
-        (639, 4, Streamed),
+        (639, 4, StreamedImages),
     ):
         limit_memory(monkeypatch, tmp_path, size)
         if kind is Images:
@@ -354,9 +354,9 @@ def test_images_of_several_sizes_need_an_image_size(tmp_path):
 
 def test_the_survey_is_kept_checked_and_renewed(tmp_path, monkeypatch):
     small_folder(tmp_path)
-    looked, read = [], survey._read_image
+    looked, read = [], survey.read_image
     monkeypatch.setattr(
-        survey, "_read_image", lambda file, *how: looked.append(file) or read(file, *how)
+        survey, "read_image", lambda file, *how: looked.append(file) or read(file, *how)
     )
 
     def load():
@@ -438,10 +438,10 @@ def test_the_weights_do_not_depend_on_the_loader(photos, tmp_path, given):
 def test_a_run_goes_on_with_another_loader_and_decodes_what_is_left(photos, tmp_path, monkeypatch):
     settings, decoded = settings_of(photos, method="recursivemix", epochs=3), []
     whole = train(settings, tmp_path / "whole", progress=False)
-    read = stream._read_image
+    read = stream.read_image
     monkeypatch.setattr(
         stream,
-        "_read_image",
+        "read_image",
         lambda file, *how: decoded.append(file.parent.parent.name) or read(file, *how),
     )
     for stop, how in ((2, HOW[2]), (4, HOW[0]), (5, HOW[1]), (None, HOW[1])):
@@ -474,7 +474,7 @@ def test_training_never_asks_for_all_pixels(photos, tmp_path, monkeypatch):
     def refuse(self):
         raise AssertionError("all pixels")
 
-    monkeypatch.setattr(Streamed, "pixels", property(refuse))
+    monkeypatch.setattr(StreamedImages, "pixels", property(refuse))
     train(
         settings_of(photos, epochs=1, window=10, subset=0.5, **HOW[1]),
         tmp_path / "run",
@@ -527,7 +527,7 @@ def grown_mib(images, workers, count):
 def test_the_footprint_stays_below_a_budget_that_the_images_exceed_several_times(large, workers):
     decoder = stream.Decoder.whole(large, None, 0, (3, 256, 256))
     files = sorted(large.glob("*-*.bmp"))
-    images = Streamed(
+    images = StreamedImages(
         decoder,
         survey.names_below(large, files),
         torch.zeros(len(files), dtype=torch.int64),

@@ -102,7 +102,7 @@ def test_the_walk_by_hand(tmp_path):
 
 @pytest.mark.parametrize("loader", ["resident", "stream"])
 def test_an_error_of_the_system_is_not_remembered(tmp_path, loader, monkeypatch):
-    root, read = folders(tmp_path), decode._read_image
+    root, read = folders(tmp_path), decode.read_image
     picture(root / "train/cat/b.png")
 
     def fails(file, *rest):

@@ -13,7 +13,7 @@ from PIL import Image
 import catchup.data as data
 from catchup.data.files import decode
 from catchup.data.files.archives import AIRCRAFT, CUB200
-from catchup.data.files.placement import placed_boxes
+from catchup.data.files.placement import place_boxes
 
 SIZE = (40, 30)  # width, height of the images that are made
 
@@ -171,7 +171,7 @@ def test_the_banner_of_aircraft_is_gone(tmp_path):
     )
     read = data.load(f"aircraft:{tmp_path}", image_size=30, progress=False)
     assert read.train.pixels[:, :, 15:].max() < 60 and read.train.pixels.shape[2] == 30
-    other = decode.decoded(
+    other = decode.decode_images(
         tmp_path, sorted((tmp_path / "data/images").iterdir()), image_size=30, progress=False
     )[0]
     # uncut it is there, and the cache of the one is not that of the other
@@ -248,7 +248,7 @@ def test_placed_boxes_equal_the_rule_in_words():
     sizes = chance.integers(5, 200, (200, 2))
     corners = np.sort(chance.random((200, 2, 2)), axis=1) * sizes[:, None]
     edges = corners.reshape(200, 4)
-    found = placed_boxes(edges, sizes, 33)
+    found = place_boxes(edges, sizes, 33)
     expected = [naive_box(box, size, 33) for box, size in zip(edges.tolist(), sizes.tolist())]
     kept = [
         i
@@ -260,11 +260,11 @@ def test_placed_boxes_equal_the_rule_in_words():
 
 
 def test_a_whole_image_stays_whole_and_what_the_square_cuts_away_has_no_box():
-    whole = placed_boxes(
+    whole = place_boxes(
         np.array([[0, 0, 60, 40], [0, 0, 9, 40]], dtype=float), np.array([[60, 40]] * 2), 20
     )
     assert whole.edges.tolist() == [[0, 0, 20, 20]] and whole.image.tolist() == [0]
-    assert len(placed_boxes(np.zeros((0, 4)), np.zeros((0, 2)), 20)) == 0
+    assert len(place_boxes(np.zeros((0, 4)), np.zeros((0, 2)), 20)) == 0
 
 
 def test_a_box_that_hangs_over_is_clipped(tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image
 
 import catchup.data as data
 from catchup.data import sources
-from catchup.data.sets.imagenet import picture_folder
+from catchup.data.sets.imagenet import list_picture_folder
 
 DTD = Path(__file__).resolve().parents[3] / "data/dtd-32"
 
@@ -353,7 +353,7 @@ def test_of_class_folders_with_a_split_the_test_images_are_taken(tmp_path):
     assert shades(data.load_images(f"folder:{tmp_path}", progress=False)) == [50, 51]
     # that of the whole is not displaced
     assert caches(tmp_path) and not list(tmp_path.glob(".catchup-cache-*"))
-    assert picture_folder(tmp_path / "train").classes == ("ant", "bee")
+    assert list_picture_folder(tmp_path / "train").classes == ("ant", "bee")
 
 
 def test_of_any_data_set_the_test_images_are_taken():

@@ -11,7 +11,7 @@ from catchup.experiments.report import printed as paper
 from catchup.experiments.report.printed import Printed, layout, printed, read, selected, table_of
 from catchup.experiments.report.records import recipes_as_data
 from catchup.mixers import MIXERS, make
-from catchup.utils.choices import built, spec
+from catchup.utils.choices import build, parse_spec
 
 ROOT = Path(__file__).parents[3]
 SEEDS = ROOT.parent / "shared" / "seeds"
@@ -203,8 +203,8 @@ def test_mapped_methods_models_and_protocols_exist():
         *(rows for table in layout()["tables"].values() for rows in table.rows.values()),
     ]
     for text in {text for group in specs for text in group}:
-        assert spec(text.removesuffix(":*"))[0] in MIXERS
-        assert built(make, text.removesuffix(":*"), seed=0)
+        assert parse_spec(text.removesuffix(":*"))[0] in MIXERS
+        assert build(make, text.removesuffix(":*"), seed=0)
     columns = [column for table in layout()["tables"].values() for column in table.columns.values()]
     of_automix_alone = {"resnet34", "resnet101"}  # on ImageNet
     assert {column.model for column in columns} - {None, *of_automix_alone} <= set(models.OWN)

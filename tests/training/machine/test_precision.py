@@ -16,7 +16,7 @@ from catchup.training.machine import precision
 from catchup.training.machine.precision import chosen, has_bfloat16, with_precision
 from catchup.training.settings import Settings
 from catchup.training.trainer import dataset_of, fit, model_of, train
-from catchup.utils.files import plain, read_json
+from catchup.utils.files import jsonable, read_json
 
 CPU = torch.device("cpu")
 
@@ -100,7 +100,7 @@ def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fas
         (begun[0].folder, begun[0].settings),
         (tmp_path / "train", with_precision(settings)),
     ):
-        runs.claim(folder, plain(its_own.as_dict()), resume=False)
+        runs.claim(folder, jsonable(its_own.as_dict()), resume=False)
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: not fast)
     kept = with_precision(settings, [tmp_path / "fit"]).precision
