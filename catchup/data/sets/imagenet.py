@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..files.archives import IMAGENET_O, obtain
-from ..files.folders import Listing, Split, read_text
+from ..files.folders import Listing, Split, list_class_folders, read_text
 from ..files.walk import folder_names, report_passed_over, walk_images
 from ..images import Dataset, Images
 from .listed import imagenet_protocol, read_parts, read_test_part
@@ -72,7 +72,7 @@ def read_pictures(request: Request, classes: Sequence[str] | None) -> Images:
         (request.path / part for part in ("test", "val") if (request.path / part).is_dir()), None
     )
     if test is not None and (request.path / "train").is_dir():
-        listing = class_folders(request.path)
+        listing = list_class_folders(request.path)
         # its cache lies beside the images themselves
         listing = Listing(test, listing.classes, NO_SPLIT, listing.test)
     else:
