@@ -21,7 +21,7 @@ from types import FunctionType
 import numpy as np
 import torch
 
-from catchup.measures.corruptions import CONSTANTS, CORRUPTIONS, SEVERITIES, quantised
+from catchup.measures.corruptions import CONSTANTS, CORRUPTIONS, SEVERITIES, quantise
 from catchup.measures.corruptions.constants import STANDARD
 from catchup.utils.files import write_json
 from catchup.utils.provenance import surroundings
@@ -60,7 +60,7 @@ def reference_functions() -> dict[str, Callable]:
     return changed
 
 
-def measured(count: int = 200, theirs_count: int = 20) -> dict[str, tuple[float, float]]:
+def measure(count: int = 200, theirs_count: int = 20) -> dict[str, tuple[float, float]]:
     """{name: (milliseconds per image of the library, ours)}: processor time, mean over the five
     severities.
 
@@ -85,7 +85,7 @@ def measured(count: int = 200, theirs_count: int = 20) -> dict[str, tuple[float,
         (reference[name](pictures[0], 1), ours(images, 1, dice))
         for severity in SEVERITIES:
             slow = _seconds(lambda: [np.uint8(reference[name](one, severity)) for one in pictures])  # noqa: B023
-            quick = _seconds(lambda: quantised(ours(images, severity, dice)))  # noqa: B023
+            quick = _seconds(lambda: quantise(ours(images, severity, dice)))  # noqa: B023
             times.append((slow / len(pictures), quick / count))
         found[name] = tuple(1e3 * value for value in np.mean(times, axis=0).tolist())
     return found
@@ -103,7 +103,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def totals(found: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
     """{which: (milliseconds per image of the library, ours)}, summed over several of what
-    `measured` found.
+    `measure` found.
     """
     groups = {"all 19": found, "standard 15": STANDARD, "all but frost": set(found) - {"frost"}}
     return {
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     chosen = parser.parse_args(arguments)
-    found = measured(chosen.images, chosen.theirs)
+    found = measure(chosen.images, chosen.theirs)
     for name, (theirs, ours) in found.items():
         print(f"{name:20} {theirs:8.3f} ms  {ours:8.3f} ms  {theirs / ours:6.1f}")
     for label, (theirs, ours) in totals(found).items():

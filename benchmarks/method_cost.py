@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import Passes, clock_of, counted_passes, peak_memory, ratios
+from benchmarks.timing import Passes, clock_of, count_passes, peak_memory, ratios
 from catchup import models
 from catchup.data.augment import to_float
 from catchup.data.sets.shapes import draw_scenes, render
@@ -80,7 +80,7 @@ PAPER_S = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class CostSettings:
     """What is timed, and how often.
 
     Args:
@@ -115,7 +115,7 @@ class Bench:
 
 def run(
     methods: Sequence[str] = tuple(MIXERS),
-    bench: Bench | None = None,
+    bench: CostSettings | None = None,
     *,
     out: Path | None = None,
     progress: bool = True,
@@ -144,12 +144,12 @@ def run(
         ValueError: before anything is measured, for a name or number that does not fit, or a file
             of another kind.
     """
-    bench = bench or Bench()
+    bench = bench or CostSettings()
     _check_runnable(methods, bench)
     results = {"bench": asdict(bench), "device": _device(bench).type, "rows": []}
     if out is not None:
         _check_file(Path(out))
-    plain_bytes, _ = weighed(None, bench)
+    plain_bytes, _ = measure_memory(None, bench)
     for label in bar(methods, "overhead", "method", progress):
         results["rows"].append(_row(label, bench, plain_bytes))
         if out is not None:
@@ -169,7 +169,7 @@ class Training:
         bench: everything else.
     """
 
-    def __init__(self, mixer: Mixer | None, bench: Bench):
+    def __init__(self, mixer: Mixer | None, bench: CostSettings):
         self.mixer, self.engine = (
             mixer,
             accelerator(Settings(precision=bench.precision, device=bench.device)),
@@ -229,7 +229,7 @@ class Training:
 
 
 @lru_cache(maxsize=1)
-def example(bench: Bench) -> tuple[Tensor, Tensor]:
+def example(bench: CostSettings) -> tuple[Tensor, Tensor]:
     """The batch that is timed: scenes (batch, 3, image_size, image_size) float32, normalised, and
     labels (batch,).
     """
@@ -256,7 +256,7 @@ def draw_states(mixer: Mixer, model: nn.Module, batch: int, steps: int) -> list[
     return [state for _, state in sorted(drawn, key=lambda pair: pair[0])[50::100]]
 
 
-def weighed(mixer: Mixer | None, bench: Bench) -> tuple[int | None, Passes]:
+def measure_memory(mixer: Mixer | None, bench: CostSettings) -> tuple[int | None, Passes]:
     """The peak of tensor memory in bytes, from the making of the model through its steps, and the
     passes in a step.
 
@@ -267,7 +267,7 @@ def weighed(mixer: Mixer | None, bench: Bench) -> tuple[int | None, Passes]:
     with peak_memory(_device(bench)) as peak:
         training = Training(mixer, bench)
         training.step()
-        with counted_passes(training.model, bench.batch) as passes:
+        with count_passes(training.model, bench.batch) as passes:
             for _ in range(bench.steps):
                 training.step()
         del training
@@ -335,10 +335,10 @@ def _cells(row: Mapping) -> list[str]:
     ]
 
 
-def _row(label: str, bench: Bench, plain_bytes: int | None) -> dict:
+def _row(label: str, bench: CostSettings, plain_bytes: int | None) -> dict:
     """All that is measured of one method."""
-    peak, passes = weighed(named(label), bench)
-    times, name = _timed(named(label), bench, passes), parse_spec(label)[0]
+    peak, passes = measure_memory(mixer_of(label), bench)
+    times, name = _time(mixer_of(label), bench, passes), parse_spec(label)[0]
     own, alone = times["method"], times.get("passes", {}).get("ratio")
     paper = {data: took[name] / took["baseline"] for data, took in PAPER_S.items() if name in took}
     return {
@@ -346,12 +346,12 @@ def _row(label: str, bench: Bench, plain_bytes: int | None) -> dict:
         **own,
         "forward": passes.forward,
         "backward": passes.backward,
-        "stated": list(stated_passes(named(label))),
+        "stated": list(stated_passes(mixer_of(label))),
         "passes_ratio": alone,
         "peak_bytes": peak,
         "extra_bytes": None if peak is None else peak - plain_bytes,
         "paper": paper,
-        "goal": judged(name, bench, own["ratio"], alone),
+        "goal": judge(name, bench, own["ratio"], alone),
     }
 
 
@@ -361,7 +361,7 @@ def stated_passes(mixer: Mixer) -> tuple[int, int]:
     return sum(forward), sum(backward)
 
 
-def _timed(mixer: Mixer, bench: Bench, passes: Passes) -> dict:
+def _time(mixer: Mixer, bench: CostSettings, passes: Passes) -> dict:
     """`ratios` of the method's steps, and of its passes alone, to the plain step's; times per step."""
     method, plain = Training(mixer, bench), Training(None, bench)
     work = {"plain": plain.step, "method": method.step}
@@ -370,12 +370,12 @@ def _timed(mixer: Mixer, bench: Bench, passes: Passes) -> dict:
     device, turns = _device(bench), bench.steps
     # one after the other without waiting, as in a run: the host works ahead of a GPU
     if device.type != "cpu":
-        work, turns = {name: _repeated(call, bench.steps) for name, call in work.items()}, 1
+        work, turns = {name: _repeat(call, bench.steps) for name, call in work.items()}, 1
     found = ratios(work, bench.rounds, clock_of(device), turns)
     return {name: {**row, "time_s": row["time_s"] / bench.steps} for name, row in found.items()}
 
 
-def _repeated(call: Callable[[], None], times: int) -> Callable[[], None]:
+def _repeat(call: Callable[[], None], times: int) -> Callable[[], None]:
     def go() -> None:
         for _ in range(times):
             call()
@@ -383,7 +383,7 @@ def _repeated(call: Callable[[], None], times: int) -> Callable[[], None]:
     return go
 
 
-def judged(name: str, bench: Bench, ratio: float, passes_ratio: float | None) -> dict | None:
+def judge(name: str, bench: CostSettings, ratio: float, passes_ratio: float | None) -> dict | None:
     """The toolkit's goal for a method, and whether it is met; None where there is none."""
     over, key = (GOALS, "ratio") if name in GOALS else (GOALS_ON_PASSES, "over_passes")
     if name not in over:
@@ -393,23 +393,23 @@ def judged(name: str, bench: Bench, ratio: float, passes_ratio: float | None) ->
     return {key: over[name], "met": ratio <= limit if meant else None}
 
 
-def named(label: str) -> Mixer:
+def mixer_of(label: str) -> Mixer:
     """The method that `label` names, mixing in every step (the baseline mixes in none)."""
     mixer = build(make, label, seed=0)
     return replace(mixer, prob=1.0) if type(mixer).prob > 0 else mixer
 
 
-def _device(bench: Bench) -> torch.device:
+def _device(bench: CostSettings) -> torch.device:
     return accelerator(Settings(precision=bench.precision, device=bench.device)).device
 
 
-def _check_runnable(methods: Sequence[str], bench: Bench) -> None:
+def _check_runnable(methods: Sequence[str], bench: CostSettings) -> None:
     """ValueError for a method or model that does not exist, cannot train here, or is named twice."""
     if isinstance(methods, str) or not methods:
         raise ValueError(f"methods must name at least one, got {methods!r}")
     if len(set(methods)) < len(methods):
         raise ValueError(f"a method may be named once, got {', '.join(methods)}")
-    mixers = [named(label) for label in methods]
+    mixers = [mixer_of(label) for label in methods]
     with seeded(0):
         model = models.create(bench.model, num_classes=bench.classes, width=bench.width)
     for mixer in mixers:

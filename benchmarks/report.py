@@ -274,7 +274,7 @@ def _mutations(found: Mapping) -> str:
     )
 
 
-def placed(text: str, content: str) -> str:
+def place(text: str, content: str) -> str:
     """`text` with `content` between the marks.
 
     Raises:
@@ -292,7 +292,7 @@ def main(arguments: Sequence[str]) -> None:
     if not arguments:
         print(content)
     for name in arguments:
-        write_atomically(Path(name), placed(Path(name).read_text(), content).encode())
+        write_atomically(Path(name), place(Path(name).read_text(), content).encode())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import scaling
-from benchmarks.throughput import Load, described, throughput
+from benchmarks.throughput import Workload, describe, throughput
 from catchup.training.machine.accelerator import accelerator
 from catchup.training.seeds import seeded
 from catchup.training.settings import Settings
@@ -25,7 +25,7 @@ PARTS = ("throughput", "mix", "scaling", "streaming", "precision")
 
 
 def run(
-    load: Load | None = None,
+    load: Workload | None = None,
     parts: Sequence[str] = ("throughput", "mix"),
     *,
     out: Path | None = None,
@@ -49,7 +49,7 @@ def run(
         ValueError: before anything is measured, for an unknown part, a number out of range, or an
             `out` that holds something else.
     """
-    load, asked = load or Load(), [pick("part", part, PARTS) for part in parts]
+    load, asked = load or Workload(), [pick("part", part, PARTS) for part in parts]
     if out is not None:
         _check_file(Path(out))
     settings = load.settings
@@ -81,7 +81,7 @@ def report(results: Mapping) -> str:
         f" {load['batch']}, {load['classes']} classes; {results['device']},"
         f" {results['hardware']['threads']} threads, ours in {results['computed_in']}"
     )
-    told: dict[str, Callable] = {"throughput": described, **scaling.TEXTS}
+    told: dict[str, Callable] = {"throughput": describe, **scaling.TEXTS}
     return "\n\n".join([head, *(told[part](results[part]) for part in PARTS if part in results)])
 
 

@@ -20,7 +20,7 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor
 
-from benchmarks.throughput import Load, Trainer
+from benchmarks.throughput import Trainer, Workload
 from benchmarks.timing import clock_of, peak_memory, ratios
 from catchup.data import load as load_data
 from catchup.data import subset
@@ -50,7 +50,7 @@ STREAMED, SIDE = (500, 1000, 2000), 224  # pictures, and pixels of their sides
 SEEDS = tuple(range(16))
 
 
-def pieces(load: Load) -> dict:
+def pieces(load: Workload) -> dict:
     """What Catch-up Mix adds to a step, block by block, in pieces: norms, ranking, gather and
     select, their backward.
 
@@ -111,7 +111,7 @@ def _pieces_of(maps: Tensor, rounds: int) -> dict[str, float]:
     return {name: 1e3 * _median(call, rounds, maps.device) for name, call in work.items()}
 
 
-def sweeps(load: Load) -> list[dict]:
+def sweeps(load: Workload) -> list[dict]:
     """How cost grows.
 
     Returns:
@@ -158,11 +158,11 @@ def sweeps(load: Load) -> list[dict]:
     ]
 
 
-def _epoch_of(load: Load, images: int) -> Callable[[], None]:
+def _epoch_of(load: Workload, images: int) -> Callable[[], None]:
     return Trainer(replace(load, steps=-(-images // load.batch)), "baseline").epoch
 
 
-def _step_of(load: Load, classes: int) -> Callable[[], None]:
+def _step_of(load: Workload, classes: int) -> Callable[[], None]:
     return Trainer(replace(load, classes=classes, steps=1), "catchup").epoch
 
 
@@ -247,7 +247,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, flo
 
 
 def streaming(
-    load: Load, folder: Path | None = None, counts: Sequence[int] = STREAMED
+    load: Workload, folder: Path | None = None, counts: Sequence[int] = STREAMED
 ) -> list[dict]:
     """Images per second and peak memory of the loader that reads files while it trains, and of the
     one that does not.
@@ -259,10 +259,10 @@ def streaming(
     Returns:
         The rows of `benchmarks.streaming.footprint`.
     """
-    from benchmarks.streaming import footprint, made_up
+    from benchmarks.streaming import footprint, make_pictures
 
     with tempfile.TemporaryDirectory(prefix="catchup-bench-") as made:
-        root = made_up(Path(made), max(counts), SIDE) if folder is None else folder
+        root = make_pictures(Path(made), max(counts), SIDE) if folder is None else folder
         return footprint(
             root,
             counts,
@@ -272,7 +272,7 @@ def streaming(
         )
 
 
-def precisions(load: Load) -> dict:
+def precisions(load: Workload) -> dict:
     """The error with bf16 beside that with fp32, same seeds: Catch-up Mix on the digits, 20 of
     each, 20 epochs.
 

@@ -81,7 +81,7 @@ def footprint(
     return rows
 
 
-def made_up(root: Path, images: int, side: int, *, test: int = 2, seed: int = 0) -> Path:
+def make_pictures(root: Path, images: int, side: int, *, test: int = 2, seed: int = 0) -> Path:
     """A folder of two classes with JPEG files of side x side pixels, smooth with some noise, as
     photographs are.
 
@@ -104,7 +104,7 @@ def made_up(root: Path, images: int, side: int, *, test: int = 2, seed: int = 0)
     return root
 
 
-def _measured(asked: dict) -> dict:
+def _measure(asked: dict) -> dict:
     """One row of `footprint`, in this process."""
     workers = usual_workers() if asked["workers"] is None else asked["workers"]
     with _peak_mib() as memory:
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.one:
-        return print(json.dumps(_measured(json.loads(given.one))))
+        return print(json.dumps(_measure(json.loads(given.one))))
     if given.folder is None:
         parser.error("name a folder")
     for row in footprint(

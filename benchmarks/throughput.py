@@ -52,7 +52,7 @@ MIX_GOAL = 1.02  # of a Catch-up step to a plain one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
+class Workload:
     """What is trained, and how often.
 
     Args:
@@ -105,7 +105,7 @@ class Load:
         )
 
 
-def throughput(load: Load) -> dict:
+def throughput(load: Workload) -> dict:
     """Every variant of `VARIANTS` timed in turn.
 
     Returns:
@@ -164,7 +164,7 @@ class Trainer:
             format.
     """
 
-    def __init__(self, load: Load, method: str, ordinary: bool = False):
+    def __init__(self, load: Workload, method: str, ordinary: bool = False):
         settings = load.settings
         if ordinary:
             settings = replace(settings, precision="fp32", compile=False)
@@ -191,7 +191,7 @@ class Plain:
     every step.
     """
 
-    def __init__(self, load: Load, device: torch.device):
+    def __init__(self, load: Workload, device: torch.device):
         from torch.utils.data import DataLoader
 
         data = dataset(load)
@@ -294,15 +294,15 @@ def _serve(pipe: Connection, work: Callable[[], Trainer | Plain], threads: int) 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     epoch = work().epoch
-    while _answered(pipe.recv):
+    while _answers(pipe.recv):
         epoch()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        if not _answered(partial(pipe.send, None)):
+        if not _answers(partial(pipe.send, None)):
             break
 
 
-def _answered(ask: Callable[[], object]) -> bool:
+def _answers(ask: Callable[[], object]) -> bool:
     """Is there somebody at the other end of the pipe?"""
     try:
         ask()
@@ -320,13 +320,13 @@ def bare(trainer: Trainer) -> None:
         run.optimizer.zero_grad()
 
 
-def network(load: Load) -> nn.Module:
+def network(load: Workload) -> nn.Module:
     """The model, its weights always the same."""
     with seeded(0):
         return models.create(load.model, num_classes=load.classes, width=load.width)
 
 
-def dataset(load: Load) -> Dataset:
+def dataset(load: Workload) -> Dataset:
     """As many scenes of `catchup.data.sets.shapes` as an epoch has, with random labels, augmented
     as CIFAR is.
     """
@@ -344,7 +344,7 @@ def dataset(load: Load) -> Dataset:
     )
 
 
-def flops_of_a_step(load: Load) -> int:
+def flops_of_a_step(load: Workload) -> int:
     """Floating-point operations of a batch, forward and backward; a multiplication with its
     addition counts as two.
     """
@@ -369,7 +369,7 @@ def matrix_product(precision: str, device: torch.device) -> float:
     return 2 * side**3 / min(times[1:]) / 1e12
 
 
-def described(found: Mapping) -> str:
+def describe(found: Mapping) -> str:
     """What `throughput` found, as text."""
     rows = [["", "images/s", "time / ours", "quartiles"]]
     rows += [

@@ -116,7 +116,7 @@ class Peak:
 
 
 @contextmanager
-def counted_passes(model: nn.Module, batch: int) -> Iterator[Passes]:
+def count_passes(model: nn.Module, batch: int) -> Iterator[Passes]:
     """Inside the block counts the passes through the model and through copies of it, whoever made
     them.
 

@@ -134,7 +134,7 @@ def _evaluate_command():
         """
         from ..experiments import evaluation
         from ..measures.registry import columns
-        from ..measures.robustness import masking
+        from ..measures.robustness import masking_verdict
         from ..measures.statistics import value_of
 
         names, shared = (
@@ -159,7 +159,11 @@ def _evaluate_command():
         for key, heading in columns(names).items():
             if (value := value_of(row, key)) is not None:
                 print(f"{value:10.2f}  {heading}")
-        print(*filter(None, [masking(row)]), f"all of it: {run_dir / 'evaluation.json'}", sep="\n")
+        print(
+            *filter(None, [masking_verdict(row)]),
+            f"all of it: {run_dir / 'evaluation.json'}",
+            sep="\n",
+        )
 
     return evaluate
 
@@ -366,10 +370,10 @@ def _train_command(argv: Sequence[str]):
 
 
 def _overhead_command():
-    """The `overhead` command, with the fields of `Bench` among its options."""
-    from benchmarks.method_cost import Bench
+    """The `overhead` command, with the fields of `CostSettings` among its options."""
+    from benchmarks.method_cost import CostSettings
 
-    bench_options = options_of("bench", list(fields(Bench)), Bench)
+    bench_options = options_of("bench", list(fields(CostSettings)), CostSettings)
 
     def overhead(
         bench: bench_options,
@@ -396,17 +400,17 @@ def _overhead_command():
         from ..utils.threads import single_threaded
 
         with single_threaded():  # the clock of a CPU adds up its threads
-            results = measured(methods, Bench(**vars(bench)), out=out)
+            results = measured(methods, CostSettings(**vars(bench)), out=out)
         print(json_format.dumps(results) if json else report(results))
 
     return overhead
 
 
 def _bench_command():
-    """The `bench` command, with the fields of `Load` among its options."""
-    from benchmarks.throughput import Load
+    """The `bench` command, with the fields of `Workload` among its options."""
+    from benchmarks.throughput import Workload
 
-    load_options = options_of("load", list(fields(Load)), Load)
+    load_options = options_of("load", list(fields(Workload)), Workload)
 
     def bench(
         load: load_options,
@@ -430,7 +434,7 @@ def _bench_command():
         from benchmarks.run import report
         from benchmarks.run import run as measured
 
-        results = measured(Load(**vars(load)), parts, out=out, folder=folder)
+        results = measured(Workload(**vars(load)), parts, out=out, folder=folder)
         print(json_format.dumps(results) if json else report(results))
 
     return bench

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..measures.registry import Options, columns
-from ..measures.robustness import masked
+from ..measures.robustness import masking_verdicts
 from ..measures.statistics import comparison, differences
 from ..mixers import make
 from ..training import folder as runs
@@ -148,8 +148,8 @@ def run(
 
     Args:
         out: a folder; made, or continued if its runs are of the same settings.
-        methods: each as for `catchup.utils.choices.parse_spec`: "cutmix", "cutmix:alpha=0.2". The first
-            is what the others are compared with. seeds: each ≥ 0.
+        methods: each as for `catchup.utils.choices.parse_spec`: "cutmix", "cutmix:alpha=0.2". The
+            first is what the others are compared with. seeds: each ≥ 0.
         settings: of every run; None takes the defaults. Method, its settings and the seed are
             filled in.
         tests: what to measure (see `catchup.measures`). options: of the tests.
@@ -232,7 +232,7 @@ def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = 
             " 1 degrees of freedom; each for itself; unknown for a single seed)."
             + (BEST if "clean" in results["tests"] else ""),
         ]
-        said += masked(rows) if "fgsm" in results["tests"] else []
+        said += masking_verdicts(rows) if "fgsm" in results["tests"] else []
     left_out = [
         f"left out: {one['label']}, seed {one['seed']}: {one['error']}" for one in results["failed"]
     ]

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean
 
 from ..data.files.pool import usual_workers
-from ..measures.statistics import COLUMNS, comparison, differences, grouped, value_of
+from ..measures.statistics import COLUMNS, by_method, comparison, differences, value_of
 from ..mixers import MIXERS, make
 from ..training import Settings, dataset_of, fit, model_of
 from ..utils.choices import pick
@@ -75,9 +75,9 @@ def run(
         seeds: all methods get the same (subset, initial weights, order of images). Each ≥ 0.
         budgets: epochs, each ≥ 1. The largest is the table's; the attacks are measured there alone.
         settings: of every run; method, seed and epochs are filled in.
-        engine: where to train (see `catchup.experiments.engines`); None: two processes on this machine, or this
-            process where it has one core. A script that calls this with processes needs `if
-            __name__ == "__main__":` around the call.
+        engine: where to train (see `catchup.experiments.engines`); None: two processes on this
+            machine, or this process where it has one core. A script that calls this with processes
+            needs `if __name__ == "__main__":` around the call.
         progress: a bar on standard error.
     Returns:
         {"rows": [evaluation objects]}, as written: budget by budget, the smallest first, and there
@@ -123,9 +123,9 @@ def trained_rows(
         settings: of every run; method and seed are filled in.
         tests: what to measure (see `catchup.experiments.evaluation.TESTS`).
     Yields:
-        What `catchup.experiments.evaluation.evaluation_of` finds and what was trained; `clean_train_error`
-        besides, the error in percent on the training images as they are, neither mixed nor
-        augmented, after the last epoch.
+        What `catchup.experiments.evaluation.evaluation_of` finds and what was trained;
+        `clean_train_error` besides, the error in percent on the training images as they are,
+        neither mixed nor augmented, after the last epoch.
     """
     for seed in seeds:
         dataset = dataset_of(replace(settings, seed=seed), progress=False)
@@ -172,7 +172,7 @@ def report(results: Mapping, out: Path) -> str:
             "",
             *claims(rows),
             "",
-            f"The budget decides (means; {' → '.join(grouped(rows))}):",
+            f"The budget decides (means; {' → '.join(by_method(rows))}):",
             *map(_budget_line, budgets),
             "",
             f"results: {out / FILES[0]}",
@@ -195,7 +195,7 @@ def claims(rows: Sequence[Mapping]) -> list[str]:
     """
     found = {(one["method"], one["measure"]): one for one in differences(rows, (*ERRORS, KEPT))}
     said, images = [], rows[0]["n_test"]
-    for method in list(grouped(rows))[1:]:
+    for method in list(by_method(rows))[1:]:
         kept = found[method, KEPT]
         pair, shown = f"{method} − {kept['minus']}", "unknown: one seed"
         if kept["low"] is not None:
@@ -291,7 +291,7 @@ def _budget_line(rows: Sequence[Mapping]) -> str:
     def means(column: str) -> str:
         return " → ".join(
             f"{mean(value_of(row, column) for row in group):.1f}"
-            for group in grouped(rows).values()
+            for group in by_method(rows).values()
         )
 
     return (

@@ -14,7 +14,7 @@ from .. import models
 from ..data import Augmentation, Dataset, Images, load_images
 from ..data.files.archives import CIFAR100_C
 from ..data.protocol import NORMALISATIONS
-from ..measures.registry import MEASURES, Options, Subject, loaded, measured, picked
+from ..measures.registry import MEASURES, Options, Subject, load_outside, measured, picked
 from ..models.inference import PixelModel
 from ..training import checkpoint
 from ..training import folder as runs
@@ -76,7 +76,9 @@ def evaluate(
     dataset = dataset_of(settings, progress)
     model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
     model.to(place, memory_format=memory_format(model, place))
-    outside = loaded(options, settings.data_dir, dataset, progress) if "ood" in asked else None
+    outside = (
+        load_outside(options, settings.data_dir, dataset, progress) if "ood" in asked else None
+    )
     found = {
         **evaluation_of(model, dataset, asked, options=options, outside=outside, progress=progress),
         "checkpoint_sha256": digest,
@@ -176,7 +178,7 @@ def evaluate_pretrained(
     mean, std = NORMALISATIONS["imagenet"]
     dataset, place = Dataset(data, images, images, mean, std, Augmentation()), _device(device)
     network = models.create(model, num_classes=len(images.classes), pretrained=True).to(place)
-    outside = loaded(options, data_dir, dataset, progress) if "ood" in asked else None
+    outside = load_outside(options, data_dir, dataset, progress) if "ood" in asked else None
     head = {
         "method": "pretrained",
         "method_settings": {},

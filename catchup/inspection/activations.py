@@ -14,12 +14,12 @@ from ..hooks.blocks import find_blocks
 from ..hooks.layers import captured, evaluating
 from ..mixers.catchup import filter_influence
 from ..utils.choices import pick
-from .rows import of_block, table, viewable
+from .rows import field_table, rows_of_block, viewable
 
 SIDE = 32  # maps larger than this are averaged down: no tile on a screen shows more
 
 
-class Seen(NamedTuple):
+class BlockMaps(NamedTuple):
     """One block at one epoch. maps: uint8 (N, C, h, w), |activation|, each map relative to its own
     largest value (255).
     peaks: float32 (N, C), those largest values. norms: float32 (N, C), of the maps at full size.
@@ -58,7 +58,7 @@ class Observations:
     pixels: Tensor
     epochs: tuple[int, ...]
     blocks: tuple[str, ...]
-    seen: Mapping[tuple[int, str], Seen]
+    seen: Mapping[tuple[int, str], BlockMaps]
     scores: Mapping[int, Tensor]
     classes: tuple[str, ...]
     courses: Mapping[tuple[str, str], Course]
@@ -67,7 +67,7 @@ class Observations:
         """How many filters a block has; ValueError if there is no such block."""
         return self.seen[self.epochs[0], pick("block", block, self.blocks)].norms.shape[1]
 
-    def at(self, epoch: int, block: str) -> Seen:
+    def at(self, epoch: int, block: str) -> BlockMaps:
         """One block at one epoch; ValueError with what there is if one of them is unknown."""
         pick("block", block, self.blocks)
         if epoch not in self.epochs:
@@ -133,11 +133,11 @@ def observe(
             f"observing needs at least one model and images (N, C, H, W), got {len(epochs)} models"
             f" and {tuple(images.shape)}"
         )
-    shown, seen, scores = _shown(images, pixels), {}, {}
+    shown, seen, scores = _pixels_to_show(images, pixels), {}, {}
     for epoch in epochs:
         model = models[epoch] if isinstance(models, dict) else models.model(epoch)
         blocks = tuple(find_blocks(model) if blocks is None else blocks)
-        found, scores[epoch] = _look(model, images, blocks)
+        found, scores[epoch] = _look_inside(model, images, blocks)
         seen.update({(epoch, name): part for name, part in found.items()})
         size = sum(part.nbytes for one in found.values() for part in one) * len(epochs)
         if size > max_mib * 2**20:
@@ -169,7 +169,7 @@ def _models(snapshots: Mapping) -> Iterator[tuple[int, nn.Module]]:
         yield epoch, model
 
 
-def _shown(images: Tensor, pixels: Tensor | None) -> Tensor:
+def _pixels_to_show(images: Tensor, pixels: Tensor | None) -> Tensor:
     """(N, 3, H, W) uint8 to show."""
     if pixels is None:
         pixels = (
@@ -185,9 +185,9 @@ def _shown(images: Tensor, pixels: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def _look(
+def _look_inside(
     model: nn.Module, images: Tensor, blocks: Sequence[str]
-) -> tuple[dict[str, Seen], Tensor]:
+) -> tuple[dict[str, BlockMaps], Tensor]:
     """What each block answers to the images, and the class probabilities."""
     device = next((value.device for value in model.parameters()), images.device)
     with evaluating(model), captured(model, *blocks) as calls:
@@ -202,20 +202,20 @@ def _look(
             raise ValueError(
                 f"block {name!r} returns NaN or infinity: the model's weights are of no use"
             )
-    return {name: _stored(maps[0]) for name, maps in calls.items()}, logits.float().softmax(
+    return {name: _compress(maps[0]) for name, maps in calls.items()}, logits.float().softmax(
         dim=1
     ).cpu()
 
 
-def _stored(maps: Tensor) -> Seen:
-    """(N, C, h, w) floating as bytes; see `Seen`."""
+def _compress(maps: Tensor) -> BlockMaps:
+    """(N, C, h, w) floating as bytes; see `BlockMaps`."""
     size = maps.float().abs()
     side = [min(SIDE, length) for length in size.shape[2:]]
     if list(size.shape[2:]) != side:
         size = torch.nn.functional.adaptive_avg_pool2d(size, side)
     peaks = size.amax(dim=(2, 3))
     levels = 255 * size / peaks.clamp_min(torch.finfo(torch.float32).tiny)[..., None, None]
-    return Seen(levels.round().byte().cpu(), peaks.cpu(), filter_influence(maps).cpu())
+    return BlockMaps(levels.round().byte().cpu(), peaks.cpu(), filter_influence(maps).cpu())
 
 
 def _courses(
@@ -237,12 +237,12 @@ def _courses(
         means = torch.stack([seen[epoch, block].norms.mean(dim=0) for epoch in epochs])
         courses[block, "norm"] = Course(np.asarray(epochs), means.double().numpy())
         if block in recorded:
-            mine = of_block(rows, block)
+            mine = rows_of_block(rows, block)
             for field, name in (("norm", "norm"), ("map_gradient", "gradient")):
-                courses[block, name] = Course(*table(mine, field)[::2])
+                courses[block, name] = Course(*field_table(mine, field)[::2])
         if block in taught:
-            days, _, kept = table(of_block(lessons, block), "kept")
-            replaced = table(of_block(lessons, block), "replaced")[2]
+            days, _, kept = field_table(rows_of_block(lessons, block), "kept")
+            replaced = field_table(rows_of_block(lessons, block), "replaced")[2]
             total = kept + replaced
             courses[block, "kept"] = Course(days, 100 * kept / np.where(total == 0, np.nan, total))
     for (block, name), course in courses.items():

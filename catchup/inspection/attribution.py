@@ -29,7 +29,7 @@ def saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """
     attr = require("captum.attr")
     with evaluating(model), torch.enable_grad():
-        inputs = _checked(model, images, labels)
+        inputs = _differentiable_inputs(model, images, labels)
         return attr.Saliency(model).attribute(inputs, target=labels).amax(dim=1).detach()
 
 
@@ -50,7 +50,7 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, block: str) -> Te
     """
     attr, module = require("captum.attr"), submodule(model, block)
     with evaluating(model), torch.enable_grad():
-        inputs = _checked(model, images, labels)
+        inputs = _differentiable_inputs(model, images, labels)
         cam = attr.LayerGradCam(model, module).attribute(
             inputs, target=labels, relu_attributions=True
         )
@@ -65,7 +65,7 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, block: str) -> Te
     return cam[:, 0].detach()
 
 
-def _checked(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def _differentiable_inputs(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """A copy of the images that asks for gradients: the caller's tensor is never touched."""
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(

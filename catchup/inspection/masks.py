@@ -116,7 +116,7 @@ class Inspection:
             packer.add(f"{name}/{path}", array)
 
 
-def inspection(
+def inspect_masks(
     models: nn.Module | Mapping[str, nn.Module],
     images: Tensor,
     labels: Tensor,
@@ -153,7 +153,7 @@ def inspection(
     models = dict(models) if isinstance(models, Mapping) else {"model": models}
     images = images.float() / 255 if images.dtype == torch.uint8 else images
     _check(models, images, labels, thumbnail)
-    pairs = _checked_pairs(pairs, len(images))
+    pairs = _pair_list(pairs, len(images))
     blocks = tuple(find_blocks(next(iter(models.values()))) if blocks is None else blocks)
     for model in models.values():
         for block in blocks:
@@ -162,9 +162,9 @@ def inspection(
     inside = [(used.index(source), used.index(partner)) for source, partner in pairs]
     plain, layers = {}, {}
     for label, model in models.items():
-        plain[label], found = _looked_into(model, images[used], inside, blocks, thumbnail)
+        plain[label], found = _inspect_model(model, images[used], inside, blocks, thumbnail)
         layers.update({(label, block): layer for block, layer in found.items()})
-    classes = _named("class_names", class_names, {array.shape[1] for array in plain.values()})
+    classes = _name_tuple("class_names", class_names, {array.shape[1] for array in plain.values()})
     numbers = labels[used].cpu().numpy().astype(np.int64)
     if numbers.min() < 0 or numbers.max() >= len(classes):
         raise ValueError(
@@ -173,7 +173,7 @@ def inspection(
     called = (
         [classes[k] for k in labels.tolist()]
         if names is None
-        else _named("names", names, {len(images)})
+        else _name_tuple("names", names, {len(images)})
     )
     return Inspection(
         tuple(models),
@@ -189,7 +189,7 @@ def inspection(
 
 
 @torch.no_grad()
-def _looked_into(
+def _inspect_model(
     model: nn.Module,
     images: Tensor,
     pairs: list[tuple[int, int]],
@@ -331,7 +331,7 @@ def _check(models: dict[str, nn.Module], images: Tensor, labels: Tensor, thumbna
         raise ValueError(f"thumbnail must lie in 4 … 64 pixels, got {thumbnail}")
 
 
-def _checked_pairs(pairs: Iterable[tuple[int, int]] | None, count: int) -> list[tuple[int, int]]:
+def _pair_list(pairs: Iterable[tuple[int, int]] | None, count: int) -> list[tuple[int, int]]:
     """The pairs as a list; ValueError unless each names two of the `count` images."""
     if pairs is None:
         return [(first, first + 1) for first in range(0, count - 1, 2)][:MOST_PAIRS]
@@ -346,7 +346,7 @@ def _checked_pairs(pairs: Iterable[tuple[int, int]] | None, count: int) -> list[
     return pairs
 
 
-def _named(what: str, names: Sequence[str] | None, counts: set[int]) -> tuple[str, ...]:
+def _name_tuple(what: str, names: Sequence[str] | None, counts: set[int]) -> tuple[str, ...]:
     """The names as strings, numbers where there are none; ValueError unless there are as many as
     needed.
     """

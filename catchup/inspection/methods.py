@@ -2,7 +2,7 @@
 result.
 
 Nothing here knows a method by name: all get the same draw (λ, partner, seed) through `Mixer.loss`,
-and `Mixer.watched` tells what came of it. A method that is added to `MIXERS` is in the zoo.
+and `Mixer.watched` tells what came of it. A method that is added to `MIXERS` is in the gallery.
 """
 
 import math
@@ -28,8 +28,8 @@ OFF = 0.02  # values this share of the largest away from every blend of the pair
 
 
 @dataclass(frozen=True, eq=False)
-class Zoo:
-    """A model and pairs of images for all methods to mix; made by `zoo`.
+class MethodGallery:
+    """A model and pairs of images for all methods to mix; made by `make_gallery`.
 
     Args:
         model: in whatever mode; it is run in evaluation mode.
@@ -39,7 +39,7 @@ class Zoo:
         mean, std: per channel: the model takes (pixels − mean) / std.
         block: where methods that mix features do it, or as near to it as they can.
         settings: {method: {setting: value}}, beside the defaults.
-        methods: names of all methods that can mix this model. refused: {method: why it cannot}.
+        methods: names of all methods that can mix this model. refusals: {method: why it cannot}.
     """
 
     model: nn.Module
@@ -51,7 +51,7 @@ class Zoo:
     block: str
     settings: Mapping[str, Mapping]
     methods: tuple[str, ...]
-    refused: Mapping[str, str]
+    refusals: Mapping[str, str]
 
     @property
     def pairs(self) -> int:
@@ -74,13 +74,13 @@ class Zoo:
         )
         return images.to(device), self.labels[places].to(device), places.tolist()
 
-    def shown(self, image: Tensor) -> Tensor:
+    def viewable(self, image: Tensor) -> Tensor:
         """An image (C, H, W) of the model's scale as pixels in [0, 1]."""
         return (image * _column(self.std) + _column(self.mean)).clamp(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
-class Specimen:
+class MethodResult:
     """What one method made of one image. Tensors are on the CPU; C channels of H × W, an image's or
     those of a block.
 
@@ -89,7 +89,7 @@ class Specimen:
     block: name of the block that was mixed; None where it was the input.
     own, partner, mixed: float32 (C, H, W), what the two images brought, and what went on.
     pixels: (C, H, W) in [0, 1], the mixed image as it is shown; None where a block was mixed.
-    place, partner_place: of the two images in the zoo; a method may choose its own partner.
+    place, partner_place: of the two images in the gallery; a method may choose its own partner.
     keep: bool (C, H, W), True where the method says that the image's own values stayed; None where
         it says nothing.
     pictures: (2, C, H, W) in [0, 1], the two images as they are shown.
@@ -138,7 +138,7 @@ class Specimen:
         return self.weights.get(self.own_class, 0.0)
 
 
-def zoo(
+def make_gallery(
     model: nn.Module,
     pixels: Tensor,
     labels: Tensor,
@@ -148,7 +148,7 @@ def zoo(
     std: Sequence[float] = (1.0,),
     block: str | None = None,
     settings: Mapping[str, Mapping] | None = None,
-) -> Zoo:
+) -> MethodGallery:
     """Pairs of images for all methods to mix.
 
     Args:
@@ -189,8 +189,8 @@ def zoo(
     for method in settings or {}:
         pick("method", method, MIXERS)
     settings = settings or {}
-    refused = _refused({name: make(name, **settings.get(name, {})) for name in MIXERS}, model)
-    return Zoo(
+    refusals = _refusals({name: make(name, **settings.get(name, {})) for name in MIXERS}, model)
+    return MethodGallery(
         model,
         pixels.cpu(),
         labels.cpu().long(),
@@ -199,29 +199,36 @@ def zoo(
         tuple(std),
         block,
         settings,
-        tuple(name for name in MIXERS if name not in refused),
-        refused,
+        tuple(name for name in MIXERS if name not in refusals),
+        refusals,
     )
 
 
-def specimens(
-    animals: Zoo, lam: float, *, pair: int = 0, seed: int = 0, methods: Sequence[str] | None = None
-) -> list[Specimen]:
-    """`specimen` of every method, or of those named, all with the same draw.
+def run_methods(
+    gallery: MethodGallery,
+    lam: float,
+    *,
+    pair: int = 0,
+    seed: int = 0,
+    methods: Sequence[str] | None = None,
+) -> list[MethodResult]:
+    """`run_method` of every method, or of those named, all with the same draw.
 
     Args:
-        animals: from `zoo`. lam: λ in [0, 1]. pair, seed: as for `specimen`.
+        gallery: from `make_gallery`. lam: λ in [0, 1]. pair, seed: as for `run_method`.
         methods: names; None takes all that can mix this model.
     Raises:
-        ValueError: as `specimen`.
+        ValueError: as `run_method`.
     """
     return [
-        specimen(animals, method, lam, pair=pair, seed=seed)
-        for method in methods or animals.methods
+        run_method(gallery, method, lam, pair=pair, seed=seed)
+        for method in methods or gallery.methods
     ]
 
 
-def specimen(animals: Zoo, method: str, lam: float, *, pair: int = 0, seed: int = 0) -> Specimen:
+def run_method(
+    gallery: MethodGallery, method: str, lam: float, *, pair: int = 0, seed: int = 0
+) -> MethodResult:
     """What a method makes of the first image of a pair in one step, the model in evaluation mode.
 
     Of a method that composes its results of several images it is the result with most of the first
@@ -231,23 +238,23 @@ def specimen(animals: Zoo, method: str, lam: float, *, pair: int = 0, seed: int 
     history has seen one step before this one, with the same draw on the same images.
 
     Args:
-        animals: from `zoo`. method: its name in `MIXERS`.
+        gallery: from `make_gallery`. method: its name in `MIXERS`.
         lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and all else the method draws; ≥
             0.
     Raises:
         ValueError: if there is no such method or pair, λ leaves [0, 1], or the method cannot mix
             this model.
     """
-    images, labels, places = animals.batch(pair)
+    images, labels, places = gallery.batch(pair)
     draw = Draw(0, torch.arange(len(images)) ^ 1, lam, seed)
-    mixer, step = _stepped(animals, method, draw, images, labels)
+    mixer, step = _take_steps(gallery, method, draw, images, labels)
     if mixer.state:
-        mixer, step = _stepped(animals, method, draw, images, labels, steps=2)
-    return _told(animals, mixer, method, places, *step)
+        mixer, step = _take_steps(gallery, method, draw, images, labels, steps=2)
+    return _first_result(gallery, mixer, method, places, *step)
 
 
-def facts(rows: Sequence[Specimen]) -> list[dict]:
-    """What can be said of each specimen in numbers.
+def result_rows(rows: Sequence[MethodResult]) -> list[dict]:
+    """What can be said of each result in numbers.
 
     Returns:
         One row each: method, block, lam, seed, place, passes, and
@@ -283,16 +290,16 @@ def facts(rows: Sequence[Specimen]) -> list[dict]:
     return found
 
 
-def deciders(rows: Sequence[Specimen], others: Sequence[Specimen] = ()) -> list[dict]:
+def mask_sources(rows: Sequence[MethodResult], others: Sequence[MethodResult] = ()) -> list[dict]:
     """What decides whose values go on: how far the mask moves when one thing changes and all else
     stays.
 
     Args:
-        rows: specimens of several λ, seeds and images.
+        rows: results of several λ, seeds and images.
         others: likewise, of another network.
     Returns:
         One row per method: method, passes, and by_lam, by_seed, by_images, by_network: the mean
-        `mask_gap` of two specimens that differ in this alone, in [0, 1]; NaN where there are none,
+        `mask_gap` of two results that differ in this alone, in [0, 1]; NaN where there are none,
         or it cannot be told.
     """
     names = "by_lam", "by_seed", "by_images", "by_network"
@@ -352,34 +359,39 @@ def own_share(own: Tensor, partner: Tensor, mixed: Tensor) -> Tensor:
     return torch.where(told, share.clamp(0, 1), torch.nan)
 
 
-def _refused(mixers: Mapping[str, Mixer], model: nn.Module) -> dict[str, str]:
+def _refusals(mixers: Mapping[str, Mixer], model: nn.Module) -> dict[str, str]:
     """{method: what its `check` says} of those that cannot train this model."""
-    refused = {}
+    refusals = {}
     for name, mixer in mixers.items():
         try:
             mixer.check(model)
         except ValueError as error:
-            refused[name] = str(error)
-    return refused
+            refusals[name] = str(error)
+    return refusals
 
 
-def _stepped(
-    animals: Zoo, method: str, wanted: Draw, images: Tensor, labels: Tensor, steps: int = 1
+def _take_steps(
+    gallery: MethodGallery,
+    method: str,
+    wanted: Draw,
+    images: Tensor,
+    labels: Tensor,
+    steps: int = 1,
 ) -> tuple[Mixer, tuple[str | None, Draw, Mixed, Tensor]]:
     """A new mixer after its steps on a batch; of the last the block, the draw, what came of it and
     what was there.
     """
-    model, heard, seen = animals.model, [], {}
+    model, heard, seen = gallery.model, [], {}
     with evaluating(model), torch.random.fork_rng(devices=[]):
         # networks that the method makes for its run are the same at every seed
         torch.manual_seed(0)
         mixer = make(
             pick("method", method, MIXERS),
-            **{"seed": wanted.seed, **animals.settings.get(method, {})},
+            **{"seed": wanted.seed, **gallery.settings.get(method, {})},
         )
-        mixer.begin_run(model, len(animals.classes))
+        mixer.begin_run(model, len(gallery.classes))
         mixer.begin_epoch(0, 1)
-        draw, block = _fixed(mixer, animals, wanted)
+        draw, block = _fix_draw(mixer, gallery, wanted)
 
         def hear(_block: str | None, drawn: Draw, mixed: Mixed) -> None:
             heard.append((block, drawn, mixed, seen[block][-1] if block else images))
@@ -392,13 +404,13 @@ def _stepped(
     return mixer, heard[0]
 
 
-def _fixed(mixer: Mixer, animals: Zoo, wanted: Draw) -> tuple[Draw, str | None]:
-    """The mixer's draw with the wanted λ, partner and seed, at the zoo's block or as near to it as
+def _fix_draw(mixer: Mixer, gallery: MethodGallery, wanted: Draw) -> tuple[Draw, str | None]:
+    """The mixer's draw with the wanted λ, partner and seed, at the gallery's block or as near to it as
     the method can.
     """
-    blocks = mixer.block_names(animals.model)
+    blocks = mixer.block_names(gallery.model)
     drawn = mixer.draw(len(wanted.partner), len(blocks), np.random.default_rng(wanted.seed))
-    aim = blocks.index(animals.block) + 1 if animals.block in blocks else 1
+    aim = blocks.index(gallery.block) + 1 if gallery.block in blocks else 1
     layer = min(
         mixer.layer_set(len(blocks)), key=lambda layer: (layer == 0, abs(layer - aim), layer)
     )
@@ -408,8 +420,8 @@ def _fixed(mixer: Mixer, animals: Zoo, wanted: Draw) -> tuple[Draw, str | None]:
     )
 
 
-def _told(
-    animals: Zoo,
+def _first_result(
+    gallery: MethodGallery,
     mixer: Mixer,
     method: str,
     places: list[int],
@@ -417,11 +429,11 @@ def _told(
     drawn: Draw,
     mixed: Mixed,
     before: Tensor,
-) -> Specimen:
+) -> MethodResult:
     """The first image's part of a step."""
     labels, label = (
-        animals.labels[places].tolist(),
-        mixer.last.target.soft(len(animals.classes)).cpu(),
+        gallery.labels[places].tolist(),
+        mixer.last.target.soft(len(gallery.classes)).cpu(),
     )
     k, other = 0, int(drawn.partner[0])
     if any(
@@ -432,7 +444,7 @@ def _told(
     maps, label = mixed.maps[k].detach().float().cpu(), label[k].tolist()
     own, partner = (before[place].detach().float().cpu() for place in (0, other))
     keep = None if mixed.keep is None else mixed.keep.cpu().expand(mixed.maps.shape)[k]
-    return Specimen(
+    return MethodResult(
         method,
         drawn.lam,
         drawn.seed,
@@ -440,13 +452,13 @@ def _told(
         own,
         partner,
         maps,
-        None if block else animals.shown(maps),
+        None if block else gallery.viewable(maps),
         places[0],
         places[other],
         keep,
-        animals.pixels[[places[0], places[other]]],
-        *(animals.classes[labels[i]] for i in (0, other)),
-        {name: weight for name, weight in zip(animals.classes, label) if weight > 0},
+        gallery.pixels[[places[0], places[other]]],
+        *(gallery.classes[labels[i]] for i in (0, other)),
+        {name: weight for name, weight in zip(gallery.classes, label) if weight > 0},
         mixer.passes,
     )
 

@@ -129,7 +129,7 @@ def drop_area(curve: Sequence[Sequence[float]]) -> float:
 
 
 @torch.no_grad()
-def reliance(
+def measure_reliance(
     model: nn.Module, images: Tensor, blocks: Sequence[str] | None = None, batch_size: int = 100
 ) -> list[dict]:
     """The measures of each block, averaged over images; evaluation mode, modes restored, no hook
@@ -164,7 +164,7 @@ def reliance(
     return [_row(name, torch.cat(parts)) for name, parts in found.items()]
 
 
-def norm_gradient(
+def measure_norm_gradient(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -183,7 +183,7 @@ def norm_gradient(
     gradients are small for every filter.
 
     Args:
-        model, images, blocks, batch_size: as for `reliance`.
+        model, images, blocks, batch_size: as for `measure_reliance`.
         labels: (N,) int64.
     Returns:
         One row per block: {"block", "norm": C means of ‖a‖₂, "gradient": C means of ‖∂ℓ/∂a‖₂,
@@ -217,20 +217,21 @@ def norm_gradient(
     return rows
 
 
-def reliance_of(model: PixelModel, images: Images) -> dict:
+def reliance_record(model: PixelModel, images: Images) -> dict:
     """The measures of this file as one part of an evaluation object.
 
     Args:
         model, images: on one device.
     Returns:
-        {"blocks": the rows of `reliance`, each with the "rank_correlation" of `norm_gradient`,
-        "top10_share", "rank_correlation": their means over the blocks}.
+        {"blocks": the rows of `measure_reliance`, each with the "rank_correlation" of
+        `measure_norm_gradient`, "top10_share", "rank_correlation": their means over the blocks}.
     """
     inputs = normalise(to_float(images.pixels), model.mean, model.std)
     rows = [
         {**one, "rank_correlation": other["rank_correlation"]}
         for one, other in zip(
-            reliance(model.model, inputs), norm_gradient(model.model, inputs, images.labels)
+            measure_reliance(model.model, inputs),
+            measure_norm_gradient(model.model, inputs, images.labels),
         )
     ]
     return {

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..utils.choices import pick
 
 
-def of_block(rows: Sequence[Mapping], block: str | None = None) -> list[Mapping]:
+def rows_of_block(rows: Sequence[Mapping], block: str | None = None) -> list[Mapping]:
     """The rows of one block; None where there is only one.
 
     Raises:
@@ -25,7 +25,7 @@ def of_block(rows: Sequence[Mapping], block: str | None = None) -> list[Mapping]
     return [row for row in rows if row["block"] == name]
 
 
-def of_epoch(rows: Sequence[Mapping], epoch: int | None = None) -> list[Mapping]:
+def rows_of_epoch(rows: Sequence[Mapping], epoch: int | None = None) -> list[Mapping]:
     """The rows of one epoch; None takes the last.
 
     Raises:
@@ -41,7 +41,7 @@ def of_epoch(rows: Sequence[Mapping], epoch: int | None = None) -> list[Mapping]
     return [row for row in rows if row["epoch"] == epoch]
 
 
-def table(rows: Sequence[Mapping], field: str) -> tuple[np.ndarray, list[int], np.ndarray]:
+def field_table(rows: Sequence[Mapping], field: str) -> tuple[np.ndarray, list[int], np.ndarray]:
     """One field of one block's rows.
 
     Returns:

@@ -107,7 +107,7 @@ def filter_selectivity(
         if isinstance(blocks, str)
         else tuple(find_blocks(model) if blocks is None else blocks)
     )
-    pixels = render(factorial(draw_scenes(n, seed, start=SCENES_START), cue))
+    pixels = render(factorial_scenes(draw_scenes(n, seed, start=SCENES_START), cue))
     rows = []
     for block, influence in _influences(model, names, pixels, mean, std).items():
         responses = influence.reshape(n, KINDS, KINDS, -1)
@@ -124,7 +124,7 @@ def filter_selectivity(
     return rows
 
 
-def factorial(scene: Scene, cue: str = "texture") -> Scene:
+def factorial_scenes(scene: Scene, cue: str = "texture") -> Scene:
     """Every scene with every shape on every background: (N · 8 · 8) scenes, backgrounds innermost,
     then shapes.
     """

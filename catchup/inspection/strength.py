@@ -34,7 +34,7 @@ def weak_and_strong(
     """
     if not 0 < share <= 0.5:
         raise ValueError(f"share must lie in (0, 0.5], got {share}")
-    epochs = by_epoch(rows, block, *(() if ranked_at is None else (ranked_at,)))
+    epochs = rows_by_epoch(rows, block, *(() if ranked_at is None else (ranked_at,)))
     found = []
     for epoch, filters in epochs.items():
         ranking = {
@@ -60,7 +60,7 @@ def weak_and_strong(
     return found
 
 
-def order_kept(rows: Sequence[Mapping], block: str, early: int, late: int) -> float:
+def order_correlation(rows: Sequence[Mapping], block: str, early: int, late: int) -> float:
     """Do the filters that were weak early stay weak? Spearman's rank correlation of the norms of
     two epochs.
 
@@ -73,7 +73,7 @@ def order_kept(rows: Sequence[Mapping], block: str, early: int, late: int) -> fl
     Raises:
         ValueError: if there are no rows of that block or of one of the epochs.
     """
-    epochs = by_epoch(rows, block, early, late)
+    epochs = rows_by_epoch(rows, block, early, late)
     norms = [
         [row["norm"] for row in sorted(epochs[epoch], key=lambda row: row["filter"])]
         for epoch in (early, late)
@@ -102,7 +102,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return float((a @ b) / (a.norm() * b.norm()))
 
 
-def by_epoch(rows: Sequence[Mapping], block: str, *needed: int) -> dict[int, list[Mapping]]:
+def rows_by_epoch(rows: Sequence[Mapping], block: str, *needed: int) -> dict[int, list[Mapping]]:
     """{epoch: rows of the block}, ascending. ValueError, naming what there is, without the block or
     a needed epoch.
     """

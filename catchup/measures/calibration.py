@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-def calibration(logits: Tensor, labels: Tensor, n_bins: int = 15) -> dict:
+def measure_calibration(logits: Tensor, labels: Tensor, n_bins: int = 15) -> dict:
     """Expected calibration error and the bins it is made of.
 
     Source: Guo et al., ICML 2017, Eq. 3 and the bins above Eq. 2: bin m holds confidences in

@@ -53,7 +53,7 @@ def class_maps(model: PixelModel, images: Tensor, labels: Tensor) -> tuple[Tenso
         raise FloatingPointError(
             "the model answers with NaN or infinity: its weights are of no use, train it again"
         )
-    maps = _averaged(bare, maps, head, scores)
+    maps = _maps_behind_scores(bare, maps, head, scores)
     if maps.shape[-2:].numel() == 1:
         raise ValueError(
             f"the last maps of {type(bare).__name__} have a single pixel for images of"
@@ -68,7 +68,7 @@ def class_maps(model: PixelModel, images: Tensor, labels: Tensor) -> tuple[Tenso
     return class_activation_map(maps, head.weight, labels), scores
 
 
-def enlarged(maps: Tensor, height: int, width: int) -> Tensor:
+def enlarge_maps(maps: Tensor, height: int, width: int) -> Tensor:
     """Maps brought to the size of the image (bilinear) and stretched, each from its smallest to its
     largest value.
 
@@ -111,7 +111,7 @@ def _end(bare: nn.Module, images: Tensor) -> tuple[nn.Linear, Tensor, Tensor]:
         ) from error
 
 
-def _averaged(bare: nn.Module, maps: Tensor, head: nn.Linear, scores: Tensor) -> Tensor:
+def _maps_behind_scores(bare: nn.Module, maps: Tensor, head: nn.Linear, scores: Tensor) -> Tensor:
     """The maps whose averages make the scores: the last ones found, or these behind a ReLU that is
     no module.
     """

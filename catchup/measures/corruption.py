@@ -28,7 +28,7 @@ from ..models.inference import PixelModel, predict, top_k_error
 from ..utils.choices import pick
 from ..utils.files import write_atomically
 from ..utils.progress import bar
-from .corruptions import CORRUPTIONS, SEVERITIES, quantised
+from .corruptions import CORRUPTIONS, SEVERITIES, quantise
 
 # of what the corruptions generate; a change of any of them raises it, and old caches are made again
 VERSION = 1
@@ -72,17 +72,17 @@ def corruption_errors(
             files that are not there.
         FloatingPointError: as `predict`.
     """
-    names, levels = _asked(corruptions, severities)
+    names, levels = _choose(corruptions, severities)
     if published is not None:
-        arrays = _published(Path(published), images, names)
+        arrays = _open_published(Path(published), images, names)
     errors: dict[str, list[float]] = {name: [] for name in names}
     kept_in = None if cache is None or published is not None else _Cache(Path(cache), images, seed)
     pairs = [(name, severity) for name in names for severity in levels]
     for name, severity in bar(pairs, "corruptions", "set", progress, leave=False):
         if published is not None:
-            pixels = _cut(arrays[name], severity, images)
+            pixels = _take_severity(arrays[name], severity, images)
         else:
-            pixels = _generated(images.pixels, name, severity, seed, kept_in)
+            pixels = _generate(images.pixels, name, severity, seed, kept_in)
         logits = predict(model, replace(images, pixels=pixels), batch_size)
         errors[name].append(top_k_error(logits, images.labels))
     return {
@@ -93,7 +93,7 @@ def corruption_errors(
     }
 
 
-def corrupted(pixels: Tensor, name: str, severity: int, seed: int = 0) -> Tensor:
+def corrupt(pixels: Tensor, name: str, severity: int, seed: int = 0) -> Tensor:
     """Images under one corruption, as the published arrays hold them; the same for the same
     arguments, on every device up to rounding.
 
@@ -112,7 +112,7 @@ def corrupted(pixels: Tensor, name: str, severity: int, seed: int = 0) -> Tensor
     part = max(1, AT_ONCE // (pixels.shape[2] * pixels.shape[3]))
     return torch.cat(
         [
-            quantised(corrupt(to_float(some), severity, _dice(seed, name, severity, number)))
+            quantise(corrupt(to_float(some), severity, _dice(seed, name, severity, number)))
             for number, some in enumerate(pixels.split(part))
         ]
     )
@@ -127,15 +127,15 @@ def corruption_tiles(
     Args:
         image: (C, H, W) uint8. corruptions, seed: as for `corruption_errors`.
     Raises:
-        ValueError: as `corrupted`.
+        ValueError: as `corrupt`.
     """
     return {
-        name: torch.cat([corrupted(image[None], name, severity, seed) for severity in SEVERITIES])
-        for name in _asked(corruptions, SEVERITIES)[0]
+        name: torch.cat([corrupt(image[None], name, severity, seed) for severity in SEVERITIES])
+        for name in _choose(corruptions, SEVERITIES)[0]
     }
 
 
-def _asked(corruptions: Sequence[str], severities: Sequence[int]) -> tuple[list[str], list[int]]:
+def _choose(corruptions: Sequence[str], severities: Sequence[int]) -> tuple[list[str], list[int]]:
     """The corruptions, each once, in the order of the registry, and the severities, ascending."""
     wanted = {pick("corruption", name, CORRUPTIONS) for name in corruptions}
     if not wanted or not severities or not set(severities) <= set(SEVERITIES):
@@ -154,14 +154,14 @@ def _dice(seed: int, name: str, severity: int, part: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def _generated(
+def _generate(
     pixels: Tensor, name: str, severity: int, seed: int, cache: "_Cache | None"
 ) -> Tensor:
-    """`corrupted`, from the cache where it holds them, which is filled where it does not."""
+    """`corrupt`, from the cache where it holds them, which is filled where it does not."""
     found = None if cache is None else cache.read(name, severity, tuple(pixels.shape))
     if found is not None:
         return found.to(pixels.device)
-    made = corrupted(pixels, name, severity, seed)
+    made = corrupt(pixels, name, severity, seed)
     if cache is not None:
         cache.write(name, severity, made)
     return made
@@ -217,10 +217,10 @@ def check_published(folder: Path, images: Images) -> None:
     """Raises as `corruption_errors` unless the published arrays of all corruptions are there and
     belong to `images`.
     """
-    _published(Path(folder), images, list(CORRUPTIONS))
+    _open_published(Path(folder), images, list(CORRUPTIONS))
 
 
-def _published(folder: Path, images: Images, names: Sequence[str]) -> dict[str, np.ndarray]:
+def _open_published(folder: Path, images: Images, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The published arrays of these corruptions, memory-mapped, after making sure that they belong
     to `images`.
     """
@@ -231,7 +231,7 @@ def _published(folder: Path, images: Images, names: Sequence[str]) -> dict[str, 
             f"{folder} lacks {', '.join(missing)}: unpack CIFAR-100-C.tar as published, all of it, "
             "or move it away, and name none (`published`, --corrupted), to generate the images"
         )
-    arrays = {name: _opened(path) for name, path in files.items()}
+    arrays = {name: _open_array(path) for name, path in files.items()}
     labels, count = arrays.pop("labels"), len(images)
     belongs = (
         f"they belong to the {len(labels) // 5} test images in their published order, five"
@@ -257,7 +257,7 @@ def _published(folder: Path, images: Images, names: Sequence[str]) -> dict[str, 
     return arrays
 
 
-def _opened(path: Path) -> np.ndarray:
+def _open_array(path: Path) -> np.ndarray:
     """The array in a file, memory-mapped; nothing in it is executed."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -267,7 +267,7 @@ def _opened(path: Path) -> np.ndarray:
         ) from None
 
 
-def _cut(array: np.ndarray, severity: int, images: Images) -> Tensor:
+def _take_severity(array: np.ndarray, severity: int, images: Images) -> Tensor:
     """(N, C, H, W) uint8 on the device of `images`: one severity of a published array."""
     count = len(images)
     some = np.ascontiguousarray(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .statistics import COLUMNS, grouped, value_of
+from .statistics import COLUMNS, by_method, value_of
 
 HIGHER_IS_BETTER = ("without_strongest",)
 ENUMERATED = 5  # pairs up to which every resample is taken: 5^5 of them
@@ -118,7 +118,7 @@ def _by_method(rows: Sequence[Mapping], measure: str) -> dict[str, dict[int, dic
     for epochs in sorted({row["epochs"] for row in rows}):
         at_budget = [row for row in rows if row["epochs"] == epochs]
         needed = "feature_drop" if measure == "without_strongest" else measure.partition(".")[0]
-        for method, group in grouped(at_budget, needed).items():
+        for method, group in by_method(at_budget, needed).items():
             found.setdefault(method, {})[epochs] = {
                 row["seed"]: _number_of(row, measure) for row in group
             }

@@ -78,7 +78,7 @@ def deformation_accuracies(
     pick("interpolation", interpolation, INTERPOLATIONS)
     pick("form of the shear", shear_form, SHEAR_FORMS)
     for name in deformations:
-        parsed(name)
+        parse_deformation(name)
     place = (
         2
         * torch.rand(
@@ -88,12 +88,14 @@ def deformation_accuracies(
     )
     found = {}
     for name in bar(deformations, "deformations", "kind", progress, leave=False):
-        deform = partial(deformed, name=name, interpolation=interpolation, shear_form=shear_form)
+        deform = partial(
+            deform_images, name=name, interpolation=interpolation, shear_form=shear_form
+        )
         found[name] = _accuracy(model, images, deform, place, batch_size)
     return found
 
 
-def deformed(
+def deform_images(
     images: Tensor,
     place: Tensor,
     name: str,
@@ -110,9 +112,9 @@ def deformed(
     Returns:
         (B, C, H, W), same dtype and device.
     Raises:
-        ValueError: as `parsed`, `rotate`, `shear` and `zoom`.
+        ValueError: as `parse_deformation`, `rotate`, `shear` and `zoom`.
     """
-    kind, amount = parsed(name)
+    kind, amount = parse_deformation(name)
     if kind == "zoom":
         return zoom(images, amount, interpolation)
     if kind == "rotate":
@@ -120,7 +122,7 @@ def deformed(
     return shear(images, amount * place, interpolation, shear_form)
 
 
-def parsed(name: str) -> tuple[str, float]:
+def parse_deformation(name: str) -> tuple[str, float]:
     """Kind and amount of a deformation: "shear 28.6" is ("shear", 28.6).
 
     Raises:
@@ -157,7 +159,7 @@ def rotate(images: Tensor, degrees: Tensor | float, interpolation: str = "biline
     """
     angle = torch.deg2rad(_per_image("degrees", degrees, images))
     cos, sin = angle.cos(), angle.sin()
-    return _sampled(images, [[cos, -sin], [sin, cos]], interpolation)
+    return _sample(images, [[cos, -sin], [sin, cos]], interpolation)
 
 
 def shear(
@@ -182,13 +184,13 @@ def shear(
     angles = _per_image("degrees", degrees, images)
     angle, one, zero = torch.deg2rad(angles), torch.ones_like(angles), torch.zeros_like(angles)
     if pick("form of the shear", form, SHEAR_FORMS) == "sine":
-        return _sampled(images, [[angle.cos(), zero], [-angle.sin(), one]], interpolation)
+        return _sample(images, [[angle.cos(), zero], [-angle.sin(), one]], interpolation)
     if bool((angles.abs() >= 90).any()):
         raise ValueError(
             "a shear by tan(angle) needs angles below 90 degrees, got"
             f" {float(angles.abs().max()):g}; form='sine' takes larger ones"
         )
-    return _sampled(images, [[one, angle.tan()], [zero, one]], interpolation)
+    return _sample(images, [[one, angle.tan()], [zero, one]], interpolation)
 
 
 def zoom(images: Tensor, percent: float, interpolation: str = "bilinear") -> Tensor:
@@ -207,10 +209,10 @@ def zoom(images: Tensor, percent: float, interpolation: str = "bilinear") -> Ten
         raise ValueError(f"percent must be a finite number greater than 0, got {percent}")
     scale = _per_image("percent", percent, images) / 100
     zero = torch.zeros_like(scale)
-    return _sampled(images, [[scale, zero], [zero, scale]], interpolation)
+    return _sample(images, [[scale, zero], [zero, scale]], interpolation)
 
 
-def _sampled(images: Tensor, inverse: list[list[Tensor]], interpolation: str) -> Tensor:
+def _sample(images: Tensor, inverse: list[list[Tensor]], interpolation: str) -> Tensor:
     """`images` where the output's pixel (x, y) shows the input's `inverse` (x, y): in pixels, from
     the centre, y down.
 

@@ -89,16 +89,16 @@ def hessian_vector_product(
             a BatchNorm has no statistics to freeze, or the product is not finite.
     """
     _check_whole(batch_size=batch_size)
-    weights = checked_weights(model)
-    pieces = list(split(model, vector).values())
+    weights = differentiable_weights(model)
+    pieces = list(split_vector(model, vector).values())
     total = torch.zeros_like(vector)
     with evaluating(model), torch.enable_grad():
         for loss, leaves in _losses(model, images, weights, batch_size):
             slopes = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
             # gᵀv, a number
             along = sum((slope * piece).sum() for slope, piece in zip(slopes, pieces))
-            total += flat(torch.autograd.grad(along, leaves, materialize_grads=True))
-    return _finite(total / len(images), "the product of Hessian and vector")
+            total += flatten(torch.autograd.grad(along, leaves, materialize_grads=True))
+    return _check_finite(total / len(images), "the product of Hessian and vector")
 
 
 def gradient(model: PixelModel, images: Images, batch_size: int = BATCH) -> Tensor:
@@ -106,11 +106,11 @@ def gradient(model: PixelModel, images: Images, batch_size: int = BATCH) -> Tens
     `hessian_vector_product`.
     """
     _check_whole(batch_size=batch_size)
-    weights, total = checked_weights(model), 0.0
+    weights, total = differentiable_weights(model), 0.0
     with evaluating(model), torch.enable_grad():
         for loss, leaves in _losses(model, images, weights, batch_size):
-            total = total + flat(torch.autograd.grad(loss, leaves, materialize_grads=True))
-    return _finite(total / len(images), "the gradient of the loss")
+            total = total + flatten(torch.autograd.grad(loss, leaves, materialize_grads=True))
+    return _check_finite(total / len(images), "the gradient of the loss")
 
 
 def top_eigenpairs(
@@ -147,11 +147,11 @@ def top_eigenpairs(
     Raises:
         ValueError: as `hessian_vector_product`; for a setting that is not so.
     """
-    weights = checked_weights(model)
+    weights = differentiable_weights(model)
     generator = torch.Generator().manual_seed(seed)
-    example = flat(weights.values())
+    example = flatten(weights.values())
     start = torch.randn(len(example), generator=generator, dtype=example.dtype).to(example.device)
-    with _counted(max_iter + k, "Hessian", progress) as count:
+    with _counting(max_iter + k, "Hessian", progress) as count:
         pairs = lanczos(
             lambda vector: count(hessian_vector_product(model, images, vector, batch_size)),
             start,
@@ -195,8 +195,8 @@ def trace(
         ValueError: as `hessian_vector_product`; if there are fewer than two probes.
     """
     _check_whole(n_probes=n_probes)
-    example = flat(checked_weights(model).values())
-    with _counted(n_probes, "trace", progress) as count:
+    example = flatten(differentiable_weights(model).values())
+    with _counting(n_probes, "trace", progress) as count:
         return hutchinson(
             lambda vector: count(hessian_vector_product(model, images, vector, batch_size)),
             example,
@@ -281,10 +281,10 @@ def lanczos(
             beside[-1], left = 0.0, _orthogonal(_other(start, step), basis[: step + 1])
         vector = left / left.norm()
     vectors = coordinates.T.to(basis) @ basis[: len(diagonal)]
-    return _judged(apply, vectors, tol, len(diagonal))
+    return _with_residuals(apply, vectors, tol, len(diagonal))
 
 
-def split(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
+def split_vector(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
     """A flat vector as {name of the parameter: piece of its shape}, without a copy.
 
     Raises:
@@ -308,14 +308,14 @@ def split(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
     }
 
 
-def flat(pieces: Iterable[Tensor]) -> Tensor:
+def flatten(pieces: Iterable[Tensor]) -> Tensor:
     """(P,): the pieces one after another, each read in the order of its indices whatever its memory
     layout.
     """
     return torch.cat([piece.detach().reshape(-1) for piece in pieces])
 
 
-def checked_weights(model: nn.Module) -> dict[str, Tensor]:
+def differentiable_weights(model: nn.Module) -> dict[str, Tensor]:
     """{name: parameter, detached}, of a model whose loss on frozen statistics can be differentiated
     twice.
 
@@ -354,7 +354,7 @@ def _losses(
 
 
 @contextmanager
-def _counted(total: int, name: str, progress: bool) -> Iterator[Callable[[Tensor], Tensor]]:
+def _counting(total: int, name: str, progress: bool) -> Iterator[Callable[[Tensor], Tensor]]:
     """A function that moves a bar on by one and hands its argument on."""
     with counter(total, name, "product", progress, leave=False) as update:
 
@@ -399,7 +399,7 @@ def _ritz(diagonal: list[float], beside: list[float], k: int, which: str) -> tup
     return values[order], vectors[:, order]
 
 
-def _judged(
+def _with_residuals(
     apply: Callable[[Tensor], Tensor], vectors: Tensor, tol: float, products: int
 ) -> Eigenpairs:
     """The pairs with values and residuals from the product itself: rounding shows in them, too."""
@@ -431,7 +431,7 @@ def _check_whole(**counts: int) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
 
 
-def _finite(values: Tensor, what: str) -> Tensor:
+def _check_finite(values: Tensor, what: str) -> Tensor:
     """The values, unless one is not finite."""
     if not values.isfinite().all():
         raise ValueError(

@@ -37,7 +37,7 @@ from ..hooks.layers import evaluating
 from ..models.inference import PixelModel
 from ..utils.choices import pick
 from ..utils.progress import bar
-from .hessian import checked_weights, flat, split, top_eigenpairs, trace
+from .hessian import differentiable_weights, flatten, split_vector, top_eigenpairs, trace
 
 ONE_DIMENSIONAL = ("zero", "norm")
 PLANES = ("eigen", "random")
@@ -71,7 +71,7 @@ def random_direction(
             f"got one on {generator.device}"
         )
     pieces = []
-    for weight in checked_weights(model).values():
+    for weight in differentiable_weights(model).values():
         drawn = torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
         if weight.ndim > 1:
             pieces.append(drawn * (_lengths(weight) / _lengths(drawn)))
@@ -79,7 +79,7 @@ def random_direction(
             pieces.append(
                 drawn * (weight.norm() / drawn.norm()) if one_dimensional == "norm" else drawn * 0
             )
-    return flat(pieces)
+    return flatten(pieces)
 
 
 def line(
@@ -110,7 +110,7 @@ def line(
             is no radius.
     """
     _check(radii, direction)
-    found = _walked(
+    found = _walk(
         model, images, (radius * direction for radius in radii), len(radii), batch_size, progress
     )
     return {"loss": [loss for loss, _ in found], "error": [error for _, error in found]}
@@ -140,7 +140,7 @@ def surface(
     """
     _check(radii, first, second)
     steps = (s * first + t * second for s in radii for t in radii)
-    found, side = _walked(model, images, steps, len(radii) ** 2, batch_size, progress), len(radii)
+    found, side = _walk(model, images, steps, len(radii) ** 2, batch_size, progress), len(radii)
     rows = [found[start : start + side] for start in range(0, side**2, side)]
     return {
         name: [[point[place] for point in row] for row in rows]
@@ -148,7 +148,7 @@ def surface(
     }
 
 
-def landscape(
+def measure_landscape(
     model: PixelModel,
     images: Images,
     *,
@@ -167,9 +167,9 @@ def landscape(
     """What a minute or two tell of the loss around a model; see the top of this file for what they
     do not.
 
-    The images are a balanced sample (see `sample`), the same for every model; those of the Hessian
-    are among those of the lines. The random direction comes from the seed, too: the same for every
-    model up to the lengths of its filters.
+    The images are a balanced sample (see `balanced_sample`), the same for every model; those of the
+    Hessian are among those of the lines. The random direction comes from the seed, too: the same
+    for every model up to the lengths of its filters.
 
     Args:
         model, images, progress: as for `line`.
@@ -199,8 +199,8 @@ def landscape(
     """
     _check_settings(n_images, hessian_images, n_eigen, n_probes, radius, points, grid_points, plane)
     seen, curved = (
-        sample(images, n_images, seed),
-        sample(images, min(n_images, hessian_images), seed),
+        balanced_sample(images, n_images, seed),
+        balanced_sample(images, min(n_images, hessian_images), seed),
     )
     pairs = top_eigenpairs(model, curved, n_eigen, seed=seed, which=which, progress=progress)
     total, deviation = trace(model, curved, n_probes, seed, progress=progress)
@@ -218,7 +218,9 @@ def landscape(
         grid = {
             "radii": side,
             "directions": plane,
-            **_plain(surface(model, seen, directions[plane], second, side, progress=progress)),
+            **_finite_or_none(
+                surface(model, seen, directions[plane], second, side, progress=progress)
+            ),
         }
     middle, heights = points // 2, lines["eigen"]["loss"]
     return {
@@ -228,12 +230,12 @@ def landscape(
         "top_eigenvalue": pairs.values[0],
         "trace": total,
         "trace_se": deviation,
-        "weight_norm": flat(model.parameters()).norm().item(),
+        "weight_norm": flatten(model.parameters()).norm().item(),
         "loss": heights[middle],
         "error": lines["eigen"]["error"][middle],
-        "line": {"radii": radii, **_plain(lines)},
+        "line": {"radii": radii, **_finite_or_none(lines)},
         "surface": grid,
-        "sharpness": _plain(max(heights) - heights[middle]),
+        "sharpness": _finite_or_none(max(heights) - heights[middle]),
         "settings": {
             "n_images": len(seen),
             "hessian_images": len(curved),
@@ -250,7 +252,7 @@ def landscape(
     }
 
 
-def sample(images: Images, n_images: int, seed: int) -> Images:
+def balanced_sample(images: Images, n_images: int, seed: int) -> Images:
     """So many of the images, as balanced over the classes as they allow; a smaller sample lies
     inside a larger one.
 
@@ -282,7 +284,7 @@ def steps(radius: float, points: int) -> list[float]:
 
 
 @torch.no_grad()
-def _walked(
+def _walk(
     model: PixelModel,
     images: Images,
     offsets: Iterable[Tensor],
@@ -291,10 +293,12 @@ def _walked(
     progress: bool,
 ) -> list[tuple[float, float]]:
     """(loss, error) with every offset (P,) added to the weights."""
-    weights, found = checked_weights(model), []
+    weights, found = differentiable_weights(model), []
     with evaluating(model):
         for offset in bar(offsets, "landscape", "point", progress, total=count, leave=False):
-            moved = {name: weights[name] + piece for name, piece in split(model, offset).items()}
+            moved = {
+                name: weights[name] + piece for name, piece in split_vector(model, offset).items()
+            }
             found.append(_loss_and_error(model, moved, images, batch_size))
     return found
 
@@ -319,12 +323,12 @@ def _lengths(weight: Tensor) -> Tensor:
     return weight.flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1))
 
 
-def _plain(value):
+def _finite_or_none(value):
     """Numbers that are not finite as None, however nested: JSON knows neither inf nor NaN."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _finite_or_none(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_finite_or_none(item) for item in value]
     return value if math.isfinite(value) else None
 
 

@@ -28,7 +28,7 @@ from ..data.augment import to_float
 from ..data.boxes import iou_of
 from ..models.inference import PixelModel
 from ..utils.progress import bar
-from .cam import class_maps, enlarged
+from .cam import class_maps, enlarge_maps
 
 ScoreMap = Callable[[PixelModel, Tensor, Tensor], tuple[Tensor, Tensor]]  # as `class_maps`
 THRESHOLDS = tuple(step / 100 for step in range(100))
@@ -37,7 +37,7 @@ CONNECTED = np.ones((3, 3), dtype=int)
 
 
 @dataclass(frozen=True, eq=False)
-class Located:
+class Locations:
     """Where the objects of n images were looked for.
 
     Args:
@@ -69,7 +69,7 @@ class Regions:
     pixels: np.ndarray
 
 
-def localization(
+def measure_localization(
     model: PixelModel,
     images: Images,
     boxes: Boxes,
@@ -147,31 +147,31 @@ def localization(
     }
 
 
-def located(
+def locate(
     model: PixelModel,
     images: Images,
     boxes: Boxes,
     *,
     threshold: float = 0.2,
     cam: ScoreMap = class_maps,
-) -> Located:
-    """Maps, boxes and overlaps of a few images, in one forward pass: what `localization` measures,
-    to look at.
+) -> Locations:
+    """Maps, boxes and overlaps of a few images, in one forward pass: what `measure_localization`
+    measures, to look at.
 
     Args:
-        model, threshold, cam: as for `localization`.
+        model, threshold, cam: as for `measure_localization`.
         images, boxes: those to look at: `images.take(indices)`, `boxes.take(indices)`. Without a
             box the IoU is 0.
     Raises:
-        ValueError, FloatingPointError: as `localization`.
+        ValueError, FloatingPointError: as `measure_localization`.
     """
     _check_boxes(images, boxes)
     _check_range("threshold", [threshold], lambda value: 0 <= value < 1, "[0, 1)")
     maps, scores = cam(model, to_float(images.pixels), images.labels)
     correct = (scores.argmax(dim=1) == images.labels).cpu().numpy()
-    stretched = enlarged(maps, *boxes.size).float().cpu().numpy()
+    stretched = enlarge_maps(maps, *boxes.size).float().cpu().numpy()
     edges = largest_boxes(regions(stretched, threshold), len(images))
-    return Located(
+    return Locations(
         stretched,
         edges,
         best_iou(edges, np.arange(len(images)), boxes.to("cpu"), len(images)),
@@ -199,7 +199,7 @@ def regions(maps: np.ndarray, threshold: float) -> Regions:
     _, first, region = np.unique(labels.ravel()[starts], return_index=True, return_inverse=True)
     order = np.empty(count, dtype=np.int64)
     order[first.argsort()] = np.arange(count)  # reading order, whatever the labels' own
-    return _enclosed(starts, ends, order[region], (n, height, width))
+    return _enclose(starts, ends, order[region], (n, height, width))
 
 
 def largest_boxes(found: Regions, n: int) -> np.ndarray:
@@ -236,7 +236,7 @@ def best_iou(edges: np.ndarray, image: np.ndarray, boxes: Boxes, n: int) -> np.n
     return best
 
 
-def swept_iou(maps: np.ndarray, boxes: Boxes, thresholds: Sequence[float]) -> np.ndarray:
+def iou_by_threshold(maps: np.ndarray, boxes: Boxes, thresholds: Sequence[float]) -> np.ndarray:
     """(n, T) float64: for each map and threshold the best IoU of any region's box with any true
     box.
 
@@ -248,7 +248,7 @@ def swept_iou(maps: np.ndarray, boxes: Boxes, thresholds: Sequence[float]) -> np
     return np.stack([best_iou(part.edges, part.image, boxes, len(maps)) for part in found], axis=1)
 
 
-def _enclosed(
+def _enclose(
     starts: np.ndarray, ends: np.ndarray, region: np.ndarray, shape: tuple[int, int, int]
 ) -> Regions:
     """Regions, given as runs of pixels in a sheet of maps with one empty row below and one empty
@@ -289,8 +289,8 @@ def _each_batch(
     batches = torch.arange(len(images)).split(batch_size)
     for indices in bar(batches, "localization", "batch", progress, leave=False):
         part = boxes.take(indices)
-        found = located(model, images.take(indices), part, threshold=threshold, cam=cam)
-        yield found.iou, found.correct, swept_iou(found.maps, part, thresholds)
+        found = locate(model, images.take(indices), part, threshold=threshold, cam=cam)
+        yield found.iou, found.correct, iou_by_threshold(found.maps, part, thresholds)
 
 
 def _baselines(
@@ -374,7 +374,7 @@ def _check(
     thresholds: Sequence[float],
     batch_size: int,
 ) -> None:
-    """Raise ValueError for the first argument of `localization` that does not fit."""
+    """Raise ValueError for the first argument of `measure_localization` that does not fit."""
     _check_boxes(images, boxes)
     if len(boxes) == 0:
         raise ValueError(

@@ -98,7 +98,7 @@ def ood_metrics(inside_scores: Tensor, outside_scores: Tensor) -> dict[str, floa
     }
 
 
-def ood(
+def measure_ood(
     model: PixelModel,
     inside: Images,
     outside: Images,
@@ -136,10 +136,10 @@ def ood_scores(
     keep_classes: Sequence[str] | None = None,
     batch_size: int = 500,
 ) -> tuple[Tensor, Tensor]:
-    """The scores behind `ood`, for a histogram: (N,) of the inside images and (M,) of the outside
-    ones, float64.
+    """The scores behind `measure_ood`, for a histogram: (N,) of the inside images and (M,) of the
+    outside ones, float64.
 
-    Args and errors: as `ood`.
+    Args and errors: as `measure_ood`.
     """
     shapes = [images.shape for images in (inside, outside)]
     if shapes[0] != shapes[1]:
@@ -173,7 +173,7 @@ def ood_scores(
     return msp_scores(logits, kept), msp_scores(predict(model, outside, batch_size), kept)
 
 
-def imagenet_o(
+def measure_imagenet_o(
     model: PixelModel, validation: Images, images_o: Images, *, batch_size: int = 500
 ) -> dict[str, float]:
     """The ImageNet-O protocol: the 200 classes that ImageNet-O was made against, and its own images
@@ -184,7 +184,7 @@ def imagenet_o(
     these classes are the inside set, and the logits of all others are left out for both sets.
 
     Args:
-        model: an ImageNet classifier behind its normalisation; as for `ood`.
+        model: an ImageNet classifier behind its normalisation; as for `measure_ood`.
         validation: ImageNet's validation images, classes named by WordNet id ("n01443537"), in the
             model's order.
         images_o: ImageNet-O, with its folders as classes, of the same shape.
@@ -192,7 +192,9 @@ def imagenet_o(
     Returns:
         As `ood_metrics`.
     Raises:
-        ValueError: as `ood`; a folder of ImageNet-O that is no class of the validation images is
-            named.
+        ValueError: as `measure_ood`; a folder of ImageNet-O that is no class of the validation
+            images is named.
     """
-    return ood(model, validation, images_o, keep_classes=images_o.classes, batch_size=batch_size)
+    return measure_ood(
+        model, validation, images_o, keep_classes=images_o.classes, batch_size=batch_size
+    )

@@ -13,12 +13,12 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
-from .statistics import grouped
+from .statistics import by_method
 
 MOST = 10**6  # seeds
 
 
-def power(gap: float, sd: float, n: int, level: float = 0.95) -> float:
+def interval_power(gap: float, sd: float, n: int, level: float = 0.95) -> float:
     """The chance that the interval of n paired differences lies wholly on the gap's side of zero.
 
     Args:
@@ -45,7 +45,7 @@ def seeds_needed(gap: float, sd: float, wanted: float = 0.8, level: float = 0.95
     chance.
 
     Args:
-        gap, sd, level: as for `power`. wanted: the chance, in (0, 1).
+        gap, sd, level: as for `interval_power`. wanted: the chance, in (0, 1).
     Raises:
         ValueError: if a number is outside its range, or a million seeds would not do.
     """
@@ -53,7 +53,7 @@ def seeds_needed(gap: float, sd: float, wanted: float = 0.8, level: float = 0.95
     if not 0 < wanted < 1:
         raise ValueError(f"wanted is a chance between 0 and 1, got {wanted}")
     low, high = 1, 2
-    while power(gap, sd, high, level) < wanted:
+    while interval_power(gap, sd, high, level) < wanted:
         low, high = high, 2 * high
         if high > MOST:
             raise ValueError(
@@ -61,7 +61,9 @@ def seeds_needed(gap: float, sd: float, wanted: float = 0.8, level: float = 0.95
             )
     while high - low > 1:  # the chance grows with n
         middle = (low + high) // 2
-        low, high = (middle, high) if power(gap, sd, middle, level) < wanted else (low, middle)
+        low, high = (
+            (middle, high) if interval_power(gap, sd, middle, level) < wanted else (low, middle)
+        )
     return high
 
 
@@ -76,12 +78,12 @@ def pooled_spread(rows: Sequence[Mapping], measure: str = "top1_error") -> tuple
         (paired, unpaired), in points: the root of the mean variance over all pairs of settings;
         unpaired is the root of the sum of the two settings' own variances.
     Raises:
-        ValueError: as `tables.grouped`, or if there are fewer than two settings or two shared
+        ValueError: as `statistics.by_method`, or if there are fewer than two settings or two shared
             seeds.
     """
     values = {
         method: {row["seed"]: row[measure] for row in group}
-        for method, group in grouped(rows, measure).items()
+        for method, group in by_method(rows, measure).items()
     }
     names, seeds = (
         list(values),

@@ -183,26 +183,28 @@ def _feature_drop(subject: Subject) -> dict:
 
 
 def _calibration(subject: Subject) -> dict:
-    from .calibration import calibration
+    from .calibration import measure_calibration
 
     return {
-        "calibration": calibration(
+        "calibration": measure_calibration(
             subject.logits, subject.images.labels, n_bins=subject.options.bins
         )
     }
 
 
 def _reliance(subject: Subject) -> dict:
-    from ..inspection.reliance import reliance_of
+    from ..inspection.reliance import reliance_record
 
-    return {"reliance": reliance_of(subject.model, subject.images)}
+    return {"reliance": reliance_record(subject.model, subject.images)}
 
 
 def _ood(subject: Subject) -> dict:
-    from .ood import imagenet_o, ood
+    from .ood import measure_imagenet_o, measure_ood
 
     named = (subject.options.ood or "").partition(":")[0]
-    measure = imagenet_o if named == "imagenet-o" else ood  # a protocol of its own: see there
+    measure = (
+        measure_imagenet_o if named == "imagenet-o" else measure_ood
+    )  # a protocol of its own: see there
     return {"ood": measure(subject.model, subject.images, subject.outside)}
 
 
@@ -223,10 +225,10 @@ def _check_ood(subject: Subject) -> None:
 
 
 def _localization(subject: Subject) -> dict:
-    from .localization import localization
+    from .localization import measure_localization
 
     return {
-        "localization": localization(
+        "localization": measure_localization(
             subject.model,
             subject.images,
             subject.dataset.boxes,
@@ -288,13 +290,13 @@ def _pgd(subject: Subject) -> dict:
 
 
 def _landscape(subject: Subject) -> dict:
-    from .landscape import landscape
+    from .landscape import measure_landscape
 
     options = subject.options
     # as the model sees test images
     images = subject.dataset.train.centre_crop(subject.images.shape[1:])
     return {
-        "landscape": landscape(
+        "landscape": measure_landscape(
             subject.model,
             images,
             n_images=options.landscape_images,
@@ -430,7 +432,9 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def loaded(options: Options, data_dir: str, dataset: Dataset, progress: bool) -> Images | None:
+def load_outside(
+    options: Options, data_dir: str, dataset: Dataset, progress: bool
+) -> Images | None:
     """The images from elsewhere that the options name, with the size and the channels of those that
     the model knows.
 

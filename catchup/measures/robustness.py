@@ -47,7 +47,7 @@ def fgsm(model: PixelModel, images: Tensor, labels: Tensor, eps_255: float = 4.0
             NaN.
     """
     _check_images(images)
-    eps = _scaled("eps_255", eps_255)
+    eps = _pixel_length("eps_255", eps_255)
     return (images + eps * loss_gradient(model, images, labels).sign()).clamp(0, 1)
 
 
@@ -79,7 +79,7 @@ def pgd(
             CPU.
     """
     _check_images(images)
-    eps, step = _scaled("eps_255", eps_255), _scaled("step_255", step_255)
+    eps, step = _pixel_length("eps_255", eps_255), _pixel_length("step_255", step_255)
     if steps < 1 or step == 0:
         raise ValueError(
             f"steps must be at least 1 and step_255 greater than 0, got {steps} and {step_255}"
@@ -155,7 +155,7 @@ def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
     return (2 * draw - 1).to(images.device)
 
 
-def _scaled(name: str, value_255: float) -> float:
+def _pixel_length(name: str, value_255: float) -> float:
     """A length in 1/255 as one in [0, 1] pixel units."""
     if not 0 <= value_255 < math.inf:
         raise ValueError(
@@ -181,7 +181,7 @@ def _check_images(images: Tensor) -> None:
         )
 
 
-def masking(row: Mapping) -> str | None:
+def masking_verdict(row: Mapping) -> str | None:
     """What FGSM and PGD together say of gradient masking, in a sentence; None if FGSM was not
     measured.
 
@@ -210,12 +210,12 @@ def masking(row: Mapping) -> str | None:
     )
 
 
-def masked(rows: Sequence[Mapping]) -> list[str]:
-    """`masking` of several evaluation objects: those that show it, one by one, or one sentence for
-    all.
+def masking_verdicts(rows: Sequence[Mapping]) -> list[str]:
+    """`masking_verdict` of several evaluation objects: those that show it, one by one, or one
+    sentence for all.
     """
     said = [
-        (f"{row.get('label', row.get('method'))}, seed {row.get('seed')}", masking(row))
+        (f"{row.get('label', row.get('method'))}, seed {row.get('seed')}", masking_verdict(row))
         for row in rows
     ]
     said = [(name, words) for name, words in said if words]

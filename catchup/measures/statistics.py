@@ -27,16 +27,19 @@ def comparison(
         intervals: behind each difference its 95 % interval (see `interval`) instead of the standard
             deviation, and a column n, the number of seeds.
     Raises:
-        ValueError: as `grouped`, if a row lacks a column, and if two methods share no seed.
+        ValueError: as `by_method`, if a row lacks a column, and if two methods share no seed.
     """
-    rows = _measured(rows, columns)
+    rows = _with_columns(rows, columns)
     table = [["", *(["n"] if intervals else []), *columns.values()]]
-    for method, group in grouped(rows).items():
-        cells = [spread([row[key] for row in group]) for key in columns]
+    for method, group in by_method(rows).items():
+        cells = [mean_with_deviation([row[key] for row in group]) for key in columns]
         table.append([method, *([str(len(group))] if intervals else []), *cells])
-    for method, first, pairs in _paired(rows):
+    for method, first, pairs in _pairs(rows):
         found = [[a[key] - b[key] for a, b in pairs] for key in columns]
-        cells = [between(values) if intervals else spread(values, "+") for values in found]
+        cells = [
+            mean_with_interval(values) if intervals else mean_with_deviation(values, "+")
+            for values in found
+        ]
         table.append([f"{method} − {first}", *([str(len(pairs))] if intervals else []), *cells])
     return table
 
@@ -54,8 +57,8 @@ def differences(rows: Sequence[Mapping], columns: Iterable[str] = COLUMNS) -> li
     Raises:
         ValueError: as `comparison`.
     """
-    rows, found = _measured(rows, columns), []
-    for method, first, pairs in _paired(rows):
+    rows, found = _with_columns(rows, columns), []
+    for method, first, pairs in _pairs(rows):
         for key in columns:
             values = [a[key] - b[key] for a, b in pairs]
             low, high = interval(values) or (None, None)
@@ -100,22 +103,22 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     return mean(values) - half, mean(values) + half
 
 
-def _measured(rows: Sequence[Mapping], columns: Iterable[str]) -> Sequence[Mapping]:
+def _with_columns(rows: Sequence[Mapping], columns: Iterable[str]) -> Sequence[Mapping]:
     """The rows, in all of which every column was measured."""
     for key in columns:
-        grouped(rows, "feature_drop" if key == "without_strongest" else key.partition(".")[0])
+        by_method(rows, "feature_drop" if key == "without_strongest" else key.partition(".")[0])
     rows = [{**row, **{key: value_of(row, key) for key in columns}} for row in rows]
     for key in columns:
-        grouped(rows, key)
+        by_method(rows, key)
     return rows
 
 
-def _paired(rows: Sequence[Mapping]) -> Iterator[tuple[str, str, list[tuple[Mapping, Mapping]]]]:
+def _pairs(rows: Sequence[Mapping]) -> Iterator[tuple[str, str, list[tuple[Mapping, Mapping]]]]:
     """(method, the first method, [(row, row of the first) of every seed they share]) of each method
     but the first.
     """
     values = {
-        method: {row["seed"]: row for row in group} for method, group in grouped(rows).items()
+        method: {row["seed"]: row for row in group} for method, group in by_method(rows).items()
     }
     first, *others = values
     for method in others:
@@ -127,7 +130,7 @@ def _paired(rows: Sequence[Mapping]) -> Iterator[tuple[str, str, list[tuple[Mapp
         yield method, first, [(values[method][seed], values[first][seed]) for seed in shared]
 
 
-def grouped(rows: Sequence[Mapping], needed: str | None = None) -> dict[str, list[Mapping]]:
+def by_method(rows: Sequence[Mapping], needed: str | None = None) -> dict[str, list[Mapping]]:
     """{method: its rows}, in the order of first appearance, after making sure that they may be
     averaged.
 
@@ -209,12 +212,12 @@ def value_of(row: Mapping, column: str) -> float | None:
     return value[key] if key in value else value_of(value, key) if "." in key else None
 
 
-def spread(values: Sequence[float], sign: str = "") -> str:
+def mean_with_deviation(values: Sequence[float], sign: str = "") -> str:
     """Mean ± sample standard deviation with two decimals; a single value stands alone."""
     return f"{mean(values):{sign}.2f}" + (f" ± {_sd(values):.2f}" if len(values) > 1 else "")
 
 
-def between(values: Sequence[float]) -> str:
+def mean_with_interval(values: Sequence[float]) -> str:
     """Mean and 95 % interval of differences, with signs and two decimals; of a single one the
     interval is unknown.
     """

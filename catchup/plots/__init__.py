@@ -26,7 +26,7 @@ from .filters import (
 )
 from .landscape import landscape_caption, plot_lines, plot_surface
 from .localization import localization_caption, plot_box_accuracy, plot_localization
-from .methods import label_weights, method_zoo, who_decides, zoo_caption
+from .methods import gallery_caption, label_weights, method_gallery, who_decides
 from .mixing import lessons, lessons_caption, mixed_maps, rfi_cut
 from .results import (
     CURVES,
@@ -69,7 +69,7 @@ __all__ = [
     "lessons",
     "lessons_caption",
     "localization_caption",
-    "method_zoo",
+    "method_gallery",
     "mixed_maps",
     "norm_gradient",
     "norm_gradient_caption",
@@ -94,5 +94,5 @@ __all__ = [
     "training_curves",
     "weak_and_strong",
     "who_decides",
-    "zoo_caption",
+    "gallery_caption",
 ]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..measures.power import power
-from ..measures.statistics import differences, grouped
+from ..measures.power import interval_power
+from ..measures.statistics import by_method, differences
 from ..utils.choices import pick
 from .panels import canvas, frame, place
 from .results import MEASURES, beta_density
@@ -20,9 +20,9 @@ from .style import (
     MARKERS,
     STRONG,
     WEAK,
-    _axes,
-    _plain,
-    _with_legend,
+    add_grid,
+    add_legend,
+    get_axes,
     style,
     title,
 )
@@ -53,12 +53,12 @@ def setting_differences(
             with.
     """
     pick("measure", measure, MEASURES)
-    found, groups = differences(rows, (measure,)), grouped(rows, measure)
+    found, groups = differences(rows, (measure,)), by_method(rows, measure)
     if not found:
         raise ValueError(
             f"there is one setting only, {next(iter(groups))}: name another to compare it with"
         )
-    ax, reference = _axes(ax), {row["seed"]: row[measure] for row in groups[found[0]["minus"]]}
+    ax, reference = get_axes(ax), {row["seed"]: row[measure] for row in groups[found[0]["minus"]]}
     ax.axvline(0, color=INK, linewidth=1)
     for place_, one in enumerate(reversed(found)):
         colour, marker, _ = style(one["method"])
@@ -97,7 +97,7 @@ def setting_differences(
         ylim=(-0.6, len(found) - 0.4),
         title="Lines: 95 % intervals of the mean; small: single seeds",
     )
-    return _plain(ax)
+    return add_grid(ax)
 
 
 def power_curves(
@@ -116,7 +116,8 @@ def power_curves(
         ax: where to draw; None makes a figure.
         most: seeds at the right end, ≥ 3. wanted: the chance that the dashed line marks.
     Raises:
-        ValueError: if there is no gap, `most` is too small, or as `catchup.measures.power.power`.
+        ValueError: if there is no gap, `most` is too small, or as
+            `catchup.measures.power.interval_power`.
     """
     if not gaps or most < 3:
         raise ValueError(
@@ -124,8 +125,8 @@ def power_curves(
             f" {most}"
         )
     seeds = sorted({round(value) for value in np.geomspace(2, most, 40)})
-    curves = {name: [100 * power(gap, sd, n) for n in seeds] for name, gap in gaps.items()}
-    ax = _axes(ax)
+    curves = {name: [100 * interval_power(gap, sd, n) for n in seeds] for name, gap in gaps.items()}
+    ax = get_axes(ax)
     ax.axhline(100 * wanted, color=INK, linestyle="--", linewidth=1)
     for number, (name, chances) in enumerate(curves.items()):
         ax.plot(
@@ -147,7 +148,7 @@ def power_curves(
     ticks = [n for n in (2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if n <= most]
     ax.set_xticks(ticks, [str(n) for n in ticks])
     ax.minorticks_off()
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def lam_card(alpha: float, lams: Sequence[float] = ()) -> "Figure":

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..inspection.rows import table
+from ..inspection.rows import field_table
 from ..utils.choices import pick
 from .filters import NORM, draw_seeds
-from .style import INK, STRONG, WEAK, _axes, _panels, _plain, _with_legend, style, title
+from .style import INK, STRONG, WEAK, add_grid, add_legend, get_axes, get_panels, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,10 @@ def bias_dial(rows: Sequence[Mapping], test: str = "broken", ax: "Axes | None" =
         ValueError: if there are no rows, no such test set, or a method has two rows of one ρ and
             seed.
     """
-    field, ax = f"{pick('test set', test, TESTS)}_accuracy", _axes(ax) if _checked(rows) else None
+    field, ax = (
+        f"{pick('test set', test, TESTS)}_accuracy",
+        get_axes(ax) if _check_rows(rows) else None,
+    )
     for method in dict.fromkeys(row["method"] for row in rows):
         colour, marker, line = style(method)
         points = [(row["rho"], row[field]) for row in rows if row["method"] == method]
@@ -51,7 +54,7 @@ def bias_dial(rows: Sequence[Mapping], test: str = "broken", ax: "Axes | None" =
         ylim=(0, 102),
         xlabel="ρ, probability that the background agrees with the class in training",
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def bias_caption(rows: Sequence[Mapping]) -> str:
@@ -60,7 +63,7 @@ def bias_caption(rows: Sequence[Mapping]) -> str:
     Raises:
         ValueError: as `bias_dial`.
     """
-    _checked(rows)
+    _check_rows(rows)
     groups: dict[tuple, int] = {}
     for row in rows:
         key = row["method"], row["rho"]
@@ -93,7 +96,7 @@ def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = 
     blocks = list(dict.fromkeys(row["block"] for row in rows))
     if not blocks:
         raise ValueError("there are no rows to draw, got an empty sequence")
-    axes = _panels(axes, len(blocks), "What the filters answer to", (3.0, 3.6), sharey=True)
+    axes = get_panels(axes, len(blocks), "What the filters answer to", (3.0, 3.6), sharey=True)
     for ax, block in zip(axes, blocks):
         for share, colour, line in (("background", STRONG, "-"), ("shape", WEAK, ":")):
             points = [
@@ -108,7 +111,7 @@ def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = 
             ylabel="variance of the response (%)" if ax is axes[0] else "",
         )
         ax.xaxis.get_major_locator().set_params(integer=True)
-        _plain(ax)
+        add_grid(ax)
     top = max(ax.get_ylim()[1] for ax in axes)
     # only now: a limit set early would hold for all panels, whatever is drawn later
     for ax in axes:
@@ -137,8 +140,8 @@ def selectivity(
     panels = _by_panel(rows)
     for mine in panels.values():
         # a missing field fails before drawing
-        table([{"epoch": 0, **row} for row in mine], pick("size", size, SIZES))
-    axes = _panels(
+        field_table([{"epoch": 0, **row} for row in mine], pick("size", size, SIZES))
+    axes = get_panels(
         axes,
         len(panels),
         "Squares higher than circles: the background's filters are the stronger",
@@ -175,7 +178,7 @@ def selectivity_caption(rows: Sequence[Mapping]) -> str:
     )
 
 
-def _checked(rows: Sequence[Mapping]) -> Sequence[Mapping]:
+def _check_rows(rows: Sequence[Mapping]) -> Sequence[Mapping]:
     """The rows, after making sure that they may be averaged."""
     if not rows:
         raise ValueError("there are no rows, got an empty sequence")
@@ -221,4 +224,4 @@ def _draw_kinds(ax: "Axes", rows: Sequence[Mapping], size: str) -> None:
                 linestyle="--" if led else ":",
                 linewidth=1.2,
             )
-    _plain(ax)
+    add_grid(ax)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..measures.statistics import grouped, value_of
+from ..measures.statistics import by_method, value_of
 from .results import caption
-from .style import INK, _panels, _plain, _with_legend, style, title
+from .style import INK, add_grid, add_legend, get_panels, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +36,8 @@ def budget_curves(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = None)
         ValueError: if there are no rows, one lacks a number, or the rows of a method and budget are
             not seeds of one setting.
     """
-    budgets = _checked(rows)
-    left, right = axes = _panels(axes, 2, HEAD)
+    budgets = _budgets(rows)
+    left, right = axes = get_panels(axes, 2, HEAD)
     for method in dict.fromkeys(method for groups in budgets.values() for method in groups):
         found = {epochs: groups[method] for epochs, groups in budgets.items() if method in groups}
         _draw(left, method, found, ERROR)
@@ -62,7 +62,7 @@ def budget_curves(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = None)
         ax.set(xscale="log", xlabel="budget (epochs, logarithmic)")
         ax.set_xticks(list(budgets), [str(epochs) for epochs in budgets])
         ax.minorticks_off()
-    _plain(left), _with_legend(right)
+    add_grid(left), add_legend(right)
     return axes
 
 
@@ -83,16 +83,16 @@ def save_budgets(rows: Sequence[Mapping], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _checked(rows: Sequence[Mapping]) -> dict[int, dict[str, list[Mapping]]]:
+def _budgets(rows: Sequence[Mapping]) -> dict[int, dict[str, list[Mapping]]]:
     """{epochs: {method: its rows}}, the smallest budget first, after making sure that they may be
     averaged.
     """
-    grouped(rows[:1])  # which refuses none
+    by_method(rows[:1])  # which refuses none
     budgets = {}
     for epochs in sorted({row["epochs"] for row in rows}):
         of_budget = [row for row in rows if row["epochs"] == epochs]
         for field in (LEARNT, ERROR, "feature_drop"):
-            budgets[epochs] = grouped(of_budget, field)
+            budgets[epochs] = by_method(of_budget, field)
     return budgets
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from ..measures.corruptions import FAMILIES
-from ..measures.statistics import grouped
-from .style import _axes, _bare, title
+from ..measures.statistics import by_method
+from .style import get_axes, strip_axes, title
 from .tiles import mosaic, picture
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def plot_corruption_grid(tiles: Mapping[str, Tensor], ax: "Axes | None" = None) 
         size = 2.3 + 0.72 * count, 0.6 + 0.72 * len(tiles) * height / width
         ax = pyplot.subplots(figsize=size, layout="constrained")[1]
     sheet = mosaic(np.stack([picture(tile) for row in tiles.values() for tile in row]), count)
-    _bare(ax).imshow(sheet, interpolation="nearest")
+    strip_axes(ax).imshow(sheet, interpolation="nearest")
     ax.set_yticks(
         (height + 1) * (np.arange(len(tiles)) + 0.5) - 0.5,
         [name.replace("_", " ") for name in tiles],
@@ -66,10 +66,10 @@ def plot_corruption_errors(
         field: where in a row.
         ax: where to draw; None makes a figure.
     Raises:
-        ValueError: as `tables.grouped`, and if the rows differ in corruptions, severities or
+        ValueError: as `statistics.by_method`, and if the rows differ in corruptions, severities or
             source.
     """
-    groups = grouped(rows, field)
+    groups = by_method(rows, field)
     names = _same(rows, field)
     errors = np.array(
         [
@@ -87,7 +87,7 @@ def plot_corruption_errors(
         ax = pyplot.subplots(
             figsize=(2.6 + 0.9 * len(groups), 1.2 + 0.3 * len(table)), layout="constrained"
         )[1]
-    image = _axes(ax).imshow(table, cmap="cividis", aspect="auto")
+    image = get_axes(ax).imshow(table, cmap="cividis", aspect="auto")
     for (down, right), value in np.ndenumerate(table):
         ax.text(
             right,

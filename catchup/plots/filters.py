@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..inspection.rows import of_block, of_epoch, place_of, table
+from ..inspection.rows import field_table, place_of, rows_of_block, rows_of_epoch
 from ..utils.choices import pick
 from ..utils.optional import require
 from .style import (
@@ -20,10 +20,10 @@ from .style import (
     MARKERS,
     STRONG,
     WEAK,
-    _axes,
-    _panels,
-    _plain,
-    _with_legend,
+    add_grid,
+    add_legend,
+    get_axes,
+    get_panels,
     style,
     title,
 )
@@ -72,8 +72,8 @@ def norm_gradient(
     most = max(np.max(row["counts"]) for row in rows)
     if not most:
         raise ValueError(f"the histograms of {rows[0]['block']} hold no pair: nothing was recorded")
-    limits = [_occupied(rows, kind, side) for side, kind in enumerate(("norm", "gradient"))]
-    axes = _panels(
+    limits = [_occupied_decades(rows, kind, side) for side, kind in enumerate(("norm", "gradient"))]
+    axes = get_panels(
         axes,
         len(rows),
         f"{rows[0]['block']}: the lower, the less gradient",
@@ -131,9 +131,9 @@ def filter_history(
     Raises:
         ValueError: if there is no such block or filter.
     """
-    rows = of_block(rows, block)
-    place = place_of(filter, table(rows, "norm")[1], f"filter in {rows[0]['block']}")
-    axes = _panels(
+    rows = rows_of_block(rows, block)
+    place = place_of(filter, field_table(rows, "norm")[1], f"filter in {rows[0]['block']}")
+    axes = get_panels(
         axes,
         2,
         f"{rows[0]['block']}, filter {filter}: does it keep up with the others?",
@@ -141,7 +141,7 @@ def filter_history(
     )
     shown = ("norm", NORM, "Norm of its map"), ("map_gradient", MAP_GRADIENT, "Gradient at its map")
     for ax, (field, words, head) in zip(axes, shown):
-        epochs, _, values = table(rows, field)
+        epochs, _, values = field_table(rows, field)
         draw_against_all(ax, epochs, values, place, f"filter {filter}")
         ax.set(title=head, xlabel="epoch", ylabel=words)
     axes[0].legend(frameon=False, fontsize=9)
@@ -161,7 +161,7 @@ def draw_against_all(
     ax.plot(epochs, values[:, place], "o-", color=WEAK, markersize=4, linewidth=1.8, label=name)
     ax.set_ylim(bottom=0)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    _plain(ax)
+    add_grid(ax)
 
 
 def history_caption(rows: Sequence[Mapping], block: str | None = None) -> str:
@@ -171,7 +171,7 @@ def history_caption(rows: Sequence[Mapping], block: str | None = None) -> str:
     Raises:
         ValueError: as `filter_history`.
     """
-    rows = of_block(rows, block)
+    rows = rows_of_block(rows, block)
     images, batches = ([row[key] for row in rows] for key in ("images", "batches"))
     epochs = {row["epoch"] for row in rows}
     return (
@@ -199,19 +199,19 @@ def norms_over_epochs(
     Raises:
         ValueError: if there is no such block or field.
     """
-    rows = of_block(rows, block)
-    epochs, _, norms = table(rows, "norm")
-    values = None if colour_by is None else table(of_epoch(rows), colour_by)[2][0]
-    ax = _axes(ax)  # only now: nothing above may leave an empty figure behind
+    rows = rows_of_block(rows, block)
+    epochs, _, norms = field_table(rows, "norm")
+    values = None if colour_by is None else field_table(rows_of_epoch(rows), colour_by)[2][0]
+    ax = get_axes(ax)  # only now: nothing above may leave an empty figure behind
     if values is None:
         _draw_quarters(ax, epochs, norms)
         head = "Who is strong in the end: was it ahead from the start?"
     else:
-        _draw_coloured(ax, epochs, norms, values, colour_by)
+        _draw_by_value(ax, epochs, norms, values, colour_by)
         head = f"Bright lines: high {_words(colour_by)} in the last epoch"
     ax.set(title=f"{rows[0]['block']}: {head}", xlabel="epoch", ylabel=NORM, ylim=(0, None))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return _with_legend(ax) if colour_by is None else _plain(ax)
+    return add_legend(ax) if colour_by is None else add_grid(ax)
 
 
 def weak_and_strong(
@@ -236,7 +236,7 @@ def weak_and_strong(
     if len(blocks) != 1:
         raise ValueError(f"the runs must be of one block, at least one run, got {sorted(blocks)}")
     methods = list(dict.fromkeys(method for method, _ in rows_by_run))
-    axes = _panels(
+    axes = get_panels(
         axes, len(methods), f"{blocks.pop()}: how much there still is to learn", (4.6, 4.0)
     )
     for ax, method in zip(axes, methods):
@@ -252,7 +252,7 @@ def weak_and_strong(
                 )
         ax.set(title=title(method), xlabel="epoch", ylabel=MAP_GRADIENT)
         ax.xaxis.get_major_locator().set_params(integer=True)
-        _plain(ax).legend(frameon=False)
+        add_grid(ax).legend(frameon=False)
     ends = [end for ax in axes for end in ax.get_ylim()]
     for ax in axes:
         ax.set_ylim(min(ends), max(ends))
@@ -269,9 +269,9 @@ def reliance_over_epochs(
     block.
 
     Args:
-        rows: from `catchup.inspection.reliance.reliance`, each with an "epoch", and with "method"
-            and "seed" where several are compared; seeds are averaged, the band is one sample
-            standard deviation each way.
+        rows: from `catchup.inspection.reliance.measure_reliance`, each with an "epoch", and with
+            "method" and "seed" where several are compared; seeds are averaged, the band is one
+            sample standard deviation each way.
         measure: one of `RELIANCE`.
         block: which block, where methods are compared; None where there is only one.
         ax: where to draw; None makes a figure.
@@ -281,8 +281,8 @@ def reliance_over_epochs(
     """
     pick("measure", measure, RELIANCE)
     by_method = any("method" in row for row in rows)
-    rows = of_block(rows, block) if by_method or block or not rows else rows
-    ax, scale = _axes(ax), 100 if measure == "top10_share" else 1
+    rows = rows_of_block(rows, block) if by_method or block or not rows else rows
+    ax, scale = get_axes(ax), 100 if measure == "top10_share" else 1
     for place, name in enumerate(
         dict.fromkeys(row["method" if by_method else "block"] for row in rows)
     ):
@@ -306,7 +306,7 @@ def reliance_over_epochs(
         ylabel=RELIANCE[measure],
     )
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def draw_seeds(ax: "Axes", points: Sequence[tuple[float, float]], **look) -> None:
@@ -333,17 +333,17 @@ def _histograms(
     histograms: Sequence[Mapping], epochs: Iterable[int] | None, block: str | None
 ) -> list[Mapping]:
     """The histograms to show, one per epoch."""
-    rows = of_block(histograms, block)
+    rows = rows_of_block(histograms, block)
     if epochs is None:
         known = sorted({row["epoch"] for row in rows})
         epochs = dict.fromkeys((known[0], known[len(known) // 2], known[-1]))
-    shown = [row for epoch in epochs for row in of_epoch(rows, epoch)]
+    shown = [row for epoch in epochs for row in rows_of_epoch(rows, epoch)]
     if not shown:
         raise ValueError(f"epochs must name at least one epoch, got {epochs!r}")
     return shown
 
 
-def _occupied(rows: Sequence[Mapping], kind: str, side: int) -> tuple[float, float]:
+def _occupied_decades(rows: Sequence[Mapping], kind: str, side: int) -> tuple[float, float]:
     """The decades that hold any pair in any of the histograms, along the norms (side 0) or the
     gradients (1).
     """
@@ -419,7 +419,7 @@ def _draw_quarters(ax: "Axes", epochs: np.ndarray, norms: np.ndarray) -> None:
             )
 
 
-def _draw_coloured(
+def _draw_by_value(
     ax: "Axes", epochs: np.ndarray, norms: np.ndarray, values: np.ndarray, field: str
 ) -> None:
     """A line per filter, coloured by one value each, as one collection with a colour bar."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..measures.statistics import grouped, span
+from ..measures.statistics import by_method, span
 from ..utils.choices import pick
-from .style import INK, _axes, _with_legend, style, title
+from .style import INK, add_legend, get_axes, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,8 +44,8 @@ def plot_lines(
     one deviation.
 
     Args:
-        rows: evaluation objects with `landscape` (see `catchup.measures.landscape.landscape`);
-            those of one method are averaged.
+        rows: evaluation objects with `landscape` (see
+            `catchup.measures.landscape.measure_landscape`); those of one method are averaged.
         ax: where to draw; None makes a figure.
         direction: one of `DIRECTIONS`. height: one of `HEIGHTS`; "rise" is the loss minus that at
             the centre.
@@ -60,8 +60,8 @@ def plot_lines(
         raise ValueError(
             "the rise is 0 at the centre, which a logarithmic axis cannot show: draw the loss"
         )
-    groups, radii = grouped(rows, "landscape"), _radii(rows)
-    ax = _axes(ax)
+    groups, radii = by_method(rows, "landscape"), common_radii(rows)
+    ax = get_axes(ax)
     for method, group in groups.items():
         _draw(
             ax,
@@ -76,7 +76,7 @@ def plot_lines(
         ylabel=HEIGHTS[height],
         yscale="log" if log else "linear",
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def plot_surface(
@@ -90,7 +90,7 @@ def plot_surface(
     a relief.
 
     Args:
-        result: of `catchup.measures.landscape.landscape`, with a `surface`.
+        result: of `catchup.measures.landscape.measure_landscape`, with a `surface`.
         axes: two Axes, the second made with projection="3d"; None makes a figure.
         height: "loss" or "error".
         top: where the colours and the relief end, so that figures compare; None: the highest finite
@@ -152,7 +152,7 @@ def landscape_caption(rows: Sequence[Mapping]) -> str:
         ValueError: if there are no rows, one has no landscape, or the rows of a method are not
             seeds of one setting.
     """
-    groups = grouped(rows, "landscape")
+    groups = by_method(rows, "landscape")
     settings = [row["landscape"]["settings"] for row in rows]
     images, curved = (
         span(setting[key] for setting in settings) for key in ("n_images", "hessian_images")
@@ -174,7 +174,7 @@ def landscape_caption(rows: Sequence[Mapping]) -> str:
     )
 
 
-def _radii(rows: Sequence[Mapping]) -> list[float]:
+def common_radii(rows: Sequence[Mapping]) -> list[float]:
     """The steps, which all rows must share, as well as the images."""
     first = rows[0]["landscape"]
     for row in rows:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from .style import COLOURS, INK, STRONG, _axes, _bare, _panels, _with_legend
-from .tiles import picture, tinted
+from .style import COLOURS, INK, STRONG, add_legend, get_axes, get_panels, strip_axes
+from .tiles import picture, tint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ..data import Boxes
-    from ..measures.localization import Located
+    from ..measures.localization import Locations
 
 OVERLAY = 0.55  # opacity of the map on the image
 # line style and name
@@ -23,7 +23,7 @@ BASELINES = {"centre": (":", "box in the middle, best size"), "full": ("--", "wh
 DELTAS = tuple(zip((COLOURS[3], COLOURS[4], COLOURS[1]), ("o", "s", "^")))  # colour and marker
 
 
-def plot_localization(images: Tensor, found: "Located", boxes: "Boxes", axes=None) -> np.ndarray:
+def plot_localization(images: Tensor, found: "Locations", boxes: "Boxes", axes=None) -> np.ndarray:
     """Tiles: each image under its class map, the true boxes (white, solid) and the one found
     (orange, dashed).
 
@@ -45,7 +45,7 @@ def plot_localization(images: Tensor, found: "Located", boxes: "Boxes", axes=Non
             f"images and maps must be equally many, at least one, got {len(images)} and "
             f"{len(found.maps)}"
         )
-    axes = _panels(
+    axes = get_panels(
         axes,
         len(images),
         "White: the true box; dashed: the box of the map's largest region",
@@ -53,17 +53,17 @@ def plot_localization(images: Tensor, found: "Located", boxes: "Boxes", axes=Non
     )
     true, belongs = boxes.edges.cpu().numpy(), boxes.image.cpu().numpy()
     for place, ax in enumerate(axes):
-        shade = tinted(found.maps[place])
+        shade = tint(found.maps[place])
         ax.imshow(
             ((1 - OVERLAY) * picture(images[place]) + OVERLAY * shade).round().astype(np.uint8)
         )
         for edges in true[belongs == place]:
-            _draw_box(ax, edges, "white", "-")
+            draw_box(ax, edges, "white", "-")
         if found.edges[place].any():
-            _draw_box(ax, found.edges[place], STRONG, (0, (3, 1)))
+            draw_box(ax, found.edges[place], STRONG, (0, (3, 1)))
         right = "class right" if found.correct[place] else "class wrong"
         ax.set_title(f"IoU {found.iou[place]:.2f}, {right}", fontsize=9)
-        _bare(ax)
+        strip_axes(ax)
     return axes
 
 
@@ -84,7 +84,7 @@ def plot_box_accuracy(result: Mapping, ax: "Axes | None" = None) -> "Axes":
         raise ValueError(
             f"these are not the results of localization: they hold {', '.join(map(str, result))}"
         )
-    ax, curves = _axes(ax), dict(result["box_accuracy"])
+    ax, curves = get_axes(ax), dict(result["box_accuracy"])
     thresholds = curves.pop("thresholds")
     for place, (delta, curve) in enumerate(curves.items()):
         colour, marker = DELTAS[place % len(DELTAS)]
@@ -114,7 +114,7 @@ def plot_box_accuracy(result: Mapping, ax: "Axes | None" = None) -> "Axes":
         xlim=(0, 1),
         ylim=(0, 103),
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def localization_caption(result: Mapping) -> str:
@@ -133,7 +133,7 @@ def localization_caption(result: Mapping) -> str:
     )
 
 
-def _draw_box(ax: "Axes", edges: np.ndarray, colour: str, line: str | tuple) -> None:
+def draw_box(ax: "Axes", edges: np.ndarray, colour: str, line: str | tuple) -> None:
     """The outline of a box, on a dark rim so that it shows on any picture."""
     from matplotlib.patches import Rectangle
 

@@ -1,4 +1,4 @@
-"""The method zoo: what every method made of one pair of images, side by side."""
+"""The gallery of methods: what every method made of one pair of images, side by side."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -9,13 +9,13 @@ import numpy as np
 from ..mixers.catchup import filter_influence, relative_filter_influence
 from . import tiles
 from .panels import canvas, place
-from .style import INK, STRONG, WEAK, _with_legend, title
+from .style import INK, STRONG, WEAK, add_legend, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..inspection.methods import Specimen
+    from ..inspection.methods import MethodResult
 
 COLUMNS, CHANNELS = 5, 5  # cells in a row, and tiles in the wall of a block
 SIDE, TILE, GAP = 96, 32, 9  # pixels of an image, of a map, and between maps
@@ -25,7 +25,7 @@ TOP, FOOT, EDGE = 72, 66, 12  # paper around the cells
 DIM = 0.3  # what is left of a map that is not used
 
 
-def method_zoo(rows: "Sequence[Specimen]", columns: int = COLUMNS) -> "Figure":
+def method_gallery(rows: "Sequence[MethodResult]", columns: int = COLUMNS) -> "Figure":
     """What every method made of one pair: a cell each, titled by where it mixes and what the label
     says.
 
@@ -38,7 +38,7 @@ def method_zoo(rows: "Sequence[Specimen]", columns: int = COLUMNS) -> "Figure":
         dimmed and crossed out.
 
     Args:
-        rows: from `catchup.inspection.methods.specimens`, at least one; all of one image.
+        rows: from `catchup.inspection.methods.run_methods`, at least one; all of one image.
         columns: cells in a row, ≥ 1.
     Returns:
         A figure that pyplot does not know of. Its one Axes is a mosaic: the pair, the rows that mix
@@ -48,7 +48,7 @@ def method_zoo(rows: "Sequence[Specimen]", columns: int = COLUMNS) -> "Figure":
     """
     if not rows or len({row.place for row in rows}) > 1:
         raise ValueError(
-            f"the zoo needs specimens of one image, at least one, got {len(rows)} of "
+            f"the gallery needs results of one image, at least one, got {len(rows)} of "
             f"{len({row.place for row in rows})} images"
         )
     rows = sorted(rows, key=lambda row: row.block is not None)
@@ -76,7 +76,7 @@ def who_decides(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
     all else stays.
 
     Args:
-        rows: from `catchup.inspection.methods.deciders`, at least one.
+        rows: from `catchup.inspection.methods.mask_sources`, at least one.
         ax: where to draw; None makes a figure.
     Raises:
         ValueError: if there are no rows.
@@ -91,7 +91,7 @@ def who_decides(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
     }
     values = np.array([[row[name] for name in columns] for row in rows], dtype=float)
     ax = ax or _table(len(rows))
-    ax.imshow(tiles.tinted(np.nan_to_num(values / max(np.nanmax(values), 1e-9))), aspect="auto")
+    ax.imshow(tiles.tint(np.nan_to_num(values / max(np.nanmax(values), 1e-9))), aspect="auto")
     for (line, k), value in np.ndenumerate(values):
         dark = np.isnan(value) or value < 0.55 * np.nanmax(values)
         ax.text(
@@ -122,7 +122,7 @@ def label_weights(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
     to the highest.
 
     Args:
-        rows: from `catchup.inspection.methods.facts`, of two or three λ.
+        rows: from `catchup.inspection.methods.result_rows`, of two or three λ.
         ax: where to draw; None makes a figure.
     Raises:
         ValueError: if there are no rows.
@@ -155,12 +155,12 @@ def label_weights(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
     )
     ax.set_yticks(range(len(methods)), [title(method) for method in methods])
     ax.invert_yaxis()
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
-def zoo_caption(rows: Sequence[Mapping]) -> str:
+def gallery_caption(rows: Sequence[Mapping]) -> str:
     """What stands behind the numbers of `label_weights` and `who_decides`; rows from
-    `catchup.inspection.methods.facts`.
+    `catchup.inspection.methods.result_rows`.
     """
     counts = {key: len({row[key] for row in rows}) for key in ("lam", "place", "seed")}
     return (
@@ -177,7 +177,7 @@ def _table(lines: int) -> "Axes":
     return pyplot.subplots(figsize=(7.6, 1.2 + 0.3 * lines), layout="constrained")[1]
 
 
-def _topic(rows: "Sequence[Specimen]") -> str:
+def _topic(rows: "Sequence[MethodResult]") -> str:
     """What the figure shows."""
     return (
         f"{len(rows)} methods, one pair, λ = {rows[0].lam:.2f}: the share that the image is to keep"
@@ -185,12 +185,12 @@ def _topic(rows: "Sequence[Specimen]") -> str:
     )
 
 
-def _head(row: "Specimen") -> str:
+def _head(row: "MethodResult") -> str:
     """Name of the method, and where it mixes."""
     return f"{title(row.method)} ({row.block or 'input'})"
 
 
-def _label(row: "Specimen") -> str:
+def _label(row: "MethodResult") -> str:
     """The label: the image's own class first; of more than two classes the others are summed."""
     order = sorted(row.weights, key=lambda name: (name != row.own_class, -row.weights[name]))
     said = [f"{row.weights[name]:.2f} {name}" for name in order[:2]]
@@ -198,7 +198,7 @@ def _label(row: "Specimen") -> str:
     return " + ".join([*said, f"{rest:.2f} …"] if order[2:] else said)
 
 
-def _key(rows: "Sequence[Specimen]") -> str:
+def _key(rows: "Sequence[MethodResult]") -> str:
     """How to read the cells, as far as such cells are there."""
     said = []
     if any(row.block is None for row in rows):
@@ -215,38 +215,38 @@ def _key(rows: "Sequence[Specimen]") -> str:
     return "\n".join(said)
 
 
-def _given(rows: "Sequence[Specimen]") -> "Specimen":
+def _row_of_pair(rows: "Sequence[MethodResult]") -> "MethodResult":
     """A row with the partner that most methods were given."""
     places = [row.partner_place for row in rows]
     return rows[places.index(max(places, key=places.count))]
 
 
-def _names(rows: "Sequence[Specimen]") -> str:
+def _names(rows: "Sequence[MethodResult]") -> str:
     """What stands over the pair."""
-    return f"the pair\nimage: {_given(rows).own_class}, partner: {_given(rows).partner_class}"
+    return f"the pair\nimage: {_row_of_pair(rows).own_class}, partner: {_row_of_pair(rows).partner_class}"
 
 
-def _pair(rows: "Sequence[Specimen]") -> np.ndarray:
+def _pair(rows: "Sequence[MethodResult]") -> np.ndarray:
     """The two images."""
     sheet = _sheet()
-    for k, picture in enumerate(_given(rows).pictures):
+    for k, picture in enumerate(_row_of_pair(rows).pictures):
         sheet[:SIDE, k * (SIDE + 4) : k * (SIDE + 4) + SIDE] = _large(tiles.picture(picture))
     return sheet
 
 
-def _cell(row: "Specimen") -> np.ndarray:
+def _cell(row: "MethodResult") -> np.ndarray:
     """The picture of a cell, uint8 (HEIGHT, WIDTH, 3)."""
     return _wall(row) if row.block else _image(row)
 
 
-def _image(row: "Specimen") -> np.ndarray:
+def _image(row: "MethodResult") -> np.ndarray:
     """The mixed image with its outline, and whose pixels it has."""
     sheet = _sheet()
     mixed, share = _large(tiles.picture(row.pixels)), row.share[0].numpy()
     if row.keep is not None:
         _outline(mixed, _large(row.keep.all(dim=0).numpy()))
     sheet[:SIDE, :SIDE] = mixed
-    whose = _large(tiles.tinted(np.nan_to_num(share)))
+    whose = _large(tiles.tint(np.nan_to_num(share)))
     y, x = np.mgrid[:SIDE, :SIDE]
     stripes = np.where(((x + y) // 3 % 2)[..., None] == 0, 255, 178).astype(np.uint8)
     sheet[:SIDE, SIDE + 4 :] = np.where(_large(np.isnan(share))[..., None], stripes, whose)
@@ -263,40 +263,40 @@ def _outline(picture: np.ndarray, inside: np.ndarray) -> None:
         picture[edge] = colour
 
 
-def _wall(row: "Specimen") -> np.ndarray:
+def _wall(row: "MethodResult") -> np.ndarray:
     """A few channels as columns: the image's map, its partner's, the mixed one; one brightness
     scale per column.
     """
-    sheet, channels = _sheet(), _shown(row)
+    sheet, channels = _sheet(), _channels_to_show(row)
     parts = [maps[channels].numpy() for maps in (row.own, row.partner, row.mixed)]
-    drawn = np.split(tiles.tinted(tiles.brightness(np.concatenate(parts, axis=1))), 3, axis=1)
-    used = [_used(row, c) for c in channels]
+    drawn = np.split(tiles.tint(tiles.brightness(np.concatenate(parts, axis=1))), 3, axis=1)
+    used = [_are_used(row, c) for c in channels]
     for line, maps in enumerate(drawn):
-        for k, tile in enumerate(tiles.resized(maps, TILE)):
+        for k, tile in enumerate(tiles.resize(maps, TILE)):
             top, left = line * (TILE + 4), k * (TILE + GAP)
             sheet[top : top + TILE, left : left + TILE] = (
-                tile if line == 2 or used[k][line] else _crossed(tile)
+                tile if line == 2 or used[k][line] else _cross_out(tile)
             )
     return sheet
 
 
-def _shown(row: "Specimen") -> list[int]:
+def _channels_to_show(row: "MethodResult") -> list[int]:
     """Channels evenly spaced from where the image lags the most to where it leads the most, silent
     ones last to go.
     """
     influence = filter_influence(row.own[None]), filter_influence(row.partner[None])
     order = relative_filter_influence(*influence)[0].argsort(stable=True).tolist()
-    return [order[rank] for rank in tiles.spaced(len(order), CHANNELS)]
+    return [order[rank] for rank in tiles.spaced_ranks(len(order), CHANNELS)]
 
 
-def _used(row: "Specimen", channel: int) -> tuple[bool, bool]:
+def _are_used(row: "MethodResult", channel: int) -> tuple[bool, bool]:
     """Does anything of the image's map go on, and of its partner's? Of a blend both do."""
     if row.keep is None:
         return True, True
     return bool(row.keep[channel].any()), not bool(row.keep[channel].all())
 
 
-def _crossed(tile: np.ndarray) -> np.ndarray:
+def _cross_out(tile: np.ndarray) -> np.ndarray:
     """The tile dimmed, with its two diagonals."""
     tile = (DIM * tile + (1 - DIM) * 255).astype(np.uint8)
     line = np.arange(len(tile))
@@ -306,7 +306,7 @@ def _crossed(tile: np.ndarray) -> np.ndarray:
 
 def _large(picture: np.ndarray) -> np.ndarray:
     """(H, W, …) as (SIDE, SIDE, …)."""
-    return tiles.resized(picture[None], SIDE)[0]
+    return tiles.resize(picture[None], SIDE)[0]
 
 
 def _sheet() -> np.ndarray:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..inspection.rows import of_block, of_epoch
+from ..inspection.rows import rows_of_block, rows_of_epoch
 from . import tiles
-from .style import INK, NEUTRAL, _axes, _panels, _plain, _with_legend, style
+from .style import INK, NEUTRAL, add_grid, add_legend, get_axes, get_panels, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def rfi_cut(rfi: "Tensor", kept: "Tensor", ax: "Axes | None" = None) -> "Axes":
         raise ValueError(
             f"rfi and kept must be (C,) of one length, got {tuple(rfi.shape)}, {tuple(kept.shape)}"
         )
-    ax, order = _axes(ax), rfi.argsort(stable=True)
+    ax, order = get_axes(ax), rfi.argsort(stable=True)
     for stays, (colour, marker, _), label in (
         (True, style("catchup"), "kept"),
         (False, NEUTRAL, "from the partner"),
@@ -59,7 +59,7 @@ def rfi_cut(rfi: "Tensor", kept: "Tensor", ax: "Axes | None" = None) -> "Axes":
         xlabel="channels, sorted by relative filter influence",
         ylabel="RFI (share of the norms' sum)",
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def mixed_maps(
@@ -103,7 +103,7 @@ def mixed_maps(
             f" {tuple(source.shape)}, {tuple(partner.shape)}, {tuple(kept.shape)},"
             f" {tuple(rfi.shape)}, {len(names)}"
         )
-    order = np.lexsort((rfi.cpu().numpy(), ~kept.cpu().numpy()))[tiles.spaced(count, show)]
+    order = np.lexsort((rfi.cpu().numpy(), ~kept.cpu().numpy()))[tiles.spaced_ranks(count, show)]
     stays = kept.cpu().numpy()[order]
     ax, (height, width), wide = ax or _wide(), source.shape[1:], len(order)
     gap = max(1, round(0.08 * max(height, width)))
@@ -145,8 +145,8 @@ def lessons(
     Raises:
         ValueError: if there is no such block or epoch, or nothing was mixed there.
     """
-    rows = _mixed_rows(rows, block, epoch)
-    left, right = axes = _panels(
+    rows = _rows_with_lessons(rows, block, epoch)
+    left, right = axes = get_panels(
         axes, 2, f"{rows[0]['block']}, epoch {rows[0]['epoch']}", (5.4, 4.2)
     )
     _leads(left, rows)
@@ -170,7 +170,7 @@ def lessons(
         ylabel=f"gradient when mixed here {GRADIENT}",
     )
     right.legend(loc="lower left", framealpha=0.9)
-    _plain(right)
+    add_grid(right)
     return axes
 
 
@@ -182,7 +182,7 @@ def lessons_caption(
     Raises:
         ValueError: as `lessons`.
     """
-    rows = _mixed_rows(rows, block, epoch)
+    rows = _rows_with_lessons(rows, block, epoch)
     pairs, steps = (
         sum(row["kept"] + row["replaced"] for row in rows),
         max(row["steps"] for row in rows),
@@ -194,13 +194,15 @@ def lessons_caption(
     )
 
 
-def _mixed_rows(rows: Sequence[Mapping], block: str | None, epoch: int | None) -> list[Mapping]:
+def _rows_with_lessons(
+    rows: Sequence[Mapping], block: str | None, epoch: int | None
+) -> list[Mapping]:
     """The rows of one block and epoch, if there is a lesson in them."""
-    rows = of_block(rows, block)
+    rows = rows_of_block(rows, block)
     mixed = sorted({row["epoch"] for row in rows if row["kept"] + row["replaced"]})
     if epoch is None and mixed:
         epoch = mixed[-1]
-    chosen = of_epoch(rows, epoch)
+    chosen = rows_of_epoch(rows, epoch)
     if epoch not in mixed:
         when = "any epoch" if epoch is None else f"epoch {epoch}"
         raise ValueError(
@@ -227,21 +229,17 @@ def _three_rows(
     """The three rows of tiles as one picture, uint8 (3 (H + gap), …, 3)."""
     ours, theirs = (maps.detach().float().cpu().numpy()[order] for maps in (source, partner))
     pairs = tiles.brightness(np.concatenate([ours, theirs], axis=1))  # one scale per column
-    ours, theirs = (tiles.tinted(part) for part in np.split(pairs, 2, axis=1))
+    ours, theirs = (tiles.tint(part) for part in np.split(pairs, 2, axis=1))
     height, width = source.shape[1:]
     sheet = np.full((3 * (height + gap), lefts[-1] + width, 3), 255, dtype=np.uint8)
     for k, (keep, left) in enumerate(zip(stays, lefts)):
-        column = (
-            _dimmed(ours[k], not keep),
-            _dimmed(theirs[k], keep),
-            ours[k] if keep else theirs[k],
-        )
+        column = (_dim(ours[k], not keep), _dim(theirs[k], keep), ours[k] if keep else theirs[k])
         for row, tile in enumerate(column):
             sheet[row * (height + gap) : row * (height + gap) + height, left : left + width] = tile
     return sheet
 
 
-def _dimmed(tile: np.ndarray, dim: bool) -> np.ndarray:
+def _dim(tile: np.ndarray, dim: bool) -> np.ndarray:
     """The tile, or what is left of it where it is not used."""
     return (0.3 * tile + 0.7 * 255).astype(np.uint8) if dim else tile
 
@@ -331,7 +329,7 @@ def _leads(ax: "Axes", rows: Sequence[Mapping]) -> None:
         xlabel=f"{len(rows)} filters, sorted by the RFI where kept",
     )
     ax.legend(loc="upper left", framealpha=0.9)
-    _plain(ax)
+    add_grid(ax)
 
 
 def _diagonal(ax: "Axes", rows: Sequence[Mapping]) -> None:

@@ -135,7 +135,7 @@ def wall(
 
     rows, gap = -(-len(shown) // columns), (16, 10)
     side = max(16, min(int(rect[2] // columns) - gap[1], int(rect[3] // rows) - gap[0]))
-    sheet = Image.fromarray(tiles.mosaic(tiles.resized(shown, side), columns, gap))
+    sheet = Image.fromarray(tiles.mosaic(tiles.resize(shown, side), columns, gap))
     pen = ImageDraw.Draw(sheet)
     for k, word in enumerate(words):
         x, y = tiles.corner(k, (side, side), columns, gap)

@@ -9,9 +9,9 @@ from statistics import mean, stdev
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from ..measures.statistics import grouped, span
+from ..measures.statistics import by_method, span
 from ..utils.choices import pick
-from .style import _axes, _plain, _with_legend, style, title
+from .style import add_grid, add_legend, get_axes, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def feature_drop_curves(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "A
         ValueError: if there are no rows, one has no feature drop, or the rows of a method are not
             seeds of one setting.
     """
-    groups, ax = grouped(rows, "feature_drop"), _axes(ax)
+    groups, ax = by_method(rows, "feature_drop"), get_axes(ax)
     for method, group in groups.items():
         for which in DROPPED:
             _draw_drop(ax, method, which, [row["feature_drop"][which] for row in group])
@@ -66,7 +66,7 @@ def feature_drop_curves(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "A
         xlim=(-2, None),
         ylim=(0, min(102, 1.15 * best)),
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def caption(rows: Sequence[Mapping]) -> str:
@@ -76,7 +76,7 @@ def caption(rows: Sequence[Mapping]) -> str:
     Raises:
         ValueError: as `error_bars`, except that no measure is needed.
     """
-    groups = grouped(rows)
+    groups = by_method(rows)
     images, data = (span(row.get(key) for row in rows) for key in ("n_test", "data"))
     counts = {len(group) for group in groups.values()}
     what = (
@@ -105,7 +105,7 @@ def error_bars(
         ValueError: if there are no rows, the measure is unknown or missing in a row, or the rows of
             a method are not seeds of one setting.
     """
-    groups, ax = grouped(rows, pick("measure", measure, MEASURES)), _axes(ax)
+    groups, ax = by_method(rows, pick("measure", measure, MEASURES)), get_axes(ax)
     for place, (method, group) in enumerate(groups.items()):
         colour, marker, _ = style(method)
         values = [row[measure] for row in group]
@@ -137,7 +137,7 @@ def error_bars(
         xlim=(-0.5, len(groups) - 0.5),
     )
     ax.margins(y=0.15)
-    return _plain(ax)
+    return add_grid(ax)
 
 
 def training_curves(
@@ -158,7 +158,7 @@ def training_curves(
     pick("measure", measure, CURVES)
     if not rows_by_run:
         raise ValueError("there are no runs to draw, got an empty mapping")
-    named, ax = set(), _axes(ax)
+    named, ax = set(), get_axes(ax)
     for (method, seed), rows in rows_by_run.items():
         points = [(row["epoch"], row[measure]) for row in rows if row.get(measure) is not None]
         if not points:
@@ -180,7 +180,7 @@ def training_curves(
         named.add(method)
     ax.set(title="How each run went, one line per seed", xlabel="epoch", ylabel=CURVES[measure])
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def beta_densities(alphas: Sequence[float], ax: "Axes | None" = None) -> "Axes":
@@ -200,7 +200,7 @@ def beta_densities(alphas: Sequence[float], ax: "Axes | None" = None) -> "Axes":
     if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
         raise ValueError(f"alphas must be numbers greater than 0, at least one, got {list(alphas)}")
     # the ends, where α < 1 is infinite, are left out
-    ax, lams = (_axes(ax), [(step + 0.5) / 400 for step in range(400)])
+    ax, lams = (get_axes(ax), [(step + 0.5) / 400 for step in range(400)])
     for place, alpha in enumerate(alphas):
         # its yellow end is lost on white
         shade = colormaps["cividis"](0.7 * place / max(1, len(alphas) - 1))
@@ -220,7 +220,7 @@ def beta_densities(alphas: Sequence[float], ax: "Axes | None" = None) -> "Axes":
         xlim=(0, 1),
         ylim=(0, 1.1 * top),
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def save(rows: Sequence[Mapping], path: Path, draw: Callable = feature_drop_curves) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..measures.statistics import grouped
-from .style import FAINT, INK, STRONG, WEAK, _axes, _with_legend, style, title
+from ..measures.statistics import by_method
+from .style import FAINT, INK, STRONG, WEAK, add_legend, get_axes, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,8 @@ def plot_reliability(calibration: Mapping, ax: "Axes | None" = None) -> "Axes":
     Source: Guo et al., ICML 2017, Figure 1.
 
     Args:
-        calibration: {"ece", "bins"} as `catchup.measures.calibration.calibration` returns it.
+        calibration: {"ece", "bins"} as `catchup.measures.calibration.measure_calibration` returns
+            it.
         ax: where to draw; None makes a figure.
     Returns:
         The Axes: a bar per bin that holds images, as high as its accuracy; a marker at its mean
@@ -34,7 +35,7 @@ def plot_reliability(calibration: Mapping, ax: "Axes | None" = None) -> "Axes":
     held = [[100 * value for value in row] for row in bins if row[3]]
     if not held:
         raise ValueError(f"there is nothing to draw: none of {len(bins)} bins holds an image")
-    ax, width = _axes(ax), 100 / len(bins)
+    ax, width = get_axes(ax), 100 / len(bins)
     edges, sure, right, shares = zip(*held)
     ax.plot([0, 100], [0, 100], ":", color=INK, label="as right as sure")
     ax.bar(
@@ -56,7 +57,7 @@ def plot_reliability(calibration: Mapping, ax: "Axes | None" = None) -> "Axes":
         xlim=(0, 100),
         ylim=(0, 102),
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def deformation_bars(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
@@ -73,7 +74,7 @@ def deformation_bars(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes
         ValueError: if there are no rows, one has no deformations or other ones, or the rows of a
             method are not seeds of one setting.
     """
-    groups = grouped(rows, "deformation")
+    groups = by_method(rows, "deformation")
     names = list(rows[0]["deformation"])
     for row in rows:
         if list(row["deformation"]) != names:
@@ -81,7 +82,7 @@ def deformation_bars(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes
                 f"the rows need the same deformations, got {', '.join(names)} and "
                 f"{', '.join(row['deformation'])}"
             )
-    ax, width, places = _axes(ax), 0.8 / len(groups), np.arange(len(names))
+    ax, width, places = get_axes(ax), 0.8 / len(groups), np.arange(len(names))
     for number, (method, group) in enumerate(groups.items()):
         colour, marker, _ = style(method)
         spots = places + (number - (len(groups) - 1) / 2) * width
@@ -101,14 +102,14 @@ def deformation_bars(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes
             ax.plot(
                 [spot] * len(of_name), of_name, marker, color=INK, markersize=3, linestyle="none"
             )
-    ax.set_xticks(places, [_labelled(name) for name in names], fontsize=8)
+    ax.set_xticks(places, [_tick_label(name) for name in names], fontsize=8)
     ax.set(
         title="Accuracy on deformed test images, higher is better",
         xlabel="deformation",
         ylabel="top-1 accuracy (%)",
         ylim=(0, None),
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def ood_histograms(
@@ -131,7 +132,7 @@ def ood_histograms(
     for kind, values in sure.items():
         if not len(values):
             raise ValueError(f"there are no {kind} scores to draw")
-    ax, edges = _axes(ax), np.linspace(0, 100, n_bins + 1)
+    ax, edges = get_axes(ax), np.linspace(0, 100, n_bins + 1)
     for kind, (_, colour, line, hatch) in kinds.items():
         shares = np.full(len(sure[kind]), 100 / len(sure[kind]))
         ax.hist(
@@ -159,10 +160,10 @@ def ood_histograms(
         ylabel="images (% of the set)",
         xlim=(0, 100),
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
-def _labelled(name: str) -> str:
+def _tick_label(name: str) -> str:
     """A deformation as a tick: "rotate 20" is "rotate\\n±20°", "zoom 60" is "zoom\\n60 %"."""
     kind, _, amount = name.partition(" ")
     return f"{kind}\n{amount} %" if kind == "zoom" else f"{kind}\n±{amount}°"

@@ -51,7 +51,7 @@ def title(method: str) -> str:
     return MIXERS[name].title + (f" ({settings})" if settings else "")
 
 
-def _axes(ax: "Axes | None") -> "Axes":
+def get_axes(ax: "Axes | None") -> "Axes":
     """`ax`, or the axes of a new figure."""
     if ax is not None:
         return ax
@@ -60,7 +60,7 @@ def _axes(ax: "Axes | None") -> "Axes":
     return pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")[1]
 
 
-def _panels(
+def get_panels(
     axes: "Iterable[Axes] | None",
     count: int,
     head: str,
@@ -84,20 +84,20 @@ def _panels(
     return made[0]
 
 
-def _with_legend(ax: "Axes") -> "Axes":
+def add_legend(ax: "Axes") -> "Axes":
     """The legend stands beside the axes, never on the lines."""
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, handlelength=2.8)
-    return _plain(ax)
+    return add_grid(ax)
 
 
-def _plain(ax: "Axes") -> "Axes":
+def add_grid(ax: "Axes") -> "Axes":
     """A light grid, no box."""
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
-def _bare(ax: "Axes") -> "Axes":
+def strip_axes(ax: "Axes") -> "Axes":
     """No ticks and no frame: for pictures."""
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)

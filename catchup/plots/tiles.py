@@ -33,7 +33,7 @@ def brightness(maps: np.ndarray, scale: str = "own") -> np.ndarray:
     return size / np.maximum(largest, np.finfo(np.float32).tiny)
 
 
-def tinted(amounts: np.ndarray) -> np.ndarray:
+def tint(amounts: np.ndarray) -> np.ndarray:
     """Amounts in [0, 1], any shape, as cividis colours: the shape with 3 uint8 channels behind it."""
     from matplotlib import colormaps
 
@@ -69,7 +69,7 @@ def corner(
     return k % columns * (size[1] + gap[1]) - 0.5, k // columns * (size[0] + gap[0]) - 0.5
 
 
-def resized(tiles: np.ndarray, side: int) -> np.ndarray:
+def resize(tiles: np.ndarray, side: int) -> np.ndarray:
     """(n, h, w, …) as (n, side, side, …), each value repeated or left out (nearest)."""
     down, right = (np.arange(side) * length // side for length in tiles.shape[1:3])
     return tiles[:, down][:, :, right]
@@ -80,7 +80,7 @@ def short(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}" if value < 1e5 else f"{value:.1e}"
 
 
-def spaced(n: int, show: int) -> list[int]:
+def spaced_ranks(n: int, show: int) -> list[int]:
     """At most `show` of n ranks, evenly spaced, first and last among them."""
     if show < 1:
         raise ValueError(f"show must be at least 1, got {show}")

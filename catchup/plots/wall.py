@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import tiles
-from .style import _bare, _panels
+from .style import get_panels, strip_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,13 +54,13 @@ def activation_wall(
             f" got {tuple(image.shape)}, {tuple(saliency.shape)}, {tuple(norms.shape)},"
             f" {tuple(maps.shape)}"
         )
-    left, middle, wall = axes = _wall_panels() if axes is None else _panels(axes, 3, "")
+    left, middle, wall = axes = _wall_panels() if axes is None else get_panels(axes, 3, "")
     left.imshow(pixels)
-    middle.imshow(_overlaid(pixels, saliency.detach().cpu().numpy()))
+    middle.imshow(_overlay(pixels, saliency.detach().cpu().numpy()))
     left.set_title("image", fontsize=10)
     middle.set_title("saliency (bright: sensitive)", fontsize=10)
     for ax in axes:
-        _bare(ax)
+        strip_axes(ax)
     draw_wall(
         wall, maps.detach().float().cpu().numpy(), norms.tolist(), order, columns, show, scale
     )
@@ -80,12 +80,12 @@ def draw_wall(
     tile.
     """
     order = np.argsort(-np.asarray(norms), kind="stable") if order is None else np.asarray(order)
-    shown = order[tiles.spaced(len(order), show)]
+    shown = order[tiles.spaced_ranks(len(order), show)]
     columns = columns or tiles.columns_for(len(shown))
     size = maps.shape[1:]
     gap = max(1, round(0.3 * size[0])), max(1, round(0.12 * size[1]))
     ax.imshow(
-        tiles.mosaic(tiles.tinted(tiles.brightness(maps, scale)[shown]), columns, gap),
+        tiles.mosaic(tiles.tint(tiles.brightness(maps, scale)[shown]), columns, gap),
         interpolation="nearest",
     )
     for k, c in enumerate(shown):
@@ -119,11 +119,11 @@ def _wall_panels() -> np.ndarray:
     return np.array([made["A"], made["B"], made["C"]])
 
 
-def _overlaid(pixels: np.ndarray, saliency: np.ndarray) -> np.ndarray:
+def _overlay(pixels: np.ndarray, saliency: np.ndarray) -> np.ndarray:
     """The image in grey under its saliency, whose largest hundredth is cut off so that one pixel
     cannot darken all.
     """
     top = max(np.quantile(saliency, 0.99), np.finfo(np.float32).tiny)
     amount = np.clip(saliency / top, 0, 1)
     grey = pixels.mean(axis=2, keepdims=True).repeat(3, axis=2)
-    return (0.35 * grey + 0.65 * tiles.tinted(amount)).astype(np.uint8)
+    return (0.35 * grey + 0.65 * tiles.tint(amount)).astype(np.uint8)

@@ -11,7 +11,13 @@ require("anywidget")
 from .controls import Controls, Explorer, explore  # noqa: E402 -- after the sentence for a missing package
 from .inspector import MaskInspector, mask_inspector  # noqa: E402
 from .kinds import Buttons, Choice, Play, Range  # noqa: E402
-from .panels import activation_explorer, filter_browser, lam_playground, live_panel, zoo_explorer  # noqa: E402
+from .panels import (  # noqa: E402
+    activation_explorer,
+    filter_browser,
+    gallery_explorer,
+    lam_playground,
+    live_panel,
+)
 
 __all__ = [
     "Buttons",
@@ -27,5 +33,5 @@ __all__ = [
     "lam_playground",
     "live_panel",
     "mask_inspector",
-    "zoo_explorer",
+    "gallery_explorer",
 ]

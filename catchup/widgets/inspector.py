@@ -17,7 +17,7 @@ import anywidget
 import traitlets
 from torch import Tensor, nn
 
-from ..inspection.masks import Inspection, inspection
+from ..inspection.masks import Inspection, inspect_masks
 from ..utils.choices import pick
 
 HERE = Path(__file__).parent
@@ -65,7 +65,7 @@ class MaskInspector(anywidget.AnyWidget):
     block's name), `checkpoint` (a label). `header` and `buffer` are the data, sent once.
 
     Args:
-        inspection: what `catchup.inspection.masks.inspection` returned.
+        inspection: what `catchup.inspection.masks.inspect_masks` returned.
         lam, pair, layer, checkpoint: where to start; None takes the first pair, the last block, the
             last checkpoint.
     Raises:
@@ -181,7 +181,7 @@ def mask_inspector(
 ) -> MaskInspector:
     """`MaskInspector(inspection(models, images, labels, **options))`, standing at these values."""
     return MaskInspector(
-        inspection(models, images, labels, **options),
+        inspect_masks(models, images, labels, **options),
         lam=lam,
         pair=pair,
         layer=layer,

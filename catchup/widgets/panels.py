@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from ..inspection.methods import specimens
-from ..plots import method_zoo, title
+from ..inspection.methods import run_methods
+from ..plots import method_gallery, title
 from ..plots.cards.activations import activation_card, filter_card, live_card, playground
 from .controls import Explorer, explore
 from .kinds import Buttons, Choice, Play, Range
@@ -19,7 +19,7 @@ from .kinds import Buttons, Choice, Play, Range
 if TYPE_CHECKING:
     from ..experiments.live import LiveRun
     from ..inspection.activations import Observations
-    from ..inspection.methods import Zoo
+    from ..inspection.methods import MethodGallery
 
 DPI = 96  # what the cards are laid out for
 ACTIONS = {
@@ -146,28 +146,30 @@ def lam_playground(
     )
 
 
-def zoo_explorer(animals: "Zoo", *, lam: float = 0.5, pair: int = 0, seed: int = 0) -> Explorer:
+def gallery_explorer(
+    gallery: "MethodGallery", *, lam: float = 0.5, pair: int = 0, seed: int = 0
+) -> Explorer:
     """Every method on one pair of images, for any λ, with a play button (`explore.zoo_card`).
 
     A picture needs a step of every method on a few images; pictures seen before come at once.
 
     Args:
-        animals: from `catchup.plots.cards.activations.zoo`.
+        gallery: from `catchup.inspection.make_gallery`.
         lam: where to start, in [0, 1]; the slider stops at multiples of 0.05. pair, seed: likewise;
             seeds of 0 … 9.
     Raises:
         ValueError: if one of them does not exist.
     """
-    steps = lru_cache(64)(lambda lam, pair, seed: specimens(animals, lam, pair=pair, seed=seed))
+    steps = lru_cache(64)(lambda lam, pair, seed: run_methods(gallery, lam, pair=pair, seed=seed))
     names = [
-        [animals.classes[label] for label in two] for two in animals.labels.reshape(-1, 2).tolist()
+        [gallery.classes[label] for label in two] for two in gallery.labels.reshape(-1, 2).tolist()
     ]
 
     def card(lam: float, pair: int, seed: int):
         rows = steps(lam, pair, seed)
         said = ", ".join(f"{title(row.method)} {row.label:.2f}" for row in rows)
         return (
-            method_zoo(rows),
+            method_gallery(rows),
             f"λ {lam:.2f}, {' mixed with '.join(names[pair])}. Weight of the own label: {said}.",
         )
 

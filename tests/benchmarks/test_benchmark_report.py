@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_section_of_the_readme_is_written_from_the_records():
     readme = (ROOT / "README.md").read_text()
-    assert performance.placed(readme, performance.section()) == readme, (
+    assert performance.place(readme, performance.section()) == readme, (
         "run `python -m benchmarks.report README.md`"
     )
 
@@ -51,13 +51,13 @@ def test_without_records_it_says_what_to_run(tmp_path):
 )
 def test_a_text_without_its_marks_is_refused(text):
     with pytest.raises(ValueError, match="once each and in this order"):
-        performance.placed(text, "new")
+        performance.place(text, "new")
 
 
 def test_what_stands_between_the_marks_is_replaced():
     text = f"before {performance.BEGIN} old {performance.END} after"
     assert (
-        performance.placed(text, "new")
+        performance.place(text, "new")
         == f"before {performance.BEGIN}\nnew\n{performance.END} after"
     )
 

@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from benchmarks import method_cost as cost
-from benchmarks.timing import counted_passes
+from benchmarks.timing import count_passes
 from catchup import MIXERS
 from catchup.mixers import Mixer, make
 from catchup.mixers.draw import Mixed
 from catchup.mixers.regularisers import REGULARISERS
 from catchup.models.registry import ResNet
 
-TINY = cost.Bench(width=4, image_size=16, batch=4, classes=5, rounds=2, steps=2, device="cpu")
+TINY = cost.CostSettings(
+    width=4, image_size=16, batch=4, classes=5, rounds=2, steps=2, device="cpu"
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,15 +64,15 @@ def counting_clock(monkeypatch):
 
 @pytest.mark.parametrize("name", [*MIXERS, "guidedmixup:saliency=ap"])
 def test_every_method_makes_the_passes_it_states(name):
-    _, passes = cost.weighed(cost.named(name), TINY)
-    assert (passes.forward, passes.backward) == cost.stated_passes(cost.named(name))
+    _, passes = cost.measure_memory(cost.mixer_of(name), TINY)
+    assert (passes.forward, passes.backward) == cost.stated_passes(cost.mixer_of(name))
 
 
 @pytest.mark.parametrize("name", REGULARISERS)
 def test_every_regulariser_adds_the_passes_it_states(name):
     settings = {"mean": (0.5,) * 3, "std": (0.25,) * 3} if name == "augmix" else {}
     mixer = make("mixup", regularisers=(REGULARISERS[name](**settings),), seed=0)
-    _, passes = cost.weighed(mixer, TINY)
+    _, passes = cost.measure_memory(mixer, TINY)
     stated = REGULARISERS[name].passes
     assert (
         (passes.forward, passes.backward)
@@ -110,28 +112,28 @@ def test_a_row_holds_ratio_passes_memory_and_what_the_passes_alone_cost(
 def test_passes_alone_are_so_many_and_one_step_of_the_optimiser():
     training = cost.Training(None, TINY)
     for forward, backward in ((4, 3), (2, 1), (1.5, 1.5), (1, 1)):
-        with counted_passes(training.model, TINY.batch) as passes:
+        with count_passes(training.model, TINY.batch) as passes:
             training.passes(forward, backward)
         assert (passes.forward, passes.backward) == (forward, backward)
 
 
 def test_goals_are_judged_on_the_bench_they_are_for():
-    meant, other = cost.Bench(), cost.Bench(width=16)
-    assert meant == cost.Bench(width=None, batch=100, image_size=32, model="resnet18")
-    assert cost.judged("catchup", meant, 1.02, None) == {"ratio": 1.02, "met": True}
-    assert cost.judged("catchup", meant, 1.03, None) == {"ratio": 1.02, "met": False}
-    assert cost.judged("catchup", other, 1.03, None) == {"ratio": 1.02, "met": None}
-    assert cost.judged("automix", cost.Bench(width=64), 3.5, 3.2) == {
+    meant, other = cost.CostSettings(), cost.CostSettings(width=16)
+    assert meant == cost.CostSettings(width=None, batch=100, image_size=32, model="resnet18")
+    assert cost.judge("catchup", meant, 1.02, None) == {"ratio": 1.02, "met": True}
+    assert cost.judge("catchup", meant, 1.03, None) == {"ratio": 1.02, "met": False}
+    assert cost.judge("catchup", other, 1.03, None) == {"ratio": 1.02, "met": None}
+    assert cost.judge("automix", cost.CostSettings(width=64), 3.5, 3.2) == {
         "over_passes": 1.1,
         "met": True,
     }
-    assert cost.judged("automix", meant, 3.6, 3.2) == {"over_passes": 1.1, "met": False}
-    assert cost.judged("snapmix", meant, 9.9, 2.0) is None
+    assert cost.judge("automix", meant, 3.6, 3.2) == {"over_passes": 1.1, "met": False}
+    assert cost.judge("snapmix", meant, 9.9, 2.0) is None
 
 
 def test_the_draws_of_a_round_come_again_and_hold_every_layer_as_often():
-    mixer = cost.named("catchup")
-    bench = cost.Bench(width=4, image_size=16, batch=4, steps=12, device="cpu")
+    mixer = cost.mixer_of("catchup")
+    bench = cost.CostSettings(width=4, image_size=16, batch=4, steps=12, device="cpu")
     training, seen = cost.Training(mixer, bench), []
     for _ in range(24):
         training.step()
@@ -185,7 +187,9 @@ def test_the_step_is_a_runs_and_its_work_stays_the_same():
 
 def test_mixed_precision_is_that_of_a_run():
     training, seen = (
-        cost.Training(cost.named("mixup"), cost.Bench(**{**vars(TINY), "precision": "bf16"})),
+        cost.Training(
+            cost.mixer_of("mixup"), cost.CostSettings(**{**vars(TINY), "precision": "bf16"})
+        ),
         [],
     )
     with training.model.layer1.register_forward_hook(
@@ -241,11 +245,11 @@ def test_the_papers_ratios_and_the_names():
 def test_bad_input_is_refused_before_anything_is_measured(
     methods, bench, words, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(cost, "weighed", None)
+    monkeypatch.setattr(cost, "measure_memory", None)
     with pytest.raises(ValueError) as error:
         cost.run(
             methods,
-            cost.Bench(**{**vars(TINY), **bench}),
+            cost.CostSettings(**{**vars(TINY), **bench}),
             out=tmp_path / "new" / "cost.json",
             progress=False,
         )
@@ -266,7 +270,7 @@ def test_bad_input_is_refused_before_anything_is_measured(
 )
 def test_numbers_that_make_no_sense_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name}.*got|unknown {name}"):
-        bench = cost.Bench(**{**vars(TINY), name: value})
+        bench = cost.CostSettings(**{**vars(TINY), name: value})
         cost.run(["cutmix"], bench, progress=False)
 
 

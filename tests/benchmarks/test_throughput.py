@@ -14,12 +14,14 @@ import torch.nn.functional as F
 
 from benchmarks import run as bench
 from benchmarks import scaling, throughput
-from benchmarks.throughput import Load
+from benchmarks.throughput import Workload
 from catchup.cli.commands import main
 from catchup.mixers.catchup import filter_influence
 from catchup.training.machine.precision import chosen
 
-TINY = Load(width=4, image_size=16, batch=8, classes=5, steps=2, rounds=2, workers=0, device="cpu")
+TINY = Workload(
+    width=4, image_size=16, batch=8, classes=5, steps=2, rounds=2, workers=0, device="cpu"
+)
 
 
 @pytest.fixture(scope="module")

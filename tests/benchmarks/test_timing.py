@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.timing import clock_of, counted_passes, peak_memory, ratios
+from benchmarks.timing import clock_of, count_passes, peak_memory, ratios
 from catchup.models.registry import create
 from conftest import TinyNet
 
@@ -84,7 +84,7 @@ def test_on_a_cpu_the_clock_is_the_process_own():
 def test_every_pass_of_the_model_and_its_copies_counts_as_its_share_of_a_batch(tiny):
     images, twin = torch.randn(4, 3, 8, 8), copy.deepcopy(tiny)
     holder = nn.ModuleDict({"key": twin})  # a copy inside something else
-    with counted_passes(tiny, 4) as passes:
+    with count_passes(tiny, 4) as passes:
         tiny(images).sum().backward()
         assert (passes.forward, passes.backward) == (1, 1)
         with torch.no_grad():
@@ -102,7 +102,7 @@ def test_every_pass_of_the_model_and_its_copies_counts_as_its_share_of_a_batch(t
 
 def test_a_backward_pass_for_the_images_alone_counts_and_the_parts_of_a_model_do_not(tiny):
     images = torch.randn(2, 3, 8, 8, requires_grad=True)
-    with counted_passes(tiny, 2) as passes:
+    with count_passes(tiny, 2) as passes:
         frozen = copy.deepcopy(tiny).requires_grad_(False)
         torch.autograd.grad(frozen(images).sum(), images)
         tiny.stem(images.detach()).sum().backward()
@@ -113,7 +113,7 @@ def test_a_backward_pass_for_the_images_alone_counts_and_the_parts_of_a_model_do
 
 def test_two_losses_of_one_forward_pass_are_two_backward_passes_and_a_broken_pass_is_none(tiny):
     images = torch.randn(2, 3, 8, 8)
-    with counted_passes(tiny, 2) as passes:
+    with count_passes(tiny, 2) as passes:
         logits = tiny(images)
         logits[:, 0].sum().backward(retain_graph=True)
         logits[:, 1].sum().backward()
@@ -126,7 +126,7 @@ def test_two_losses_of_one_forward_pass_are_two_backward_passes_and_a_broken_pas
 def test_a_model_made_of_models_of_its_own_class_counts_once():
     inner = nn.Sequential(nn.Linear(3, 3))
     outer = nn.Sequential(inner)  # the same class and the same parameters inside
-    with counted_passes(outer, 2) as passes:
+    with count_passes(outer, 2) as passes:
         outer(torch.randn(2, 3)).sum().backward()
     assert (passes.forward, passes.backward) == (1, 1)
 
@@ -135,7 +135,7 @@ def test_counting_leaves_no_hook_behind_also_after_an_error(tiny):
     from torch.nn.modules import module
 
     with pytest.raises(KeyError):
-        with counted_passes(tiny, 2):
+        with count_passes(tiny, 2):
             raise KeyError
     assert not module._global_forward_hooks and not module._global_forward_pre_hooks
 

@@ -37,7 +37,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbclient.output_widget import OutputWidget
 from nbformat.v4 import new_code_cell, new_notebook
 
-from benchmarks.throughput import Load, Trainer
+from benchmarks.throughput import Trainer, Workload
 from catchup import Settings, count_hooks, fit, train
 from catchup.mixers import MIXERS, make
 from catchup.training import checkpoint
@@ -265,7 +265,7 @@ def watching(folder: Path, widths: Sequence[int] = (16, 64), rounds: int = 9) ->
     rows = []
     for width in widths:
         trainer = Trainer(
-            Load(width=width, batch=100, steps=1, rounds=rounds, device="cpu"), "baseline"
+            Workload(width=width, batch=100, steps=1, rounds=rounds, device="cpu"), "baseline"
         )
         run, loss, bad = trainer.run, torch.tensor(1.0), torch.full((), math.inf)
 

@@ -25,17 +25,17 @@ from catchup.inspection.reliance import (
     drop_area,
     effective_filters,
     gini,
-    norm_gradient,
-    reliance,
+    measure_norm_gradient,
+    measure_reliance,
     top_share,
 )
 from catchup.inspection.strength import rank_correlation
-from catchup.measures.calibration import calibration
-from catchup.measures.corruption import corrupted
+from catchup.measures.calibration import measure_calibration
+from catchup.measures.corruption import corrupt
 from catchup.measures.deformation import rotate, shear, zoom
 from catchup.measures.feature_drop import drop
 from catchup.measures.ood import msp_scores, ood_metrics
-from catchup.measures.power import power, seeds_needed
+from catchup.measures.power import interval_power, seeds_needed
 from catchup.measures.robustness import fgsm, pgd
 from catchup.measures.statistics import differences, interval
 from catchup.mixers import make
@@ -135,10 +135,16 @@ CALLS = [  # (call, what is said)
         lambda: make("cutmix").loss(NET, INPUTS, LABELS, draw=Draw(0, [0], 0.5)),
         "is for 1 images, the batch has 4",
     ),
-    (lambda: calibration(ROWS * NAN, LABELS), "logits must be finite"),
-    (lambda: calibration(ROWS, LABELS, 0), "n_bins must be a whole number of at least 1, got 0"),
-    (lambda: calibration(ROWS, LABELS + 3), r"labels must lie in \[0, 2\], got 3 to 3"),
-    (lambda: calibration(ROWS, LABELS.float()), r"labels must be int64 \(4,\), got torch.float32"),
+    (lambda: measure_calibration(ROWS * NAN, LABELS), "logits must be finite"),
+    (
+        lambda: measure_calibration(ROWS, LABELS, 0),
+        "n_bins must be a whole number of at least 1, got 0",
+    ),
+    (lambda: measure_calibration(ROWS, LABELS + 3), r"labels must lie in \[0, 2\], got 3 to 3"),
+    (
+        lambda: measure_calibration(ROWS, LABELS.float()),
+        r"labels must be int64 \(4,\), got torch.float32",
+    ),
     (lambda: msp_scores(ROWS, []), "keep_classes must be different indices"),
     (lambda: msp_scores(ROWS, [0, 0]), r"got \[0, 0\]"),
     (
@@ -174,11 +180,11 @@ CALLS = [  # (call, what is said)
     (lambda: effective_filters(ROWS.int()), "influence must be floating .* got torch.int32"),
     (lambda: top_share(ROWS, 0), r"k must be a whole number in \[1, 3\], got 0"),
     (lambda: top_share(ROWS, 9), "got 9"),
-    (lambda: reliance(NET, INPUTS[:0]), "N at least 1, got"),
-    (lambda: reliance(NET, INPUTS, ["nowhere"]), "unknown layer 'nowhere'"),
-    (lambda: norm_gradient(NET, INPUTS[:0], LABELS[:0]), "N at least 1"),
+    (lambda: measure_reliance(NET, INPUTS[:0]), "N at least 1, got"),
+    (lambda: measure_reliance(NET, INPUTS, ["nowhere"]), "unknown layer 'nowhere'"),
+    (lambda: measure_norm_gradient(NET, INPUTS[:0], LABELS[:0]), "N at least 1"),
     (
-        lambda: norm_gradient(NET, INPUTS, LABELS[:3]),
+        lambda: measure_norm_gradient(NET, INPUTS, LABELS[:3]),
         r"labels \(N,\), got \(4, 3, 8, 8\) and \(3,\)",
     ),
     (lambda: drop_area([[0, 1]]), "at least two points"),
@@ -187,12 +193,12 @@ CALLS = [  # (call, what is said)
     (lambda: interval([]), "must not be empty"),
     (lambda: interval([1.0, 2.0], 1.0), r"level must lie in \(0, 1\)"),
     (lambda: differences([]), "there are no rows"),
-    (lambda: power(NAN, 1, 3), "nan"),
-    (lambda: power(1, -1, 3), "-1"),
+    (lambda: interval_power(NAN, 1, 3), "nan"),
+    (lambda: interval_power(1, -1, 3), "-1"),
     (lambda: seeds_needed(0, 1), "0"),
-    (lambda: corrupted(IMAGES.pixels, "fire", 1), "unknown corruption 'fire'"),
-    (lambda: corrupted(IMAGES.pixels, "brightness", 6), "6"),
-    (lambda: corrupted(MAPS, "brightness", 1), "pixels must be uint8, got torch.float32"),
+    (lambda: corrupt(IMAGES.pixels, "fire", 1), "unknown corruption 'fire'"),
+    (lambda: corrupt(IMAGES.pixels, "brightness", 6), "6"),
+    (lambda: corrupt(MAPS, "brightness", 1), "pixels must be uint8, got torch.float32"),
     (lambda: rotate(INPUTS, NAN), "nan"),
     (lambda: rotate(IMAGES.pixels, 10.0), "uint8"),
     (lambda: rotate(INPUTS, 10.0, "cubist"), "unknown interpolation 'cubist'"),

@@ -272,7 +272,7 @@ def test_caches_of_decoded_images_are_made_again(name, pictures, tmp_path):
 def test_caches_of_corrupted_images_are_made_again(name, pictures, tmp_path):
     images = pictures[1].test
     cache = corruption._Cache(tmp_path / "cache", images, seed=0)
-    good = corruption._generated(images.pixels, "brightness", 1, 0, cache)
+    good = corruption._generate(images.pixels, "brightness", 1, 0, cache)
     (path,) = (tmp_path / "cache").iterdir()
     path.unlink()
     if name in PLACES:
@@ -281,7 +281,7 @@ def test_caches_of_corrupted_images_are_made_again(name, pictures, tmp_path):
         path.write_bytes(hostile.CACHES[name](good.numpy(), np.zeros(0, dtype=np.int64)))
     assert cache.read("brightness", 1, tuple(good.shape)) is None
     if name != "a folder":
-        assert torch.equal(corruption._generated(images.pixels, "brightness", 1, 0, cache), good)
+        assert torch.equal(corruption._generate(images.pixels, "brightness", 1, 0, cache), good)
         assert torch.equal(cache.read("brightness", 1, tuple(good.shape)), good)
 
 
@@ -425,7 +425,9 @@ def json_readers(folder: Path) -> dict:
         {"progress": False},
         Settings(width=4, epochs=1, subset=5, method="baseline", device="cpu"),
     )
-    bench = cost.Bench(width=4, batch=4, image_size=8, classes=3, rounds=2, steps=1, device="cpu")
+    bench = cost.CostSettings(
+        width=4, batch=4, image_size=8, classes=3, rounds=2, steps=1, device="cpu"
+    )
     return {
         "run.json": (run / "run.json", lambda: evaluate(run, ("clean",), device="cpu", **quiet)),
         "evaluation.json": (

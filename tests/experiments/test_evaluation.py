@@ -21,8 +21,8 @@ from catchup.experiments.evaluation import (
 )
 from catchup.hooks.layers import count_hooks
 from catchup.measures.feature_drop import FRACTIONS
-from catchup.measures.registry import Options, loaded
-from catchup.measures.robustness import masked, masking
+from catchup.measures.registry import Options, load_outside
+from catchup.measures.robustness import masking_verdict, masking_verdicts
 from catchup.training import checkpoint
 from catchup.training import folder as runs
 from catchup.training.checkpoint import CheckpointError
@@ -198,9 +198,9 @@ def test_options_are_recorded_with_the_test_and_kept_with_its_fields(run_dir):
 def test_images_from_elsewhere_are_brought_to_the_models_size_and_channels():
     digits, shapes = load("digits"), load("shapes")
     for inside, name, outside in ((digits, "shapes", shapes), (shapes, "digits", digits)):
-        found = loaded(Options(ood=name), "data", inside, False)
+        found = load_outside(Options(ood=name), "data", inside, False)
         assert found.shape == inside.test.shape and len(found) == len(outside.test)
-    assert loaded(Options(), "data", digits, False) is None
+    assert load_outside(Options(), "data", digits, False) is None
 
 
 def test_published_corruptions_are_taken_where_they_lie(tmp_path):
@@ -256,15 +256,17 @@ def test_where_published_arrays_lay_does_not_matter_for_what_is_missing():
 
 
 def test_masking_is_told_where_pgd_errs_less_than_fgsm():
-    assert masking({"fgsm_error": 50.0, "pgd_error": 49.0}).startswith("gradient masking")
-    assert masking({"fgsm_error": 50.0, "pgd_error": 50.0}).startswith("no sign")
-    assert masking({"fgsm_error": 50.0, "pgd_error": None}).startswith("not checked")
-    assert masking({"fgsm_error": 50.0, "pgd_error": float("nan")}).startswith("not checked")
-    other = {"fgsm": {"eps_255": 8.0, "sample": None}, "pgd": {"eps_255": 4.0, "sample": None}}
-    assert masking({"fgsm_error": 50.0, "pgd_error": 40.0, "measured_with": other}).startswith(
+    assert masking_verdict({"fgsm_error": 50.0, "pgd_error": 49.0}).startswith("gradient masking")
+    assert masking_verdict({"fgsm_error": 50.0, "pgd_error": 50.0}).startswith("no sign")
+    assert masking_verdict({"fgsm_error": 50.0, "pgd_error": None}).startswith("not checked")
+    assert masking_verdict({"fgsm_error": 50.0, "pgd_error": float("nan")}).startswith(
         "not checked"
     )
-    assert masking({"fgsm_error": None, "pgd_error": 50.0}) is None
+    other = {"fgsm": {"eps_255": 8.0, "sample": None}, "pgd": {"eps_255": 4.0, "sample": None}}
+    assert masking_verdict(
+        {"fgsm_error": 50.0, "pgd_error": 40.0, "measured_with": other}
+    ).startswith("not checked")
+    assert masking_verdict({"fgsm_error": None, "pgd_error": 50.0}) is None
 
 
 def test_masking_of_several_models_is_one_sentence_or_names_them():
@@ -272,15 +274,17 @@ def test_masking_of_several_models_is_one_sentence_or_names_them():
         {"label": "cutmix", "seed": seed, "fgsm_error": 50.0, "pgd_error": pgd}
         for seed, pgd in ((0, 60.0), (1, 40.0), (2, None))
     )
-    (said,) = masked([fine, fine])
+    (said,) = masking_verdicts([fine, fine])
     assert (
         said
         == "no sign of gradient masking in 2 models: PGD errs at least as often as FGSM in each"
     )
-    (said,) = masked([fine, bad, alone])
+    (said,) = masking_verdicts([fine, bad, alone])
     assert said.startswith("cutmix, seed 1: gradient masking: the PGD error (40.00 %)")
-    assert masked([fine, alone])[0].startswith("1 of 2 models not checked for gradient masking")
-    assert masked([{"fgsm_error": None}]) == []
+    assert masking_verdicts([fine, alone])[0].startswith(
+        "1 of 2 models not checked for gradient masking"
+    )
+    assert masking_verdicts([{"fgsm_error": None}]) == []
 
 
 def test_what_a_test_lacks_is_said_before_anything_is_measured(trained):

@@ -13,7 +13,7 @@ from torch import nn
 from traitlets import TraitError
 
 from catchup import count_hooks, keep_mask
-from catchup.inspection.masks import MOST_CLASSES, MOST_K, inspection
+from catchup.inspection.masks import MOST_CLASSES, MOST_K, inspect_masks
 from catchup.widgets import MaskInspector, mask_inspector
 from conftest import TinyNet
 
@@ -25,7 +25,7 @@ def two(tiny):
 
 
 def looked(models, batch, **options):
-    return inspection(models, *batch, pairs=[(4, 1), (1, 4), (2, 2)], **options)
+    return inspect_masks(models, *batch, pairs=[(4, 1), (1, 4), (2, 2)], **options)
 
 
 def halves(model, images, block):
@@ -115,7 +115,7 @@ class Bypass(nn.Module):
 @pytest.mark.parametrize("width, count", [(40, MOST_K), (1, 2)])
 def test_wide_layers_get_a_grid_and_bypasses_a_full_pass(batch, width, count):
     model = Bypass(width)
-    found = inspection(model, *batch, pairs=[(0, 5)], blocks=["stem"])
+    found = inspect_masks(model, *batch, pairs=[(0, 5)], blocks=["stem"])
     layer, (source, partner) = found.layers["model", "stem"], batch[0][[0, 5]]
     assert len(layer.kept) == count and (layer.kept[0], layer.kept[-1]) == (0, width)
     maps = model.stem(torch.stack([source, partner]))
@@ -135,7 +135,7 @@ def unpacked(header, buffer, name):
 
 
 def test_the_buffer_holds_the_same_and_of_many_classes_the_likeliest(batch):
-    found = inspection(Bypass(), *batch, pairs=[(0, 5)], blocks=["stem"])
+    found = inspect_masks(Bypass(), *batch, pairs=[(0, 5)], blocks=["stem"])
     header, buffer = found.packed()
     assert json.loads(json.dumps(header))["pairs"] == [[0, 1]]
     assert all(entry["at"] % 4 == 0 for entry in header["arrays"].values())
@@ -165,9 +165,9 @@ def test_images_are_shown_as_they_are_or_stretched(tiny):
     pixels = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
     labels = torch.tensor([0, 1])
     assert np.array_equal(
-        inspection(tiny, pixels, labels).pixels, pixels.permute(0, 2, 3, 1).numpy()
+        inspect_masks(tiny, pixels, labels).pixels, pixels.permute(0, 2, 3, 1).numpy()
     )
-    assert inspection(tiny, 20 * torch.randn(2, 3, 8, 8), labels).pixels.min() == 0
+    assert inspect_masks(tiny, 20 * torch.randn(2, 3, 8, 8), labels).pixels.min() == 0
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_images_are_shown_as_they_are_or_stretched(tiny):
 def test_bad_input_is_refused(tiny, batch, change, sentence):
     given = {"models": tiny, "images": batch[0], "labels": batch[1], **change}
     with pytest.raises(ValueError, match=sentence):
-        inspection(given.pop("models"), given.pop("images"), given.pop("labels"), **given)
+        inspect_masks(given.pop("models"), given.pop("images"), given.pop("labels"), **given)
 
 
 def test_ruined_weights_are_named(tiny, batch):

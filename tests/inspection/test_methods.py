@@ -1,4 +1,4 @@
-"""The method zoo: a specimen is what the method itself does by hand; the figures show it; nothing
+"""The gallery of methods: a result is what the method itself does by hand; the figures show it; nothing
 is left behind.
 """
 
@@ -14,18 +14,18 @@ from matplotlib import pyplot
 from catchup import MIXERS, Draw, count_hooks, find_blocks, plots
 from catchup.data.augment import normalise
 from catchup.inspection.methods import (
-    deciders,
-    facts,
+    make_gallery,
     mask_gap,
+    mask_sources,
     own_share,
-    specimen,
-    specimens,
-    zoo,
+    result_rows,
+    run_method,
+    run_methods,
 )
 from catchup.mixers import make
-from catchup.plots.cards.activations import zoo_card
+from catchup.plots.cards.activations import gallery_card
 from catchup.plots.methods import COLUMNS, GAPS, HEIGHT, SIDE, TILE, WIDTH
-from catchup.widgets import panels, zoo_explorer
+from catchup.widgets import gallery_explorer, panels
 from catchup.widgets.controls import as_png
 from conftest import TinyNet
 
@@ -42,9 +42,9 @@ def pixels():
 
 
 @pytest.fixture(scope="module")
-def animals(pixels):
+def gallery(pixels):
     torch.manual_seed(0)
-    return zoo(
+    return make_gallery(
         TinyNet(),
         pixels,
         torch.tensor([0, 1, 2, 3, 4, 0]),
@@ -56,8 +56,8 @@ def animals(pixels):
 
 
 @pytest.fixture(scope="module")
-def everyone(animals):
-    return specimens(animals, 0.4, seed=1)
+def everyone(gallery):
+    return run_methods(gallery, 0.4, seed=1)
 
 
 def answers(model, images, block):
@@ -71,17 +71,17 @@ def answers(model, images, block):
     return seen[0]
 
 
-# -- one specimen is what the method does ----------------------------------------------------------
+# -- a result is what the method does -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pair", [0, 2])
-def test_the_methods_of_the_input_by_hand(animals, pixels, pair):
+def test_the_methods_of_the_input_by_hand(gallery, pixels, pair):
     ours, theirs = (
         (pixels[2 * pair + k] - torch.tensor(MEAN)[:, None, None])
         / torch.tensor(STD)[:, None, None]
         for k in (0, 1)
     )
-    plain, blend, cut = (specimen(animals, name, 0.3, pair=pair, seed=5) for name in FIRST[:3])
+    plain, blend, cut = (run_method(gallery, name, 0.3, pair=pair, seed=5) for name in FIRST[:3])
     torch.testing.assert_close(plain.mixed, ours)
     torch.testing.assert_close(blend.mixed, 0.3 * ours + 0.7 * theirs)
     box = make("cutmix").mix(torch.stack([ours, theirs]), Draw(0, [1, 0], 0.3, 5))
@@ -89,7 +89,7 @@ def test_the_methods_of_the_input_by_hand(animals, pixels, pair):
     assert (
         torch.equal(cut.keep, box.keep.expand(2, 3, 16, 16)[0]) and plain.keep is blend.keep is None
     )
-    own, partner = (CLASSES[int(animals.labels[2 * pair + k])] for k in (0, 1))
+    own, partner = (CLASSES[int(gallery.labels[2 * pair + k])] for k in (0, 1))
     assert plain.weights == {own: 1.0} and blend.weights == pytest.approx({own: 0.3, partner: 0.7})
     assert cut.weights == pytest.approx({own: box.share, partner: 1 - box.share})
     for row in (plain, blend, cut):
@@ -109,11 +109,11 @@ def test_the_methods_of_the_input_by_hand(animals, pixels, pair):
 
 @pytest.mark.parametrize("method", ["catchup", "randomchannel"])
 @pytest.mark.parametrize("block", ["stem", "layer2"])
-def test_the_methods_of_a_block_by_hand(animals, pixels, method, block):
-    cage = replace(animals, block=block)
-    row = specimen(cage, method, 0.6, pair=1, seed=7)
+def test_the_methods_of_a_block_by_hand(gallery, pixels, method, block):
+    other = replace(gallery, block=block)
+    row = run_method(other, method, 0.6, pair=1, seed=7)
     images = normalise(pixels[[2, 3, 4, 5, 0, 1]], MEAN, STD)
-    maps, layer = answers(cage.model, images, block), find_blocks(cage.model).index(block) + 1
+    maps, layer = answers(other.model, images, block), find_blocks(other.model).index(block) + 1
     mixed = make(method).mix(maps, Draw(layer, [1, 0, 3, 2, 5, 4], 0.6, 7))
     assert row.block == block and row.pixels is None
     assert (
@@ -127,10 +127,10 @@ def test_the_methods_of_a_block_by_hand(animals, pixels, method, block):
     assert row.label == pytest.approx(0.6) and row.passes == (1, 1)
 
 
-def test_every_method_is_there_and_answers_for_every_lam(animals, everyone):
+def test_every_method_is_there_and_answers_for_every_lam(gallery, everyone):
     assert [row.method for row in everyone] == list(MIXERS)
     for lam in (0.0, 0.5, 1.0):
-        for row in specimens(animals, lam, pair=1, seed=2):
+        for row in run_methods(gallery, lam, pair=1, seed=2):
             assert (
                 row.mixed.shape == row.own.shape == row.partner.shape and row.mixed.isfinite().all()
             ), row.method
@@ -147,10 +147,10 @@ def test_what_is_kept_is_the_images_own_to_the_last_bit(everyone):
         assert row.keep is None or torch.equal(row.mixed[row.keep], row.own[row.keep]), row.method
 
 
-def test_the_same_arguments_give_the_same_and_nothing_is_left_behind(animals, everyone):
-    model = animals.model.train()
+def test_the_same_arguments_give_the_same_and_nothing_is_left_behind(gallery, everyone):
+    model = gallery.model.train()
     weights, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    again = specimens(animals, 0.4, seed=1)
+    again = run_methods(gallery, 0.4, seed=1)
     for one, two in zip(everyone, again):
         assert torch.equal(one.mixed, two.mixed) and one.weights == two.weights, one.method
     assert model.training and count_hooks(model) == 0 and torch.equal(state, torch.get_rng_state())
@@ -158,40 +158,40 @@ def test_the_same_arguments_give_the_same_and_nothing_is_left_behind(animals, ev
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_method_with_a_history_has_seen_one_step(animals):
-    for row in specimens(animals, 0.5, seed=3):
+def test_a_method_with_a_history_has_seen_one_step(gallery):
+    for row in run_methods(gallery, 0.5, seed=3):
         if row.method == "recursivemix":
             assert set(row.weights) == {"ape", "bee"}, (
                 "the history is the partner's, which the first step cannot have"
             )
 
 
-def test_settings_reach_their_method_and_a_block_is_chosen_as_near_as_can_be(animals):
-    cage = replace(
-        animals,
+def test_settings_reach_their_method_and_a_block_is_chosen_as_near_as_can_be(gallery):
+    other = replace(
+        gallery,
         settings={"catchup": {"label": "kept"}, "randomchannel": {"layers": (1,)}},
         block="layer2",
     )
-    row = specimen(cage, "catchup", 0.7)
+    row = run_method(other, "catchup", 0.7)
     assert row.block == "layer2" and row.label == pytest.approx(int(0.7 * 8) / 8)
-    assert specimen(cage, "randomchannel", 0.7).block == "stem"
-    assert zoo(TinyNet(), animals.pixels, animals.labels, classes=CLASSES).block == "layer1", (
-        "the first after the stem"
+    assert run_method(other, "randomchannel", 0.7).block == "stem"
+    assert (
+        make_gallery(TinyNet(), gallery.pixels, gallery.labels, classes=CLASSES).block == "layer1"
+    ), "the first after the stem"
+
+
+def test_methods_that_cannot_mix_the_model_are_left_out_and_say_why(gallery):
+    assert gallery.methods == tuple(MIXERS) and not gallery.refusals
+    other = make_gallery(TinyNet(), gallery.pixels, gallery.labels, classes=CLASSES)
+    assert set(other.refusals) == set(SETTINGS) and all(
+        "TinyNet" in words for words in other.refusals.values()
     )
+    assert other.methods == tuple(name for name in MIXERS if name not in SETTINGS)
 
 
-def test_methods_that_cannot_mix_the_model_are_left_out_and_say_why(animals):
-    assert animals.methods == tuple(MIXERS) and not animals.refused
-    cage = zoo(TinyNet(), animals.pixels, animals.labels, classes=CLASSES)
-    assert set(cage.refused) == set(SETTINGS) and all(
-        "TinyNet" in words for words in cage.refused.values()
-    )
-    assert cage.methods == tuple(name for name in MIXERS if name not in SETTINGS)
-
-
-def test_a_result_of_several_images_is_the_one_with_most_of_the_first(animals):
+def test_a_result_of_several_images_is_the_one_with_most_of_the_first(gallery):
     rows = [
-        specimen(animals, name, 0.5, seed=seed)
+        run_method(gallery, name, 0.5, seed=seed)
         for seed in range(3)
         for name in {"comixup"} & set(MIXERS)
     ]
@@ -201,7 +201,7 @@ def test_a_result_of_several_images_is_the_one_with_most_of_the_first(animals):
         )
 
 
-def test_of_results_of_several_images_that_with_most_of_the_first_is_told(animals):
+def test_of_results_of_several_images_that_with_most_of_the_first_is_told(gallery):
     import catchup.inspection.methods
 
     labels, label = (
@@ -225,8 +225,8 @@ def test_of_results_of_several_images_that_with_most_of_the_first_is_told(animal
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MIXERS, "mixup", Swapping)
-        assert specimen(animals, "mixup", 0.6).weights == pytest.approx({"ape": 0.6, "bee": 0.4})
-        row = specimen(animals, "mixup", 0.3)
+        assert run_method(gallery, "mixup", 0.6).weights == pytest.approx({"ape": 0.6, "bee": 0.4})
+        row = run_method(gallery, "mixup", 0.3)
         assert (
             row.label == pytest.approx(0.7)
             and row.own_class == "ape"
@@ -234,12 +234,12 @@ def test_of_results_of_several_images_that_with_most_of_the_first_is_told(animal
         )
 
 
-def test_running_statistics_do_not_move(animals):
+def test_running_statistics_do_not_move(gallery):
     torch.manual_seed(0)
     net = TinyNet()
     net.stem.append(torch.nn.BatchNorm2d(6))
     before = copy.deepcopy(net.train().state_dict())
-    specimens(replace(animals, model=net), 0.4, methods=("mixup", "catchup"))
+    run_methods(replace(gallery, model=net), 0.4, methods=("mixup", "catchup"))
     assert (
         all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
         and net.training
@@ -280,7 +280,7 @@ def test_shares_of_methods_known_by_hand(everyone):
 
 
 def test_facts(everyone):
-    for row, found in zip(everyone, facts(everyone), strict=True):
+    for row, found in zip(everyone, result_rows(everyone), strict=True):
         assert {
             name: found[name] for name in ("method", "block", "lam", "seed", "place", "passes")
         } == {
@@ -290,7 +290,7 @@ def test_facts(everyone):
         assert found["label"] == row.label and found["total"] == pytest.approx(
             sum(row.weights.values())
         )
-    found = {row["method"]: row for row in facts(everyone)}
+    found = {row["method"]: row for row in result_rows(everyone)}
     assert found["mixup"]["kept"] is None and found["mixup"]["exact"] is None
     assert found["mixup"]["share"] == pytest.approx(0.4) and found["mixup"]["told"] == 1
     assert (
@@ -300,27 +300,27 @@ def test_facts(everyone):
     lies = replace(
         everyone[list(MIXERS).index("cutmix")], keep=torch.ones(3, 16, 16, dtype=torch.bool)
     )
-    assert facts([lies])[0]["exact"] is False
+    assert result_rows([lies])[0]["exact"] is False
     nothing = replace(lies, mixed=lies.own + 9)
-    assert facts([nothing])[0]["share"] is None and facts([nothing])[0]["told"] == 0
+    assert result_rows([nothing])[0]["share"] is None and result_rows([nothing])[0]["told"] == 0
 
 
-def test_who_decides(animals):
+def test_who_decides(gallery):
     draws = [(lam, pair, seed) for lam in (0.3, 0.7) for pair in (0, 1) for seed in (1, 2)]
     rows = [
         row
         for lam, pair, seed in draws
-        for row in specimens(animals, lam, pair=pair, seed=seed, methods=FIRST)
+        for row in run_methods(gallery, lam, pair=pair, seed=seed, methods=FIRST)
     ]
     torch.manual_seed(9)
     others = [
         row
         for pair in (0, 1)
-        for row in specimens(
-            replace(animals, model=TinyNet()), 0.3, pair=pair, seed=1, methods=FIRST
+        for row in run_methods(
+            replace(gallery, model=TinyNet()), 0.3, pair=pair, seed=1, methods=FIRST
         )
     ]
-    found = {row["method"]: row for row in deciders(rows, others)}
+    found = {row["method"]: row for row in mask_sources(rows, others)}
     moved = {
         name: {key for key in ("by_lam", "by_seed", "by_images", "by_network") if row[key] > 0.01}
         for name, row in found.items()
@@ -340,7 +340,9 @@ def test_who_decides(animals):
         for place in (0, 2)
     ]
     assert found["cutmix"]["by_seed"] == pytest.approx(sum(gaps) / 4)
-    assert all(math.isnan(row["by_network"]) for row in deciders(rows)), "nothing to compare with"
+    assert all(math.isnan(row["by_network"]) for row in mask_sources(rows)), (
+        "nothing to compare with"
+    )
 
 
 def test_the_gap_of_two_masks():
@@ -366,30 +368,30 @@ def test_the_gap_of_two_masks():
 def test_a_zoo_refuses_bad_input(pixels, change, sentence):
     given = {"pixels": pixels, "labels": torch.arange(6) % 5, **change}
     with pytest.raises(ValueError, match=sentence):
-        zoo(TinyNet(), given.pop("pixels"), given.pop("labels"), classes=CLASSES, **given)
+        make_gallery(TinyNet(), given.pop("pixels"), given.pop("labels"), classes=CLASSES, **given)
 
 
 @pytest.mark.parametrize(
     "call, sentence",
     [
-        (lambda animals: specimen(animals, "cutmx", 0.5), "Did you mean 'cutmix'"),
-        (lambda animals: specimen(animals, "cutmix", 1.5), r"lie in \[0, 1\], got 1.5"),
-        (lambda animals: specimen(animals, "cutmix", 0.5, pair=3), "from 0 to 2, got 3"),
-        (lambda animals: specimen(animals, "cutmix", 0.5, pair=True), "got True"),
-        (lambda animals: plots.method_zoo([]), "at least one, got 0"),
+        (lambda gallery: run_method(gallery, "cutmx", 0.5), "Did you mean 'cutmix'"),
+        (lambda gallery: run_method(gallery, "cutmix", 1.5), r"lie in \[0, 1\], got 1.5"),
+        (lambda gallery: run_method(gallery, "cutmix", 0.5, pair=3), "from 0 to 2, got 3"),
+        (lambda gallery: run_method(gallery, "cutmix", 0.5, pair=True), "got True"),
+        (lambda gallery: plots.method_gallery([]), "at least one, got 0"),
         (
-            lambda animals: plots.method_zoo(
-                [specimen(animals, "mixup", 0.5, pair=pair) for pair in (0, 1)]
+            lambda gallery: plots.method_gallery(
+                [run_method(gallery, "mixup", 0.5, pair=pair) for pair in (0, 1)]
             ),
             "of 2 images",
         ),
-        (lambda animals: plots.who_decides([]), "no rows"),
-        (lambda animals: plots.label_weights([]), "no rows"),
+        (lambda gallery: plots.who_decides([]), "no rows"),
+        (lambda gallery: plots.label_weights([]), "no rows"),
     ],
 )
-def test_unknown_choices_are_refused(animals, call, sentence):
+def test_unknown_choices_are_refused(gallery, call, sentence):
     with pytest.raises(ValueError, match=sentence):
-        call(animals)
+        call(gallery)
 
 
 # -- figures ---------------------------------------------------------------------------------------
@@ -402,8 +404,8 @@ def cell(figure, k):
     return sheet[top : top + HEIGHT, left : left + WIDTH]
 
 
-def test_the_zoo_has_a_titled_cell_for_everyone(animals, everyone):
-    figure = plots.method_zoo(everyone)
+def test_the_zoo_has_a_titled_cell_for_everyone(gallery, everyone):
+    figure = plots.method_gallery(everyone)
     words = [text.get_text() for text in figure.axes[0].texts]
     assert words[0] == "the pair\nimage: ape, partner: bee" and len(words) == 1 + len(MIXERS)
     order = [row for row in everyone if row.block is None] + [row for row in everyone if row.block]
@@ -415,9 +417,9 @@ def test_the_zoo_has_a_titled_cell_for_everyone(animals, everyone):
     assert "λ = 0.40" in figure.texts[0].get_text() and not pyplot.get_fignums()
 
 
-def test_the_cells_of_the_input_show_pixels_and_whose_they_are(animals, pixels):
-    rows = specimens(animals, 0.5, seed=1, methods=("baseline", "cutmix"))
-    figure, there = plots.method_zoo(rows), np.arange(SIDE) * 16 // SIDE
+def test_the_cells_of_the_input_show_pixels_and_whose_they_are(gallery, pixels):
+    rows = run_methods(gallery, 0.5, seed=1, methods=("baseline", "cutmix"))
+    figure, there = plots.method_gallery(rows), np.arange(SIDE) * 16 // SIDE
     large = (255 * pixels[0]).round().byte().permute(1, 2, 0).numpy()[there][:, there]
     assert np.array_equal(cell(figure, 0)[:SIDE, :SIDE], large) and np.array_equal(
         cell(figure, 1)[:SIDE, :SIDE], large
@@ -431,14 +433,14 @@ def test_the_cells_of_the_input_show_pixels_and_whose_they_are(animals, pixels):
         len(np.unique(bright, axis=0)) == len(np.unique(dark, axis=0)) == 1
         and bright.mean() > dark.mean()
     )
-    stripes = cell(plots.method_zoo([replace(rows[1], mixed=rows[1].own + 9)]), 1)[
+    stripes = cell(plots.method_gallery([replace(rows[1], mixed=rows[1].own + 9)]), 1)[
         :SIDE, SIDE + 4 :
     ]
     assert set(np.unique(stripes).tolist()) == {178, 255}, "what cannot be told is striped"
 
 
-def test_the_cells_of_a_block_cross_out_what_is_not_used(animals):
-    row = specimen(replace(animals, block="layer2"), "catchup", 0.5, seed=1)
+def test_the_cells_of_a_block_cross_out_what_is_not_used(gallery):
+    row = run_method(replace(gallery, block="layer2"), "catchup", 0.5, seed=1)
     influence = [
         maps.flatten(1).norm(dim=1) / maps.flatten(1).norm(dim=1).sum()
         for maps in (row.own, row.partner)
@@ -446,7 +448,7 @@ def test_the_cells_of_a_block_cross_out_what_is_not_used(animals):
     order = (influence[0] - influence[1]).argsort()
     # evenly spaced in eight, by numpy's rounding to even
     shown = [int(order[k]) for k in (0, 2, 4, 5, 7)]
-    picture, lines = cell(plots.method_zoo([row]), 1), range(TILE)
+    picture, lines = cell(plots.method_gallery([row]), 1), range(TILE)
     for k, channel in enumerate(shown):
         left = k * (TILE + 9)
         crossed = [
@@ -458,7 +460,7 @@ def test_the_cells_of_a_block_cross_out_what_is_not_used(animals):
     assert [bool(row.keep[channel].all()) for channel in shown] == [True, True, False, False, False]
     blend = replace(row, keep=None)
     assert (
-        not (cell(plots.method_zoo([blend]), 1) == 0x4D)
+        not (cell(plots.method_gallery([blend]), 1) == 0x4D)
         .all(axis=2)[np.arange(TILE), np.arange(TILE)]
         .all()
     )
@@ -467,7 +469,7 @@ def test_the_cells_of_a_block_cross_out_what_is_not_used(animals):
 def test_labels_of_several_classes_end_in_dots(everyone):
     row = replace(everyone[0], weights={"bee": 0.5, "ape": 0.2, "cow": 0.2, "doe": 0.1})
     assert (
-        plots.method_zoo([row])
+        plots.method_gallery([row])
         .axes[0]
         .texts[1]
         .get_text()
@@ -475,9 +477,9 @@ def test_labels_of_several_classes_end_in_dots(everyone):
     )
 
 
-def test_no_text_of_the_zoo_is_cut_off_or_covered(animals):
-    longest = replace(animals, classes=("triangle", "crescent", "square", "disc", "star"))
-    figure = plots.method_zoo(specimens(longest, 0.45, seed=1))
+def test_no_text_of_the_zoo_is_cut_off_or_covered(gallery):
+    longest = replace(gallery, classes=("triangle", "crescent", "square", "disc", "star"))
+    figure = plots.method_gallery(run_methods(longest, 0.45, seed=1))
     as_png(figure, 96)
     texts = [*figure.axes[0].texts, *figure.texts]
     boxes = [text.get_window_extent() for text in texts]
@@ -536,27 +538,29 @@ def test_the_weights_of_the_labels_are_means_with_their_range():
         ax.get_xlabel() == "weight of the image's own label (0 to 1)"
         and len(ax.get_legend().texts) == 2
     )
-    assert plots.zoo_caption(rows).startswith("one network; 1 pairs of images, 2 seeds and 2 λ")
+    assert plots.gallery_caption(rows).startswith("one network; 1 pairs of images, 2 seeds and 2 λ")
 
 
-def test_the_card_is_the_figure_of_all_methods(animals, everyone):
-    assert as_png(zoo_card(animals, 0.4, 0, 1), 96) == as_png(plots.method_zoo(everyone), 96)
+def test_the_card_is_the_figure_of_all_methods(gallery, everyone):
+    assert as_png(gallery_card(gallery, 0.4, 0, 1), 96) == as_png(
+        plots.method_gallery(everyone), 96
+    )
 
 
 # -- the panel -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def few(animals):
-    return replace(animals, methods=("mixup", "cutmix", "catchup"))
+def few(gallery):
+    return replace(gallery, methods=("mixup", "cutmix", "catchup"))
 
 
 def test_the_panel_shows_the_card_wherever_its_controls_stand(few):
-    panel = zoo_explorer(few, lam=0.3, pair=1, seed=2)
-    assert not panel.error and panel.image.value == as_png(zoo_card(few, 0.3, 1, 2), panels.DPI), (
-        panel.traceback
-    )
-    cut = specimen(few, "cutmix", 0.3, pair=1, seed=2).label
+    panel = gallery_explorer(few, lam=0.3, pair=1, seed=2)
+    assert not panel.error and panel.image.value == as_png(
+        gallery_card(few, 0.3, 1, 2), panels.DPI
+    ), panel.traceback
+    cut = run_method(few, "cutmix", 0.3, pair=1, seed=2).label
     assert (
         panel.description
         == "λ 0.30, cow mixed with doe. Weight of the own label: InputMixup 0.30, "
@@ -566,9 +570,11 @@ def test_the_panel_shows_the_card_wherever_its_controls_stand(few):
         before = panel.image.value
         panel.set(**values)
         assert panel.image.value != before, f"{values} change nothing"
-    assert panel.image.value == as_png(zoo_card(few, 0.75, 2, 3), panels.DPI) and not panel.error
+    assert (
+        panel.image.value == as_png(gallery_card(few, 0.75, 2, 3), panels.DPI) and not panel.error
+    )
     panel.set(lam=0.3, pair=1, seed=2)
-    assert panel.image.value == as_png(zoo_card(few, 0.3, 1, 2), panels.DPI)
+    assert panel.image.value == as_png(gallery_card(few, 0.3, 1, 2), panels.DPI)
     assert list(panel.controls.controls["pair"].options) == [
         "0: ape + bee",
         "1: cow + doe",
@@ -580,14 +586,14 @@ def test_the_panel_runs_the_methods_once_per_place_and_says_what_goes_wrong(few,
     calls = []
     monkeypatch.setattr(
         panels,
-        "specimens",
-        lambda *given, **named: calls.append(given) or specimens(*given, **named),
+        "run_methods",
+        lambda *given, **named: calls.append(given) or run_methods(*given, **named),
     )
-    panel = zoo_explorer(few)
+    panel = gallery_explorer(few)
     for lam in (0.2, 0.5, 0.2):
         panel.set(lam=lam)
     assert [given[1] for given in calls] == [0.5, 0.2], "what was seen before is not computed again"
-    monkeypatch.setattr(panels, "method_zoo", lambda rows: 1 / 0)
+    monkeypatch.setattr(panels, "method_gallery", lambda rows: 1 / 0)
     before = panel.image.value
     panel.set(lam=0.6)
     assert panel.error == "ZeroDivisionError: division by zero" and panel.image.value == before
@@ -603,4 +609,4 @@ def test_the_panel_runs_the_methods_once_per_place_and_says_what_goes_wrong(few,
 )
 def test_a_wrong_start_is_refused(few, start, sentence):
     with pytest.raises(ValueError, match=sentence):
-        zoo_explorer(few, **start)
+        gallery_explorer(few, **start)

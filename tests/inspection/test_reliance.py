@@ -16,8 +16,8 @@ from catchup.inspection.reliance import (
     drop_area,
     effective_filters,
     gini,
-    norm_gradient,
-    reliance,
+    measure_norm_gradient,
+    measure_reliance,
     top_share,
 )
 
@@ -159,7 +159,7 @@ def test_rows_are_means_over_images_whatever_the_batch_size(tiny, batch):
         tiny(images)
     per_image = filter_influence(maps["layer1"]).tolist()
     for batch_size in (1, 3, 100):
-        rows = reliance(tiny, images, batch_size=batch_size)
+        rows = measure_reliance(tiny, images, batch_size=batch_size)
         assert [row["block"] for row in rows] == find_blocks(tiny)
         row = rows[1]
         assert (row["filters"], row["images"]) == (6, 7)
@@ -180,21 +180,21 @@ def test_a_tenth_is_rounded_up_and_silent_images_do_not_count():
     with torch.no_grad():
         conv.weight.copy_(torch.arange(1.0, 12).reshape(11, 1, 1, 1))
     images = torch.stack([torch.ones(1, 2, 2), torch.zeros(1, 2, 2)])
-    (row,) = reliance(nn.Sequential(conv), images, ["0"])
+    (row,) = measure_reliance(nn.Sequential(conv), images, ["0"])
     assert row["top10_share"] == pytest.approx((10 + 11) / 66) and row["images"] == 2
-    (silent,) = reliance(nn.Sequential(conv), images[1:], ["0"])
+    (silent,) = measure_reliance(nn.Sequential(conv), images[1:], ["0"])
     assert math.isnan(silent["gini"])
 
 
 def test_reliance_refuses_bad_input(tiny, batch):
     with pytest.raises(ValueError, match="Did you mean 'layer1'"):
-        reliance(tiny, batch[0], ["layr1"])
+        measure_reliance(tiny, batch[0], ["layr1"])
     with pytest.raises(ValueError, match="N at least 1"):
-        reliance(tiny, batch[0][:0])
+        measure_reliance(tiny, batch[0][:0])
     twice = nn.Sequential(nn.Conv2d(3, 3, 1))
     twice.append(twice[0])
     with pytest.raises(ValueError, match="ran 2 times"):
-        reliance(twice, batch[0], ["0"])
+        measure_reliance(twice, batch[0], ["0"])
     assert count_hooks(twice) == 0
 
 
@@ -217,7 +217,7 @@ def test_norms_and_gradients_are_those_of_one_image_at_a_time(tiny, batch):
     for batch_size in (1, 3, 100):
         row = next(
             row
-            for row in norm_gradient(tiny, images, labels, batch_size=batch_size)
+            for row in measure_norm_gradient(tiny, images, labels, batch_size=batch_size)
             if row["block"] == "layer1"
         )
         assert row["norm"] == pytest.approx(np.mean(norms, axis=0), rel=1e-5)

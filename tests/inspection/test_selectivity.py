@@ -12,7 +12,12 @@ from torch import nn
 from catchup import models
 from catchup.data.sets.shapes import KINDS, draw_scenes, render
 from catchup.hooks.layers import count_hooks
-from catchup.inspection.selectivity import SHARES, factorial, filter_selectivity, variance_shares
+from catchup.inspection.selectivity import (
+    SHARES,
+    factorial_scenes,
+    filter_selectivity,
+    variance_shares,
+)
 
 MEAN = STD = (0.5, 0.5, 0.5)
 
@@ -165,7 +170,7 @@ def test_bad_responses_are_refused(responses, says):
 @pytest.mark.parametrize("cue", ["texture", "colour"])
 def test_the_factorial_holds_every_shape_on_every_background_all_else_equal(cue):
     scene = draw_scenes(3, 0)
-    every = factorial(scene, cue)
+    every = factorial_scenes(scene, cue)
     assert len(every) == 3 * 64
     ground = every.texture if cue == "texture" else every.tint
     for i, s, t in itertools.product(range(3), range(8), range(8)):
@@ -215,7 +220,7 @@ def test_rows_of_a_network_and_nothing_left_behind():
     assert {row["block"] for row in rows} == {"layer1", "layer2", "layer3", "layer4"} or len(
         rows
     ) >= 4
-    scenes = factorial(draw_scenes(2, 0, start=2**41))
+    scenes = factorial_scenes(draw_scenes(2, 0, start=2**41))
     model.eval()
     with torch.no_grad():
         maps = model.stem((render(scenes).float() / 255 - 0.5) / 0.5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from catchup.inspection.strength import order_kept, rank_correlation, weak_and_strong
+from catchup.inspection.strength import order_correlation, rank_correlation, weak_and_strong
 
 RNG = np.random.default_rng(0)
 ROWS = [
@@ -66,8 +66,10 @@ def test_rank_correlation_is_scipys_ties_included():
 
 def test_order_kept_compares_the_norms_of_two_epochs():
     norms = [[row["norm"] for row in of("a", epoch)] for epoch in (1, 3)]
-    assert order_kept(ROWS, "a", 1, 3) == pytest.approx(rank_correlation(*map(torch.tensor, norms)))
-    assert order_kept(ROWS, "a", 2, 2) == pytest.approx(1)
+    assert order_correlation(ROWS, "a", 1, 3) == pytest.approx(
+        rank_correlation(*map(torch.tensor, norms))
+    )
+    assert order_correlation(ROWS, "a", 2, 2) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_order_kept_compares_the_norms_of_two_epochs():
             lambda: weak_and_strong(ROWS, "a", ranked_at=7),
             "no epoch 7 of block 'a'; there are 1, 2, 3",
         ),
-        (lambda: order_kept(ROWS, "a", 1, 9), "no epoch 9"),
+        (lambda: order_correlation(ROWS, "a", 1, 9), "no epoch 9"),
         (lambda: rank_correlation(torch.ones(3), torch.ones(4)), "got \\(3,\\) and \\(4,\\)"),
     ],
 )

@@ -5,7 +5,7 @@ by hand.
 import pytest
 import torch
 
-from catchup.measures.calibration import calibration
+from catchup.measures.calibration import measure_calibration
 from catchup.plots.robustness import plot_reliability
 
 
@@ -38,7 +38,10 @@ def naive(logits, labels, n_bins):
 @pytest.mark.parametrize("scale", [0.3, 2.0, 20.0])
 def test_error_and_bins_are_those_of_the_naive_loop(n_bins, scale):
     logits, labels = some(scale=scale)
-    found, (error, bins) = calibration(logits, labels, n_bins), naive(logits, labels, n_bins)
+    found, (error, bins) = (
+        measure_calibration(logits, labels, n_bins),
+        naive(logits, labels, n_bins),
+    )
     assert found["ece"] == pytest.approx(error)
     assert len(found["bins"]) == n_bins
     for ours, theirs in zip(found["bins"], bins):
@@ -52,18 +55,20 @@ def test_torchmetrics_agrees():
     theirs = classification.multiclass_calibration_error(
         logits.softmax(1), labels, 5, n_bins=15, norm="l1"
     )
-    assert calibration(logits, labels)["ece"] == pytest.approx(100 * theirs.item(), abs=1e-3)
+    assert measure_calibration(logits, labels)["ece"] == pytest.approx(
+        100 * theirs.item(), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize(("n_bins", "place"), [(1, 0), (2, 0), (4, 0), (8, 1), (3, 0)])
 def test_a_confidence_on_an_edge_belongs_to_the_lower_bin(n_bins, place):
     # each exactly 1/4 sure
-    found = calibration(torch.zeros(6, 4), torch.zeros(6, dtype=torch.int64), n_bins)
+    found = measure_calibration(torch.zeros(6, 4), torch.zeros(6, dtype=torch.int64), n_bins)
     assert [number for number, row in enumerate(found["bins"]) if row[3]] == [place]
 
 
 def test_empty_bins_hold_nothing_and_cost_nothing():
-    found = calibration(torch.tensor([[50.0, 0.0], [0.0, 50.0]]), torch.tensor([0, 0]), 10)
+    found = measure_calibration(torch.tensor([[50.0, 0.0], [0.0, 50.0]]), torch.tensor([0, 0]), 10)
     assert found["bins"][:9] == [[number / 10, None, None, 0.0] for number in range(9)]
     assert found["bins"][9] == [0.9, pytest.approx(1), 0.5, 1.0]
     assert found["ece"] == pytest.approx(50)
@@ -74,16 +79,16 @@ def test_a_model_that_knows_how_sure_to_be_has_no_error_and_a_louder_one_has():
     logits = torch.randn(20_000, 3, generator=rng, dtype=torch.float64)
     # truth drawn from what the model says
     labels = logits.softmax(1).multinomial(1, generator=rng)[:, 0]
-    assert calibration(logits, labels)["ece"] < 1.5
-    assert calibration(5 * logits, labels)["ece"] > 10
-    assert calibration(0.1 * logits, labels)["ece"] > 10
+    assert measure_calibration(logits, labels)["ece"] < 1.5
+    assert measure_calibration(5 * logits, labels)["ece"] > 10
+    assert measure_calibration(0.1 * logits, labels)["ece"] > 10
 
 
 def test_images_may_come_in_any_order():
     logits, labels = some()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
-    assert calibration(logits[order], labels[order])["ece"] == pytest.approx(
-        calibration(logits, labels)["ece"]
+    assert measure_calibration(logits[order], labels[order])["ece"] == pytest.approx(
+        measure_calibration(logits, labels)["ece"]
     )
 
 
@@ -123,14 +128,14 @@ def test_images_may_come_in_any_order():
 )
 def test_bad_input_gets_a_sentence(logits, labels, n_bins, message):
     with pytest.raises(ValueError, match=message):
-        calibration(logits, labels, n_bins)
+        measure_calibration(logits, labels, n_bins)
 
 
 def test_the_diagram_shows_the_bins_that_hold_images():
     from matplotlib.figure import Figure
 
     logits, labels = some()
-    found, ax = calibration(logits, labels, 10), Figure().subplots()
+    found, ax = measure_calibration(logits, labels, 10), Figure().subplots()
     plot_reliability(found, ax)
     held = [row for row in found["bins"] if row[3]]
     assert 2 < len(held) < 10

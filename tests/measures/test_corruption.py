@@ -10,7 +10,7 @@ import torch
 
 from catchup.data import Images
 from catchup.measures import corruption
-from catchup.measures.corruption import corrupted, corruption_errors, corruption_tiles
+from catchup.measures.corruption import corrupt, corruption_errors, corruption_tiles
 from catchup.measures.corruptions import CORRUPTIONS, SEVERITIES
 from catchup.models.inference import PixelModel
 from catchup.plots.corruption import plot_corruption_errors, plot_corruption_grid
@@ -78,7 +78,7 @@ def test_errors_are_those_of_the_corrupted_images_one_by_one():
     ]
     for name in TWO:
         for severity, error in zip((2, 5), found["corruptions"][name]):
-            pixels = corrupted(images.pixels, name, severity)
+            pixels = corrupt(images.pixels, name, severity)
             wrong = [
                 int((one.long() % 2).sum()) % 2 != label
                 for one, label in zip(pixels, images.labels.tolist())
@@ -89,14 +89,13 @@ def test_errors_are_those_of_the_corrupted_images_one_by_one():
 def test_the_same_seed_gives_the_same_images_and_another_one_others():
     pixels = some().pixels
     for name in ("fog", "glass_blur", "gaussian_noise", "frost", "snow"):
-        first = corrupted(pixels, name, 3)
+        first = corrupt(pixels, name, 3)
         before = torch.get_rng_state()
-        assert torch.equal(first, corrupted(pixels, name, 3)) and torch.equal(
+        assert torch.equal(first, corrupt(pixels, name, 3)) and torch.equal(
             before, torch.get_rng_state()
         )
         assert (
-            not torch.equal(first, corrupted(pixels, name, 3, seed=1))
-            and first.dtype == torch.uint8
+            not torch.equal(first, corrupt(pixels, name, 3, seed=1)) and first.dtype == torch.uint8
         )
         assert first.shape == pixels.shape
 
@@ -104,10 +103,10 @@ def test_the_same_seed_gives_the_same_images_and_another_one_others():
 def test_parts_have_their_own_noise_and_do_not_depend_on_what_follows(monkeypatch):
     monkeypatch.setattr(corruption, "AT_ONCE", 4 * 16 * 16)
     flat = torch.full((10, 3, 16, 16), 128, dtype=torch.uint8)
-    whole = corrupted(flat, "gaussian_noise", 5)
-    assert torch.equal(whole[:8], corrupted(flat[:8], "gaussian_noise", 5))
+    whole = corrupt(flat, "gaussian_noise", 5)
+    assert torch.equal(whole[:8], corrupt(flat[:8], "gaussian_noise", 5))
     assert len({one.numpy().tobytes() for one in whole}) == 10
-    other = corrupted(flat, "speckle_noise", 5)  # normal noise of another kind
+    other = corrupt(flat, "speckle_noise", 5)  # normal noise of another kind
     assert abs(np.corrcoef(whole.flatten().numpy(), other.flatten().numpy())[0, 1]) < 0.1
 
 
@@ -116,9 +115,9 @@ def test_the_cache_is_read_and_made_again_when_damaged(tmp_path, monkeypatch):
 
     def counted(pixels, name, severity, seed=0):
         calls.append((name, severity))
-        return corrupted(pixels, name, severity, seed)
+        return corrupt(pixels, name, severity, seed)
 
-    monkeypatch.setattr(corruption, "corrupted", counted)
+    monkeypatch.setattr(corruption, "corrupt", counted)
 
     def again(seed=0, of=images):
         calls.clear()

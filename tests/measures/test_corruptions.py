@@ -25,11 +25,11 @@ from catchup.measures.corruptions import (
     FAMILIES,
     SEVERITIES,
     STANDARD,
-    quantised,
+    quantise,
 )
-from catchup.measures.corruptions.base import coloured, grey
+from catchup.measures.corruptions.base import colour_like, grey
 from catchup.measures.corruptions.filters import box_matrix, gaussian_matrix, zoom_matrix
-from catchup.measures.corruptions.liquid import canny, chamfer, equalised
+from catchup.measures.corruptions.liquid import canny, chamfer, equalise
 from catchup.measures.corruptions.weather import frost
 
 # levels of 255: nearly every value, and the share of the values that may lie further off (by
@@ -499,7 +499,7 @@ def test_the_pieces_of_spatter_one_by_one():
     values = torch.from_numpy(rng.integers(3, 20, (4, 50)))
     values[1] = 7
     assert np.array_equal(
-        equalised(values).numpy(), np.stack([slow_equalised(row) for row in values.numpy()])
+        equalise(values).numpy(), np.stack([slow_equalised(row) for row in values.numpy()])
     )
 
 
@@ -613,18 +613,17 @@ def test_the_registry_is_the_papers_list():
 
 def test_quantised_cuts_off_and_keeps_every_whole_level():
     levels = torch.arange(256)
-    assert torch.equal(quantised((levels / 255)[None]), levels[None].byte())
+    assert torch.equal(quantise((levels / 255)[None]), levels[None].byte())
     assert torch.equal(
-        quantised(torch.tensor([0.999, 0.5, 0.0039])),
-        torch.tensor([254, 127, 0], dtype=torch.uint8),
+        quantise(torch.tensor([0.999, 0.5, 0.0039])), torch.tensor([254, 127, 0], dtype=torch.uint8)
     )
 
 
 def test_liquid_that_is_not_there_changes_nothing():
-    from catchup.measures.corruptions.liquid import spattered
+    from catchup.measures.corruptions.liquid import apply_spatter
 
     images = some_images()
-    assert torch.equal(spattered(images, torch.zeros(3, 1, 32, 32), (0.7, 0.7, 0.5, 0)), images)
+    assert torch.equal(apply_spatter(images, torch.zeros(3, 1, 32, 32), (0.7, 0.7, 0.5, 0)), images)
 
 
 def test_black_and_grey_pixels_have_no_hue():
@@ -633,7 +632,7 @@ def test_black_and_grey_pixels_have_no_hue():
     assert torch.equal(CORRUPTIONS["saturate"](middle, 3, dice()), middle)
     reddish = CORRUPTIONS["saturate"](middle, 5, dice())[0, :, 0, 0]
     assert torch.allclose(reddish, torch.tensor([0.5, 0.4, 0.4]))
-    assert torch.allclose(coloured((1.0, 0.0, 0.0), middle[:, :1]), torch.tensor(0.299))
+    assert torch.allclose(colour_like((1.0, 0.0, 0.0), middle[:, :1]), torch.tensor(0.299))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from catchup.data.augment import to_float
 from catchup.hooks.layers import count_hooks
 from catchup.measures.deformation import (
     DEFORMATIONS,
+    deform_images,
     deformation_accuracies,
-    deformed,
-    parsed,
+    parse_deformation,
     rotate,
     shear,
     zoom,
@@ -158,7 +158,7 @@ def test_every_image_is_turned_by_its_own_angle_and_left_alone():
 @pytest.mark.parametrize("name", DEFORMATIONS)
 def test_values_stay_in_the_pixel_range_and_what_comes_in_is_black(name, interpolation):
     images = torch.ones(2, 3, 16, 16)
-    out = deformed(images, torch.tensor([1.0, -1.0]), name, interpolation)
+    out = deform_images(images, torch.tensor([1.0, -1.0]), name, interpolation)
     assert out.min() >= 0 and out.max() <= 1 + 1e-6
     assert (out.min() == 0).item() == (name not in ("zoom 60", "zoom 80"))
 
@@ -239,7 +239,7 @@ def test_a_model_of_nan_is_an_error_and_no_zero():
 )
 def test_a_deformation_written_wrong_gets_a_sentence(name):
     with pytest.raises(ValueError, match=rf"rotate DEGREES.*got '{name}'"):
-        parsed(name)
+        parse_deformation(name)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from catchup.data import Images
 from catchup.hooks.layers import count_hooks
 from catchup.measures.hessian import (
-    flat,
+    flatten,
     gradient,
     hessian_vector_product,
     hutchinson,
     lanczos,
-    split,
+    split_vector,
     top_eigenpairs,
     trace,
 )
@@ -181,7 +181,7 @@ def test_parameters_that_the_output_does_not_need_have_no_curvature(images):
     net = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
     net.unused = nn.Parameter(torch.ones(5))  # Sequential does not run it
     model = pixel_model(net).double()
-    product = split(model, hessian_vector_product(model, images, vectors(model, 1)[0]))
+    product = split_vector(model, hessian_vector_product(model, images, vectors(model, 1)[0]))
     assert not product["model.unused"].any() and product["model.1.weight"].any()
 
 
@@ -319,11 +319,11 @@ def test_trace_of_a_model_is_that_of_its_hessian_within_its_error(model, images)
 
 def test_otherare_cut_in_the_order_of_the_parameters(model):
     vector = torch.arange(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
-    pieces = split(model, vector)
+    pieces = split_vector(model, vector)
     assert list(pieces) == [name for name, _ in model.named_parameters()]
-    assert torch.equal(flat(pieces.values()), vector)
+    assert torch.equal(flatten(pieces.values()), vector)
     channels_last = torch.rand(4, 3, 2, 2).to(memory_format=torch.channels_last)
-    assert torch.equal(flat([channels_last]), torch.tensor(channels_last.tolist()).flatten())
+    assert torch.equal(flatten([channels_last]), torch.tensor(channels_last.tolist()).flatten())
 
 
 def test_bad_othermodels_and_settings_are_named(model, images):

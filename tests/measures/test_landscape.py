@@ -19,8 +19,15 @@ from torch import nn
 from catchup.data import Images, subset
 from catchup.hooks.layers import count_hooks
 from catchup.measures import landscape as module
-from catchup.measures.hessian import gradient, hessian_vector_product, split
-from catchup.measures.landscape import landscape, line, random_direction, sample, steps, surface
+from catchup.measures.hessian import gradient, hessian_vector_product, split_vector
+from catchup.measures.landscape import (
+    balanced_sample,
+    line,
+    measure_landscape,
+    random_direction,
+    steps,
+    surface,
+)
 from catchup.models.inference import PixelModel, predict, top_k_error
 from catchup.plots.landscape import landscape_caption, plot_lines, plot_surface
 
@@ -55,7 +62,7 @@ def random(model, seed=0):
 
 
 def test_every_filter_of_a_direction_is_as_long_as_that_of_the_weights_and_biases_stay(model):
-    pieces = split(model, random(model))
+    pieces = split_vector(model, random(model))
     for name, weight in model.named_parameters():
         for filter_, drawn in zip(weight, pieces[name]):
             if weight.ndim > 1:
@@ -63,17 +70,17 @@ def test_every_filter_of_a_direction_is_as_long_as_that_of_the_weights_and_biase
                 assert abs(F.cosine_similarity(drawn.flatten(), filter_.flatten(), dim=0)) < 0.9
             else:
                 assert drawn == 0
-    drawn = split(model, random_direction(model, torch.Generator().manual_seed(0), "norm"))
+    drawn = split_vector(model, random_direction(model, torch.Generator().manual_seed(0), "norm"))
     for name, weight in model.named_parameters():
         assert drawn[name].norm().item() == pytest.approx(weight.norm().item(), rel=1e-5)
 
 
 def test_a_filter_of_zeros_gets_a_direction_of_zeros_and_scaled_weights_a_scaled_one(model):
-    before = split(model, random(model))
+    before = split_vector(model, random(model))
     with torch.no_grad():
         model.model[0].weight[1] = 0
         model.model[5].weight *= 4
-    after = split(model, random(model))
+    after = split_vector(model, random(model))
     assert not after["model.0.weight"][1].any() and torch.equal(
         after["model.0.weight"][0], before["model.0.weight"][0]
     )
@@ -154,7 +161,7 @@ def test_the_model_is_bit_for_bit_as_it_was_also_after_an_error(model, images, f
     before, kept = copy.deepcopy(model.state_dict()), dict(model.named_parameters())
     modes = [part.training for part in model.modules()]
     if fail is None:
-        landscape(model, images, points=3, n_probes=2, grid_points=3)
+        measure_landscape(model, images, points=3, n_probes=2, grid_points=3)
     else:
         calls, ordinary = [], nn.Linear.forward
 
@@ -179,7 +186,7 @@ def test_a_loss_that_overflows_is_inf_for_the_caller_and_none_in_json(model, ima
     far = line(model, images, random(model), [0.0, 1e38])
     assert math.isfinite(far["loss"][0]) and far["loss"][1] == math.inf
     assert 0 <= far["error"][1] <= 100
-    result = landscape(model, images, points=3, n_probes=2, radius=1e38, grid_points=3)
+    result = measure_landscape(model, images, points=3, n_probes=2, radius=1e38, grid_points=3)
     assert result["line"]["random"]["loss"][0] is None and result["surface"]["loss"][0][0] is None
     assert result["sharpness"] is None and math.isfinite(result["loss"])
     json.dumps(result, allow_nan=False)
@@ -195,7 +202,7 @@ def test_an_image_without_finite_logits_counts_as_an_error(images):
 
 
 def test_the_measurement_says_what_its_parts_say(model, images):
-    result = landscape(
+    result = measure_landscape(
         model,
         images,
         n_images=12,
@@ -207,7 +214,7 @@ def test_the_measurement_says_what_its_parts_say(model, images):
         grid_points=3,
         seed=4,
     )
-    seen, curved = sample(images, 12, 4), sample(images, 6, 4)
+    seen, curved = balanced_sample(images, 12, 4), balanced_sample(images, 6, 4)
     pairs = module.top_eigenpairs(model, curved, 2, seed=4)
     radii = [-0.5, -0.25, 0.0, 0.25, 0.5]
     assert result["line"]["radii"] == radii and result["surface"]["radii"] == [-0.5, 0.0, 0.5]
@@ -230,7 +237,7 @@ def test_the_measurement_says_what_its_parts_say(model, images):
     )
     assert (result["settings"]["n_images"], result["settings"]["hessian_images"]) == (12, 6)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    again = landscape(
+    again = measure_landscape(
         model,
         images,
         n_images=12,
@@ -246,7 +253,7 @@ def test_the_measurement_says_what_its_parts_say(model, images):
 
 
 def test_a_random_plane_has_two_directions_and_needs_one_eigenvector_only(model, images):
-    result = landscape(
+    result = measure_landscape(
         model, images, n_eigen=1, n_probes=2, points=3, grid_points=3, plane="random", radius=0.5
     )
     assert result["surface"]["directions"] == "random" and len(result["eigenvalues"]) == 1
@@ -284,7 +291,7 @@ def test_bad_settings_are_named_before_anything_is_computed(images, settings, me
             raise AssertionError("something was computed")
 
     with pytest.raises(ValueError, match=message):
-        landscape(PixelModel(Refusing(), (0.5, 0.4), (0.2, 0.3)), images, **settings)
+        measure_landscape(PixelModel(Refusing(), (0.5, 0.4), (0.2, 0.3)), images, **settings)
 
 
 def test_bad_directions_and_radii_are_named(model, images):
@@ -305,7 +312,7 @@ def test_a_sample_is_balanced_nested_and_that_of_subset(images):
     pixels = torch.arange(35, dtype=torch.uint8).view(35, 1, 1, 1)
     uneven, before = Images(pixels, labels, tuple("abc")), set()
     for n in range(1, 36):
-        taken = sample(uneven, n, 5)
+        taken = balanced_sample(uneven, n, 5)
         places = taken.pixels.flatten().tolist()
         assert places == sorted(places) and len(set(places)) == n and before <= set(places)
         counts = taken.labels.bincount(minlength=3).tolist()
@@ -313,8 +320,10 @@ def test_a_sample_is_balanced_nested_and_that_of_subset(images):
         if n in (3, 6, 9):
             assert places == subset(uneven, n // 3, 5).pixels.flatten().tolist()
         before = set(places)
-    assert len(sample(uneven, 99, 5)) == 35
-    assert not torch.equal(sample(uneven, 6, 5).pixels, sample(uneven, 6, 6).pixels)
+    assert len(balanced_sample(uneven, 99, 5)) == 35
+    assert not torch.equal(
+        balanced_sample(uneven, 6, 5).pixels, balanced_sample(uneven, 6, 6).pixels
+    )
 
 
 def test_steps_are_symmetric_with_an_exact_zero():

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from catchup.data import Boxes, Images
-from catchup.measures.cam import class_maps, enlarged
+from catchup.measures.cam import class_maps, enlarge_maps
 from catchup.measures.localization import (
     best_iou,
     centre_box,
+    iou_by_threshold,
     largest_boxes,
-    localization,
-    located,
+    locate,
+    measure_localization,
     regions,
-    swept_iou,
 )
 from catchup.models.inference import PixelModel
 from catchup.models.registry import create
@@ -173,7 +173,7 @@ def test_maps_that_say_nothing_are_refused(photos):
 
 def test_enlarged_maps_reach_from_nothing_to_one():
     maps = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)) - 7
-    found = enlarged(maps, 12, 20)
+    found = enlarge_maps(maps, 12, 20)
     assert found.shape == (4, 12, 20)
     assert (found.amin((1, 2)) == 0).all() and (found.amax((1, 2)) == 1).all()
     plain = F.interpolate(maps[:, None], size=(12, 20), mode="bilinear")[:, 0]
@@ -181,16 +181,18 @@ def test_enlarged_maps_reach_from_nothing_to_one():
         torch.testing.assert_close(
             one, (other - other.min()) / (other.max() - other.min()), rtol=1e-4, atol=1e-5
         )
-    torch.testing.assert_close(enlarged(3 * maps + 100, 12, 20), found, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(enlarge_maps(3 * maps + 100, 12, 20), found, rtol=1e-3, atol=1e-4)
 
 
 def test_a_constant_map_has_nothing_above_any_threshold():
     flat = torch.stack([torch.full((3, 3), value) for value in (0.0, 0.1, -5e7)])
     flat[1, 0, 0] += 1e-8  # less than a rounding
-    assert not enlarged(flat, 8, 8).any()
-    assert largest_boxes(regions(enlarged(flat, 8, 8).numpy(), 0.0), 3).tolist() == [[0.0] * 4] * 3
+    assert not enlarge_maps(flat, 8, 8).any()
+    assert (
+        largest_boxes(regions(enlarge_maps(flat, 8, 8).numpy(), 0.0), 3).tolist() == [[0.0] * 4] * 3
+    )
     with pytest.raises(FloatingPointError, match="a map holds NaN or infinity"):
-        enlarged(torch.tensor([[[0.0, float("inf")]]]), 4, 4)
+        enlarge_maps(torch.tensor([[[0.0, float("inf")]]]), 4, 4)
 
 
 # Regions and boxes
@@ -331,7 +333,7 @@ def known():
 
 def test_a_model_whose_maps_are_known():
     images, boxes = known()
-    found = localization(window_model(), images, boxes, batch_size=2)
+    found = measure_localization(window_model(), images, boxes, batch_size=2)
     assert found["gt_known_loc"] == 75 and found["top1_loc"] == 50 and found["top1_accuracy"] == 75
     assert found["maxboxacc_v2_per_delta"] == {"0.3": 100, "0.5": 75, "0.7": 50}
     assert found["maxboxacc_v2"] == 75 and found["best_threshold"] == {"0.3": 0, "0.5": 0, "0.7": 0}
@@ -341,13 +343,13 @@ def test_a_model_whose_maps_are_known():
     assert whole["gt_known_loc"] == 25 == whole["top1_loc"] and whole["maxboxacc_v2"] == 25
     middle = found["baselines"]["centre"]  # 0.8 of the sides: IoU 0.39, 0.64, 0.39 and 0.39
     assert middle["gt_known_loc"] == 25 == middle["top1_loc"] and middle["best_side"]["0.7"] == 1
-    assert localization(window_model(), images, boxes, iou=0.51)["gt_known_loc"] == 50
-    assert localization(window_model(), images, boxes, iou=1)["gt_known_loc"] == 50
+    assert measure_localization(window_model(), images, boxes, iou=0.51)["gt_known_loc"] == 50
+    assert measure_localization(window_model(), images, boxes, iou=1)["gt_known_loc"] == 50
 
 
 def test_the_box_that_was_found_is_the_bright_one():
     images, boxes = known()
-    found = located(window_model(), images, boxes)
+    found = locate(window_model(), images, boxes)
     assert found.edges.tolist() == [
         [1, 2, 5, 6],
         [0, 0, 8, 4],
@@ -375,11 +377,11 @@ def test_the_threshold_cuts_at_its_share_of_the_maximum():
     images = Images(image[None], torch.tensor([0]), ("first", "second"))
     boxes = Boxes(torch.tensor([[0.0, 0, 4, 8]]), torch.tensor([0]), (8, 8))
     edges = {
-        t: located(window_model(), images, boxes, threshold=t).edges[0].tolist()
+        t: locate(window_model(), images, boxes, threshold=t).edges[0].tolist()
         for t in (0.39, 0.41)
     }
     assert edges == {0.39: [0, 0, 8, 8], 0.41: [0, 0, 4, 8]}
-    found = localization(
+    found = measure_localization(
         window_model(), images, boxes, thresholds=(0.1, 0.39, 0.41, 0.7), deltas=(0.5, 0.9)
     )
     assert found["best_threshold"] == {"0.5": 0.1, "0.9": 0.41}
@@ -405,13 +407,13 @@ def noise():
         numbers = (batch[:, 0, 0, 0] * 255).round().long()
         return maps[numbers], F.one_hot(numbers % 2, 2).float()
 
-    return images, some_boxes(7, (12, 10), seed=4), cam, enlarged(maps, 12, 10).numpy()
+    return images, some_boxes(7, (12, 10), seed=4), cam, enlarge_maps(maps, 12, 10).numpy()
 
 
 def test_max_box_accuracy_is_that_of_a_loop(noise):
     images, boxes, cam, maps = noise
     thresholds, deltas, rest = (0.0, 0.2, 0.45, 0.6, 0.9), (0.3, 0.5, 0.7), [0, 2, 3, 4, 5, 6]
-    found = localization(None, images, boxes, cam=cam, thresholds=thresholds, deltas=deltas)
+    found = measure_localization(None, images, boxes, cam=cam, thresholds=thresholds, deltas=deltas)
     assert found["n_images"] == 6 and found["n_without_box"] == 1
     best = {
         t: [slow_best([r[:4] for r in flooded(maps[i] > t)], boxes, i) for i in rest]
@@ -437,7 +439,7 @@ def test_any_region_may_be_right_but_only_the_largest_is_the_box(noise):
     _, boxes, _, maps = noise
     for threshold in (0.3, 0.6, 0.8):
         largest = best_iou(largest_boxes(regions(maps, threshold), 7), np.arange(7), boxes, 7)
-        assert (swept_iou(maps, boxes, [threshold])[:, 0] >= largest).all()
+        assert (iou_by_threshold(maps, boxes, [threshold])[:, 0] >= largest).all()
 
 
 def test_the_blind_boxes(noise):
@@ -446,7 +448,7 @@ def test_the_blind_boxes(noise):
     """
     images, boxes, cam, _ = noise
     thresholds = tuple(step / 20 for step in range(20))
-    found = localization(
+    found = measure_localization(
         None, images, boxes, cam=cam, thresholds=thresholds, threshold=0.4, iou=0.3
     )["baselines"]
 
@@ -484,10 +486,10 @@ def test_the_box_in_the_middle():
 
 def test_neither_the_batch_nor_images_without_boxes_change_anything(noise):
     images, boxes, cam, _ = noise
-    every = localization(None, images, boxes, cam=cam)
-    assert localization(None, images, boxes, cam=cam, batch_size=3) == every
+    every = measure_localization(None, images, boxes, cam=cam)
+    assert measure_localization(None, images, boxes, cam=cam, batch_size=3) == every
     with_box = torch.tensor([0, 2, 3, 4, 5, 6])
-    alone = localization(None, images.take(with_box), boxes.take(with_box), cam=cam)
+    alone = measure_localization(None, images.take(with_box), boxes.take(with_box), cam=cam)
     assert alone == every | {"n_without_box": 0}
 
 
@@ -500,7 +502,7 @@ def test_a_real_network_from_end_to_end(capsys):
         tuple("abcde"),
     )
     model, state = seen_by(TinyNet()), torch.get_rng_state()
-    found = localization(
+    found = measure_localization(
         model, images, some_boxes(7, (16, 16), seed=3), batch_size=4, progress=True
     )
     assert "localization" in capsys.readouterr().err
@@ -541,7 +543,7 @@ def test_a_real_network_from_end_to_end(capsys):
 def test_settings_that_cannot_be_are_refused(change, says):
     images, boxes = known()
     with pytest.raises(ValueError, match=says):
-        localization(window_model(), images, **{"boxes": boxes} | change)
+        measure_localization(window_model(), images, **{"boxes": boxes} | change)
 
 
 # Figures
@@ -550,7 +552,7 @@ def test_settings_that_cannot_be_are_refused(change, says):
 def test_tiles_show_both_boxes():
     images, boxes = known()
     grey = images.pixels[:, :1]
-    axes = plot_localization(grey, located(window_model(), images, boxes), boxes)
+    axes = plot_localization(grey, locate(window_model(), images, boxes), boxes)
     assert [ax.get_title() for ax in axes] == [
         "IoU 1.00, class right",
         "IoU 0.50, class right",
@@ -563,13 +565,13 @@ def test_tiles_show_both_boxes():
     assert drawn[3] == {(-0.5, -0.5, 1, 1), (2.5, 2.5, 4, 4)} and drawn[4] == {(-0.5, -0.5, 4, 4)}
     assert all(ax.images[0].get_array().shape == (8, 8, 3) for ax in axes)
     with pytest.raises(ValueError, match="equally many, at least one, got 2 and 5"):
-        plot_localization(grey[:2], located(window_model(), images, boxes), boxes)
+        plot_localization(grey[:2], locate(window_model(), images, boxes), boxes)
 
 
 def test_the_curve_shows_what_was_counted(noise):
     images, boxes, cam, _ = noise
     # as it comes back from a file
-    result = json.loads(json.dumps(localization(None, images, boxes, cam=cam)))
+    result = json.loads(json.dumps(measure_localization(None, images, boxes, cam=cam)))
     ax = plot_box_accuracy(result)
     lines = {line.get_label(): line for line in ax.lines}
     for delta in ("0.3", "0.5", "0.7"):

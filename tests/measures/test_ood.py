@@ -8,7 +8,13 @@ from torch import nn
 
 from catchup.data import Images
 from catchup.hooks.layers import count_hooks
-from catchup.measures.ood import imagenet_o, msp_scores, ood, ood_metrics, ood_scores
+from catchup.measures.ood import (
+    measure_imagenet_o,
+    measure_ood,
+    msp_scores,
+    ood_metrics,
+    ood_scores,
+)
 from catchup.models.inference import PixelModel
 from catchup.plots.robustness import ood_histograms
 
@@ -152,14 +158,14 @@ def test_a_pair_of_sets_gives_the_metrics_of_its_scores():
     scores = ood_scores(model, inside, outside)
     torch.testing.assert_close(scores[0], msp_scores(model(inside.pixels / 255)))
     torch.testing.assert_close(scores[1], msp_scores(model(outside.pixels / 255)))
-    assert ood(model, inside, outside, batch_size=2) == ood_metrics(*scores)
+    assert measure_ood(model, inside, outside, batch_size=2) == ood_metrics(*scores)
     assert model.training and count_hooks(model) == 0
 
 
 def test_imagenet_o_keeps_its_classes_images_and_logits():
     validation = painted([0, 1, 2, 3, 0, 2], [250, 200, 180, 90, 30, 60])
     images_o = painted([3, 1, 2], [200, 100, 40], ("n01", "n03"))
-    found = imagenet_o(pixel_model(), validation, images_o)
+    found = measure_imagenet_o(pixel_model(), validation, images_o)
     logits_in, logits_out = (
         pixel_model()(images.pixels / 255) for images in (validation, images_o)
     )
@@ -168,7 +174,7 @@ def test_imagenet_o_keeps_its_classes_images_and_logits():
         msp_scores(logits_in[chosen][:, [0, 2]]), msp_scores(logits_out[:, [0, 2]])
     )
     assert found == expected and found["n_inside"] == 4
-    assert found != ood(pixel_model(), validation, images_o)
+    assert found != measure_ood(pixel_model(), validation, images_o)
 
 
 @pytest.mark.parametrize(
@@ -195,22 +201,26 @@ def test_imagenet_o_keeps_its_classes_images_and_logits():
         (lambda: msp_scores(torch.zeros(2, 3), []), r"at least one, got \[\]"),
         (lambda: msp_scores(torch.zeros(2, 3), [1, 1]), r"different indices.*got \[1, 1\]"),
         (
-            lambda: ood(pixel_model(), painted([0], [9]), painted([0], [9], size=5)),
+            lambda: measure_ood(pixel_model(), painted([0], [9]), painted([0], [9], size=5)),
             (
                 r"one shape \(C, H, W\), got \(3, 4, 4\) and \(3, 5, 5\); load both with the same"
                 r" image_size"
             ),
         ),
         (
-            lambda: ood(pixel_model(), painted([0], [9], ("a", "b")), painted([0], [9])),
+            lambda: measure_ood(pixel_model(), painted([0], [9], ("a", "b")), painted([0], [9])),
             "the model tells 4 classes apart, the inside images have 2",
         ),
         (
-            lambda: imagenet_o(pixel_model(), painted([0], [9]), painted([0], [9], ("n05",))),
+            lambda: measure_imagenet_o(
+                pixel_model(), painted([0], [9]), painted([0], [9], ("n05",))
+            ),
             "unknown class of the inside images 'n05'",
         ),
         (
-            lambda: ood(pixel_model(), painted([0], [9]), painted([0], [9]), keep_classes=["n02"]),
+            lambda: measure_ood(
+                pixel_model(), painted([0], [9]), painted([0], [9]), keep_classes=["n02"]
+            ),
             "none of the 1 inside images is of the 1 classes to keep",
         ),
     ],

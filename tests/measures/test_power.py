@@ -5,7 +5,7 @@ out by hand.
 import numpy as np
 import pytest
 
-from catchup.measures.power import pooled_spread, power, seeds_needed
+from catchup.measures.power import interval_power, pooled_spread, seeds_needed
 from catchup.measures.statistics import interval
 
 
@@ -14,18 +14,20 @@ def test_cohens_small_medium_and_large_effects_need_what_is_published(gap, neede
     # paired t test, two-sided 5 %, power 80 %: G*Power, and Cohen's tables
     assert seeds_needed(gap, 1.0) == needed
     assert seeds_needed(10 * gap, 10.0) == needed, "the unit does not matter"
-    assert power(gap, 1.0, needed) >= 0.8 > power(gap, 1.0, needed - 1)
+    assert interval_power(gap, 1.0, needed) >= 0.8 > interval_power(gap, 1.0, needed - 1)
 
 
 def test_it_is_the_chance_that_the_interval_of_the_tables_excludes_zero():
     draws = np.random.default_rng(0).normal(1.5, 2.0, (2000, 6))
     above = np.mean([interval(list(values))[0] > 0 for values in draws])
-    assert power(1.5, 2.0, 6) == pytest.approx(above, abs=4 * (0.25 / 2000) ** 0.5)
+    assert interval_power(1.5, 2.0, 6) == pytest.approx(above, abs=4 * (0.25 / 2000) ** 0.5)
 
 
 def test_more_seeds_help_and_more_certainty_costs():
-    chances = [power(1.0, 1.0, n) for n in range(2, 30)]
-    assert chances == sorted(chances) and power(1.0, 1.0, 10, level=0.99) < power(1.0, 1.0, 10)
+    chances = [interval_power(1.0, 1.0, n) for n in range(2, 30)]
+    assert chances == sorted(chances) and interval_power(1.0, 1.0, 10, level=0.99) < interval_power(
+        1.0, 1.0, 10
+    )
     assert (
         seeds_needed(1.0, 1.0, wanted=0.95) > seeds_needed(1.0, 1.0)
         and seeds_needed(100.0, 1.0) == 2
@@ -37,7 +39,7 @@ def test_more_seeds_help_and_more_certainty_costs():
 )
 def test_numbers_outside_their_range_are_named(given):
     with pytest.raises(ValueError, match="got"):
-        power(*given)
+        interval_power(*given)
 
 
 def test_a_wish_that_cannot_be_met_is_said():

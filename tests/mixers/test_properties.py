@@ -37,7 +37,7 @@ from catchup.experiments.report.verdict import (
     verdict,
 )
 from catchup.inspection.reliance import effective_filters, gini, top_share
-from catchup.measures.calibration import calibration
+from catchup.measures.calibration import measure_calibration
 from catchup.measures.ood import ood_metrics
 from catchup.measures.statistics import differences
 from catchup.mixers.cutmix import cut_box
@@ -512,8 +512,8 @@ def test_the_calibration_error_is_a_percentage_of_all_images_in_any_order(
     )
     order = torch.randperm(size, generator=dice)
     found, turned = (
-        calibration(logits, labels, bins),
-        calibration(logits[order], labels[order], bins),
+        measure_calibration(logits, labels, bins),
+        measure_calibration(logits[order], labels[order], bins),
     )
     assert 0 <= found["ece"] <= 100 and found["ece"] == pytest.approx(turned["ece"], abs=1e-9)
     assert (

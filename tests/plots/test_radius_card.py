@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from catchup.plots.cards.radius import mean_rise, named, radius_card, sharpness_within
+from catchup.plots.cards.radius import mean_rise, radius_card, row_name, sharpness_within
 
 RADII = [-1.0, -0.5, 0.0, 0.5, 1.0]
 
@@ -100,5 +100,5 @@ def test_rows_have_to_be_there_and_measured_alike():
 
 
 def test_a_row_is_named_by_method_and_seed():
-    assert named(row("catchup", seed=3)) == "Catch-up Mix, seed 3"
-    assert named({"method": "baseline:epochs=1"}).endswith("(epochs=1)")
+    assert row_name(row("catchup", seed=3)) == "Catch-up Mix, seed 3"
+    assert row_name({"method": "baseline:epochs=1"}).endswith("(epochs=1)")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from catchup.data.sets.shapes import draw_scenes, images_of
-from catchup.measures.corruption import corrupted
+from catchup.measures.corruption import corrupt
 from catchup.models.inference import PixelModel
-from catchup.plots.cards.severity import severities, severity_card
+from catchup.plots.cards.severity import ask_networks, severity_card
 from conftest import TinyNet
 
 KINDS = ("impulse_noise", "contrast")
@@ -24,7 +24,7 @@ def scene():
 
 @pytest.fixture(scope="module")
 def store(scene):
-    return severities(*scene, 2, KINDS, seed=3)
+    return ask_networks(*scene, 2, KINDS, seed=3)
 
 
 def test_the_networks_are_asked_about_the_corrupted_image(scene, store):
@@ -35,7 +35,7 @@ def test_the_networks_are_asked_about_the_corrupted_image(scene, store):
             one = (
                 images.pixels[2:3]
                 if severity == 0
-                else corrupted(images.pixels[2:3], name, severity, seed=3)
+                else corrupt(images.pixels[2:3], name, severity, seed=3)
             )
             assert torch.equal(store.pixels[name][severity], one[0])
             for method, model in models.items():
@@ -79,6 +79,6 @@ def test_what_cannot_be_shown_is_named(scene, store):
     with pytest.raises(ValueError, match="corruption"):
         severity_card(store, "snow", 1)
     with pytest.raises(ValueError, match="image must be a number from 0 to 3, got 4"):
-        severities(models, images, 4, KINDS)
+        ask_networks(models, images, 4, KINDS)
     with pytest.raises(ValueError, match="at least one network"):
-        severities({}, images, 0, KINDS)
+        ask_networks({}, images, 0, KINDS)

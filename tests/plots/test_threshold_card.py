@@ -9,9 +9,9 @@ import torch
 from catchup.data import Boxes
 from catchup.data.sets.outlines import boxes_of
 from catchup.data.sets.shapes import draw_scenes, images_of
-from catchup.measures.localization import located
+from catchup.measures.localization import locate
 from catchup.models.inference import PixelModel
-from catchup.plots.cards.threshold import sweep, threshold_card
+from catchup.plots.cards.threshold import sweep_thresholds, threshold_card
 from catchup.plots.style import STRONG
 from conftest import TinyNet
 
@@ -31,7 +31,7 @@ def scene():
 
 @pytest.fixture(scope="module")
 def store(scene):
-    return sweep(*scene, LEVELS)
+    return sweep_thresholds(*scene, LEVELS)
 
 
 def boxes_drawn(ax):
@@ -48,7 +48,7 @@ def boxes_drawn(ax):
 
 def test_every_threshold_is_what_locating_with_it_finds(scene, store):
     for place, threshold in enumerate(LEVELS):
-        found = located(*scene, threshold=threshold)
+        found = locate(*scene, threshold=threshold)
         assert np.array_equal(store.edges[:, place], found.edges)
         assert np.allclose(store.iou[:, place], found.iou, atol=0)
     assert np.array_equal(store.maps, found.maps) and np.array_equal(store.correct, found.correct)
@@ -61,10 +61,10 @@ def test_images_with_several_boxes_or_none_count_as_when_located(scene):
     model, images, _ = scene
     edges = torch.tensor([[0, 0, 8, 8], [10, 12, 30, 31], [4, 4, 20, 28]], dtype=torch.float32)
     several = Boxes(edges, torch.tensor([1, 1, 4]), (32, 32))
-    found = sweep(model, images, several, (0.1, 0.4))
+    found = sweep_thresholds(model, images, several, (0.1, 0.4))
     for place, threshold in enumerate((0.1, 0.4)):
         assert np.allclose(
-            found.iou[:, place], located(model, images, several, threshold=threshold).iou, atol=0
+            found.iou[:, place], locate(model, images, several, threshold=threshold).iou, atol=0
         )
     assert (
         not found.iou[0].any()
@@ -118,4 +118,4 @@ def test_bad_input_is_named(store, given, says):
 
 def test_a_sweep_needs_thresholds(scene):
     with pytest.raises(ValueError, match="at least one threshold, got none"):
-        sweep(*scene, ())
+        sweep_thresholds(*scene, ())

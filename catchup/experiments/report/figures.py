@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...plots.panels import GRID, _ticks, canvas, place
-from ...plots.style import FAINT, INK, STRONG, WEAK, _axes, _with_legend, style, title
+from ...plots.style import FAINT, INK, STRONG, WEAK, add_legend, get_axes, style, title
 from .cells import Cell
 from .printed import PAPERS, table_of
 from .verdict import (
@@ -64,7 +64,7 @@ def printed_against_ours(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Ax
         for cell in cells
         if cell.ours and cell.ours.difference and cell.printed_difference is not None
     ]
-    unit, ax, named = _unit(shown), _axes(ax), set()
+    unit, ax, named = _unit(shown), get_axes(ax), set()
     points = np.array(
         [
             (_better(cell) * cell.printed_difference, _better(cell) * cell.ours.difference.mean)
@@ -98,7 +98,7 @@ def printed_against_ours(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Ax
         xlabel=f"gain over the reference as printed ({unit})",
         ylabel=f"our gain ({unit})",
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def by_column(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
@@ -165,7 +165,7 @@ def verdict_bars(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Axes":
             of_table[cell.verdict.word] += 1
     if not counts:
         raise ValueError("there is nothing to draw: no cell is compared with a reference")
-    ax, places, start = _axes(ax), np.arange(len(counts))[::-1], np.zeros(len(counts))
+    ax, places, start = get_axes(ax), np.arange(len(counts))[::-1], np.zeros(len(counts))
     for word, (colour, hatch) in PARTS.items():
         sizes = np.array([of_table[word] for of_table in counts.values()])
         if sizes.any():
@@ -177,7 +177,7 @@ def verdict_bars(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Axes":
     ax.set(
         title="What was run of each table, and what it says", xlabel="cells of the table", ylabel=""
     )
-    return _with_legend(ax)
+    return add_legend(ax)
 
 
 def _unit(cells: Sequence[Cell]) -> str:

@@ -5,7 +5,7 @@ epoch it is of.
 from collections.abc import Mapping
 from statistics import fmean
 
-from ...measures.robustness import masking
+from ...measures.robustness import masking_verdict
 from ...measures.statistics import value_of
 from ...training import recipes
 from . import printed as paper
@@ -36,7 +36,9 @@ def remarks(cell: Cell) -> list[str]:
     if known := [f"{name} {value:.2f}" for name, value in beside.items() if value is not None]:
         said.append(f"beside ours: {', '.join(known)}")
     if column.measure == "fgsm_error":
-        signs = [words for row in rows if not (words := masking(row) or "").startswith("no sign")]
+        signs = [
+            words for row in rows if not (words := masking_verdict(row) or "").startswith("no sign")
+        ]
         said += dict.fromkeys(signs) or [
             "no sign of gradient masking: PGD errs as often as FGSM, or more"
         ]

@@ -4,7 +4,7 @@ report as text.
 
 from collections.abc import Mapping, Sequence
 
-from ...measures.statistics import spread
+from ...measures.statistics import mean_with_deviation
 from ...utils.text import as_text
 from . import printed as paper
 from .cells import Cell, Ours, counted, surroundings
@@ -182,7 +182,7 @@ def _number(ours: Ours | None, name: str) -> str:
         if not values
         else f"×{values[0]:.2f}"
         if isinstance(ours.record, StepCost)
-        else spread(values)
+        else mean_with_deviation(values)
     )
 
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from . import blur, digital, noise, weather
-from .base import quantised
+from .base import quantise
 from .constants import CONSTANTS, EXTRA, FAMILIES, STANDARD
 from .liquid import spatter
 
@@ -65,5 +65,5 @@ __all__ = [
     "SEVERITIES",
     "STANDARD",
     "Corruption",
-    "quantised",
+    "quantise",
 ]

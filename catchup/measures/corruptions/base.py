@@ -73,19 +73,19 @@ def uniform(
     return (low + (high - low) * torch.rand(shape, generator=generator)).to(device)
 
 
-def floored(images: Tensor) -> Tensor:
+def floor_levels(images: Tensor) -> Tensor:
     """Whole levels, float32, of images in [0, 1]: what lies between two goes to the lower, as
     NumPy's uint8 does it.
     """
     return (255 * images + NEARLY).floor_()
 
 
-def rounded(levels: Tensor) -> Tensor:
+def round_levels(levels: Tensor) -> Tensor:
     """Levels (0 to 255) as whole ones, halves up, as Pillow does it."""
     return (levels + (0.5 + NEARLY)).floor_()
 
 
-def quantised(images: Tensor) -> Tensor:
+def quantise(images: Tensor) -> Tensor:
     """Images as the published arrays hold them: uint8, cut off to the level below and not rounded.
 
     Source: make_cifar_c.py, which ends in `numpy.uint8(255 * image)`. Differs: a value within a
@@ -97,7 +97,7 @@ def quantised(images: Tensor) -> Tensor:
     Returns:
         uint8, same shape.
     """
-    return floored(images).to(torch.uint8)
+    return floor_levels(images).to(torch.uint8)
 
 
 def grey(images: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def grey(images: Tensor) -> Tensor:
     return (images * weights[:, None, None]).sum(dim=1, keepdim=True)
 
 
-def coloured(colour: tuple[float, ...], images: Tensor) -> Tensor:
+def colour_like(colour: tuple[float, ...], images: Tensor) -> Tensor:
     """(C, 1, 1): a colour for images of C channels; its brightness, where they are grey."""
     values = colour if images.shape[1] == 3 else (float(np.dot(colour, LUMA)),)
     return torch.tensor(values, device=images.device)[:, None, None]

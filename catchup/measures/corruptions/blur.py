@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import constant_of, rounded, uniform
-from .filters import as_rows, moved, separable, smoothed, weighted, zoom_matrix
+from .base import constant_of, round_levels, uniform
+from .filters import as_rows, blur_along, correlate, separable, smooth, zoom_matrix
 
 
 def gaussian_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Gaussian smoothing, to four standard deviations, the outermost pixels repeated; no chance."""
     sigma = constant_of("gaussian_blur", images, severity, generator)
-    return smoothed(images, sigma).clamp_(0, 1)
+    return smooth(images, sigma).clamp_(0, 1)
 
 
 def defocus_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """The mean over a disk with softened edge, mirrored at the outermost pixels; no chance."""
     radius, softness = constant_of("defocus_blur", images, severity, generator)
-    return weighted(images, disk(radius, softness)).clamp_(0, 1)
+    return correlate(images, disk(radius, softness)).clamp_(0, 1)
 
 
 @lru_cache
@@ -62,17 +62,17 @@ def glass_blur(images: Tensor, severity: int, generator: torch.Generator) -> Ten
     """
     sigma, _, rounds = constant_of("glass_blur", images, severity, generator)
     # the kernel's ends move values by millionths: in float64
-    levels = smoothed(rounded(255 * images).double(), sigma)
+    levels = smooth(round_levels(255 * images).double(), sigma)
     blurred = (levels + 1e-9).floor_().to(images.dtype) / 255
     height, width = images.shape[2:]
     for _ in range(rounds):
         # up, left
         steps = torch.randint(0, 2, (2, len(images), height - 2, width - 2), generator=generator)
-        blurred = replaced(blurred, *steps.to(images.device))
-    return smoothed(blurred, sigma).clamp_(0, 1)
+        blurred = swap_pixels(blurred, *steps.to(images.device))
+    return smooth(blurred, sigma).clamp_(0, 1)
 
 
-def replaced(images: Tensor, up: Tensor, left: Tensor) -> Tensor:
+def swap_pixels(images: Tensor, up: Tensor, left: Tensor) -> Tensor:
     """Each pixel (h, w), h and w >= 2, replaced by the one at (h − up, w − left).
 
     Args:
@@ -91,7 +91,7 @@ def motion_blur(images: Tensor, severity: int, generator: torch.Generator) -> Te
     """
     radius, sigma = constant_of("motion_blur", images, severity, generator)
     angles = uniform((len(images),), generator, images.device, -45, 45)
-    return rounded(255 * moved(images, radius, sigma, angles)).clamp_(0, 255) / 255
+    return round_levels(255 * blur_along(images, radius, sigma, angles)).clamp_(0, 255) / 255
 
 
 def zoom_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
@@ -99,7 +99,7 @@ def zoom_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tens
     end = constant_of("zoom_blur", images, severity, generator)
     factors = np.arange(1, end, 0.01)  # this call, floating-point ends and all, is the definition
     total = images.clone()
-    for matrices, times in _distinct(factors, *images.shape[2:]).items():
+    for matrices, times in _count_zooms(factors, *images.shape[2:]).items():
         rows, columns = (
             zoom_matrix(side, factor) for side, factor in zip(images.shape[2:], matrices)
         )
@@ -107,7 +107,7 @@ def zoom_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tens
     return (total / (len(factors) + 1)).clamp_(0, 1)
 
 
-def _distinct(factors: np.ndarray, height: int, width: int) -> Counter:
+def _count_zooms(factors: np.ndarray, height: int, width: int) -> Counter:
     """How often each pair of zooms (of the rows, of the columns) occurs: the small factors round to
     the same one.
     """

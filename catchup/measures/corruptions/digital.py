@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import constant_of, rounded, uniform
-from .filters import box_matrix, separable, smoothed
+from .base import constant_of, round_levels, uniform
+from .filters import box_matrix, separable, smooth
 
 
 def contrast(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
@@ -46,12 +46,12 @@ def pixelate(images: Tensor, severity: int, generator: torch.Generator) -> Tenso
     chance.
     """
     share = constant_of("pixelate", images, severity, generator)
-    levels, (height, width) = rounded(255 * images), images.shape[2:]
+    levels, (height, width) = round_levels(255 * images), images.shape[2:]
     few_rows, few_columns = int(height * share), int(width * share)
-    levels = rounded(separable(levels, None, box_matrix(width, few_columns)))
-    levels = rounded(separable(levels, box_matrix(height, few_rows), None))
+    levels = round_levels(separable(levels, None, box_matrix(width, few_columns)))
+    levels = round_levels(separable(levels, box_matrix(height, few_rows), None))
     large = separable(levels, box_matrix(few_rows, height), box_matrix(few_columns, width))
-    return rounded(large).clamp_(0, 255) / 255
+    return round_levels(large).clamp_(0, 255) / 255
 
 
 def jpeg_compression(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
@@ -62,7 +62,7 @@ def jpeg_compression(images: Tensor, severity: int, generator: torch.Generator) 
     out.
     """
     quality = constant_of("jpeg_compression", images, severity, generator)
-    levels = rounded(255 * images).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    levels = round_levels(255 * images).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     coded = np.stack(
         [
             _through_jpeg(image.squeeze(-1) if image.shape[-1] == 1 else image, quality)
@@ -97,8 +97,8 @@ def elastic_transform(images: Tensor, severity: int, generator: torch.Generator)
     side, batch, device = min(images.shape[2:]), len(images), images.device
     corners = side * reach * uniform((batch, 3, 2), generator, device)
     fields = uniform((batch, 2, *images.shape[2:]), generator, device)
-    fields = side * amplitude * smoothed(fields, side * sigma, border="reflect", truncate=3)
-    return displaced(affine(images, corners), fields).clamp_(0, 1)
+    fields = side * amplitude * smooth(fields, side * sigma, border="reflect", truncate=3)
+    return displace(affine(images, corners), fields).clamp_(0, 1)
 
 
 def affine(images: Tensor, moves: Tensor) -> Tensor:
@@ -126,10 +126,10 @@ def affine(images: Tensor, moves: Tensor) -> Tensor:
     down, right = _places(images)
     source = right[..., None] * back[:, None, None, 0] + down[..., None] * back[:, None, None, 1]
     source = source + back[:, None, None, 2]
-    return _sampled(images, source[..., 0], source[..., 1], edge_pixels=True)
+    return _sample(images, source[..., 0], source[..., 1], edge_pixels=True)
 
 
-def displaced(images: Tensor, fields: Tensor) -> Tensor:
+def displace(images: Tensor, fields: Tensor) -> Tensor:
     """Each pixel read at another place, bilinearly, mirrored at the image's edge.
 
     Args:
@@ -137,7 +137,7 @@ def displaced(images: Tensor, fields: Tensor) -> Tensor:
         fields: (B, 2, H, W) float32, by how many pixels to the right and down it is read.
     """
     down, right = _places(images)
-    return _sampled(images, right + fields[:, 0], down + fields[:, 1], edge_pixels=False)
+    return _sample(images, right + fields[:, 0], down + fields[:, 1], edge_pixels=False)
 
 
 def _places(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +148,7 @@ def _places(images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.meshgrid(height, width, indexing="ij")
 
 
-def _sampled(images: Tensor, right: Tensor, down: Tensor, edge_pixels: bool) -> Tensor:
+def _sample(images: Tensor, right: Tensor, down: Tensor, edge_pixels: bool) -> Tensor:
     """Images read at places (B, H, W), in pixels, mirrored at the centres of the outermost pixels
     or at the edge.
     """

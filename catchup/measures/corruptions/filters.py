@@ -33,7 +33,7 @@ def separable(images: Tensor, rows: np.ndarray | None, columns: np.ndarray | Non
     return images
 
 
-def smoothed(
+def smooth(
     images: Tensor, sigma: float, *, border: str = "nearest", truncate: float = 4.0
 ) -> Tensor:
     """Gaussian smoothing of each channel.
@@ -52,7 +52,7 @@ def smoothed(
     )
 
 
-def weighted(images: Tensor, kernel: np.ndarray) -> Tensor:
+def correlate(images: Tensor, kernel: np.ndarray) -> Tensor:
     """The weighted sum over a small neighbourhood (a correlation), mirrored at the outermost
     pixels.
 
@@ -125,7 +125,7 @@ def box_matrix(side: int, new_side: int) -> np.ndarray:
     return covered / covered.sum(axis=1, keepdims=True)
 
 
-def moved(images: Tensor, radius: int, sigma: float, angles: Tensor) -> Tensor:
+def blur_along(images: Tensor, radius: int, sigma: float, angles: Tensor) -> Tensor:
     """Motion blur: each pixel the weighted mean of those that lie ahead of it in one direction, the
     nearest the most.
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import coloured, constant_of, floored, normal
-from .filters import smoothed, weighted
+from .base import colour_like, constant_of, floor_levels, normal
+from .filters import correlate, smooth
 
 WATER, MUD = (175 / 255, 238 / 255, 238 / 255), (63 / 255, 42 / 255, 20 / 255)
 LOW, HIGH = 50, 150  # Canny's thresholds
@@ -46,10 +46,10 @@ def spatter(images: Tensor, severity: int, generator: torch.Generator) -> Tensor
     """
     mean, deviation, *rest = constant_of("spatter", images, severity, generator)
     drawn = mean + deviation * normal((len(images), 1, *images.shape[2:]), generator, images.device)
-    return spattered(images, drawn, tuple(rest))
+    return apply_spatter(images, drawn, tuple(rest))
 
 
-def spattered(images: Tensor, drawn: Tensor, constants: tuple[float, ...]) -> Tensor:
+def apply_spatter(images: Tensor, drawn: Tensor, constants: tuple[float, ...]) -> Tensor:
     """What `spatter` does once chance has decided.
 
     Args:
@@ -57,16 +57,16 @@ def spattered(images: Tensor, drawn: Tensor, constants: tuple[float, ...]) -> Te
         constants: sigma and threshold of the liquid; opacity of water or sigma of mud; 1 for mud.
     """
     sigma, threshold, strength, mud = constants
-    liquid = smoothed(drawn, sigma)
+    liquid = smooth(drawn, sigma)
     if mud:
-        cover = smoothed((liquid > threshold).to(images.dtype), strength)
+        cover = smooth((liquid > threshold).to(images.dtype), strength)
         cover = torch.where(cover < 0.8, 0.0, cover)
-        return (images * (1 - cover) + coloured(MUD, images) * cover).clamp_(0, 1)
-    levels = floored(torch.where(liquid < threshold, 0.0, liquid)) % 256
+        return (images * (1 - cover) + colour_like(MUD, images) * cover).clamp_(0, 1)
+    levels = floor_levels(torch.where(liquid < threshold, 0.0, liquid)) % 256
     lit = levels * rims(levels)
     # both are whole numbers: 1 or more, or all are 0
     lit = lit / lit.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1)
-    return (images + strength * lit * coloured(WATER, images)).clamp_(0, 1)
+    return (images + strength * lit * colour_like(WATER, images)).clamp_(0, 1)
 
 
 def rims(levels: Tensor) -> Tensor:
@@ -76,10 +76,10 @@ def rims(levels: Tensor) -> Tensor:
         levels: (B, 1, H, W) float32, whole numbers in [0, 255].
     """
     # sums of 16 binary places: exact in float32
-    distance = weighted(chamfer(canny(levels)), MEAN) / 9
-    raised = equalised(distance.floor().long().flatten(1)).view_as(levels)
-    relief = weighted(raised.to(levels.dtype), RELIEF).clamp_(0, 255)
-    return (weighted(relief, MEAN) / 9).round()
+    distance = correlate(chamfer(canny(levels)), MEAN) / 9
+    raised = equalise(distance.floor().long().flatten(1)).view_as(levels)
+    relief = correlate(raised.to(levels.dtype), RELIEF).clamp_(0, 255)
+    return (correlate(relief, MEAN) / 9).round()
 
 
 def canny(levels: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ def _nearer(distance: Tensor) -> Tensor:
     return inner
 
 
-def equalised(values: Tensor) -> Tensor:
+def equalise(values: Tensor) -> Tensor:
     """Each row with its histogram evened, the smallest value becoming 0; a row of one value stays
     as it is.
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import constant_of, floored, grey, normal, rounded, uniform
-from .filters import moved, separable, zoom_matrix
+from .base import constant_of, floor_levels, grey, normal, round_levels, uniform
+from .filters import blur_along, separable, zoom_matrix
 from .ice import frost_texture
 
 
@@ -25,10 +25,12 @@ def snow(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     shape = (len(images), 1, *images.shape[2:])
     flakes = constants[0] + constants[1] * normal(shape, generator, images.device)
     angles = uniform((len(images),), generator, images.device, -135, -45)
-    return snowed(images, flakes, angles, constants[2:])
+    return apply_snow(images, flakes, angles, constants[2:])
 
 
-def snowed(images: Tensor, flakes: Tensor, angles: Tensor, constants: tuple[float, ...]) -> Tensor:
+def apply_snow(
+    images: Tensor, flakes: Tensor, angles: Tensor, constants: tuple[float, ...]
+) -> Tensor:
     """What `snow` does once chance has decided.
 
     Args:
@@ -39,8 +41,8 @@ def snowed(images: Tensor, flakes: Tensor, angles: Tensor, constants: tuple[floa
     """
     zoom, threshold, radius, sigma, kept = constants
     layer = separable(flakes, *(zoom_matrix(side, zoom) for side in flakes.shape[2:]))
-    layer = floored(torch.where(layer < threshold, 0.0, layer).clamp_(0, 1))
-    layer = rounded(moved(layer, radius, sigma, angles)) / 255
+    layer = floor_levels(torch.where(layer < threshold, 0.0, layer).clamp_(0, 1))
+    layer = round_levels(blur_along(layer, radius, sigma, angles)) / 255
     whitened = kept * images + (1 - kept) * torch.maximum(images, 1.5 * grey(images) + 0.5)
     return (whitened + layer + layer.flip(2, 3)).clamp_(0, 1)
 
@@ -69,11 +71,11 @@ def frost(
     if textures is None:
         pane = frost_texture(tuple(images.shape), generator).to(images.device)
     else:
-        pane = _cut(textures, images, generator)
+        pane = _cut_textures(textures, images, generator)
     return (weight * images + opacity * pane).clamp_(0, 1)
 
 
-def _cut(textures: Sequence[Tensor], images: Tensor, generator: torch.Generator) -> Tensor:
+def _cut_textures(textures: Sequence[Tensor], images: Tensor, generator: torch.Generator) -> Tensor:
     """(B, C, H, W): a random cut out of a random texture for each image."""
     height, width = images.shape[2:]
     for number, texture in enumerate(textures):

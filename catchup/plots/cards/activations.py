@@ -12,11 +12,11 @@ import numpy as np
 from torch import Tensor
 
 from ...inspection.activations import Observations, observe
-from ...inspection.methods import Zoo, specimens, zoo
+from ...inspection.methods import MethodGallery, make_gallery, run_methods
 from ...utils.choices import pick
 from .. import tiles
 from ..filters import MAP_GRADIENT, NORM
-from ..methods import method_zoo
+from ..methods import method_gallery
 from ..panels import canvas, frame, picture, place, say, wall
 from ..style import FAINT, INK, WEAK
 from .playground import playground
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Observations",
-    "Zoo",
+    "MethodGallery",
     "activation_card",
     "filter_card",
     "live_card",
     "observe",
     "playground",
-    "zoo",
-    "zoo_card",
+    "make_gallery",
+    "gallery_card",
 ]
 
 TILE, PICTURES = 32, 6  # pixels of a tile of the filter card, and how many images it shows
@@ -100,7 +100,7 @@ def activation_card(
     seen, figure = store.at(epoch, block), canvas(960, 530)
     _check_number("image", image, len(store.pixels))
     order = store.order(block)
-    shown = [order[place] for place in tiles.spaced(len(order), show)]
+    shown = [order[place] for place in tiles.spaced_ranks(len(order), show)]
     amounts = tiles.brightness(
         (seen.maps[image].float() * seen.peaks[image, :, None, None]).numpy(), scale
     )
@@ -121,7 +121,7 @@ def activation_card(
     wall(
         figure,
         (280, 8, 672, 476),
-        tiles.tinted(amounts[shown]),
+        tiles.tint(amounts[shown]),
         [tiles.short(norms[c]) for c in shown],
         tiles.columns_for(len(shown)),
         f"|activation|, below it its norm; strongest at the last epoch first\n{which}; {scaled}",
@@ -151,18 +151,18 @@ def live_card(
     return figure
 
 
-def zoo_card(animals: Zoo, lam: float, pair: int = 0, seed: int = 0) -> "Figure":
-    """Every method on one pair of images, the same draw for all (`plots.method_zoo`).
+def gallery_card(gallery: MethodGallery, lam: float, pair: int = 0, seed: int = 0) -> "Figure":
+    """Every method on one pair of images, the same draw for all (`plots.method_gallery`).
 
-    Unlike the other cards it runs the model: a step of each method, on the few images of the zoo.
+    Unlike the other cards it runs the model: a step of each method, on the few images of the gallery.
 
     Args:
-        animals: from `zoo`. lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and all else
-            that is drawn.
+        gallery: from `make_gallery`. lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and
+            all else that is drawn.
     Raises:
         ValueError: if there is no such pair, or λ leaves [0, 1].
     """
-    return method_zoo(specimens(animals, lam, pair=pair, seed=seed))
+    return method_gallery(run_methods(gallery, lam, pair=pair, seed=seed))
 
 
 def _check_number(kind: str, value: int, count: int, where: str = "") -> None:
@@ -193,12 +193,12 @@ def _draw_maps(
 ) -> None:
     """A row of images, and under it a row of the filter's maps per epoch."""
     count, gap = min(PICTURES, len(store.pixels)), 3
-    rows = [tiles.resized(np.stack([tiles.picture(image) for image in store.pixels[:count]]), TILE)]
+    rows = [tiles.resize(np.stack([tiles.picture(image) for image in store.pixels[:count]]), TILE)]
     parts = [store.at(epoch, block) for epoch in epochs]
     maps = np.concatenate(
         [_magnitudes(part.maps[:count, filter], part.peaks[:count, filter]) for part in parts]
     )
-    rows += np.split(tiles.tinted(tiles.resized(tiles.brightness(maps, scale), TILE)), len(epochs))
+    rows += np.split(tiles.tint(tiles.resize(tiles.brightness(maps, scale), TILE)), len(epochs))
     scaled = {"common": "all on one scale", "own": "each on its own scale"}[scale]
     width, high = 500, 340
     side = min(width / count, high / len(rows))  # of a tile on the screen

@@ -70,8 +70,8 @@ def _pictures(image: Tensor | None, partner: Tensor | None) -> tuple[np.ndarray,
     y, x = np.mgrid[:height, :width]
     disc = np.hypot(y - height / 2, x - width / 2) < 0.38 * min(height, width)
     made = (
-        tiles.tinted(np.where(disc, 1.0, 0.55)),
-        tiles.tinted(np.where((x + y) * 64 // width // 6 % 2, 0.0, 0.25)),
+        tiles.tint(np.where(disc, 1.0, 0.55)),
+        tiles.tint(np.where((x + y) * 64 // width // 6 % 2, 0.0, 0.25)),
     )
     ours, theirs = (
         drawn if given is None else tiles.picture(given)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..landscape import _radii
+from ..landscape import common_radii
 from ..panels import canvas, frame, place, say
 from ..style import FAINT, style, title
 
@@ -25,7 +25,7 @@ def mean_rise(landscape: Mapping) -> tuple[np.ndarray, np.ndarray]:
     the eigenvector.
 
     Args:
-        landscape: of `catchup.measures.landscape.landscape`.
+        landscape: of `catchup.measures.landscape.measure_landscape`.
     Returns:
         (k,), (k,) float64, in nats, NaN where a loss is not finite; k = (points + 1) / 2, the first
         is 0, 0.
@@ -39,8 +39,8 @@ def sharpness_within(landscape: Mapping) -> tuple[np.ndarray, np.ndarray]:
     """Radii r ≥ 0 and the largest rise of the loss over its centre for |t| ≤ r, along the
     eigenvector.
 
-    Source: the lower bound of sharpness of `catchup.measures.landscape.landscape`, for every radius
-        up to its own.
+    Source: the lower bound of sharpness of `catchup.measures.landscape.measure_landscape`, for
+        every radius up to its own.
 
     Returns:
         (k,), (k,) float64, in nats; NaN from the first radius on at which a loss is not finite.
@@ -66,7 +66,7 @@ def radius_card(rows: Sequence[Mapping], radius: float) -> "Figure":
     """
     if not rows:
         raise ValueError("there are no rows to draw, got an empty sequence")
-    steps = [step for step in _radii(rows) if step > 0]
+    steps = [step for step in common_radii(rows) if step > 0]
     if not 0 < radius <= steps[-1] * (1 + 1e-9):
         raise ValueError(
             f"radius must be greater than 0 and at most {steps[-1]:g}, the largest measured, got"
@@ -86,14 +86,14 @@ def radius_card(rows: Sequence[Mapping], radius: float) -> "Figure":
     )
     for line, (row, look) in enumerate(zip(rows, looks)):
         height = 0.78 - 0.075 * line
-        words = f"{named(row)}: λ {row['landscape']['top_eigenvalue']:.3g}"
+        words = f"{row_name(row)}: λ {row['landscape']['top_eigenvalue']:.3g}"
         figure.text(0.79, height, words, color=look["color"], size=8.5, va="center")
         figure.add_artist(_dot(figure, 0.777, height, look))
     figure.text(0.01, 0.945, f"within a radius of {reach:.2f}", size=12)
     return figure
 
 
-def named(row: Mapping) -> str:
+def row_name(row: Mapping) -> str:
     """The method as figures name it, and the seed where there is one."""
     return title(row["method"]) + (f", seed {row['seed']}" if "seed" in row else "")
 

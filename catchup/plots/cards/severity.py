@@ -46,7 +46,7 @@ class Severities:
         return self.classes[int(self.shares[method][corruption][severity].argmax())]
 
 
-def severities(
+def ask_networks(
     models: Mapping[str, PixelModel],
     images: Images,
     image: int,
@@ -87,8 +87,8 @@ def severity_card(store: Severities, corruption: str, severity: int) -> "Figure"
     line per network.
 
     Args:
-        store: from `severities`. corruption: one of its corruptions. severity: 0 (the image itself)
-            to 5.
+        store: from `ask_networks`. corruption: one of its corruptions. severity: 0 (the image
+            itself) to 5.
     Raises:
         ValueError: if there is no such corruption or severity.
     """

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ...data import Boxes, Images
 from ...measures.cam import class_maps
-from ...measures.localization import THRESHOLDS, ScoreMap, best_iou, largest_boxes, located, regions
+from ...measures.localization import THRESHOLDS, ScoreMap, best_iou, largest_boxes, locate, regions
 from ...models.inference import PixelModel
-from ..localization import OVERLAY, _draw_box
+from ..localization import OVERLAY, draw_box
 from ..panels import canvas, frame, picture, place
 from ..style import FAINT, INK, STRONG, WEAK
 from ..tiles import picture as pixels_of
-from ..tiles import tinted
+from ..tiles import tint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ class Sweep:
         return int(np.abs(np.asarray(self.thresholds) - threshold).argmin())
 
 
-def sweep(
+def sweep_thresholds(
     model: PixelModel,
     images: Images,
     boxes: Boxes,
@@ -64,14 +64,14 @@ def sweep(
     """Maps and boxes of a few images at every threshold, from one forward pass.
 
     Args:
-        model, images, boxes, cam: as for `catchup.measures.localization.located`. thresholds: each
+        model, images, boxes, cam: as for `catchup.measures.localization.locate`. thresholds: each
             in [0, 1), ascending.
     Raises:
-        ValueError, FloatingPointError: as `located`; if there is no threshold.
+        ValueError, FloatingPointError: as `locate`; if there is no threshold.
     """
     if not len(thresholds):
         raise ValueError("a sweep needs at least one threshold, got none")
-    found, n = located(model, images, boxes, threshold=thresholds[0], cam=cam), len(images)
+    found, n = locate(model, images, boxes, threshold=thresholds[0], cam=cam), len(images)
     edges = np.stack(
         [largest_boxes(regions(found.maps, threshold), n) for threshold in thresholds], axis=1
     )
@@ -98,7 +98,7 @@ def threshold_card(store: Sweep, image: int, threshold: float, iou: float = 0.5)
     boxes, at all of them.
 
     Args:
-        store: from `sweep`.
+        store: from `sweep_thresholds`.
         image: its number in the store.
         threshold: in [0, 1); the nearest of the store's is shown.
         iou: from which overlap on a box is right, in (0, 1].
@@ -132,7 +132,7 @@ def _draw_image(figure: "Figure", store: Sweep, image: int, chosen: int) -> None
     one found.
     """
     seen, edges = store.maps[image], store.edges[image, chosen]
-    shown = (1 - OVERLAY) * pixels_of(store.pixels[image]) + OVERLAY * tinted(seen)
+    shown = (1 - OVERLAY) * pixels_of(store.pixels[image]) + OVERLAY * tint(seen)
     shown = np.where((seen > store.thresholds[chosen])[:, :, None], shown, DIMMED * shown)
     ax = picture(
         figure,
@@ -141,9 +141,9 @@ def _draw_image(figure: "Figure", store: Sweep, image: int, chosen: int) -> None
         "white: the true box; dashed: found",
     )
     for true in store.boxes.edges[store.boxes.image == image].tolist():
-        _draw_box(ax, true, "white", "-")
+        draw_box(ax, true, "white", "-")
     if edges.any():
-        _draw_box(ax, edges, STRONG, (0, (3, 1)))
+        draw_box(ax, edges, STRONG, (0, (3, 1)))
 
 
 def _draw_curve(

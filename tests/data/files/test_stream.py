@@ -22,7 +22,7 @@ from test_training import digest
 
 import catchup.data as data
 from benchmarks import streaming as stream_bench
-from benchmarks.streaming import footprint, made_up
+from benchmarks.streaming import footprint, make_pictures
 from catchup import Settings, train
 from catchup.data import Images, StreamedImages
 from catchup.data.augment import centre_crops
@@ -555,7 +555,7 @@ def test_the_bench_gives_a_row_for_each_size(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 0, said.getvalue(), "")
 
     monkeypatch.setattr(stream_bench.subprocess, "run", here)
-    root = made_up(tmp_path / "made", 8, 16)
+    root = make_pictures(tmp_path / "made", 8, 16)
     rows = footprint(root, [6, 3], workers=[0, 2], loaders=["stream", "resident"], batch_size=4)
     assert [(row["loader"], row["workers"], row["images"]) for row in rows] == [
         (loader, workers, n)
