@@ -17,6 +17,7 @@ from .. import __version__
 from ..mixers import MIXERS, Mixer
 from ..mixers.regularisers import REGULARISERS, Regulariser
 from ..training.settings import Settings
+from ..utils.console import make_printable
 from ..utils.text import as_text
 from . import compare as cli_compare
 from .options import by_recipe, named_method, options_of
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     an unread end.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    make_printable(sys.stdout)
+    make_printable(sys.stderr)
     if argv == ["--version"]:
         print(__version__)
         return 0
