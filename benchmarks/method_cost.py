@@ -113,7 +113,7 @@ class CostSettings:
         pick("device", self.device, ("auto", "cpu"))
 
 
-def run(
+def measure_costs(
     methods: Sequence[str] = tuple(MIXERS),
     bench: CostSettings | None = None,
     *,
@@ -278,7 +278,7 @@ def report(results: Mapping) -> str:
     """What was measured, as text.
 
     Args:
-        results: as `run` returns them.
+        results: as `measure_costs` returns them.
     """
     bench, rows = results["bench"], results["rows"]
     heads = ["", "cost", "quartiles", "goal", "passes", "passes alone", "extra MB", *PAPER_S]

@@ -24,7 +24,7 @@ from catchup.utils.provenance import surroundings
 PARTS = ("throughput", "mix", "scaling", "streaming", "precision")
 
 
-def run(
+def measure(
     load: Workload | None = None,
     parts: Sequence[str] = ("throughput", "mix"),
     *,

@@ -94,9 +94,9 @@ def demo(out: Path = Path("runs/demo"), json: bool = False) -> None:
         out: Folder for the figures and results.json; files of an earlier demo there are replaced.
         json: Print the results as JSON instead of a table.
     """
-    from ..experiments.demo import report, run
+    from ..experiments.demo import report, run_demo
 
-    results = run(out)
+    results = run_demo(out)
     print(json_format.dumps(results) if json else report(results, out))
 
 
@@ -201,10 +201,10 @@ def background(
     """
     from dataclasses import replace
 
-    from ..experiments.background_bias import SETTINGS, report, run
+    from ..experiments.background_bias import SETTINGS, report, run_background
 
     settings = replace(SETTINGS, subset=subset, width=width, epochs=epochs)
-    rows = run(
+    rows = run_background(
         out,
         methods=methods,
         rhos=rhos,
@@ -236,13 +236,13 @@ def report(
         html: Also write the report to this file, with every cell; one that is there is replaced.
         json: Print the report as JSON instead of tables.
     """
-    from ..experiments.report.cells import run
+    from ..experiments.report.cells import make_report
     from ..experiments.report.html import check_html, write_html
     from ..experiments.report.text import as_report, as_values
 
     if html is not None:
         check_html(html)
-    results = run(runs, tables=table, figures=figure, which=paper)
+    results = make_report(runs, tables=table, figures=figure, which=paper)
     if html is not None:
         write_html(results, html)
     if json:
@@ -397,13 +397,12 @@ def _overhead_command():
                 are replaced.
             json: Print the results as JSON instead of a table.
         """
-        from benchmarks.method_cost import report
-        from benchmarks.method_cost import run as measured
+        from benchmarks.method_cost import measure_costs, report
 
         from ..utils.threads import single_threaded
 
         with single_threaded():  # the clock of a CPU adds up its threads
-            results = measured(methods, CostSettings(**vars(bench)), out=out)
+            results = measure_costs(methods, CostSettings(**vars(bench)), out=out)
         print(json_format.dumps(results) if json else report(results))
 
     return overhead
@@ -434,10 +433,9 @@ def _bench_command():
             folder: Class folders of images to stream; pictures are made up, if none is named.
             json: Print the results as JSON instead of text.
         """
-        from benchmarks.run import report
-        from benchmarks.run import run as measured
+        from benchmarks.run import measure, report
 
-        results = measured(Workload(**vars(load)), parts, out=out, folder=folder)
+        results = measure(Workload(**vars(load)), parts, out=out, folder=folder)
         print(json_format.dumps(results) if json else report(results))
 
     return bench

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 
-from ..experiments.engines import named
-from ..experiments.planning import APART, RESULTS, Comparison, filename, outlook, prospects
+from ..experiments.engines import make_engine
+from ..experiments.planning import APART, RESULTS, Comparison, filename, outlook, assess_runs
 from ..training.settings import Settings
 from .options import by_recipe, options_of, under_recipe
 
@@ -17,7 +17,7 @@ SEVERAL = ("recipe", "data")  # options of `compare` that may name more than one
 
 
 @dataclass(frozen=True)
-class Asked:
+class ComparisonCall:
     """What one call of the command asks for."""
 
     comparison: Comparison
@@ -81,7 +81,7 @@ def command(argv: Sequence[str]):
         engine: str = "local",
         plan: bool = False,
         json: bool = False,
-    ) -> Asked:
+    ) -> ComparisonCall:
         """Train every method with every seed under one budget, and compare them in pairs with 95 %
         intervals.
 
@@ -110,12 +110,12 @@ def command(argv: Sequence[str]):
             tests=tuple(tests.split(",")),
             options=Options(**vars(options)),
         )
-        return Asked(comparison, engine, plan, json)
+        return ComparisonCall(comparison, engine, plan, json)
 
     return compare
 
 
-def compared(parts: dict[str, Asked]) -> int:
+def compared(parts: dict[str, ComparisonCall]) -> int:
     """Does what was asked and prints what came of it; the exit code: 1 if a run failed.
 
     Args:
@@ -146,10 +146,10 @@ def compared(parts: dict[str, Asked]) -> int:
     return 1 if any(one["failed"] for one in results.values()) else 0
 
 
-def _print_plan(comparisons: dict[str, Comparison], asked: Asked) -> None:
+def _print_plan(comparisons: dict[str, Comparison], asked: ComparisonCall) -> None:
     """What `--plan` shows: of all comparisons together, as their runs would be done."""
-    at_once = named(asked.engine).at_once
-    stands = {name: prospects(one) for name, one in comparisons.items()}
+    at_once = make_engine(asked.engine).at_once
+    stands = {name: assess_runs(one) for name, one in comparisons.items()}
     if asked.json:
         plain = {
             name: [{**run._asdict(), "folder": str(run.folder)} for run in rows]

@@ -6,8 +6,8 @@ grow first, take the easy way out, and leave the others without gradient; handin
 maps over to its partner lets the weak ones catch up, and the network leans on more. On `shapes`
 (see `catchup.data.sets.shapes`) it is known which way is the easy one, how far it leads, and where
 it misleads: the background tells the class in a share ρ of the training images, and in the test
-sets "broken" and "reversed" it does not. `run` asks what a method does to the accuracy there, over
-ρ. `story` follows the filters of one run and asks whose they are (see
+sets "broken" and "reversed" it does not. `run_background` asks what a method does to the accuracy there, over
+ρ. `follow_run` follows the filters of one run and asks whose they are (see
 `catchup.experiments.follow_filters`).
 
 What neither shows: the outcome on photographs, where a background may be of use; and networks of
@@ -34,7 +34,7 @@ from ..utils.files import jsonable, read_lines, write_atomically
 from ..utils.progress import bar
 from ..utils.provenance import surroundings
 from ..utils.text import as_text
-from .follow_filters import follow, summarised
+from .follow_filters import follow, summarise
 
 SETTINGS = Settings(
     data="shapes",
@@ -63,7 +63,7 @@ COLUMNS = {
 N_WATCHED = 256  # of them measured in the last epochs of training
 
 
-def run(
+def run_background(
     out: Path,
     *,
     methods: Sequence[str] = METHODS,
@@ -97,12 +97,12 @@ def run(
         cue: which attribute of the background agrees with the class, "texture" or "colour".
         settings: of every run; data, method and seed are filled in.
         follow_filters: also follow the filters of the runs:
-            `catchup.experiments.follow_filters.summarised` of each is in its row as "story". The
+            `catchup.experiments.follow_filters.summarise` of each is in its row as "story". The
             weights come out the same. Rows that are there already are left as they are.
         on_row: called with each new row.
         progress: a bar on standard error.
     Returns:
-        The rows asked for, as in `out`, seed by seed: what `measured` returns, and method, rho,
+        The rows asked for, as in `out`, seed by seed: what `measure_cues` returns, and method, rho,
         cue, seed, the number of training images n_train, test images n_test, epochs, time_s,
         settings, versions, hardware, command, commit.
     Raises:
@@ -119,7 +119,7 @@ def run(
         found = _found(out, settings)
         missing = {key: chosen for key, chosen in wanted.items() if key not in found}
         for row in bar(
-            _trained(missing, cue, follow_filters),
+            _train_missing(missing, cue, follow_filters),
             "background",
             "run",
             progress,
@@ -134,7 +134,7 @@ def run(
     return [found[key] for key in wanted]
 
 
-def measured(model: nn.Module, dataset: Dataset, sets: dict) -> dict:
+def measure_cues(model: nn.Module, dataset: Dataset, sets: dict) -> dict:
     """Accuracies in percent of a model in evaluation mode, which is left as it was.
 
     Args:
@@ -161,14 +161,14 @@ def measured(model: nn.Module, dataset: Dataset, sets: dict) -> dict:
     }
 
 
-def watched(dataset: Dataset) -> Dataset:
+def with_watched_images(dataset: Dataset) -> Dataset:
     """The data set with N_WATCHED test images: training looks at them after each of its last
     epochs.
     """
     return replace(dataset, test=dataset.test.take(range(N_WATCHED)))
 
 
-def story(
+def follow_run(
     method: str = "baseline",
     rho: float = 0.95,
     seed: int = 0,
@@ -178,27 +178,31 @@ def story(
     progress: bool = True,
     **options,
 ) -> dict[str, list[dict]]:
-    """Follows the filters of one run of `run`, filter by filter; the weights come out the same.
+    """Follows the filters of one run of `run_background`, filter by filter; the weights come out the same.
 
     Args:
-        method, rho, seed, cue, settings: as for `run`.
+        method, rho, seed, cue, settings: as for `run_background`.
         progress: a bar on standard error. options: `every` and `n` of
             `catchup.experiments.follow_filters.follow`.
     Returns:
         As `catchup.experiments.follow_filters.follow`, all rows with method, rho, cue and seed.
     Raises:
-        ValueError: as `run`.
+        ValueError: as `run_background`.
     """
     (settings,) = _wanted([method], [rho], [seed], cue, settings).values()
     told, _ = _followed(
-        settings, watched(dataset_of(settings, progress=False)), cue, progress=progress, **options
+        settings,
+        with_watched_images(dataset_of(settings, progress=False)),
+        cue,
+        progress=progress,
+        **options,
     )
     head = {"method": method, "rho": rho, "cue": cue, "seed": seed}
     return {name: [{**head, **row} for row in rows] for name, rows in told.items()}
 
 
 def report(rows: Sequence[dict]) -> str:
-    """The outcome of `run` as text: a table for each ρ, mean ± standard deviation over the seeds,
+    """The outcome of `run_background` as text: a table for each ρ, mean ± standard deviation over the seeds,
     paired differences.
 
     Raises:
@@ -224,21 +228,23 @@ def report(rows: Sequence[dict]) -> str:
     return "\n".join(said)
 
 
-def read(path: Path) -> list[dict]:
-    """The rows that `run` left in a file. ValueError naming the file if it is missing or holds
+def read_rows(path: Path) -> list[dict]:
+    """The rows that `run_background` left in a file. ValueError naming the file if it is missing or holds
     something else.
     """
     return read_lines(path)
 
 
-def _trained(missing: dict[tuple, Settings], cue: str, follow_filters: bool) -> Iterator[dict]:
+def _train_missing(
+    missing: dict[tuple, Settings], cue: str, follow_filters: bool
+) -> Iterator[dict]:
     """One row for each of the settings."""
     sets = test_sets(N_TEST, 0, cue) if missing else {}
     for (method, rho, _, seed), settings in missing.items():
-        dataset = watched(dataset_of(settings, progress=False))
+        dataset = with_watched_images(dataset_of(settings, progress=False))
         if follow_filters:
             told, result = _followed(settings, dataset, cue)
-            extra = {"story": summarised(told)}
+            extra = {"story": summarise(told)}
         else:
             mixer = make(method, seed=seed, **settings.method_settings)
             result = fit(model_of(settings, dataset), mixer, dataset, settings, progress=False)
@@ -249,7 +255,7 @@ def _trained(missing: dict[tuple, Settings], cue: str, follow_filters: bool) -> 
                 "rho": rho,
                 "cue": cue,
                 "seed": seed,
-                **measured(result.model, dataset, sets),
+                **measure_cues(result.model, dataset, sets),
                 "n_train": len(dataset.train),
                 "n_test": N_TEST,
                 "epochs": settings.epochs,
@@ -298,7 +304,7 @@ def _key(row: dict) -> tuple:
 
 def _found(out: Path, settings: Settings) -> dict[tuple, dict]:
     """The rows of `out` by their keys; ValueError if they are of other settings."""
-    rows = read(out) if out.exists() else []
+    rows = read_rows(out) if out.exists() else []
     for row in rows:
         try:
             same = row["settings"] == jsonable(_settings(settings, *_key(row)).as_dict())

@@ -12,7 +12,7 @@ DIR/results.json    the evaluation objects, each with the `label` of its method,
 DIR/table.md        the table
 
 What is to be done is worked out in `catchup.experiments.planning`; where it is done is an engine's
-matter (`catchup.experiments.engines`). The process that calls `run` or `sweep` only hands out runs,
+matter (`catchup.experiments.engines`). The process that calls `run_comparison` or `sweep` only hands out runs,
 and it alone writes results.json and table.md.
 """
 
@@ -43,14 +43,14 @@ from .planning import (
     RESULTS,
     TABLE,
     Comparison,
-    Planned,
+    PlannedRun,
     check_folder,
-    evaluated,
+    find_evaluation,
     options_for,
-    planned,
+    plan_runs,
 )
 
-__all__ = ["APART", "RESULTS", "TABLE", "Comparison", "report", "run", "sweep"]
+__all__ = ["APART", "RESULTS", "TABLE", "Comparison", "report", "run_comparison", "sweep"]
 
 BEST = " The best epoch is chosen on the test images: too good by that choice."
 
@@ -60,7 +60,7 @@ class Job(NamedTuple):
     caller.
     """
 
-    planned: Planned
+    planned: PlannedRun
     tests: Sequence[str]
     options: Options
     progress: bool
@@ -78,23 +78,24 @@ class _Sheet:
     """A comparison as far as it is done."""
 
     of: Comparison
-    planned: list[Planned]
+    planned: list[PlannedRun]
     shown: Mapping[str, str]
     found: dict[Path, dict]
     failed: dict[Path, str] = field(default_factory=dict)
 
     @classmethod
-    def begun(cls, of: Comparison) -> "_Sheet":
+    def begin(cls, of: Comparison) -> "_Sheet":
         """What there is already; ValueError for names, numbers or a folder that do not fit."""
-        all_runs, shown = planned(of), columns(of.tests)
+        all_runs, shown = plan_runs(of), columns(of.tests)
         check_folder(Path(of.out), all_runs)
         rows = {
-            one.folder: evaluated(one.folder, of.tests, options_for(of, one)) for one in all_runs
+            one.folder: find_evaluation(one.folder, of.tests, options_for(of, one))
+            for one in all_runs
         }
         return cls(of, all_runs, shown, {folder: row for folder, row in rows.items() if row})
 
     @property
-    def missing(self) -> list[Planned]:
+    def missing(self) -> list[PlannedRun]:
         """The runs that have no evaluation yet."""
         return [one for one in self.planned if one.folder not in self.found]
 
@@ -126,7 +127,7 @@ class _Sheet:
         )
 
 
-def run(
+def run_comparison(
     out: Path,
     *,
     methods: Sequence[str],
@@ -189,20 +190,20 @@ def sweep(
     together.
 
     Args:
-        comparisons: each in a folder of its own. engine, progress: as for `run`.
+        comparisons: each in a folder of its own. engine, progress: as for `run_comparison`.
     Returns:
-        What `run` returns, for each.
+        What `run_comparison` returns, for each.
     Raises:
-        ValueError, ImportError: as `run`; nothing is trained or written unless all of the
+        ValueError, ImportError: as `run_comparison`; nothing is trained or written unless all of the
             comparisons can be.
     """
-    engine = engines.named(engine) if isinstance(engine, str) else engine
+    engine = engines.make_engine(engine) if isinstance(engine, str) else engine
     folders = [Path(one.out).resolve() for one in comparisons]
     if len(set(folders)) < len(folders):
         raise ValueError(
             f"every comparison needs a folder of its own, got {', '.join(map(str, folders))}"
         )
-    sheets = [_Sheet.begun(one) for one in comparisons]
+    sheets = [_Sheet.begin(one) for one in comparisons]
     engine.check()
     for sheet in sheets:
         if sheet.missing:
@@ -218,7 +219,7 @@ def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = 
     """What was compared, and the table.
 
     Args:
-        results: as `run` returns them. layout: `as_text` or `as_markdown`.
+        results: as `run_comparison` returns them. layout: `as_text` or `as_markdown`.
     """
     rows, said = results["rows"], []
     if rows:
@@ -239,12 +240,12 @@ def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = 
     return "\n".join([*said, *([""] if said and left_out else []), *left_out])
 
 
-def done(job: Job) -> Outcome:
+def run_job(job: Job) -> Outcome:
     """Does a job where it is called; whatever stops it is its outcome, but for what ends the
     process.
     """
     try:
-        return Outcome(_done(job.planned, job.tests, job.options, job.progress))
+        return Outcome(_train_and_evaluate(job.planned, job.tests, job.options, job.progress))
     except FloatingPointError as error:
         return Outcome(error=str(error))
     except (ValueError, OSError, MemoryError) as error:  # sentences of our own, or the system's
@@ -262,7 +263,7 @@ def _fill(sheets: Sequence[_Sheet], engine: engines.Engine, progress: bool) -> N
     jobs = [Job(one, sheet.of.tests, options_for(sheet.of, one), bars) for sheet, one in missing]
     with (
         counter(len(jobs), "compare", "run", progress) as update,
-        closing(_outcomes(sheets, engine, jobs)) as outcomes,
+        closing(_outcomes_of(sheets, engine, jobs)) as outcomes,
     ):
         for number, outcome in outcomes:
             sheet, one = missing[number]
@@ -272,15 +273,15 @@ def _fill(sheets: Sequence[_Sheet], engine: engines.Engine, progress: bool) -> N
             update(1)
 
 
-def _outcomes(
+def _outcomes_of(
     sheets: Sequence[_Sheet], engine: engines.Engine, jobs: Sequence[Job]
 ) -> Iterator[tuple[int, Outcome]]:
     """What becomes of the jobs, as they finish; no engine is started for none."""
     if jobs:
-        yield from engines.outcomes(engine, done, jobs, Path(sheets[0].of.out))
+        yield from engines.run_jobs(engine, run_job, jobs, Path(sheets[0].of.out))
 
 
-def _check_runnable(missing: Sequence[Planned], progress: bool, engine: engines.Engine) -> None:
+def _check_runnable(missing: Sequence[PlannedRun], progress: bool, engine: engines.Engine) -> None:
     """ValueError if the data, the model, the precision or a method's layers do not fit together."""
     first = missing[0].settings
     if not engine.elsewhere:  # where other machines compute, they know what they can
@@ -292,7 +293,9 @@ def _check_runnable(missing: Sequence[Planned], progress: bool, engine: engines.
         make(one.method, seed=0, **one.method_settings).check(model)
 
 
-def _done(one: Planned, tests: Sequence[str], options: Options, progress: bool) -> dict:
+def _train_and_evaluate(
+    one: PlannedRun, tests: Sequence[str], options: Options, progress: bool
+) -> dict:
     """The evaluation object of a run, trained as far as it is not yet."""
     record = one.folder / runs.RUN
     if not record.is_file() or "result" not in read_json(record):
@@ -303,7 +306,7 @@ def _done(one: Planned, tests: Sequence[str], options: Options, progress: bool) 
 
 
 def _compared(
-    planned: Sequence[Planned], found: Mapping[Path, dict], columns: Mapping[str, str]
+    planned: Sequence[PlannedRun], found: Mapping[Path, dict], columns: Mapping[str, str]
 ) -> dict:
     """The rows to show, and their differences."""
     first = {

@@ -28,7 +28,7 @@ from ..utils.provenance import surroundings
 from ..utils.text import as_text
 from ..utils.threads import single_threaded
 from . import engines
-from .evaluation import USUAL, described, evaluation_of
+from .evaluation import USUAL, describe_training, evaluation_of
 
 # epochs; with the last plain training has learnt its images and mixing has had time
 BUDGETS = (5, 20, 100)
@@ -52,7 +52,7 @@ FEW = ("clean", "feature-drop")
 FILES, FORMERLY = ("results.json", "feature_drop.png", "budget.png"), "errors.png"
 
 
-def run(
+def run_demo(
     out: Path,
     *,
     methods: Sequence[str] = METHODS,
@@ -93,7 +93,7 @@ def run(
     engine = (
         _usual_engine()
         if engine is None
-        else engines.named(engine)
+        else engines.make_engine(engine)
         if isinstance(engine, str)
         else engine
     )
@@ -108,7 +108,7 @@ def run(
     return results
 
 
-def trained_rows(
+def train_rows(
     methods: Sequence[str],
     seeds: Iterable[int],
     settings: Settings = SETTINGS,
@@ -135,7 +135,7 @@ def trained_rows(
                 model_of(chosen, dataset), make(method, seed=seed), dataset, chosen, progress=False
             )
             yield {
-                **described(chosen.as_dict(), result.rows),
+                **describe_training(chosen.as_dict(), result.rows),
                 "clean_train_error": result.rows[-1]["clean_train_error_percent"],
                 **evaluation_of(result.model, dataset, tests),
             }
@@ -146,7 +146,7 @@ def table(results: Mapping) -> list[list[str]]:
     paired differences.
 
     Args:
-        results: as `run` returns them.
+        results: as `run_demo` returns them.
     """
     return comparison(_by_budget(results["rows"])[-1], {**LEARNT, **COLUMNS})
 
@@ -155,7 +155,7 @@ def report(results: Mapping, out: Path) -> str:
     """The table, what it says, and how it depends on the budget, as text.
 
     Args:
-        results: as `run` returns them. out: the folder that was given to `run`.
+        results: as `run_demo` returns them. out: the folder that was given to `run_demo`.
     """
     *_, rows = budgets = _by_budget(results["rows"])
     seeds = len({row["seed"] for row in rows})
@@ -252,7 +252,7 @@ def _answers(
     rows: list[dict] = [{}] * len(jobs)
     with (
         counter(sum(one.epochs for one in jobs), "demo", "epoch", progress) as update,
-        closing(engines.outcomes(engine, _row, tasks, out)) as answers,
+        closing(engines.run_jobs(engine, _row, tasks, out)) as answers,
     ):
         for number, answer in answers:
             one = tasks[number][0]
@@ -272,7 +272,7 @@ def _row(task: tuple[Settings, Sequence[str]]) -> dict:
     in it.
     """
     settings, tests = task
-    return next(trained_rows((settings.method,), (settings.seed,), settings, tests))
+    return next(train_rows((settings.method,), (settings.seed,), settings, tests))
 
 
 def _by_budget(rows: Sequence[Mapping]) -> list[list[Mapping]]:

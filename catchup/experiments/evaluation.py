@@ -14,7 +14,7 @@ from .. import models
 from ..data import Augmentation, Dataset, Images, load_images
 from ..data.files.archives import CIFAR100_C
 from ..data.protocol import NORMALISATIONS
-from ..measures.registry import MEASURES, Options, Subject, load_outside, measured, picked
+from ..measures.registry import MEASURES, Options, Subject, load_outside, measure, select_tests
 from ..models.inference import PixelModel
 from ..training import checkpoint
 from ..training import folder as runs
@@ -67,7 +67,7 @@ def evaluate(
         CheckpointError: if the checkpoint is missing, damaged, or of another model. Nothing is
             written then.
     """
-    run_dir, asked, options = Path(run_dir), picked(tests), options or Options()
+    run_dir, asked, options = Path(run_dir), select_tests(tests), options or Options()
     pick("device", device, ("auto", "cpu"))
     run, settings = _run_of(run_dir)
     (state, digest), earlier = _checkpoint_of(run_dir), _earlier(run_dir)
@@ -84,7 +84,7 @@ def evaluate(
         "checkpoint_sha256": digest,
     }
     row = {
-        **described(run["settings"], state["rows"]),
+        **describe_training(run["settings"], state["rows"]),
         **_completed(found, asked, earlier, ("checkpoint_sha256", "n_test")),
         "training": {key: run.get(key) for key in ("command", "commit")},
         **surroundings(),
@@ -125,7 +125,7 @@ def evaluation_of(
     subject = Subject(
         PixelModel.of(model, dataset), dataset, options or Options(), outside, progress
     )
-    return {"n_test": len(dataset.test), **measured(subject, tests)}
+    return {"n_test": len(dataset.test), **measure(subject, tests)}
 
 
 def evaluate_pretrained(
@@ -162,7 +162,7 @@ def evaluate_pretrained(
             holds something else; FileNotFoundError if the data are not there. Nothing is written
             then.
     """
-    out, asked, options = Path(out), picked(tests), options or Options()
+    out, asked, options = Path(out), select_tests(tests), options or Options()
     pick("device", device, ("auto", "cpu"))
     if "landscape" in asked:
         raise ValueError(
@@ -277,7 +277,7 @@ def _device(device: str) -> torch.device:
     return torch.accelerator.current_accelerator() if gpu else torch.device("cpu")
 
 
-def described(settings: dict, rows: list[dict]) -> dict:
+def describe_training(settings: dict, rows: list[dict]) -> dict:
     """The part of an evaluation object that says what was trained, and the validation errors and
     last loss of it.
 
@@ -345,9 +345,9 @@ def with_published(options: Options, settings: Settings) -> Options:
     )
     if (
         not whole
-        or options.corrupted is not None
+        or options.cifar_c_dir is not None
         or options.sample is not None
         or not folder.is_dir()
     ):
         return options
-    return replace(options, corrupted=folder)
+    return replace(options, cifar_c_dir=folder)

@@ -69,7 +69,7 @@ def follow(
             )
         )
 
-    look(0, settled(model, dataset))
+    look(0, settle_batch_norm(model, dataset))
     with recording(model, every=every) as record:
 
         def end_epoch(row: dict) -> None:
@@ -85,7 +85,7 @@ def follow(
     }, result
 
 
-def summarised(story: Mapping[str, Sequence[dict]], early: int = EARLY) -> dict[str, list[dict]]:
+def summarise(story: Mapping[str, Sequence[dict]], early: int = EARLY) -> dict[str, list[dict]]:
     """A story in few numbers: means over the filters of every block.
 
     Args:
@@ -221,7 +221,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return fmean(known) if known else None
 
 
-def settled(model: nn.Module, dataset: Dataset) -> nn.Module:
+def settle_batch_norm(model: nn.Module, dataset: Dataset) -> nn.Module:
     """A copy whose batch norm statistics are those of 512 training images; the weights are the
     model's.
 

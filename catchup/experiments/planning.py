@@ -30,7 +30,7 @@ APART = ("method", "method_settings", "seed")  # all in which the runs of a comp
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What is to be compared, and where; arguments as for `catchup.experiments.compare.run`."""
+    """What is to be compared, and where; arguments as for `catchup.experiments.compare.run_comparison`."""
 
     out: Path
     methods: Sequence[str]
@@ -40,7 +40,7 @@ class Comparison:
     options: Options = field(default_factory=Options)
 
 
-class Planned(NamedTuple):
+class PlannedRun(NamedTuple):
     """One run of a comparison. `label`: the method as it was named, with its settings."""
 
     label: str
@@ -62,7 +62,7 @@ class Prospect(NamedTuple):
     time_s: float | None
 
 
-def planned(one: Comparison) -> list[Planned]:
+def plan_runs(one: Comparison) -> list[PlannedRun]:
     """All runs of a comparison, whole seeds first, all in one precision; ValueError for what does
     not fit.
     """
@@ -73,7 +73,7 @@ def planned(one: Comparison) -> list[Planned]:
             raise ValueError(f"{name} must name at least one, got {values!r}")
     if len(set(one.seeds)) < len(one.seeds):
         raise ValueError(f"a seed may be named once, got {', '.join(map(str, one.seeds))}")
-    resolved = {label: _resolved(label) for label in one.methods}
+    resolved = {label: _resolve(label) for label in one.methods}
     for index, label in enumerate(one.methods):
         for earlier in one.methods[:index]:
             if resolved[earlier] == resolved[label]:
@@ -81,7 +81,7 @@ def planned(one: Comparison) -> list[Planned]:
                     f"{earlier!r} and {label!r} are one method with the same settings; name it once"
                 )
     folders = {
-        (label, seed): Path(one.out) / f"{_folder(label)}-{seed}"
+        (label, seed): Path(one.out) / f"{_folder_name(label)}-{seed}"
         for seed in one.seeds
         for label in one.methods
     }
@@ -89,7 +89,7 @@ def planned(one: Comparison) -> list[Planned]:
         one.settings, [path for path in folders.values() if (path / runs.RUN).is_file()]
     )
     return [
-        Planned(
+        PlannedRun(
             label,
             replace(
                 shared, method=resolved[label][0], method_settings=resolved[label][1], seed=seed
@@ -100,7 +100,7 @@ def planned(one: Comparison) -> list[Planned]:
     ]
 
 
-def check_folder(out: Path, runs_of_it: Sequence[Planned]) -> None:
+def check_folder(out: Path, runs_of_it: Sequence[PlannedRun]) -> None:
     """ValueError if `out` holds anything but a comparison with the settings of these runs; nothing
     is written.
     """
@@ -120,12 +120,12 @@ def check_folder(out: Path, runs_of_it: Sequence[Planned]) -> None:
         runs.check_claim(path, now, resume=True)
 
 
-def options_for(one: Comparison, run: Planned) -> Options:
+def options_for(one: Comparison, run: PlannedRun) -> Options:
     """The options with which a run is evaluated."""
     return with_published(one.options, run.settings)
 
 
-def evaluated(folder: Path, tests: Sequence[str], options: Options) -> dict | None:
+def find_evaluation(folder: Path, tests: Sequence[str], options: Options) -> dict | None:
     """The evaluation of the finished run in `folder`, if it is of its checkpoint and covers these
     tests.
     """
@@ -149,21 +149,21 @@ def _as_asked(held: object, test: str, options: Options) -> bool:
     lay.
     """
     wanted = MEASURES[test].settings(options)
-    if not isinstance(held, dict) or "corrupted" not in wanted:
+    if not isinstance(held, dict) or "cifar_c_dir" not in wanted:
         return held == wanted
-    return {**held, "corrupted": held.get("corrupted") is None} == {
+    return {**held, "cifar_c_dir": held.get("cifar_c_dir") is None} == {
         **wanted,
-        "corrupted": wanted["corrupted"] is None,
+        "cifar_c_dir": wanted["cifar_c_dir"] is None,
     }
 
 
-def prospects(one: Comparison) -> list[Prospect]:
+def assess_runs(one: Comparison) -> list[Prospect]:
     """Every run of a comparison as it stands; nothing is trained or written.
 
     Raises:
-        ValueError: as `catchup.experiments.compare.run`, for names, settings, and the folder.
+        ValueError: as `catchup.experiments.compare.run_comparison`, for names, settings, and the folder.
     """
-    all_runs = planned(one)
+    all_runs = plan_runs(one)
     check_folder(Path(one.out), all_runs)
     times = {run.folder: _times(run.folder) for run in all_runs}
     by_label = {
@@ -181,12 +181,13 @@ def outlook(stands: Sequence[Prospect], at_once: int | None = 1) -> str:
     """What is there, what is missing, and about how long it takes, as text.
 
     Args:
-        stands: as `prospects` returns them. at_once: runs that are trained at the same time; None:
+        stands: as `assess_runs` returns them. at_once: runs that are trained at the same time; None:
             not known.
     """
     open_ones = [run for run in stands if run.state != "finished"]
     lines = [
-        f"{run.state:9} {run.epochs:5} epochs done  {_said(run)}  {run.folder}" for run in stands
+        f"{run.state:9} {run.epochs:5} epochs done  {_time_left(run)}  {run.folder}"
+        for run in stands
     ]
     lines += [
         f"{len(stands)} runs: {len(stands) - len(open_ones)} finished, {len(open_ones)} to do"
@@ -215,9 +216,9 @@ def outlook(stands: Sequence[Prospect], at_once: int | None = 1) -> str:
     return "\n".join(lines)
 
 
-def _prospect(run: Planned, one: Comparison, epochs: int, times: Sequence[float]) -> Prospect:
+def _prospect(run: PlannedRun, one: Comparison, epochs: int, times: Sequence[float]) -> Prospect:
     """How one run stands; `times` of an epoch like its own."""
-    if evaluated(run.folder, one.tests, options_for(one, run)):
+    if find_evaluation(run.folder, one.tests, options_for(one, run)):
         state, left = "finished", 0.0
     else:
         state = "begun" if (run.folder / runs.RUN).is_file() else "missing"
@@ -234,11 +235,11 @@ def _times(folder: Path) -> list[float]:
     )
 
 
-def _said(run: Prospect) -> str:
+def _time_left(run: Prospect) -> str:
     return "   time unknown" if run.time_s is None else f"{run.time_s:10.0f} s left"
 
 
-def _resolved(label: str) -> tuple[str, dict]:
+def _resolve(label: str) -> tuple[str, dict]:
     """The method that `label` names, with all its settings, defaults too: as `catchup train`
     records them.
     """
@@ -248,7 +249,7 @@ def _resolved(label: str) -> tuple[str, dict]:
     }
 
 
-def _folder(label: str) -> str:
+def _folder_name(label: str) -> str:
     """A name for files, the same however the settings are ordered or written."""
     name, settings = parse_spec(label)
     return filename(

@@ -229,7 +229,7 @@ def _open_published(folder: Path, images: Images, names: Sequence[str]) -> dict[
     if missing:
         raise FileNotFoundError(
             f"{folder} lacks {', '.join(missing)}: unpack CIFAR-100-C.tar as published, all of it, "
-            "or move it away, and name none (`published`, --corrupted), to generate the images"
+            "or move it away, and name none (`published`, --cifar-c-dir), to generate the images"
         )
     arrays = {name: _open_array(path) for name, path in files.items()}
     labels, count = arrays.pop("labels"), len(images)

@@ -29,14 +29,14 @@ class Options:
     Args:
         eps_255: FGSM and PGD: radius of the ball in 1/255 of the pixel range.
         pgd_steps: PGD: gradient steps.
-        pgd_step_255: PGD: length of one step, in 1/255.
+        pgd_step_size_255: PGD: length of one step, in 1/255.
         sample: fgsm, pgd, deformation and generated corruptions: so many test images of each class,
             always the same ones, instead of all.
         interpolation: deformation: bilinear (ours; the paper does not say) or nearest (Manifold
             Mixup's code).
         ood: ood: the images from elsewhere, a data set or folder:PATH; brought to the size of the
             test images. imagenet-o has its own protocol, with ImageNet inside.
-        corrupted: corruption: folder of the published CIFAR-100-C arrays. None: those in the data
+        cifar_c_dir: corruption: folder of the published CIFAR-100-C arrays. None: those in the data
             folder where they are (see `with_published`); else the corruptions are generated.
         cache: corruption: folder that keeps the generated images; without it they are generated
             anew for every model.
@@ -52,11 +52,11 @@ class Options:
 
     eps_255: float = 4.0
     pgd_steps: int = 10
-    pgd_step_255: float = 1.0
+    pgd_step_size_255: float = 1.0
     sample: int | None = None
     interpolation: str = "bilinear"
     ood: str | None = None
-    corrupted: Path | None = None
+    cifar_c_dir: Path | None = None
     cache: Path | None = None
     bins: int = 15
     cam_threshold: float = 0.2
@@ -131,7 +131,7 @@ class Measure:
         }
 
 
-def picked(tests: Sequence[str]) -> list[str]:
+def select_tests(tests: Sequence[str]) -> list[str]:
     """The tests asked for, each once, in the order of `MEASURES`: the quick ones refuse a model
     first.
 
@@ -148,22 +148,24 @@ def columns(tests: Sequence[str]) -> dict[str, str]:
     """The columns that a comparison shows of these tests.
 
     Raises:
-        ValueError: as `picked`.
+        ValueError: as `select_tests`.
     """
     return {
-        key: heading for test in picked(tests) for key, heading in MEASURES[test].columns.items()
+        key: heading
+        for test in select_tests(tests)
+        for key, heading in MEASURES[test].columns.items()
     }
 
 
-def measured(subject: Subject, tests: Sequence[str]) -> dict:
+def measure(subject: Subject, tests: Sequence[str]) -> dict:
     """The fields of these tests, None for those of the others, and `measured_with`: {test: its
     settings}.
 
     Raises:
-        ValueError: as `picked` and as the tests do; all of them are asked before the first one
+        ValueError: as `select_tests` and as the tests do; all of them are asked before the first one
             runs.
     """
-    asked = picked(tests)
+    asked = select_tests(tests)
     for test in asked:
         MEASURES[test].check(subject)
     row: dict = dict.fromkeys(name for measure in MEASURES.values() for name in measure.fields)
@@ -279,7 +281,7 @@ def _pgd(subject: Subject) -> dict:
             *batch,
             eps_255=options.eps_255,
             steps=options.pgd_steps,
-            step_255=options.pgd_step_255,
+            step_255=options.pgd_step_size_255,
             generator=start,
         )
 
@@ -311,8 +313,8 @@ def _landscape(subject: Subject) -> dict:
 def _check_published(subject: Subject) -> None:
     from .corruption import check_published
 
-    if subject.options.corrupted is not None:
-        check_published(subject.options.corrupted, subject.images)
+    if subject.options.cifar_c_dir is not None:
+        check_published(subject.options.cifar_c_dir, subject.images)
 
 
 def _corruption(subject: Subject) -> dict:
@@ -320,13 +322,13 @@ def _corruption(subject: Subject) -> dict:
 
     options = subject.options
     # the published arrays are of all test images
-    images = subject.images if options.corrupted else subject.sample
+    images = subject.images if options.cifar_c_dir else subject.sample
     return {
         "corruption": corruption_errors(
             subject.model,
             images,
             cache=options.cache,
-            published=options.corrupted,
+            published=options.cifar_c_dir,
             progress=subject.progress,
         )
     }
@@ -407,7 +409,7 @@ MEASURES: dict[str, Measure] = {
     "pgd": Measure(
         ("pgd_error",),
         _pgd,
-        ("sample", "eps_255", "pgd_steps", "pgd_step_255"),
+        ("sample", "eps_255", "pgd_steps", "pgd_step_size_255"),
         {"pgd_error": "PGD error"},
         sampled=True,
     ),
@@ -424,7 +426,7 @@ MEASURES: dict[str, Measure] = {
     "corruption": Measure(
         ("corruption",),
         _corruption,
-        ("sample", "corrupted"),
+        ("sample", "cifar_c_dir"),
         {"corruption.mce": "mCE"},
         sampled=True,
         check=_check_published,

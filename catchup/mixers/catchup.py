@@ -145,7 +145,7 @@ class CatchUpMix(FeatureMixer, BetaMixer):
         blocks: qualified names of the blocks; None finds them (`catchup.find_blocks`).
         input_mix: what layer 0 does: "cutmix" (the paper's), "mixup", or "none", a plain step.
         input_alpha: α of that input mix; None takes Table 8's: CutMix 1.0, InputMixup 0.2.
-        label: "lam" weights the labels with λ (the paper's rule); "kept" with ⌊λC⌋/C, the share of
+        label_rule: "lam" weights the labels with λ (the paper's rule); "kept" with ⌊λC⌋/C, the share of
             channels really kept, which is smaller by 0.5/C on average (0.0078 for C = 64) and by
             less than 1/C always.
         prob, criterion, seed: as for every mixer.
@@ -153,7 +153,7 @@ class CatchUpMix(FeatureMixer, BetaMixer):
 
     input_mix: Literal["cutmix", "mixup", "none"] = "cutmix"
     input_alpha: float | None = None
-    label: Literal["lam", "kept"] = "lam"
+    label_rule: Literal["lam", "kept"] = "lam"
 
     title: ClassVar[str] = "Catch-up Mix"
     about: ClassVar[str] = (
@@ -163,7 +163,7 @@ class CatchUpMix(FeatureMixer, BetaMixer):
     def __post_init__(self):
         super().__post_init__()
         pick("input mix", self.input_mix, INPUT_MIXERS)
-        pick("label rule", self.label, ("lam", "kept"))
+        pick("label rule", self.label_rule, ("lam", "kept"))
         object.__setattr__(self, "_input", self._input_mixer())
 
     def draw_lam(self, layer: int, rng: np.random.Generator) -> float:
@@ -177,7 +177,9 @@ class CatchUpMix(FeatureMixer, BetaMixer):
         partner = draw.partner.to(maps.device, non_blocking=True)
         influence = filter_influence(maps)
         keep = keep_mask(relative_filter_influence(influence, influence[partner]), draw.lam)
-        share = draw.lam if self.label == "lam" else int(draw.lam * maps.shape[1]) / maps.shape[1]
+        share = (
+            draw.lam if self.label_rule == "lam" else int(draw.lam * maps.shape[1]) / maps.shape[1]
+        )
         return Mixed(mix_channels(maps, partner, keep), share, _spread(keep, maps))
 
     def _input_mixer(self) -> Mixer:

@@ -78,7 +78,7 @@ class FMix(BetaMixer):
         decay: δ, the power with which amplitudes fall with the frequency, ≥ 0; 3 in its paper.
         max_soft: share of the pixels over which the mask's edge is softened, in [0, 0.5]; 0, a hard
             mask, in its paper.
-        label: "kept" weights the labels with the mask's mean, what is really seen of each image;
+        label_rule: "kept" weights the labels with the mask's mean, what is really seen of each image;
             "lam" with the drawn λ, as the release does. The two differ by less than one pixel's
             share.
         prob, criterion, seed: as for every mixer.
@@ -86,7 +86,7 @@ class FMix(BetaMixer):
 
     decay: float = 3.0
     max_soft: float = 0.0
-    label: Literal["kept", "lam"] = "kept"
+    label_rule: Literal["kept", "lam"] = "kept"
 
     title: ClassVar[str] = "FMix"
     about: ClassVar[str] = "input: a mask cut from low-frequency noise (Harris et al., 2020)"
@@ -97,7 +97,7 @@ class FMix(BetaMixer):
             raise ValueError(f"decay must be a number ≥ 0, got {self.decay}")
         if not 0 <= self.max_soft <= 0.5:
             raise ValueError(f"max_soft must lie in [0, 0.5], got {self.max_soft}")
-        pick("label rule", self.label, ("kept", "lam"))
+        pick("label rule", self.label_rule, ("kept", "lam"))
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
         """Images (B, C, H, W) mixed by the one mask of `draw.seed`; `keep` is that mask where it is
@@ -106,7 +106,7 @@ class FMix(BetaMixer):
         rng = np.random.default_rng(draw.seed)
         grey = low_frequency_image(*maps.shape[-2:], self.decay, rng)
         mask = top_mask(grey, draw.lam, self.max_soft, rng)
-        share = float(mask.mean()) if self.label == "kept" else draw.lam
+        share = float(mask.mean()) if self.label_rule == "kept" else draw.lam
         other = maps[draw.partner.to(maps.device, non_blocking=True)]
         own = torch.from_numpy(mask)[None, None]
         if self.max_soft == 0:

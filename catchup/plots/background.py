@@ -84,7 +84,7 @@ def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = 
     panel per block.
 
     Args:
-        rows: the "blocks" of `catchup.experiments.follow_filters.summarised`: {"epoch", "block",
+        rows: the "blocks" of `catchup.experiments.follow_filters.summarise`: {"epoch", "block",
             "background_share", "shape_share"}, shares of variance in [0, 1] or None; of several
             runs, each with its "seed", where they are to be averaged.
         axes: one per block; None makes a figure.

@@ -85,7 +85,7 @@ def test_a_row_holds_ratio_passes_memory_and_what_the_passes_alone_cost(
     twice, counting_clock, tmp_path
 ):
     out = tmp_path / "new" / "cost.json"
-    results = cost.run(["baseline", "twice", "cutmix"], TINY, out=out, progress=False)
+    results = cost.measure_costs(["baseline", "twice", "cutmix"], TINY, out=out, progress=False)
     baseline, row, cutmix = results["rows"]
     # so every step mixed
     assert [row[key] for key in ("method", "ratio", "low", "high")] == ["twice", 2, 2, 2]
@@ -247,7 +247,7 @@ def test_bad_input_is_refused_before_anything_is_measured(
 ):
     monkeypatch.setattr(cost, "measure_memory", None)
     with pytest.raises(ValueError) as error:
-        cost.run(
+        cost.measure_costs(
             methods,
             cost.CostSettings(**{**vars(TINY), **bench}),
             out=tmp_path / "new" / "cost.json",
@@ -271,15 +271,15 @@ def test_bad_input_is_refused_before_anything_is_measured(
 def test_numbers_that_make_no_sense_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name}.*got|unknown {name}"):
         bench = cost.CostSettings(**{**vars(TINY), name: value})
-        cost.run(["cutmix"], bench, progress=False)
+        cost.measure_costs(["cutmix"], bench, progress=False)
 
 
 def test_files_of_another_kind_are_left_alone(tmp_path):
     for content in ('{"rows": []}', "[]", "years of work"):
         (tmp_path / "thesis.json").write_text(content)
         with pytest.raises(ValueError, match="thesis.json"):
-            cost.run(["cutmix"], TINY, out=tmp_path / "thesis.json", progress=False)
+            cost.measure_costs(["cutmix"], TINY, out=tmp_path / "thesis.json", progress=False)
         assert (tmp_path / "thesis.json").read_text() == content
     with pytest.raises(ValueError, match="holds something else"):
-        cost.run(["cutmix"], TINY, out=tmp_path, progress=False)
+        cost.measure_costs(["cutmix"], TINY, out=tmp_path, progress=False)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.json"]

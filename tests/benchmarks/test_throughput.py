@@ -26,7 +26,7 @@ TINY = Workload(
 
 @pytest.fixture(scope="module")
 def measured():
-    return bench.run(TINY, ("throughput", "mix"), progress=False)
+    return bench.measure(TINY, ("throughput", "mix"), progress=False)
 
 
 def test_every_variant_is_timed_and_related_to_ours(measured):
@@ -226,11 +226,11 @@ def test_numbers_out_of_range_are_refused(change, message):
 def test_bad_input_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "throughput", lambda load: pytest.fail("measured"))
     with pytest.raises(ValueError, match="unknown part 'speed'"):
-        bench.run(TINY, ("speed",), progress=False)
+        bench.measure(TINY, ("speed",), progress=False)
     other = tmp_path / "other.json"
     other.write_text('{"rows": []}')
     with pytest.raises(ValueError, match="holds something else"):
-        bench.run(TINY, ("throughput",), out=other, progress=False)
+        bench.measure(TINY, ("throughput",), out=other, progress=False)
     assert other.read_text() == '{"rows": []}'
 
 

@@ -48,7 +48,7 @@ def test_train_then_evaluate_and_the_files_they_leave(tmp_path, capsys):
         "0",
         "1",
         "2",
-        "--label",
+        "--label-rule",
         "kept",
         "--seed",
         "3",
@@ -71,7 +71,7 @@ def test_train_then_evaluate_and_the_files_they_leave(tmp_path, capsys):
         1,
         2,
     ]
-    assert settings["method_settings"]["label"] == "kept"
+    assert settings["method_settings"]["label_rule"] == "kept"
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
 
     assert main(command) == 2

@@ -440,13 +440,13 @@ def json_readers(folder: Path) -> dict:
             lambda: runs.write_metrics_of(folder, folder / "all.jsonl"),
         ),
         "evaluations": (run / "evaluation.json", lambda: runs.evaluations(folder)),
-        "results.json": (results, lambda: report.run([results.parent])),
-        "record": (rows, lambda: report.run([rows])),
-        "evaluated run": (run / "evaluation.json", lambda: report.run([run])),
-        "its settings": (run / "run.json", lambda: report.run([run])),
+        "results.json": (results, lambda: report.make_report([results.parent])),
+        "record": (rows, lambda: report.make_report([rows])),
+        "evaluated run": (run / "evaluation.json", lambda: report.make_report([run])),
+        "its settings": (run / "run.json", lambda: report.make_report([run])),
         "comparison": (
             results,
-            lambda: compare.run(
+            lambda: compare.run_comparison(
                 results.parent, methods=("baseline",), seeds=(0,), settings=small, **quiet
             ),
         ),

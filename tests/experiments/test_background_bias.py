@@ -13,8 +13,14 @@ from catchup.data import Augmentation, Dataset
 from catchup.data.sets import readers
 from catchup.data.sets.shapes import KINDS, draw_scenes, images_of, test_sets
 from catchup.experiments import background_bias as background
-from catchup.experiments.background_bias import measured, read, report, run, story
-from catchup.experiments.follow_filters import growth_and_background, summarised, weak_gradient
+from catchup.experiments.background_bias import (
+    follow_run,
+    measure_cues,
+    read_rows,
+    report,
+    run_background,
+)
+from catchup.experiments.follow_filters import growth_and_background, summarise, weak_gradient
 from catchup.training import trainer as training
 from catchup.training.loop import batches
 
@@ -35,7 +41,7 @@ def _few_images():
 
 
 def asked(out, **options):
-    return run(
+    return run_background(
         out,
         **{
             "methods": ("baseline", "catchup"),
@@ -58,7 +64,7 @@ def test_rows_seed_by_seed_and_in_the_file(tmp_path):
         (0, 0.125),
         (0, 1.0),
     ]
-    assert read(tmp_path / "deep" / "rows.jsonl") == rows
+    assert read_rows(tmp_path / "deep" / "rows.jsonl") == rows
     for row in rows:
         assert (row["n_train"], row["n_test"], row["epochs"], row["cue"]) == (16, 64, 2, "texture")
         assert (
@@ -81,7 +87,7 @@ def test_finished_runs_are_not_done_again(tmp_path, monkeypatch):
     text = out.read_text()
     assert asked(out, on_row=said.append) == first and len(fitted) == 2 and not said
     more = asked(out, methods=("catchup", "baseline"), rhos=(0.5, 0.9), on_row=said.append)
-    assert len(fitted) == 4 and out.read_text().startswith(text) and len(read(out)) == 4
+    assert len(fitted) == 4 and out.read_text().startswith(text) and len(read_rows(out)) == 4
     assert [row["rho"] for row in said] == [0.9, 0.9]
     assert [(row["rho"], row["method"]) for row in more] == [
         (0.5, "catchup"),
@@ -110,7 +116,7 @@ def test_two_processes_do_not_fill_one_file(tmp_path):
             work(*given)
 
     rows = asked(out, on_row=lambda row: found or meanwhile(row))
-    assert list(said.values()) == [0] and found == [rows[:1]] and read(out) == rows
+    assert list(said.values()) == [0] and found == [rows[:1]] and read_rows(out) == rows
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
@@ -124,7 +130,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(tmp_path, monkeypatch)
     whole = asked(tmp_path / "whole.jsonl")
     with pytest.raises(KeyboardInterrupt):
         asked(tmp_path / "cut.jsonl", on_row=stop)
-    assert len(read(tmp_path / "cut.jsonl")) == 1
+    assert len(read_rows(tmp_path / "cut.jsonl")) == 1
     assert [*map(same, asked(tmp_path / "cut.jsonl"))] == [*map(same, whole)]
 
 
@@ -217,7 +223,7 @@ def test_who_follows_the_shape_and_who_the_background():
     dataset = Dataset("shapes", train, sets["broken"], (0.0,) * 3, (1.0,) * 3, Augmentation())
     every = {"train": train, **sets}
     told = draw_scenes(64, 0, 1 / 8, start=2**40).texture
-    by_shape = measured(Follower(every, lambda _, labels: labels), dataset, sets)
+    by_shape = measure_cues(Follower(every, lambda _, labels: labels), dataset, sets)
     assert by_shape == {
         "train_accuracy": 100,
         "kept_accuracy": 100,
@@ -231,7 +237,9 @@ def test_who_follows_the_shape_and_who_the_background():
         "broken": lambda y: told,
         "reversed": lambda y: (y + 1) % KINDS,
     }
-    by_ground = measured(Follower(every, lambda name, labels: cues[name](labels)), dataset, sets)
+    by_ground = measure_cues(
+        Follower(every, lambda name, labels: cues[name](labels)), dataset, sets
+    )
     assert (
         by_ground["kept_accuracy"],
         by_ground["reversed_accuracy"],
@@ -285,11 +293,11 @@ def test_the_report_has_a_table_for_each_share_and_paired_differences():
 @pytest.fixture(scope="module")
 def told():
     settings = replace(TINY, subset=4)
-    return settings, story("catchup", 0.9, 1, settings=settings, every=1, n=2, progress=False)
+    return settings, follow_run("catchup", 0.9, 1, settings=settings, every=1, n=2, progress=False)
 
 
 def test_a_story_is_told_whatever_the_interval_of_validations(tmp_path):
-    told = story("baseline", 0.5, settings=replace(TINY, validate_every=0), progress=False)
+    told = follow_run("baseline", 0.5, settings=replace(TINY, validate_every=0), progress=False)
     assert (
         all(0 <= row["broken_accuracy"] <= 100 for row in told["epochs"])
         and len(told["epochs"]) == TINY.epochs
@@ -375,7 +383,7 @@ def test_an_epoch_too_short_to_be_recorded_is_left_out_of_the_story(tmp_path):
 
 def test_a_summary_holds_means_over_the_filters_of_a_block(told):
     _, found = told
-    told = summarised(found)
+    told = summarise(found)
     for row in told["blocks"]:
         here = [
             one
@@ -433,7 +441,7 @@ def test_the_untrained_network_is_measured_with_statistics_of_its_own(told):
     dataset = training.dataset_of(replace(settings, data="shapes"), progress=False)
     model = training.model_of(settings, dataset)
     before = json.dumps({key: value.tolist() for key, value in model.state_dict().items()})
-    settled = catchup.experiments.follow_filters.settled(model, dataset)
+    settled = catchup.experiments.follow_filters.settle_batch_norm(model, dataset)
     assert before == json.dumps({key: value.tolist() for key, value in model.state_dict().items()})
     norms = [module for module in settled.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all(

@@ -31,7 +31,7 @@ NAMES = ("baseline", "catchup", "catchup_alpha=0.2_layers=_1_2")
 
 
 def compared(out, methods=METHODS, seeds=SEEDS, **more):
-    return compare.run(
+    return compare.run_comparison(
         out, methods=methods, seeds=seeds, progress=False, **{"settings": SETTINGS, **more}
     )
 
@@ -511,11 +511,11 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(copied, monkeypatch, 
 
 
 def test_a_run_whose_process_dies_again_and_again_is_reported(copied, monkeypatch):
-    def outcomes(engine, work, jobs, folder):
+    def run_jobs(engine, work, jobs, folder):
         yield 1, compare.engines.Lost("its process ended")
         yield 0, work(jobs[0])
 
-    monkeypatch.setattr(compare.engines, "outcomes", outcomes)
+    monkeypatch.setattr(compare.engines, "run_jobs", run_jobs)
     results = compared(copied, METHODS[:1], (0, 6, 7))
     assert results["failed"] == [
         {"label": "baseline", "seed": 7, "error": "given up after 3 attempts: its process ended"}
@@ -552,13 +552,13 @@ def test_an_engine_that_cannot_be_is_refused_before_anything_is_written(
 
 
 def test_a_sweep_is_several_comparisons_with_one_engine(tmp_path, monkeypatch):
-    asked, outcomes = [], compare.engines.outcomes
+    asked, run_jobs = [], compare.engines.run_jobs
     monkeypatch.setattr(
         compare.engines,
-        "outcomes",
+        "run_jobs",
         lambda engine, work, jobs, folder: (
             asked.append([job.planned.folder for job in jobs]),
-            outcomes(engine, work, jobs, folder),
+            run_jobs(engine, work, jobs, folder),
         )[1],
     )
     parts = [
@@ -593,7 +593,7 @@ def test_what_is_still_to_be_done_and_how_long_it_takes(copied, no_training):
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     names = ("baseline", "catchup", "cutmix")
     asked = compare.Comparison(out=copied, methods=names, seeds=(1, 2, 3), settings=SETTINGS)
-    stands = planning.prospects(asked)
+    stands = planning.assess_runs(asked)
     assert [(one.label, one.seed, one.state, one.epochs) for one in stands] == [
         ("baseline", 1, "finished", 2),
         ("catchup", 1, "finished", 2),
@@ -618,6 +618,6 @@ def test_what_is_still_to_be_done_and_how_long_it_takes(copied, no_training):
         and "with 4 at once" in said
     )
     assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
-    fresh = planning.prospects(replace(asked, out=copied / "new"))
+    fresh = planning.assess_runs(replace(asked, out=copied / "new"))
     assert {(one.state, one.time_s) for one in fresh} == {("missing", None)}
     assert "their time is not known" in planning.outlook(fresh) and not (copied / "new").exists()

@@ -57,7 +57,7 @@ def rows():
 
 def test_demo_trains_compares_draws_and_says_what_is_next(tmp_path):
     out, threads = tmp_path / "demo", torch.get_num_threads()
-    results = demo.run(
+    results = demo.run_demo(
         out, seeds=(0, 1), budgets=(2, 1), settings=SMALL, engine="local", progress=False
     )
     assert sorted(file.name for file in out.iterdir()) == [
@@ -100,7 +100,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
     """Also of the order of the rows: the processes begin with the longest runs."""
 
     def found(engine):
-        results = demo.run(
+        results = demo.run_demo(
             tmp_path / "demo",
             seeds=(0,),
             budgets=(1, 3),
@@ -115,7 +115,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
 
 def test_every_budget_is_a_run_of_its_own(tmp_path):
     """Row by row what training with so many epochs gives, not an earlier epoch of the longest run."""
-    results = demo.run(
+    results = demo.run_demo(
         tmp_path,
         seeds=(1,),
         methods=("baseline",),
@@ -160,7 +160,7 @@ def test_a_process_that_always_dies_is_named(tmp_path, monkeypatch):
         ChildProcessError,
         match="run of baseline, seed 7, 2 epochs was given up .*: killed; .*'local'",
     ):
-        demo.run(tmp_path, seeds=(7,), budgets=(2, 1), progress=False)
+        demo.run_demo(tmp_path, seeds=(7,), budgets=(2, 1), progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -273,8 +273,8 @@ def test_budget_curves_refuse_what_cannot_be_averaged(rows, tmp_path):
 def test_pairs_share_their_images_and_first_weights():
     """The baseline and a mixer that never mixes are the same run, seed by seed."""
     settings = replace(SMALL, epochs=2)
-    rows = list(demo.trained_rows(("baseline",), (0, 1), settings, ("clean",)))
-    again = list(demo.trained_rows(("baseline",), (1, 0), settings, ("clean",)))
+    rows = list(demo.train_rows(("baseline",), (0, 1), settings, ("clean",)))
+    again = list(demo.train_rows(("baseline",), (1, 0), settings, ("clean",)))
     start = [
         training.model_of(
             replace(settings, method=method), training.dataset_of(settings)
@@ -289,16 +289,16 @@ def test_pairs_share_their_images_and_first_weights():
 def test_other_peoples_files_are_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years")
     with pytest.raises(ValueError, match="holds other files than a demo's"):
-        demo.run(tmp_path, progress=False)
+        demo.run_demo(tmp_path, progress=False)
     with pytest.raises(ValueError, match="is a file"):
-        demo.run(tmp_path / "thesis.txt", progress=False)
+        demo.run_demo(tmp_path / "thesis.txt", progress=False)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_files_of_an_earlier_demo_are_replaced(tmp_path):
     for name in ("results.json", "feature_drop.png", "errors.png"):  # the last is drawn no more
         (tmp_path / name).write_text("old")
-    demo.run(
+    demo.run_demo(
         tmp_path,
         seeds=(0,),
         methods=("baseline",),
@@ -329,5 +329,5 @@ def test_files_of_an_earlier_demo_are_replaced(tmp_path):
 )
 def test_bad_input_is_named_before_anything_is_written(tmp_path, given, sentence):
     with pytest.raises(ValueError, match=sentence):
-        demo.run(tmp_path / "demo", progress=False, **given)
+        demo.run_demo(tmp_path / "demo", progress=False, **given)
     assert not (tmp_path / "demo").exists()

@@ -37,7 +37,7 @@ def _quick_start():
 
 
 def answers(engine: str, what, jobs, folder) -> dict:
-    found = list(engines.outcomes(engines.named(engine), what, jobs, folder))
+    found = list(engines.run_jobs(engines.make_engine(engine), what, jobs, folder))
     assert len(found) == len({number for number, _ in found}) == len(jobs)
     return dict(found)
 
@@ -74,7 +74,9 @@ def test_a_pool_works_in_the_callers_folder_on_its_share_of_the_threads(tmp_path
         (found,) = answers(engine, work.surroundings, [None], tmp_path).values()
         assert found.pop("pid") != os.getpid()
         assert found == {"folder": str(tmp_path), "threads": threads, "ignores_ctrl_c": True}
-    assert engines.named("pool").at_once == 6 and engines.named("pool:jobs=3").at_once == 3
+    assert (
+        engines.make_engine("pool").at_once == 6 and engines.make_engine("pool:jobs=3").at_once == 3
+    )
 
 
 def test_eight_processes_do_every_job_once_while_some_are_killed(tmp_path):
@@ -128,7 +130,7 @@ def test_leaving_early_ends_the_processes(tmp_path):
     jobs = [(str(tmp_path), 0, 0), (str(tmp_path), 1, 60), (str(tmp_path), 2, 60)]
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        for _ in engines.outcomes(engines.named("pool:jobs=2"), work.noted, jobs, tmp_path):
+        for _ in engines.run_jobs(engines.make_engine("pool:jobs=2"), work.noted, jobs, tmp_path):
             within(10, (tmp_path / "begun-2").exists)
             raise KeyboardInterrupt
     assert (
@@ -152,7 +154,7 @@ from catchup.experiments import engines
 
 if __name__ == "__main__":
     jobs = [({str(tmp_path)!r}, 0, 0), ({str(tmp_path)!r}, 1, 100)]
-    for number, answer in engines.outcomes(engines.named("pool:jobs=1"), work.noted, jobs, Path()):
+    for number, answer in engines.run_jobs(engines.make_engine("pool:jobs=1"), work.noted, jobs, Path()):
         print(number, answer, flush=True)
 """)
     with subprocess.Popen(
@@ -199,7 +201,7 @@ def test_each_process_has_one_gpu(monkeypatch):
 )
 def test_unknown_engines_and_settings_are_refused(text, words):
     with pytest.raises(ValueError) as error:
-        engines.named(text)
+        engines.make_engine(text)
     assert words in str(error.value)
 
 
@@ -207,18 +209,18 @@ def test_what_an_engine_needs_is_asked_first(monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ValueError, match="needs the command sbatch.*slurm:cluster=local"):
-        engines.named("slurm").check()
-    engines.named("slurm:cluster=local").check()
+        engines.make_engine("slurm").check()
+    engines.make_engine("slurm:cluster=local").check()
     for engine, package, extra in (("slurm", "submitit", "cluster"), ("ray", "ray", "ray")):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(
             ImportError, match=rf"needs the package {package}: pip install 'catchup-mix\[{extra}\]'"
         ):
-            engines.named(engine).check()
+            engines.make_engine(engine).check()
 
 
 def test_slurm_is_told_what_the_settings_say():
-    engine = engines.named(
+    engine = engines.make_engine(
         "slurm:partition=gpu,account=lab,hours=1.5,gpus=1,cpus=4,memory_gb=8,jobs=20"
     )
     assert engine.parameters() == {
@@ -231,7 +233,7 @@ def test_slurm_is_told_what_the_settings_say():
         "slurm_account": "lab",
         "slurm_array_parallelism": 20,
     }
-    assert engines.named("slurm").parameters() == {
+    assert engines.make_engine("slurm").parameters() == {
         "name": "catchup",
         "timeout_min": 240,
         "gpus_per_node": 0,
@@ -257,7 +259,7 @@ def slurm(tmp_path, monkeypatch):
 
 def test_slurm_is_handed_an_array_and_what_has_not_answered_is_taken_back(tmp_path, slurm):
     pytest.importorskip("submitit")
-    engine = engines.named("slurm:partition=gpu,gpus=1,jobs=3")
+    engine = engines.make_engine("slurm:partition=gpu,gpus=1,jobs=3")
     engine.check()
     with engine.crew(work.noted, tmp_path) as crew:
         tickets = crew.start([(str(tmp_path), number, 0) for number in range(5)])
@@ -347,7 +349,7 @@ def test_ray_is_told_what_the_settings_say(tmp_path, monkeypatch):
     assert [name for name, *_ in ray.calls] == ["init", "remote", "shutdown"]
     with (
         pytest.raises(KeyboardInterrupt),
-        engines.named("ray:jobs=3,cpus=2").crew(work.surroundings, tmp_path) as crew,
+        engines.make_engine("ray:jobs=3,cpus=2").crew(work.surroundings, tmp_path) as crew,
     ):
         (ticket,) = crew.start(["long"])
         raise KeyboardInterrupt

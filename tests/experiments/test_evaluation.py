@@ -124,7 +124,7 @@ def test_the_object_is_complete_and_is_what_lies_in_the_folder(full):
         "clean": {},
         "feature-drop": {},
         "fgsm": {"sample": None, "eps_255": 4.0},
-        "pgd": {"sample": None, "eps_255": 4.0, "pgd_steps": 10, "pgd_step_255": 1.0},
+        "pgd": {"sample": None, "eps_255": 4.0, "pgd_steps": 10, "pgd_step_size_255": 1.0},
     }
     rows = runs.read_metrics(folder)
     errors = [line["val_error_percent"] for line in rows]
@@ -208,10 +208,10 @@ def test_published_corruptions_are_taken_where_they_lie(tmp_path):
     assert with_published(options, run) == options
     folder = tmp_path / "CIFAR-100-C"
     folder.mkdir()
-    assert with_published(options, run) == Options(corrupted=folder)
+    assert with_published(options, run) == Options(cifar_c_dir=folder)
     for other in ({"data": "cifar10"}, {"window": 28}, {"image_size": 64}):
         assert with_published(options, replace(run, **other)) == options
-    for chosen in (Options(sample=10), Options(corrupted=tmp_path)):
+    for chosen in (Options(sample=10), Options(cifar_c_dir=tmp_path)):
         assert with_published(chosen, run) == chosen
 
 
@@ -224,7 +224,7 @@ def test_a_run_is_evaluated_with_the_published_corruptions_and_they_are_looked_a
     from catchup.experiments import evaluation
 
     monkeypatch.setattr(
-        evaluation, "with_published", lambda options, _: replace(options, corrupted=tmp_path)
+        evaluation, "with_published", lambda options, _: replace(options, cifar_c_dir=tmp_path)
     )
     before = (
         (trained / "evaluation.json").read_bytes()
@@ -244,8 +244,8 @@ def test_a_run_is_evaluated_with_the_published_corruptions_and_they_are_looked_a
 def test_where_published_arrays_lay_does_not_matter_for_what_is_missing():
     from catchup.experiments.planning import _as_asked
 
-    here, generated = Options(corrupted=Path("a/CIFAR-100-C")), Options()
-    held = {"sample": None, "corrupted": "b/CIFAR-100-C"}
+    here, generated = Options(cifar_c_dir=Path("a/CIFAR-100-C")), Options()
+    held = {"sample": None, "cifar_c_dir": "b/CIFAR-100-C"}
     assert _as_asked(held, "corruption", here) and not _as_asked(held, "corruption", generated)
     assert not _as_asked({**held, "sample": 3}, "corruption", here) and not _as_asked(
         None, "corruption", here
@@ -348,7 +348,7 @@ def test_pgd_runs_with_the_settings_that_are_recorded(full, monkeypatch):
         "sample": None,
         "eps_255": 4.0,
         "pgd_steps": 10,
-        "pgd_step_255": 1.0,
+        "pgd_step_size_255": 1.0,
     }
     assert len(seen) == 5 and all(
         settings == {"eps_255": 4.0, "steps": 10, "step_255": 1.0, "generator": 0}

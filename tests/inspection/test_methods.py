@@ -169,7 +169,7 @@ def test_a_method_with_a_history_has_seen_one_step(gallery):
 def test_settings_reach_their_method_and_a_block_is_chosen_as_near_as_can_be(gallery):
     other = replace(
         gallery,
-        settings={"catchup": {"label": "kept"}, "randomchannel": {"layers": (1,)}},
+        settings={"catchup": {"label_rule": "kept"}, "randomchannel": {"layers": (1,)}},
         block="layer2",
     )
     row = run_method(other, "catchup", 0.7)

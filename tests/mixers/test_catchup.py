@@ -265,7 +265,7 @@ def test_loss_is_the_papers_eqs_3_and_7(tiny, batch, layer):
 
 
 def test_label_rule_can_be_the_share_really_kept(tiny, batch):
-    mixer = CatchUpMix(seed=0, label="kept")
+    mixer = CatchUpMix(seed=0, label_rule="kept")
     mixer.loss(tiny, *batch, draw=Draw(1, range(6, -1, -1), 0.5))  # 6 channels
     assert mixer.last.share == 3 / 6
     mixer.loss(tiny, *batch, draw=Draw(3, range(6, -1, -1), 0.3))  # 8 channels: floor(2.4) = 2
@@ -337,7 +337,7 @@ def test_a_step_that_does_not_mix_is_the_plain_step(tiny, batch):
         ({"layers": (1, 1)}, "none twice"),
         ({"blocks": ("stem", "stem")}, "none twice"),
         ({"input_mix": "cutmx"}, "Did you mean 'cutmix'?"),
-        ({"label": "lamda"}, "unknown label rule 'lamda'"),
+        ({"label_rule": "lamda"}, "unknown label rule 'lamda'"),
         ({"criterion": "bce_sofmax"}, "Did you mean 'bce_softmax'?"),
         ({"input_alpha": -1.0}, "alpha must be a positive number, got -1.0"),
     ],

@@ -110,7 +110,7 @@ def test_masks_of_decay_3_hang_together_and_those_of_white_noise_do_not():
 @pytest.mark.parametrize("rule", ["kept", "lam"])
 def test_images_are_mixed_by_one_mask_and_weighted_by_the_rule(rule):
     images, partner = torch.randn(4, 3, 9, 6), [2, 0, 3, 1]
-    mixer = make("fmix", seed=0, label=rule)
+    mixer = make("fmix", seed=0, label_rule=rule)
     result = mixer.mix(images, Draw(0, partner, 0.41, seed=5))
     rng = np.random.default_rng(5)
     mask = top_mask(low_frequency_image(9, 6, 3, rng), 0.41, 0.0, rng)
@@ -155,7 +155,7 @@ def test_lambda_zero_is_the_partner_and_seeds_decide_the_mask():
         ({"decay": -1}, "decay must be a number ≥ 0, got -1"),
         ({"decay": math.nan}, "decay must be a number ≥ 0, got nan"),
         ({"max_soft": 0.6}, r"max_soft must lie in \[0, 0.5\], got 0.6"),
-        ({"label": "kep"}, "Did you mean 'kept'"),
+        ({"label_rule": "kep"}, "Did you mean 'kept'"),
     ],
 )
 def test_bad_settings_are_refused(settings, words):

@@ -28,14 +28,7 @@ from catchup import (
 )
 from catchup.data import Images, subset
 from catchup.data.images import subset_indices
-from catchup.experiments.report.verdict import (
-    OPPOSITE,
-    REPRODUCED,
-    SAME,
-    WORDS,
-    Difference,
-    verdict,
-)
+from catchup.experiments.report.verdict import OPPOSITE, REPRODUCED, SAME, WORDS, Difference, judge
 from catchup.inspection.reliance import effective_filters, gini, top_share
 from catchup.measures.calibration import measure_calibration
 from catchup.measures.ood import ood_metrics
@@ -370,7 +363,7 @@ def test_verdicts_do_not_know_up_from_down_and_scaled_runs_never_reproduce(
 ):
     def said(sign):
         bounds = sorted((sign * (mean - half), sign * (mean + half))) if n > 1 else (None, None)
-        return verdict(
+        return judge(
             Difference(sign * mean, *bounds, n),
             None if printed is None else sign * printed,
             same_protocol=same,
@@ -384,7 +377,7 @@ def test_verdicts_do_not_know_up_from_down_and_scaled_runs_never_reproduce(
         assert (
             n > 1 and mean * printed > 0 and half < abs(mean) and abs(mean - printed) <= half + 0.02
         )
-    assert verdict(None, printed, same_protocol=same, claimed=claimed).word in (
+    assert judge(None, printed, same_protocol=same, claimed=claimed).word in (
         "not run",
         "not compared",
     )

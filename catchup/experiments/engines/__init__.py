@@ -2,7 +2,7 @@
 on Ray.
 
 An engine says what it needs (`Engine.check`) and gives a crew for as long as there is work;
-`outcomes` hands the jobs to the crew and their answers on, and a job whose process died is handed
+`run_jobs` hands the jobs to the crew and their answers on, and a job whose process died is handed
 out again. Moving jobs about is the work of
 others: concurrent.futures, submitit, Ray.
 
@@ -14,16 +14,16 @@ uses `Pool.threads`, so a pool gives exactly what "local" gives on as many threa
 from dataclasses import fields
 
 from ...utils.choices import build, misfit, pick
-from .base import ATTEMPTS, Crew, Engine, Lost, Task, outcomes
+from .base import ATTEMPTS, Crew, Engine, Lost, Task, run_jobs
 from .cluster import Ray, Slurm
 from .here import Local, Pool
 
 ENGINES: dict[str, type[Engine]] = {"local": Local, "pool": Pool, "slurm": Slurm, "ray": Ray}
 
-__all__ = ["ATTEMPTS", "ENGINES", "Crew", "Engine", "Lost", "Task", "named", "outcomes"]
+__all__ = ["ATTEMPTS", "ENGINES", "Crew", "Engine", "Lost", "Task", "make_engine", "run_jobs"]
 
 
-def named(text: str) -> Engine:
+def make_engine(text: str) -> Engine:
     """The engine that a text like "pool", "pool:jobs=4" or "slurm:partition=gpu,hours=2,gpus=1"
     names.
 

@@ -109,7 +109,7 @@ class Engine(ABC):
         """
 
 
-def outcomes(
+def run_jobs(
     engine: Engine, work: Callable[[Any], Any], jobs: Sequence, folder: Path
 ) -> Iterator[tuple[int, Any]]:
     """Does every job once and yields (its position in `jobs`, what `work(job)` returned), as they
@@ -120,7 +120,7 @@ def outcomes(
     whatever still runs is ended.
 
     Args:
-        engine: as `named` returns it. work, folder: as for `Engine.crew`. `work` must be able to go
+        engine: as `make_engine` returns it. work, folder: as for `Engine.crew`. `work` must be able to go
             on where an earlier attempt was cut off.
         jobs: what can be pickled.
     """

@@ -26,8 +26,17 @@ from typing import NamedTuple
 from . import printed as paper
 from .printed import Column, Printed, Table
 from .protocol import differences, model_distance, rules_left_out, true_share
-from .records import Found, Group, StepCost, measured, read, stands_for, under_recipe
-from .verdict import NOT_COMPARED, NOT_RUN, REFERENCE, WORDS, Difference, Verdict, paired, verdict
+from .records import Records, Group, StepCost, read, value_in, stands_for, under_recipe
+from .verdict import (
+    NOT_COMPARED,
+    NOT_RUN,
+    REFERENCE,
+    WORDS,
+    Difference,
+    Verdict,
+    judge,
+    paired_difference,
+)
 
 
 class Ours(NamedTuple):
@@ -61,7 +70,7 @@ class Cell(NamedTuple):
     verdict: Verdict
 
 
-def run(
+def make_report(
     paths: Sequence[Path] = (),
     *,
     tables: tuple[int, ...] = (),
@@ -100,7 +109,7 @@ def run(
     }
 
 
-def cell_of(printed: Printed, found: Found) -> Cell:
+def cell_of(printed: Printed, found: Records) -> Cell:
     """What the records say of one cell."""
     table = paper.table_of(printed)
     column, method = table.column(printed), table.method(printed)
@@ -117,7 +126,7 @@ def cell_of(printed: Printed, found: Found) -> Cell:
         return Cell(printed, column.reference, None, ours, others, Verdict(REFERENCE))
     difference = printed_difference(printed, table, column)
     claimed = printed.better if printed.table.startswith("Figure") else 0
-    said = verdict(
+    said = judge(
         ours and ours.difference,
         difference,
         same_protocol=bool(ours) and not ours.scale,
@@ -144,8 +153,8 @@ def printed_difference(printed: Printed, table: Table, column: Column) -> float 
     )
 
 
-def counted(results: Mapping) -> str:
-    """The verdicts, counted, in one sentence."""
+def counts_text(results: Mapping) -> str:
+    """The verdicts, counts_text, in one sentence."""
     return f"{len(results['cells'])} cells: " + "; ".join(
         f"{n} {word}" for word, n in results["counts"].items()
     )
@@ -233,7 +242,7 @@ def _of_group(
     compared_with, theirs = _by_seed(group, column, reference)
     seeds = [seed for seed in mine if seed in theirs]
     beside = tuple(theirs[seed] for seed in seeds)
-    difference = paired([mine[seed] for seed in seeds], beside) if seeds else None
+    difference = paired_difference([mine[seed] for seed in seeds], beside) if seeds else None
     scale = differences(group, column, printed.protocol)
     for one, wanted in ((method, specs), (compared_with, reference)):
         if one and not stands_for(one, wanted[0]):
@@ -263,7 +272,7 @@ def _by_seed(group: Group, column: Column, specs: Sequence[str]) -> tuple[str, d
             values = {
                 row.get("seed"): value
                 for name, row in zip(group.methods, group.rows)
-                if name == method and (value := measured(row, column)) is not None
+                if name == method and (value := value_in(row, column)) is not None
             }
             if values:
                 return method, values

@@ -50,7 +50,7 @@ def printed_against_ours(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Ax
     the right, and below it on the left, both have one sign.
 
     Args:
-        cells: of `catchup.experiments.report.cells.run`; those without both differences are passed
+        cells: of `catchup.experiments.report.cells.make_report`; those without both differences are passed
             over. Of one unit: times are in percent, all else in points.
         ax: where to draw; None makes a figure.
     Returns:
@@ -153,7 +153,7 @@ def verdict_bars(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Axes":
     out.
 
     Args:
-        cells: of `catchup.experiments.report.cells.run`. ax: where to draw; None makes a figure.
+        cells: of `catchup.experiments.report.cells.make_report`. ax: where to draw; None makes a figure.
     Raises:
         ValueError: if no cell is left.
     """

@@ -9,8 +9,17 @@ from pathlib import Path
 
 from ... import __version__
 from ...utils.files import write_atomically
-from .cells import Cell, counted, surroundings
-from .text import HEAD, by_table, described, heading, line_of, notes_of, printed_notes, remarks_of
+from .cells import Cell, counts_text, surroundings
+from .text import (
+    HEAD,
+    by_table,
+    describe_record,
+    heading,
+    line_of,
+    notes_of,
+    printed_notes,
+    remarks_of,
+)
 from .verdict import RULE
 
 STYLE = """
@@ -61,7 +70,7 @@ def page(results: Mapping) -> str:
     parts = [
         (
             "<h1>The papers' numbers and"
-            f" ours</h1><p>{escape(counted(results))}.</p><p>{escape(RULE)}</p>"
+            f" ours</h1><p>{escape(counts_text(results))}.</p><p>{escape(RULE)}</p>"
         ),
         f'<nav>{links}\n<a href="#records">Records</a></nav>',
         *(_section(cells, letters) for cells in tables),
@@ -110,7 +119,7 @@ def _records(results: Mapping) -> str:
         where = surroundings(record)
         items.append(
             f'<li id="record-{escape(letter)}"><b>{escape(letter)}</b>'
-            f" {escape(described(record))}<br>"
+            f" {escape(describe_record(record))}<br>"
             f"<code>{escape(where['command'])}</code><br>{escape(where['versions'])}</li>"
         )
     unused = "".join(f"<p>{escape(line)}</p>" for line in results["unused"])

@@ -126,7 +126,7 @@ def _test_words(row: Mapping, column: Column, whole: Mapping) -> list[str]:
             and how[name] != wanted[name]
             and str(how[name]).partition(":")[0] != wanted[name]
         ]
-        if test == "corruption" and not how.get("corrupted"):
+        if test == "corruption" and not how.get("cifar_c_dir"):
             said.append("corruptions generated here instead of the published arrays")
     return said
 

@@ -72,7 +72,7 @@ class StepCost(NamedTuple):
     record: Mapping
 
 
-class Found(NamedTuple):
+class Records(NamedTuple):
     """What was read. `unused`: sentences about what was found and cannot stand in any table."""
 
     groups: list[Group]
@@ -80,7 +80,7 @@ class Found(NamedTuple):
     unused: list[str]
 
 
-def read(paths: Sequence[Path] | None = None) -> Found:
+def read(paths: Sequence[Path] | None = None) -> Records:
     """All records at these places.
 
     Args:
@@ -91,9 +91,11 @@ def read(paths: Sequence[Path] | None = None) -> Found:
         ValueError: for a path that is not there or holds no record, a file that is not JSON, or a
             group with two rows of one method and seed.
     """
-    found, rows = Found([], [], []), {}
+    found, rows = Records([], [], []), {}
     for name, held in (
-        [source for path in paths for source in _sources(Path(path))] if paths else _recorded()
+        [source for path in paths for source in _sources(Path(path))]
+        if paths
+        else _committed_records()
     ):
         check_record(name, held)
         if isinstance(held.get("bench"), dict):
@@ -159,7 +161,7 @@ def recipes_as_data() -> dict:
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def measured(row: Mapping, column: Column) -> float | None:
+def value_in(row: Mapping, column: Column) -> float | None:
     """The number of a row as the cell prints it; None if it was not measured."""
     value = value_of(row, column.measure) if column.measure else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
@@ -197,7 +199,7 @@ def _plain(key: str, value):
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _recorded() -> list[tuple[str, dict]]:
+def _committed_records() -> list[tuple[str, dict]]:
     """The files of data/results, and of the folders in it, that are records."""
     folders = (Path("data/results"), Path(__file__).resolve().parents[3] / "data" / "results")
     files = next((found for folder in folders if (found := sorted(folder.rglob("*.json")))), [])
@@ -248,7 +250,7 @@ def _is_record(held) -> bool:
     )
 
 
-def _sort_in(found: Found, source: str, rows: Iterable[Mapping]) -> None:
+def _sort_in(found: Records, source: str, rows: Iterable[Mapping]) -> None:
     """Adds the groups of one place to what was found."""
     sorted_rows: dict[str, list[Mapping]] = {}
     for row in rows:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ...measures.statistics import mean_with_deviation
 from ...utils.text import as_text
 from . import printed as paper
-from .cells import Cell, Ours, counted, surroundings
+from .cells import Cell, Ours, counts_text, surroundings
 from .printed import PAPERS
 from .records import Group, StepCost
 from .remarks import remarks
@@ -39,12 +39,14 @@ def as_report(results: Mapping, everything: bool = True) -> str:
         for cells in by_table(results["cells"])
         for block in _table(cells, results["records"], everything)
     ]
-    records = [f"{letter}  {described(record)}" for letter, record in results["records"].items()]
+    records = [
+        f"{letter}  {describe_record(record)}" for letter, record in results["records"].items()
+    ]
     for block in (
         ["Records", *records] if records else [],
         results["unused"],
         [RULE],
-        [counted(results)],
+        [counts_text(results)],
     ):
         said += [*block, ""] if block else []
     return "\n".join(said).rstrip()
@@ -140,7 +142,7 @@ def heading(cells: Sequence[Cell]) -> str:
     )
 
 
-def described(record: Group | StepCost) -> str:
+def describe_record(record: Group | StepCost) -> str:
     """A record in a line: where it is, what was run, on what hardware, from which commit."""
     found = surroundings(record)
     if isinstance(record, StepCost):
@@ -220,7 +222,7 @@ def as_values(results: Mapping) -> dict:
         "records": {
             letter: {
                 "source": record.source,
-                "described": described(record),
+                "described": describe_record(record),
                 **surroundings(record),
             }
             for letter, record in results["records"].items()

@@ -85,7 +85,7 @@ class Verdict(NamedTuple):
         return ", ".join(filter(None, self))
 
 
-def paired(ours: Sequence[float], reference: Sequence[float]) -> Difference:
+def paired_difference(ours: Sequence[float], reference: Sequence[float]) -> Difference:
     """The mean of ours minus reference, pair by pair, with its 95 % interval.
 
     Args:
@@ -108,7 +108,7 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
     return mean(values), stdev(values) if len(values) > 1 else None
 
 
-def verdict(
+def judge(
     ours: Difference | None, printed: float | None, *, same_protocol: bool, claimed: int = 0
 ) -> Verdict:
     """The verdict on a difference (rule: the module's docstring).

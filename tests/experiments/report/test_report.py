@@ -75,7 +75,7 @@ def whole(method, errors, **more):
 
 
 def test_a_cell_holds_the_paired_difference_of_scipy(tmp_path):
-    results = report.run(
+    results = report.make_report(
         [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND)[::-1])],
         tables=(1, 4),
     )
@@ -107,7 +107,7 @@ def test_a_cell_holds_the_paired_difference_of_scipy(tmp_path):
 
 def test_opposite_sign_and_single_seeds(tmp_path):
     rows = three("baseline", FIRST) + three("catchup", (83, 84, 84)) + [row("cutmix", 1, 80.0)]
-    results = report.run([written(tmp_path, rows)], tables=(1,), which="catchup")
+    results = report.make_report([written(tmp_path, rows)], tables=(1,), which="catchup")
     assert (
         cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").verdict.word
         == "not reproduced (scaled)"
@@ -155,7 +155,7 @@ def test_reproduced_is_for_the_papers_own_protocol(tmp_path, change, word):
     rows = whole("baseline", (23.0, 23.2, 22.8), **change) + whole(
         "catchup", (17.8, 18.0, 17.5), **change
     )
-    results = report.run([written(tmp_path, rows)], tables=(1,), which="catchup")
+    results = report.make_report([written(tmp_path, rows)], tables=(1,), which="catchup")
     found = cell(results, "Table 1", "Catch-up Mix", "Top-1 Err")
     assert found.verdict.word == word, found.ours.scale
     assert bool(found.ours.scale) == (word != "reproduced")
@@ -167,7 +167,7 @@ def test_a_sample_of_the_test_images_scales_only_what_was_measured_on_it(tmp_pat
         {**one, "fgsm_error": one["top1_error"] + 60, "measured_with": how}
         for one in whole("baseline", (23.0, 23.2, 22.8)) + whole("catchup", (17.8, 18.0, 17.5))
     ]
-    results = report.run([written(tmp_path, rows)], tables=(1,), which="catchup")
+    results = report.make_report([written(tmp_path, rows)], tables=(1,), which="catchup")
     assert cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").verdict.word == "reproduced"
     assert cell(results, "Table 1", "Catch-up Mix", "FGSM Err").ours.scale == (
         "a sample of 20 test images per class",
@@ -191,7 +191,7 @@ def test_variants_fill_the_ablations(tmp_path):
         rows += three(
             "catchup", (70.0 + number, 71.0 + number, 71.5 + number), method_settings=settings
         )
-    results = report.run([written(tmp_path, rows)], which="catchup")
+    results = report.make_report([written(tmp_path, rows)], which="catchup")
 
     def method(*place):
         return cell(results, *place).ours.method
@@ -215,7 +215,10 @@ def test_without_input_mix_two_kinds_of_run_will_do(tmp_path):
         "catchup", SECOND, method_settings={"layers": [1, 2, 3, 4, 5]}
     )
     found = cell(
-        report.run([written(tmp_path, rows)], tables=(9,)), "Table 9", "Catch-up Mix", "CIFAR-100"
+        report.make_report([written(tmp_path, rows)], tables=(9,)),
+        "Table 9",
+        "Catch-up Mix",
+        "CIFAR-100",
     )
     assert "catchup:layers=[1, 2, 3, 4, 5] instead of catchup:input_mix=none" in found.ours.scale
 
@@ -224,7 +227,10 @@ def test_the_papers_alpha_goes_first_and_another_is_said(tmp_path):
     tiny = {"data": "tiny-imagenet:data/tiny-imagenet-50", "n_test": 2500}
     rows = three("baseline", FIRST, **tiny) + three("catchup", SECOND, **tiny)
     found = cell(
-        report.run([written(tmp_path, rows)], tables=(2,)), "Table 2", "Catch-up Mix", "Top-1 Err"
+        report.make_report([written(tmp_path, rows)], tables=(2,)),
+        "Table 2",
+        "Catch-up Mix",
+        "Top-1 Err",
     )
     assert "catchup instead of catchup:alpha=10.0" in found.ours.scale
     assert (
@@ -233,7 +239,10 @@ def test_the_papers_alpha_goes_first_and_another_is_said(tmp_path):
     )
     rows += three("catchup", (60, 61, 62), method_settings={"alpha": 10}, **tiny)
     found = cell(
-        report.run([written(tmp_path, rows)], tables=(2,)), "Table 2", "Catch-up Mix", "Top-1 Err"
+        report.make_report([written(tmp_path, rows)], tables=(2,)),
+        "Table 2",
+        "Catch-up Mix",
+        "Top-1 Err",
     )
     assert found.ours.method == "catchup:alpha=10.0"
     assert not any("instead of catchup" in one for one in found.ours.scale)
@@ -268,7 +277,7 @@ def test_a_ladder_of_data_stands_for_the_shares(tmp_path):
         for subset in (10, 25, None)
         for one in three("baseline", FIRST, subset=subset) + three("catchup", SECOND, subset=subset)
     ]
-    results = report.run([written(tmp_path, rows)], tables=(4, 1), which="catchup")
+    results = report.make_report([written(tmp_path, rows)], tables=(4, 1), which="catchup")
     for share, images in ((10, 10), (25, 25), (50, 50)):
         found = cell(results, "Table 4", "Catch-up Mix", f"CIFAR-100 {share} %")
         assert found.ours.record.per_class == images
@@ -280,7 +289,7 @@ def test_a_ladder_of_data_stands_for_the_shares(tmp_path):
     assert not cell(results, "Table 4", "Catch-up Mix", "CIFAR-100 10 %").others
     # the most there is
     assert cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").ours.record.per_class == 50
-    alone = report.run(
+    alone = report.make_report(
         [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))], tables=(4,)
     )
     assert cell(alone, "Table 4", "Catch-up Mix", "CIFAR-100 50 %").verdict.word == "not run"
@@ -291,7 +300,7 @@ def test_a_ladder_of_data_stands_for_the_shares(tmp_path):
         + three("catchup", SECOND, width=64, data="cifar100", subset=0.1)
     )
     found = cell(
-        report.run([written(tmp_path, full)], tables=(4,)),
+        report.make_report([written(tmp_path, full)], tables=(4,)),
         "Table 4",
         "Catch-up Mix",
         "CIFAR-100 10 %",
@@ -317,7 +326,7 @@ def test_measures_inside_fields_and_data_that_stands_in(tmp_path):
             rows += [
                 row(method, seed, 60.0, **more(base + seed / 10), **data) for seed in (0, 1, 2)
             ]
-    results = report.run([written(tmp_path, rows)], which="catchup")
+    results = report.make_report([written(tmp_path, rows)], which="catchup")
     for place, mean in (
         (("Table 1", "Catch-up Mix", "mCE"), 3),
         (("Table 2", "Catch-up Mix", "shear ±28.6°"), 3),
@@ -345,7 +354,7 @@ def test_records_of_several_places_are_never_paired_and_the_choice_is_blind(tmp_
     few = written(tmp_path, three("baseline", FIRST)[:1] + three("catchup", (10.0,)), "few.json")
     many = written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND), "many.json")
     alone = written(tmp_path, three("mixup", SECOND), "alone.json")
-    results = report.run([few, alone, many], tables=(1,), which="catchup")
+    results = report.make_report([few, alone, many], tables=(1,), which="catchup")
     found = cell(results, "Table 1", "Catch-up Mix", "Top-1 Err")
     assert found.ours.record.source == str(many) and [
         one.record.source for one in found.others
@@ -368,7 +377,7 @@ def test_step_costs_stand_for_times(tmp_path):
             }
         )
     )
-    results = report.run([cost], tables=(1,), which="catchup")
+    results = report.make_report([cost], tables=(1,), which="catchup")
     found = cell(results, "Table 1", "Catch-up Mix", "Time/epoch")
     assert found.printed_difference == pytest.approx(100 * (107.8 / 103.8 - 1))
     assert found.ours.difference[:4] == (pytest.approx(6), pytest.approx(2), pytest.approx(10), 5)
@@ -388,10 +397,12 @@ def test_run_folders_pair_up_by_their_settings(tmp_path):
                 (folder / "evaluation.json").write_text(json.dumps({**one, "commit": place}))
                 settings = {"lr": lr, "seed": one["seed"], "method": method, "method_settings": {}}
                 (folder / "run.json").write_text(json.dumps({"settings": settings}))
-    every = report.run([tmp_path / "runs"], tables=(1,), which="catchup")
+    every = report.make_report([tmp_path / "runs"], tables=(1,), which="catchup")
     found = cell(every, "Table 1", "Catch-up Mix", "Top-1 Err")
     assert found.ours.difference.n == 3 and len(found.others) == 1 and len(every["records"]) == 2
-    named = report.run(sorted((tmp_path / "runs").glob("a-*")), tables=(1,), which="catchup")
+    named = report.make_report(
+        sorted((tmp_path / "runs").glob("a-*")), tables=(1,), which="catchup"
+    )
     assert (
         cell(named, "Table 1", "Catch-up Mix", "Top-1 Err").ours.difference == found.ours.difference
     )
@@ -403,7 +414,9 @@ def test_a_folder_of_a_comparison_is_read_by_its_results(tmp_path):
     (tmp_path / "one" / "baseline-0" / "evaluation.json").write_text(json.dumps(rows[0]))
     written(tmp_path / "one", rows)
     for place in (tmp_path / "one", tmp_path):
-        found = cell(report.run([place], tables=(1,)), "Table 1", "Catch-up Mix", "Top-1 Err")
+        found = cell(
+            report.make_report([place], tables=(1,)), "Table 1", "Catch-up Mix", "Top-1 Err"
+        )
         assert found.ours.difference.n == 3 and not found.others
 
 
@@ -413,7 +426,7 @@ def test_what_cannot_stand_anywhere_is_said(tmp_path):
         + three("baseline", FIRST, finished=False)
         + three("baseline", FIRST, data="folder:mine")
     )
-    results = report.run([written(tmp_path, rows)])
+    results = report.make_report([written(tmp_path, rows)])
     assert any("digits is in none of the papers' tables" in line for line in results["unused"])
     assert any("seed 1, is not finished" in line for line in results["unused"])
     assert (
@@ -438,7 +451,7 @@ def test_bad_places_are_refused(tmp_path):
         (twice, "two rows of baseline, seed 0"),
     ):
         with pytest.raises(ValueError, match=said):
-            report.run([path])
+            report.make_report([path])
 
 
 class Reader(HTMLParser):
@@ -469,7 +482,9 @@ class Reader(HTMLParser):
 
 
 def test_the_page_parses_and_leads_somewhere(tmp_path):
-    results = report.run([written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))])
+    results = report.make_report(
+        [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))]
+    )
     reader = Reader()
     reader.feed(page(results))
     reader.close()
@@ -494,7 +509,7 @@ def test_the_page_escapes_everything(tmp_path):
     rows += three("catchup", SECOND, method_settings={"label": nasty}) + three(
         "baseline", FIRST, data=nasty
     )
-    results = report.run([written(tmp_path, rows, "a<b>&.json")])
+    results = report.make_report([written(tmp_path, rows, "a<b>&.json")])
     first = results["cells"][0]
     results["cells"][0] = first._replace(
         printed=first.printed._replace(row=nasty, note=nasty, protocol=nasty)
@@ -505,7 +520,7 @@ def test_the_page_escapes_everything(tmp_path):
 
 
 def test_the_text_has_a_table_for_every_table(tmp_path):
-    results = report.run(
+    results = report.make_report(
         [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))],
         tables=(1,),
         which="catchup",
@@ -538,14 +553,18 @@ def test_beside_ours_stands_the_reference_of_the_same_record(tmp_path):
         "long.json",
     )
     short = written(tmp_path, three("baseline", FIRST[:2]) + three("catchup", SECOND[:2]))
-    found = cell(report.run([long, short], tables=(1,)), "Table 1", "Catch-up Mix", "Top-1 Err")
+    found = cell(
+        report.make_report([long, short], tables=(1,)), "Table 1", "Catch-up Mix", "Top-1 Err"
+    )
     assert found.ours.values == SECOND[:2] and found.ours.beside == FIRST[:2]
     assert found.ours.difference.mean == pytest.approx(-5.25)
 
 
 def scale_of(tmp_path, rows, *place, table=1):
     """The words that say in what the run of a cell differs from the paper's."""
-    found = cell(report.run([written(tmp_path, rows)], tables=(table,)), f"Table {table}", *place)
+    found = cell(
+        report.make_report([written(tmp_path, rows)], tables=(table,)), f"Table {table}", *place
+    )
     return found.ours.scale, found.verdict.word
 
 
@@ -575,7 +594,7 @@ def test_images_from_elsewhere_are_named_where_they_are_not_the_papers(tmp_path)
         }
         for one in three("baseline", FIRST) + three("cutmix", SECOND)
     ]
-    results = report.run([written(tmp_path, rows)], tables=(5,))
+    results = report.make_report([written(tmp_path, rows)], tables=(5,))
     found = cell(results, "Table 5", "CutMix", "ImageNet-O AUPR")
     assert "ood folder:dtd instead of imagenet-o" in found.ours.scale
     assert "beside ours: AUPR by chance 10.00" in as_report(results)
@@ -628,7 +647,9 @@ def test_a_rule_that_a_comparison_left_out_is_told(tmp_path):
         ("catchup compare --recipe c100-800 --min-lr 5e-2", False),
         ("catchup train --recipe c100-800", False),
     ):
-        results = report.run([written(tmp_path, rows(command))], tables=(1,), which="automix")
+        results = report.make_report(
+            [written(tmp_path, rows(command))], tables=(1,), which="automix"
+        )
         found = next(
             one
             for one in results["cells"]
@@ -654,7 +675,7 @@ def test_remarks_tell_the_epoch_and_the_check_of_the_attacks(tmp_path):
             three("baseline", FIRST) + three("catchup", SECOND), (60, 60, 60, 60, 40, 60)
         )
     ]
-    said = as_report(report.run([written(tmp_path, rows)], tables=(1,)))
+    said = as_report(report.make_report([written(tmp_path, rows)], tables=(1,)))
     assert "ours after the last epoch; c100-2000 prints the best epoch" in said
     assert "(Catch-up Mix, FGSM Err): gradient masking: the PGD error (40.00 %)" in said
     assert (
@@ -664,7 +685,7 @@ def test_remarks_tell_the_epoch_and_the_check_of_the_attacks(tmp_path):
 
 
 def test_values_for_json(tmp_path):
-    results = report.run(
+    results = report.make_report(
         [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))], tables=(1,)
     )
     values = json.loads(json.dumps(as_values(results)))
@@ -721,7 +742,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 
 
 def test_the_recorded_runs_are_read():
-    results = report.run()
+    results = report.make_report()
     assert {"c100-50.json", "compare-c100-50.json"} <= {
         record.source for record in results["records"].values()
     }

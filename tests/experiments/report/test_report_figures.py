@@ -51,7 +51,7 @@ def cells(tmp_path_factory):
         for seed, error in enumerate(errors)
     ]
     path.write_text(json.dumps({"rows": rows}))
-    return report.run([path], tables=(1, 4), figures=(4,), which="catchup")["cells"]
+    return report.make_report([path], tables=(1, 4), figures=(4,), which="catchup")["cells"]
 
 
 def points(ax):

@@ -11,8 +11,8 @@ from catchup.experiments.report.verdict import (
     Verdict,
     excludes_zero,
     mean_sd,
-    paired,
-    verdict,
+    paired_difference,
+    judge,
 )
 
 
@@ -45,7 +45,7 @@ def ours(mean, low=None, high=None, n=3):
     ],
 )
 def test_the_rule(difference, printed, same, word):
-    assert verdict(difference, printed, same_protocol=same).word == word
+    assert judge(difference, printed, same_protocol=same).word == word
     assert word in WORDS
 
 
@@ -61,13 +61,13 @@ def test_the_rule(difference, printed, same, word):
 )
 def test_a_figure_claims_a_sign_and_is_never_reproduced(mean, claimed, same, word):
     assert (
-        verdict(ours(mean, mean - 0.5, mean + 0.5), None, same_protocol=same, claimed=claimed).word
+        judge(ours(mean, mean - 0.5, mean + 0.5), None, same_protocol=same, claimed=claimed).word
         == word
     )
 
 
 def test_a_printed_difference_goes_before_a_claim():
-    assert verdict(ours(2.0, 1.0, 3.0), 2.0, same_protocol=True, claimed=-1).word == "reproduced"
+    assert judge(ours(2.0, 1.0, 3.0), 2.0, same_protocol=True, claimed=-1).word == "reproduced"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_printed_difference_goes_before_a_claim():
     ],
 )
 def test_what_is_known_of_zero_is_said(difference, said):
-    given = verdict(difference, 3.0, same_protocol=False)
+    given = judge(difference, 3.0, same_protocol=False)
     assert given.certainty == said and str(given) == f"{given.word}, {said}"
     assert str(Verdict("not run")) == "not run"
 
@@ -90,9 +90,7 @@ def test_no_scaled_run_is_ever_called_reproduced():
     rng = np.random.default_rng(0)
     for _ in range(300):
         low, mean, high = sorted(rng.normal(0, 2, 3))
-        given = verdict(
-            Difference(mean, low, high, 5), float(rng.normal(0, 2)), same_protocol=False
-        )
+        given = judge(Difference(mean, low, high, 5), float(rng.normal(0, 2)), same_protocol=False)
         assert given.word in ("same sign (scaled)", "not reproduced (scaled)")
 
 
@@ -102,7 +100,7 @@ def test_reproduced_needs_all_three():
     for _ in range(2000):
         low, mean, high = sorted(rng.normal(1, 1, 3))
         printed = float(rng.normal(1, 1))
-        word = verdict(Difference(mean, low, high, 5), printed, same_protocol=True).word
+        word = judge(Difference(mean, low, high, 5), printed, same_protocol=True).word
         certain = (printed > 0 and low > 0) or (printed < 0 and high < 0)
         assert (word == "reproduced") == (certain and low - 0.01 <= printed <= high + 0.01)
         assert (word == "not reproduced") == (mean * printed <= 0)
@@ -114,7 +112,7 @@ def test_reproduced_needs_all_three():
 def test_the_paired_difference_is_that_of_scipy(n):
     rng = np.random.default_rng(n)
     first, second = rng.normal(30, 3, n), rng.normal(28, 2, n)
-    found = paired(list(second), list(first))
+    found = paired_difference(list(second), list(first))
     expected = stats.ttest_rel(second, first).confidence_interval(0.95)
     np.testing.assert_allclose([found.low, found.high], expected, rtol=1e-10)
     assert found.mean == pytest.approx((second - first).mean()) and found.n == n
@@ -124,8 +122,8 @@ def test_the_paired_difference_is_that_of_scipy(n):
 
 def test_a_single_pair_has_no_interval():
     assert (
-        paired([3.0], [1.0]) == Difference(2.0, None, None, 1)
-        and excludes_zero(paired([3.0], [1.0])) is None
+        paired_difference([3.0], [1.0]) == Difference(2.0, None, None, 1)
+        and excludes_zero(paired_difference([3.0], [1.0])) is None
     )
     assert mean_sd([3.0]) == (3.0, None) and mean_sd([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))
 
@@ -133,7 +131,7 @@ def test_a_single_pair_has_no_interval():
 @pytest.mark.parametrize(("a", "b"), [([], []), ([1.0], [1.0, 2.0])])
 def test_what_does_not_pair_up_is_refused(a, b):
     with pytest.raises(ValueError, match="at least one, got"):
-        paired(a, b)
+        paired_difference(a, b)
 
 
 def test_the_printed_rule_names_every_word():

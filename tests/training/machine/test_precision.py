@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from catchup.data import load, subset
-from catchup.experiments.planning import Comparison, planned
+from catchup.experiments.planning import Comparison, plan_runs
 from catchup.mixers import make
 from catchup.training import folder as runs
 from catchup.training.machine import precision
@@ -94,7 +94,7 @@ def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fas
         )
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: fast)
-    whole, begun = train(settings, tmp_path / "whole", progress=False), planned(one)
+    whole, begun = train(settings, tmp_path / "whole", progress=False), plan_runs(one)
     fitted(on_step=lambda at: True)
     for folder, its_own in (
         (begun[0].folder, begun[0].settings),
@@ -105,7 +105,7 @@ def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fas
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: not fast)
     kept = with_precision(settings, [tmp_path / "fit"]).precision
     assert kept == begun[0].settings.precision != with_precision(settings).precision
-    assert planned(one) == begun
+    assert plan_runs(one) == begun
     for result in (
         fitted(resume=True),
         train(settings, tmp_path / "train", resume=True, progress=False),
