@@ -6,7 +6,7 @@ Importing downloads nothing, seeds nothing and picks no device.
 
 __version__ = "0.1.0"
 
-from . import data
+from . import data, models
 from .hooks.blocks import find_blocks
 from .hooks.compiled import compile_blocks
 from .hooks.layers import captured, count_hooks, edited
@@ -39,7 +39,6 @@ from .mixers import (
 from .mixers.catchup import filter_influence, keep_mask, mix_channels, relative_filter_influence
 from .mixers.regularisers import REGULARISERS
 from .mixers.target import Target
-from .models import registry as models
 from .training.settings import Settings
 from .training.trainer import fit, train
 from .utils.text import as_markdown, as_text

@@ -6,7 +6,7 @@ on the training device; `load_images` reads images from elsewhere. Nothing is do
 `load`, `load_images` or `fetch` is called with the name of a set that is not there.
 """
 
-from .augment import Augmentation
+from .augment import Augmentation, normalise, to_float
 from .boxes import Boxes
 from .files.stream import StreamedImages
 from .images import Dataset, Images, subset
@@ -24,5 +24,7 @@ __all__ = [
     "load",
     "load_images",
     "names",
+    "normalise",
     "subset",
+    "to_float",
 ]

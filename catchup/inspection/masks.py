@@ -50,7 +50,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Inspection:
+class MaskInspection:
     """What was computed for some checkpoints, pairs and blocks.
 
     checkpoints, blocks: their names. pairs: (source, partner) as indices into the n images kept
@@ -126,7 +126,7 @@ def inspect_masks(
     class_names: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     thumbnail: int = 16,
-) -> Inspection:
+) -> MaskInspection:
     """Maps, influences, masks and predictions of pairs of images, for each checkpoint and block.
 
     Costs one forward pass per checkpoint, and per checkpoint, block and pair one of at most 33
@@ -175,7 +175,7 @@ def inspect_masks(
         if names is None
         else _name_tuple("names", names, {len(images)})
     )
-    return Inspection(
+    return MaskInspection(
         tuple(models),
         blocks,
         tuple(inside),

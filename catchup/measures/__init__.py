@@ -5,8 +5,26 @@ A measurement is a function from a model and images to plain numbers, and one en
 evaluation, comparison and command line then know it.
 """
 
+from .calibration import measure_calibration
+from .cam import class_maps, enlarge_maps
+from .corruption import corrupt, corruption_errors, corruption_tiles
+from .deformation import deform_images, deformation_accuracies
+from .feature_drop import classifier_head, drop_features, feature_drop_curve, pooled_features
+from .hessian import hessian_trace, hessian_vector_product, top_eigenpairs, weight_gradient
+from .landscape import (
+    balanced_sample,
+    loss_line,
+    loss_surface,
+    measure_landscape,
+    random_direction,
+    symmetric_radii,
+)
+from .localization import find_regions, largest_boxes, locate, measure_localization
+from .ood import measure_imagenet_o, measure_ood, msp_scores, ood_metrics, ood_scores
+from .power import interval_power, pooled_spread, seeds_needed
 from .registry import MEASURES, Measure, Options, Subject, columns
-from .statistics import accuracy_without, comparison, differences
+from .robustness import attack_error, fgsm, loss_gradient, masking_verdict, pgd
+from .statistics import accuracy_without, by_method, comparison, differences, interval, method_of
 
 __all__ = [
     "MEASURES",
@@ -14,7 +32,49 @@ __all__ = [
     "Options",
     "Subject",
     "accuracy_without",
+    "attack_error",
+    "balanced_sample",
+    "by_method",
+    "class_maps",
+    "classifier_head",
     "columns",
     "comparison",
+    "corrupt",
+    "corruption_errors",
+    "corruption_tiles",
+    "deform_images",
+    "deformation_accuracies",
     "differences",
+    "drop_features",
+    "enlarge_maps",
+    "feature_drop_curve",
+    "fgsm",
+    "find_regions",
+    "hessian_trace",
+    "hessian_vector_product",
+    "interval",
+    "interval_power",
+    "largest_boxes",
+    "locate",
+    "loss_gradient",
+    "loss_line",
+    "loss_surface",
+    "masking_verdict",
+    "measure_calibration",
+    "measure_imagenet_o",
+    "measure_landscape",
+    "measure_localization",
+    "measure_ood",
+    "method_of",
+    "msp_scores",
+    "ood_metrics",
+    "ood_scores",
+    "pgd",
+    "pooled_features",
+    "pooled_spread",
+    "random_direction",
+    "seeds_needed",
+    "symmetric_radii",
+    "top_eigenpairs",
+    "weight_gradient",
 ]

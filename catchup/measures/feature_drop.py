@@ -47,19 +47,19 @@ def feature_drop_curve(
         {"strongest": [[fraction, top-1 accuracy in percent], …], "weakest": [[…], …]}, in the order
         of `fractions`.
     Raises:
-        ValueError: as `pooled_features` and `drop`.
+        ValueError: as `pooled_features` and `drop_features`.
     """
     features, head = pooled_features(model, images), classifier_head(model)[1]
     return {
         which: [
-            [fraction, _accuracy(head, drop(features, fraction, which), images.labels)]
+            [fraction, _accuracy(head, drop_features(features, fraction, which), images.labels)]
             for fraction in fractions
         ]
         for which in WHICH
     }
 
 
-def drop(features: Tensor, fraction: float, which: str) -> Tensor:
+def drop_features(features: Tensor, fraction: float, which: str) -> Tensor:
     """The features with, in every row, a fraction of them set to zero.
 
     Args:

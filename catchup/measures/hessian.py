@@ -101,7 +101,7 @@ def hessian_vector_product(
     return _check_finite(total / len(images), "the product of Hessian and vector")
 
 
-def gradient(model: PixelModel, images: Images, batch_size: int = BATCH) -> Tensor:
+def weight_gradient(model: PixelModel, images: Images, batch_size: int = BATCH) -> Tensor:
     """(P,): gradient of the mean cross-entropy of `images`; arguments and errors as for
     `hessian_vector_product`.
     """
@@ -160,9 +160,9 @@ def top_eigenpairs(
             tol=tol,
             max_iter=max_iter,
         )
-    uphill = torch.where(pairs.vectors @ gradient(model, images, batch_size) < 0, -1.0, 1.0).to(
-        start.dtype
-    )
+    uphill = torch.where(
+        pairs.vectors @ weight_gradient(model, images, batch_size) < 0, -1.0, 1.0
+    ).to(start.dtype)
     return Eigenpairs(
         pairs.values,
         pairs.vectors * uphill[:, None],
@@ -172,7 +172,7 @@ def top_eigenpairs(
     )
 
 
-def trace(
+def hessian_trace(
     model: PixelModel,
     images: Images,
     n_probes: int = 10,

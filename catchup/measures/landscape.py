@@ -37,7 +37,7 @@ from ..hooks.layers import evaluating
 from ..models.inference import PixelModel
 from ..utils.choices import pick
 from ..utils.progress import bar
-from .hessian import differentiable_weights, flatten, split_vector, top_eigenpairs, trace
+from .hessian import differentiable_weights, flatten, hessian_trace, split_vector, top_eigenpairs
 
 ONE_DIMENSIONAL = ("zero", "norm")
 PLANES = ("eigen", "random")
@@ -82,7 +82,7 @@ def random_direction(
     return flatten(pieces)
 
 
-def line(
+def loss_line(
     model: PixelModel,
     images: Images,
     direction: Tensor,
@@ -116,7 +116,7 @@ def line(
     return {"loss": [loss for loss, _ in found], "error": [error for _, error in found]}
 
 
-def surface(
+def loss_surface(
     model: PixelModel,
     images: Images,
     first: Tensor,
@@ -130,13 +130,13 @@ def surface(
     as radii squared.
 
     Args:
-        model, images, radii, batch_size, progress: as for `line`.
+        model, images, radii, batch_size, progress: as for `loss_line`.
         first, second: d₁ and d₂, (P,).
     Returns:
-        {"loss", "error"} as of `line`; the row is the step s along `first`, the column t along
+        {"loss", "error"} as of `loss_line`; the row is the step s along `first`, the column t along
         `second`.
     Raises:
-        ValueError: as `line`.
+        ValueError: as `loss_line`.
     """
     _check(radii, first, second)
     steps = (s * first + t * second for s in radii for t in radii)
@@ -172,7 +172,7 @@ def measure_landscape(
     for every model up to the lengths of its filters.
 
     Args:
-        model, images, progress: as for `line`.
+        model, images, progress: as for `loss_line`.
         n_images: images of lines and surface; all, if there are no more.
         hessian_images: images of the Hessian, at most n_images: a product with it costs as much as
             many losses.
@@ -203,23 +203,23 @@ def measure_landscape(
         balanced_sample(images, min(n_images, hessian_images), seed),
     )
     pairs = top_eigenpairs(model, curved, n_eigen, seed=seed, which=which, progress=progress)
-    total, deviation = trace(model, curved, n_probes, seed, progress=progress)
+    total, deviation = hessian_trace(model, curved, n_probes, seed, progress=progress)
     generator = torch.Generator().manual_seed(seed)
     directions = {"random": random_direction(model, generator), "eigen": pairs.vectors[0]}
-    radii = steps(radius, points)
+    radii = symmetric_radii(radius, points)
     lines = {
-        name: line(model, seen, direction, radii, progress=progress)
+        name: loss_line(model, seen, direction, radii, progress=progress)
         for name, direction in directions.items()
     }
     grid = None
     if grid_points:
         second = pairs.vectors[1] if plane == "eigen" else random_direction(model, generator)
-        side = steps(radius, grid_points)
+        side = symmetric_radii(radius, grid_points)
         grid = {
             "radii": side,
             "directions": plane,
             **_finite_or_none(
-                surface(model, seen, directions[plane], second, side, progress=progress)
+                loss_surface(model, seen, directions[plane], second, side, progress=progress)
             ),
         }
     middle, heights = points // 2, lines["eigen"]["loss"]
@@ -276,7 +276,7 @@ def balanced_sample(images: Images, n_images: int, seed: int) -> Images:
     return images.take(taken.sort().values)
 
 
-def steps(radius: float, points: int) -> list[float]:
+def symmetric_radii(radius: float, points: int) -> list[float]:
     """From −radius to radius in so many equal steps, symmetric, with an exact 0 in the middle if
     they are odd.
     """

@@ -170,7 +170,7 @@ def locate(
     maps, scores = cam(model, to_float(images.pixels), images.labels)
     correct = (scores.argmax(dim=1) == images.labels).cpu().numpy()
     stretched = enlarge_maps(maps, *boxes.size).float().cpu().numpy()
-    edges = largest_boxes(regions(stretched, threshold), len(images))
+    edges = largest_boxes(find_regions(stretched, threshold), len(images))
     return Locations(
         stretched,
         edges,
@@ -179,7 +179,7 @@ def locate(
     )
 
 
-def regions(maps: np.ndarray, threshold: float) -> Regions:
+def find_regions(maps: np.ndarray, threshold: float) -> Regions:
     """The connected regions of each map above a threshold; pixels are neighbours by a side or a
     corner.
 
@@ -244,7 +244,7 @@ def iou_by_threshold(maps: np.ndarray, boxes: Boxes, thresholds: Sequence[float]
         maps: (n, H, W) in [0, 1]. boxes: the true ones of these n images, on the CPU. thresholds: T
             of them.
     """
-    found = (regions(maps, threshold) for threshold in thresholds)
+    found = (find_regions(maps, threshold) for threshold in thresholds)
     return np.stack([best_iou(part.edges, part.image, boxes, len(maps)) for part in found], axis=1)
 
 

@@ -6,37 +6,25 @@ pixels into logits.
 """
 
 from .inference import PixelModel, predict, top_k_error
-from .registry import (
-    IMAGENET_CLASSES,
-    OWN,
-    PRETRAINED,
-    STEMS,
-    VGG,
+from .plain import VGG, densenet121, mobilenet_v2, vgg11, vgg11_bn
+from .pyramid import PyramidBottleneck, PyramidNet, pyramidnet200
+from .registry import IMAGENET_CLASSES, OWN, PRETRAINED, create, names
+from .residual import (
     BasicBlock,
     Bottleneck,
     GroupedBottleneck,
     PreActBlock,
     PreActBottleneck,
     PreActResNet,
-    PyramidBottleneck,
-    PyramidNet,
     ResNet,
-    WideResNet,
-    create,
-    densenet121,
-    mobilenet_v2,
-    names,
     preact_resnet18,
     preact_resnet50,
-    pyramidnet200,
     resnet18,
     resnet50,
     resnext50_32x4d,
-    vgg11,
-    vgg11_bn,
-    wrn16_8,
-    wrn28_10,
 )
+from .stem import STEMS
+from .wide import WideResNet, wrn16_8, wrn28_10
 
 __all__ = [
     "IMAGENET_CLASSES",

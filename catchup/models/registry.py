@@ -17,56 +17,11 @@ from torch import nn
 
 from ..hooks.blocks import find_classifier
 from ..utils.choices import pick
-from .plain import VGG, densenet121, mobilenet_v2, take_channels, vgg11, vgg11_bn
-from .pyramid import PyramidBottleneck, PyramidNet, pyramidnet200
-from .residual import (
-    BasicBlock,
-    Bottleneck,
-    GroupedBottleneck,
-    PreActBlock,
-    PreActBottleneck,
-    PreActResNet,
-    ResNet,
-    preact_resnet18,
-    preact_resnet50,
-    resnet18,
-    resnet50,
-    resnext50_32x4d,
-)
-from .stem import STEMS, check_counts
-from .wide import WideResNet, wrn16_8, wrn28_10
-
-__all__ = [
-    "IMAGENET_CLASSES",
-    "OWN",
-    "PRETRAINED",
-    "STEMS",
-    "VGG",
-    "BasicBlock",
-    "Bottleneck",
-    "GroupedBottleneck",
-    "PreActBlock",
-    "PreActBottleneck",
-    "PreActResNet",
-    "PyramidBottleneck",
-    "PyramidNet",
-    "ResNet",
-    "WideResNet",
-    "create",
-    "densenet121",
-    "mobilenet_v2",
-    "names",
-    "preact_resnet18",
-    "preact_resnet50",
-    "pyramidnet200",
-    "resnet18",
-    "resnet50",
-    "resnext50_32x4d",
-    "vgg11",
-    "vgg11_bn",
-    "wrn16_8",
-    "wrn28_10",
-]
+from .plain import densenet121, mobilenet_v2, take_channels, vgg11, vgg11_bn
+from .pyramid import pyramidnet200
+from .residual import preact_resnet18, preact_resnet50, resnet18, resnet50, resnext50_32x4d
+from .stem import check_counts
+from .wide import wrn16_8, wrn28_10
 
 OWN = {
     build.__name__: build

@@ -6,6 +6,7 @@ which reads in grey. Without `ax` a function makes a pyplot figure; with one it 
 else, so it may run in any thread.
 """
 
+from .ablations import lam_card, power_curves, setting_differences, smaller_share
 from .background import (
     bias_caption,
     bias_dial,
@@ -63,8 +64,10 @@ __all__ = [
     "error_bars",
     "feature_drop_curves",
     "filter_history",
+    "gallery_caption",
     "history_caption",
     "label_weights",
+    "lam_card",
     "landscape_caption",
     "lessons",
     "lessons_caption",
@@ -82,17 +85,19 @@ __all__ = [
     "plot_localization",
     "plot_reliability",
     "plot_surface",
+    "power_curves",
     "reliance_over_epochs",
     "rfi_cut",
     "save",
     "save_budgets",
     "selectivity",
     "selectivity_caption",
+    "setting_differences",
     "shares_over_epochs",
+    "smaller_share",
     "style",
     "title",
     "training_curves",
     "weak_and_strong",
     "who_decides",
-    "gallery_caption",
 ]

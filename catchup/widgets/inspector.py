@@ -17,7 +17,7 @@ import anywidget
 import traitlets
 from torch import Tensor, nn
 
-from ..inspection.masks import Inspection, inspect_masks
+from ..inspection.masks import MaskInspection, inspect_masks
 from ..utils.choices import pick
 
 HERE = Path(__file__).parent
@@ -83,7 +83,7 @@ class MaskInspector(anywidget.AnyWidget):
 
     def __init__(
         self,
-        inspection: Inspection,
+        inspection: MaskInspection,
         *,
         lam: float = 0.5,
         pair: int = 0,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..inspection.methods import run_methods
 from ..plots import method_gallery, title
-from ..plots.cards.activations import activation_card, filter_card, live_card, playground
+from ..plots.cards.activations import activation_card, filter_card, live_card, playground_card
 from .controls import Explorer, explore
 from .kinds import Buttons, Choice, Play, Range
 
@@ -115,7 +115,7 @@ def lam_playground(
     alpha: float = 1.0,
     lam: float = 0.5,
 ) -> Explorer:
-    """What α and λ do to filters, labels and, at the input, images (`playground`).
+    """What α and λ do to filters, labels and, at the input, images (`playground_card`).
 
     Args:
         image, partner: (3, H, W), uint8 or in [0, 1], to show the box of CutMix on; None draws an
@@ -130,7 +130,7 @@ def lam_playground(
     def card(alpha: float, lam: float, channels: int):
         kept = int(lam * channels)
         return (
-            playground(alpha, lam, channels, image, partner),
+            playground_card(alpha, lam, channels, image, partner),
             (
                 f"α {alpha:g}, λ {lam:.2f}: {kept} of {channels} filters stay, labels {lam:.2f} and"
                 f" {1 - lam:.2f}."

@@ -33,7 +33,7 @@ from catchup.inspection.strength import rank_correlation
 from catchup.measures.calibration import measure_calibration
 from catchup.measures.corruption import corrupt
 from catchup.measures.deformation import rotate, shear, zoom
-from catchup.measures.feature_drop import drop
+from catchup.measures.feature_drop import drop_features
 from catchup.measures.ood import msp_scores, ood_metrics
 from catchup.measures.power import interval_power, seeds_needed
 from catchup.measures.robustness import fgsm, pgd
@@ -171,10 +171,13 @@ CALLS = [  # (call, what is said)
     (lambda: top_k_error(ROWS, LABELS, 0), "k at least 1, got .* k 0"),
     (lambda: top_k_error(ROWS, LABELS[:3]), r"got \(4, 3\), \(3,\)"),
     (lambda: top_k_error(ROWS[:0], LABELS[:0]), r"got \(0, 3\)"),
-    (lambda: drop(ROWS * NAN, 0.5, "strongest"), "features hold NaN"),
-    (lambda: drop(ROWS, NAN, "strongest"), r"fraction must lie in \[0, 1\], got nan"),
-    (lambda: drop(ROWS, 0.5, "middle"), "unknown end of the ranking 'middle'"),
-    (lambda: drop(ROWS.int(), 0.5, "strongest"), "features must be floating .* got torch.int32"),
+    (lambda: drop_features(ROWS * NAN, 0.5, "strongest"), "features hold NaN"),
+    (lambda: drop_features(ROWS, NAN, "strongest"), r"fraction must lie in \[0, 1\], got nan"),
+    (lambda: drop_features(ROWS, 0.5, "middle"), "unknown end of the ranking 'middle'"),
+    (
+        lambda: drop_features(ROWS.int(), 0.5, "strongest"),
+        "features must be floating .* got torch.int32",
+    ),
     (lambda: gini(-ROWS), "finite and ≥ 0"),
     (lambda: gini(ROWS * NAN), "finite and ≥ 0"),
     (lambda: effective_filters(ROWS.int()), "influence must be floating .* got torch.int32"),

@@ -15,7 +15,7 @@ from catchup.hooks.layers import count_hooks, evaluating
 from catchup.measures.feature_drop import (
     FRACTIONS,
     classifier_head,
-    drop,
+    drop_features,
     feature_drop_curve,
     pooled_features,
 )
@@ -65,23 +65,23 @@ def test_drop_equals_the_naive_loop(which):
             kept = features.clone()
             for fraction in (*FRACTIONS, 0.25, 0.33, 0.5, 0.95, 1):
                 assert torch.equal(
-                    drop(features, fraction, which), slow_drop(features, fraction, which)
+                    drop_features(features, fraction, which), slow_drop(features, fraction, which)
                 )
             assert torch.equal(features, kept)
 
 
 def test_ties_go_to_the_lower_index_and_magnitude_decides():
     features = torch.tensor([[1.0, -1.0, 1.0, -1.0], [-3.0, 2.0, 2.0, 1.0]])
-    assert drop(features, 0.5, "strongest").tolist() == [[0, 0, 1, -1], [0, 0, 2, 1]]
-    assert drop(features, 0.5, "weakest").tolist() == [[0, 0, 1, -1], [-3, 0, 2, 0]]
+    assert drop_features(features, 0.5, "strongest").tolist() == [[0, 0, 1, -1], [0, 0, 2, 1]]
+    assert drop_features(features, 0.5, "weakest").tolist() == [[0, 0, 1, -1], [-3, 0, 2, 0]]
 
 
 @pytest.mark.parametrize("which", ["strongest", "weakest"])
 def test_nothing_and_everything_dropped(which):
     features = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(drop(features, 0, which), features)
-    assert torch.equal(drop(features, 1, which), torch.zeros(4, 6))
-    assert drop(features, 0, which).data_ptr() != features.data_ptr()
+    assert torch.equal(drop_features(features, 0, which), features)
+    assert torch.equal(drop_features(features, 1, which), torch.zeros(4, 6))
+    assert drop_features(features, 0, which).data_ptr() != features.data_ptr()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_nothing_and_everything_dropped(which):
 )
 def test_drop_refuses_bad_input(features, fraction, which, sentence):
     with pytest.raises(ValueError, match=sentence):
-        drop(features, fraction, which)
+        drop_features(features, fraction, which)
 
 
 def test_the_curve_of_a_handmade_model_is_the_one_worked_out_on_paper():

@@ -15,13 +15,13 @@ from catchup.data import Images
 from catchup.hooks.layers import count_hooks
 from catchup.measures.hessian import (
     flatten,
-    gradient,
+    hessian_trace,
     hessian_vector_product,
     hutchinson,
     lanczos,
     split_vector,
     top_eigenpairs,
-    trace,
+    weight_gradient,
 )
 from catchup.models.inference import PixelModel
 
@@ -135,7 +135,7 @@ def test_the_gradient_is_that_of_backward(model, images):
     frozen = copy.deepcopy(model).eval()
     F.cross_entropy(frozen(images.pixels.double() / 255), images.labels).backward()
     expected = torch.cat([parameter.grad.flatten() for parameter in frozen.parameters()])
-    close(gradient(model, images, 4), expected, rtol=1e-5, atol=1e-7)
+    close(weight_gradient(model, images, 4), expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_the_gradient_is_that_of_backward(model, images):
     [
         lambda model, images: hessian_vector_product(model, images, vectors(model, 1)[0]),
         lambda model, images: top_eigenpairs(model, images, 2, max_iter=5),
-        lambda model, images: trace(model, images, 2),
+        lambda model, images: hessian_trace(model, images, 2),
     ],
 )
 @pytest.mark.parametrize("grad", [True, False])
@@ -266,7 +266,7 @@ def test_top_eigenpairs_are_those_of_eigsh_and_of_the_whole_hessian(model, image
 
 
 def test_directions_point_uphill_and_the_seed_decides_nothing_but_the_road(model, images):
-    slope = gradient(model, images)
+    slope = weight_gradient(model, images)
     first, *others = (
         top_eigenpairs(model, images, 2, seed=seed, tol=1e-6).vectors for seed in (0, 0, 1, 2)
     )
@@ -308,12 +308,12 @@ def test_the_standard_error_is_the_sample_deviation_over_the_root_of_n():
 
 def test_trace_of_a_model_is_that_of_its_hessian_within_its_error(model, images):
     expected = torch.trace(exact(model, images)).item()
-    mean, error = trace(model, images, 200, seed=1, batch_size=11)
+    mean, error = hessian_trace(model, images, 200, seed=1, batch_size=11)
     assert 0 < error < 0.2 * abs(expected) and abs(mean - expected) < 4 * error
     assert (
-        trace(model, images, 3, seed=1)
-        == trace(model, images, 3, seed=1)
-        != trace(model, images, 3, seed=2)
+        hessian_trace(model, images, 3, seed=1)
+        == hessian_trace(model, images, 3, seed=1)
+        != hessian_trace(model, images, 3, seed=2)
     )
 
 
@@ -334,15 +334,15 @@ def test_bad_othermodels_and_settings_are_named(model, images):
     with pytest.raises(ValueError, match="batch_size.*got 0"):
         hessian_vector_product(model, images, vectors(model, 1)[0], 0)
     with pytest.raises(ValueError, match="float32, or all float64.*got torch.bfloat16"):
-        trace(copy.deepcopy(model).bfloat16(), images)
+        hessian_trace(copy.deepcopy(model).bfloat16(), images)
     unfrozen = pixel_model(
         nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False), nn.Flatten(), nn.Linear(32, 3))
     )
     with pytest.raises(ValueError, match="model.0 is a BatchNorm without running statistics"):
-        trace(unfrozen, images)
+        hessian_trace(unfrozen, images)
     with torch.no_grad():
         model.model[6].weight[0, 0] = float("nan")
-    for measure in (trace, top_eigenpairs, gradient):
+    for measure in (hessian_trace, top_eigenpairs, weight_gradient):
         with pytest.raises(ValueError, match="not finite"):
             measure(model, images)
 
@@ -372,8 +372,8 @@ def test_bad_settings_of_a_search_are_named_before_any_product(settings, message
 
 
 def test_progress_goes_to_standard_error_only_if_asked(model, images, capfd):
-    trace(model, images, 2)
+    hessian_trace(model, images, 2)
     assert capfd.readouterr() == ("", "")
-    trace(model, images, 2, progress=True)
+    hessian_trace(model, images, 2, progress=True)
     out, err = capfd.readouterr()
     assert out == "" and "trace" in err and "/2" in err

@@ -19,14 +19,14 @@ from torch import nn
 from catchup.data import Images, subset
 from catchup.hooks.layers import count_hooks
 from catchup.measures import landscape as module
-from catchup.measures.hessian import gradient, hessian_vector_product, split_vector
+from catchup.measures.hessian import hessian_vector_product, split_vector, weight_gradient
 from catchup.measures.landscape import (
     balanced_sample,
-    line,
+    loss_line,
+    loss_surface,
     measure_landscape,
     random_direction,
-    steps,
-    surface,
+    symmetric_radii,
 )
 from catchup.models.inference import PixelModel, predict, top_k_error
 from catchup.plots.landscape import landscape_caption, plot_lines, plot_surface
@@ -97,8 +97,8 @@ def test_a_line_of_random_directions_is_blind_to_the_scale_that_batchnorm_takes_
         scaled.model[0].bias *= 3
         scaled.model[1].running_mean *= 3
         scaled.model[1].running_var.mul_(9).add_(8 * model.model[1].eps)
-    radii = steps(0.5, 5)
-    first, second = (line(net, images, random(net), radii) for net in (model, scaled))
+    radii = symmetric_radii(0.5, 5)
+    first, second = (loss_line(net, images, random(net), radii) for net in (model, scaled))
     assert second["loss"] == pytest.approx(first["loss"], rel=1e-4)
 
 
@@ -116,7 +116,7 @@ def naive(model, images, offset):
 @pytest.mark.parametrize("batch_size", [7, 500])
 def test_a_line_is_that_of_a_moved_copy(model, images, batch_size):
     direction, radii = random(model), [-1.5, -0.2, 0.0, 0.7]
-    found = line(model, images, direction, radii, batch_size=batch_size)
+    found = loss_line(model, images, direction, radii, batch_size=batch_size)
     for place, radius in enumerate(radii):
         loss, error = naive(model, images, radius * direction)
         assert found["loss"][place] == pytest.approx(loss, rel=1e-5)
@@ -129,26 +129,26 @@ def test_a_line_is_that_of_a_moved_copy(model, images, batch_size):
 
 def test_a_plane_is_that_of_moved_copies_rows_along_the_first_direction(model, images):
     first, second, radii = random(model, 1), random(model, 2), [-0.5, 0.0, 1.0]
-    found = surface(model, images, first, second, radii)
+    found = loss_surface(model, images, first, second, radii)
     for row, s in enumerate(radii):
         for column, t in enumerate(radii):
             loss, error = naive(model, images, s * first + t * second)
             assert found["loss"][row][column] == pytest.approx(loss, rel=1e-5)
             assert found["error"][row][column] == pytest.approx(error)
-    assert found["loss"][1] == pytest.approx(line(model, images, second, radii)["loss"])
+    assert found["loss"][1] == pytest.approx(loss_line(model, images, second, radii)["loss"])
 
 
 def test_curvature_and_slope_of_a_line_are_those_of_hessian_and_gradient(images, model):
     model = model.double()
     model.model[2] = nn.Softplus()
     direction = random(model)
-    below, middle, above = line(model, images, direction, [-1e-3, 0.0, 1e-3])["loss"]
+    below, middle, above = loss_line(model, images, direction, [-1e-3, 0.0, 1e-3])["loss"]
     product = hessian_vector_product(model, images, direction)
     assert (above - 2 * middle + below) / 1e-6 == pytest.approx(
         (direction @ product).item(), rel=1e-3
     )
     assert (above - below) / 2e-3 == pytest.approx(
-        (direction @ gradient(model, images)).item(), rel=1e-3
+        (direction @ weight_gradient(model, images)).item(), rel=1e-3
     )
 
 
@@ -173,7 +173,7 @@ def test_the_model_is_bit_for_bit_as_it_was_also_after_an_error(model, images, f
 
         with monkeypatch.context() as patch, pytest.raises(fail, match="stop"):
             patch.setattr(nn.Linear, "forward", third)
-            line(model, images, random(model), [-1.0, 0.5, 1.0, 2.0])
+            loss_line(model, images, random(model), [-1.0, 0.5, 1.0, 2.0])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter is kept[name] for name, parameter in model.named_parameters())
     assert all(
@@ -183,7 +183,7 @@ def test_the_model_is_bit_for_bit_as_it_was_also_after_an_error(model, images, f
 
 
 def test_a_loss_that_overflows_is_inf_for_the_caller_and_none_in_json(model, images):
-    far = line(model, images, random(model), [0.0, 1e38])
+    far = loss_line(model, images, random(model), [0.0, 1e38])
     assert math.isfinite(far["loss"][0]) and far["loss"][1] == math.inf
     assert 0 <= far["error"][1] <= 100
     result = measure_landscape(model, images, points=3, n_probes=2, radius=1e38, grid_points=3)
@@ -196,7 +196,7 @@ def test_an_image_without_finite_logits_counts_as_an_error(images):
     model = PixelModel(nn.Sequential(nn.Flatten(), nn.Linear(32, 3)), (0.5, 0.4), (0.2, 0.3))
     direction = torch.ones(99)
     direction[32:] = 0  # class 0 alone overflows: infinite logits, which argmax would call right
-    found = line(model, images, direction, [3e38])
+    found = loss_line(model, images, direction, [3e38])
     assert found["loss"] == [math.inf]
     assert found["error"] == [100.0]
 
@@ -222,13 +222,13 @@ def test_the_measurement_says_what_its_parts_say(model, images):
         pairs.residuals
     )
     assert result["top_eigenvalue"] == result["eigenvalues"][0] >= result["eigenvalues"][1]
-    assert (result["trace"], result["trace_se"]) == module.trace(model, curved, 3, 4)
-    assert result["line"]["eigen"] == line(model, seen, pairs.vectors[0], radii)
-    assert result["line"]["random"] == line(model, seen, random(model, 4), radii)
+    assert (result["trace"], result["trace_se"]) == module.hessian_trace(model, curved, 3, 4)
+    assert result["line"]["eigen"] == loss_line(model, seen, pairs.vectors[0], radii)
+    assert result["line"]["random"] == loss_line(model, seen, random(model, 4), radii)
     assert result["surface"] == {
         "radii": [-0.5, 0.0, 0.5],
         "directions": "eigen",
-        **surface(model, seen, *pairs.vectors, [-0.5, 0.0, 0.5]),
+        **loss_surface(model, seen, *pairs.vectors, [-0.5, 0.0, 0.5]),
     }
     heights = result["line"]["eigen"]["loss"]
     assert result["sharpness"] == max(heights) - heights[2] > 0 and result["loss"] == heights[2]
@@ -296,12 +296,12 @@ def test_bad_settings_are_named_before_anything_is_computed(images, settings, me
 
 def test_bad_directions_and_radii_are_named(model, images):
     with pytest.raises(ValueError, match=r"must be \(\d+,\).*got \(3,\)"):
-        line(model, images, torch.zeros(3), [0.0])
+        loss_line(model, images, torch.zeros(3), [0.0])
     with pytest.raises(ValueError, match="direction must be finite"):
-        line(model, images, random(model) * math.nan, [0.0])
+        loss_line(model, images, random(model) * math.nan, [0.0])
     for radii in ([], [0.0, math.nan]):
         with pytest.raises(ValueError, match="radii must be finite numbers, at least one"):
-            surface(model, images, random(model), random(model), radii)
+            loss_surface(model, images, random(model), random(model), radii)
     with pytest.raises(ValueError, match="Did you mean 'norm'"):
         random_direction(model, torch.Generator(), "norms")
 
@@ -328,7 +328,7 @@ def test_a_sample_is_balanced_nested_and_that_of_subset(images):
 
 def test_steps_are_symmetric_with_an_exact_zero():
     for points in (3, 11, 21, 41):
-        found = steps(0.3, points)
+        found = symmetric_radii(0.3, points)
         assert (
             found[points // 2] == 0
             and found == [-step for step in reversed(found)]
@@ -476,8 +476,8 @@ def test_a_surface_that_cannot_be_drawn_is_refused():
 
 
 def test_bars_go_to_standard_error_only_if_asked(model, images, capfd):
-    line(model, images, random(model), [0.0, 1.0])
+    loss_line(model, images, random(model), [0.0, 1.0])
     assert capfd.readouterr() == ("", "")
-    line(model, images, random(model), [0.0, 1.0], progress=True)
+    loss_line(model, images, random(model), [0.0, 1.0], progress=True)
     out, err = capfd.readouterr()
     assert out == "" and "landscape" in err and "/2" in err

@@ -15,11 +15,11 @@ from catchup.measures.cam import class_maps, enlarge_maps
 from catchup.measures.localization import (
     best_iou,
     centre_box,
+    find_regions,
     iou_by_threshold,
     largest_boxes,
     locate,
     measure_localization,
-    regions,
 )
 from catchup.models.inference import PixelModel
 from catchup.models.registry import create
@@ -189,7 +189,8 @@ def test_a_constant_map_has_nothing_above_any_threshold():
     flat[1, 0, 0] += 1e-8  # less than a rounding
     assert not enlarge_maps(flat, 8, 8).any()
     assert (
-        largest_boxes(regions(enlarge_maps(flat, 8, 8).numpy(), 0.0), 3).tolist() == [[0.0] * 4] * 3
+        largest_boxes(find_regions(enlarge_maps(flat, 8, 8).numpy(), 0.0), 3).tolist()
+        == [[0.0] * 4] * 3
     )
     with pytest.raises(FloatingPointError, match="a map holds NaN or infinity"):
         enlarge_maps(torch.tensor([[[0.0, float("inf")]]]), 4, 4)
@@ -227,7 +228,7 @@ def slow_iou(a, b):
 @pytest.mark.parametrize("share", [0.0, 0.15, 0.4, 0.6, 1.0])
 def test_regions_are_those_of_a_flood(share):
     maps = np.random.default_rng(5).random((5, 7, 9))
-    found = regions(maps, 1 - share)
+    found = find_regions(maps, 1 - share)
     expected = [
         (place, *region) for place in range(5) for region in flooded(maps[place] > 1 - share)
     ]
@@ -248,7 +249,7 @@ def test_regions_meet_at_corners_and_never_across_maps_or_rows():
     maps[0, 0, 0] = maps[0, 1, 1] = 1  # one region, corner to corner
     # 0,2 and 1,0 follow each other in memory
     maps[0, 2, 2], maps[1, 0, 0], maps[1, 0, 2], maps[1, 1, 0] = (1, 1, 1, 1)
-    found = regions(maps, 0.5)
+    found = find_regions(maps, 0.5)
     assert found.image.tolist() == [0, 1, 1] and found.pixels.tolist() == [3, 2, 1]
     assert found.edges.tolist() == [[0, 0, 3, 3], [0, 0, 1, 2], [2, 0, 3, 1]]
 
@@ -256,7 +257,7 @@ def test_regions_meet_at_corners_and_never_across_maps_or_rows():
 def test_the_first_of_equally_large_regions_counts():
     maps = np.zeros((1, 3, 5))
     maps[0, :, 0] = maps[0, :, 2] = maps[0, :, 4] = 1
-    assert largest_boxes(regions(maps, 0), 1).tolist() == [[0, 0, 1, 3]]
+    assert largest_boxes(find_regions(maps, 0), 1).tolist() == [[0, 0, 1, 3]]
 
 
 def some_boxes(n_images, size, seed):
@@ -438,7 +439,7 @@ def test_max_box_accuracy_is_that_of_a_loop(noise):
 def test_any_region_may_be_right_but_only_the_largest_is_the_box(noise):
     _, boxes, _, maps = noise
     for threshold in (0.3, 0.6, 0.8):
-        largest = best_iou(largest_boxes(regions(maps, threshold), 7), np.arange(7), boxes, 7)
+        largest = best_iou(largest_boxes(find_regions(maps, threshold), 7), np.arange(7), boxes, 7)
         assert (iou_by_threshold(maps, boxes, [threshold])[:, 0] >= largest).all()
 
 

@@ -21,7 +21,7 @@ from catchup.plots.cards.activations import (
     filter_card,
     live_card,
     observe,
-    playground,
+    playground_card,
 )
 from catchup.plots.cards.playground import near_plain
 from catchup.widgets.controls import as_png
@@ -264,12 +264,12 @@ def test_an_activation_card_shows_the_answer_and_keeps_its_tiles_in_place(store)
             "image must be a number from 0 to 3, got 4",
         ),
         (lambda store: activation_card(store, "layer1", 2, 0, show=0), "at least 1, got 0"),
-        (lambda store: playground(0, 0.5), "got 0 and 0.5"),
-        (lambda store: playground(1, 1.5), "got 1 and 1.5"),
-        (lambda store: playground(float("nan"), 0.5), "got nan"),
-        (lambda store: playground(1, 0.5, 0), "got 0"),
+        (lambda store: playground_card(0, 0.5), "got 0 and 0.5"),
+        (lambda store: playground_card(1, 1.5), "got 1 and 1.5"),
+        (lambda store: playground_card(float("nan"), 0.5), "got nan"),
+        (lambda store: playground_card(1, 0.5, 0), "got 0"),
         (
-            lambda store: playground(1, 0.5, 8, torch.rand(3, 4, 4), torch.rand(3, 5, 5)),
+            lambda store: playground_card(1, 0.5, 8, torch.rand(3, 4, 4), torch.rand(3, 5, 5)),
             "need one size",
         ),
         (lambda store: live_card([{"val_error_percent": 1.0}], []), "needs its epoch"),
@@ -287,13 +287,13 @@ def test_the_share_of_nearly_plain_steps_is_that_of_scipy(alpha):
 
     law = beta(alpha, alpha)
     assert near_plain(alpha) == pytest.approx(law.cdf(0.1) + law.sf(0.9), abs=1e-12)
-    assert f"{100 * near_plain(alpha):.1f} % of the steps" in words(playground(alpha, 0.5))
+    assert f"{100 * near_plain(alpha):.1f} % of the steps" in words(playground_card(alpha, 0.5))
 
 
 @pytest.mark.parametrize("lam, channels", [(0, 64), (0.37, 64), (0.99, 7), (1, 300)])
 def test_the_playground_shows_the_cut_the_labels_and_the_box(lam, channels):
     source, partner = torch.zeros(3, 64, 64), torch.ones(3, 64, 64)
-    figure = playground(1.0, lam, channels, source, partner)
+    figure = playground_card(1.0, lam, channels, source, partner)
     density, shares, cut = figure.axes
     kept = int(lam * channels)
     assert f"= {kept} lagging filters kept (dark), {channels - kept} replaced" in shares.get_title()
@@ -367,7 +367,7 @@ def cards(store, histogram):
     return [
         lambda: filter_card(store, "layer1", 4),
         lambda: activation_card(store, "layer2", 2, 3),
-        lambda: playground(1.0, 0.3),
+        lambda: playground_card(1.0, 0.3),
         lambda: live_card(rows, np.linspace(2, 1, 50), histogram),
     ]
 

@@ -18,7 +18,7 @@ from catchup.plots.cards.activations import (
     filter_card,
     live_card,
     observe,
-    playground,
+    playground_card,
 )
 from catchup.training.trainer import dataset_of, model_of
 from catchup.widgets import activation_explorer, filter_browser, lam_playground, live_panel, panels
@@ -141,16 +141,16 @@ def test_the_ten_strongest_hold_their_share():
 
 def test_the_playground_shows_the_playground():
     panel = lam_playground()
-    assert shows(panel, playground(1.0, 0.5, 64))
+    assert shows(panel, playground_card(1.0, 0.5, 64))
     assert panel.description == "α 1, λ 0.50: 32 of 64 filters stay, labels 0.50 and 0.50."
     for values in ({"lam": 0.29}, {"alpha": 0.2}, {"channels": 512}):
         moved(panel, **values)
-    assert shows(panel, playground(0.2, 0.29, 512))
+    assert shows(panel, playground_card(0.2, 0.29, 512))
     assert panel.description == "α 0.2, λ 0.29: 148 of 512 filters stay, labels 0.29 and 0.71."
     ours, theirs = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     panel = lam_playground(ours, theirs, alpha=5, lam=0.3)
     assert (
-        shows(panel, playground(5.0, 0.3, 64, ours, theirs))
+        shows(panel, playground_card(5.0, 0.3, 64, ours, theirs))
         and panel.image.value != lam_playground().image.value
     )
 

@@ -11,31 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from ...inspection.activations import Observations, observe
-from ...inspection.methods import MethodGallery, make_gallery, run_methods
+from ...inspection.activations import Observations
+from ...inspection.methods import MethodGallery, run_methods
 from ...utils.choices import pick
 from .. import tiles
 from ..filters import MAP_GRADIENT, NORM
 from ..methods import method_gallery
 from ..panels import canvas, frame, picture, place, say, wall
 from ..style import FAINT, INK, WEAK
-from .playground import playground
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "Observations",
-    "MethodGallery",
-    "activation_card",
-    "filter_card",
-    "live_card",
-    "observe",
-    "playground",
-    "make_gallery",
-    "gallery_card",
-]
 
 TILE, PICTURES = 32, 6  # pixels of a tile of the filter card, and how many images it shows
 POINTS = 400  # of a loss curve: what a panel can show

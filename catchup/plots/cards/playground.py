@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NEAR_PLAIN = 0.1  # a step whose λ is this close to 0 or 1 mixes hardly at all
 
 
-def playground(
+def playground_card(
     alpha: float,
     lam: float,
     channels: int = 64,

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from ...data import Boxes, Images
 from ...measures.cam import class_maps
-from ...measures.localization import THRESHOLDS, ScoreMap, best_iou, largest_boxes, locate, regions
+from ...measures.localization import (
+    THRESHOLDS,
+    ScoreMap,
+    best_iou,
+    find_regions,
+    largest_boxes,
+    locate,
+)
 from ...models.inference import PixelModel
 from ..localization import OVERLAY, draw_box
 from ..panels import canvas, frame, picture, place
@@ -73,7 +80,7 @@ def sweep_thresholds(
         raise ValueError("a sweep needs at least one threshold, got none")
     found, n = locate(model, images, boxes, threshold=thresholds[0], cam=cam), len(images)
     edges = np.stack(
-        [largest_boxes(regions(found.maps, threshold), n) for threshold in thresholds], axis=1
+        [largest_boxes(find_regions(found.maps, threshold), n) for threshold in thresholds], axis=1
     )
     each = np.repeat(np.arange(n), len(thresholds))
     iou = best_iou(
