@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..inspection.methods import run_methods
 from ..plots import method_gallery, title
-from ..plots.cards.activations import activation_card, filter_card, live_card, playground_card
+from ..plots.cards import activation_card, filter_card, live_card, playground_card
 from .controls import Explorer, explore
 from .kinds import Buttons, Choice, Play, Range
 

@@ -15,7 +15,7 @@ from catchup import MIXERS
 from catchup.mixers import Mixer, make
 from catchup.mixers.draw import Mixed
 from catchup.mixers.regularisers import REGULARISERS
-from catchup.models.registry import ResNet
+from catchup.models import ResNet
 
 TINY = cost.CostSettings(
     width=4, image_size=16, batch=4, classes=5, rounds=2, steps=2, device="cpu"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.timing import clock_of, count_passes, peak_memory, ratios
-from catchup.models.registry import create
+from catchup.models import create
 from conftest import TinyNet
 
 

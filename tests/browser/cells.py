@@ -72,7 +72,7 @@ PANELS = (
 import time
 import torch
 from catchup import Settings
-from catchup.plots.cards.activations import observe
+from catchup.inspection import observe
 from catchup.experiments.live import LiveRun
 from catchup.mixers import make
 from catchup.training import dataset_of, model_of

@@ -21,8 +21,8 @@ from catchup.measures.localization import (
     locate,
     measure_localization,
 )
+from catchup.models import create
 from catchup.models.inference import PixelModel
-from catchup.models.registry import create
 from catchup.plots.localization import localization_caption, plot_box_accuracy, plot_localization
 from conftest import TinyNet
 

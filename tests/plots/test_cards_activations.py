@@ -15,14 +15,9 @@ from PIL import Image
 from torch import nn
 
 from catchup import count_hooks, filter_influence, find_blocks
+from catchup.inspection import observe
+from catchup.plots.cards import activation_card, filter_card, live_card, playground_card
 from catchup.plots.cards import activations as explore
-from catchup.plots.cards.activations import (
-    activation_card,
-    filter_card,
-    live_card,
-    observe,
-    playground_card,
-)
 from catchup.plots.cards.playground import near_plain
 from catchup.widgets.controls import as_png
 from conftest import TinyNet

@@ -12,14 +12,9 @@ import torch
 
 from catchup import Settings, fit
 from catchup.experiments.live import LiveRun
+from catchup.inspection import observe
 from catchup.mixers import make
-from catchup.plots.cards.activations import (
-    activation_card,
-    filter_card,
-    live_card,
-    observe,
-    playground_card,
-)
+from catchup.plots.cards import activation_card, filter_card, live_card, playground_card
 from catchup.training.trainer import dataset_of, model_of
 from catchup.widgets import activation_explorer, filter_browser, lam_playground, live_panel, panels
 from catchup.widgets.controls import as_png

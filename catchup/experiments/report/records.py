@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...measures.statistics import value_of
-from ...models.registry import OWN
+from ...models import OWN
 from ...training import folder as runs
 from ...utils.choices import parse_spec
 from ...utils.files import read_json

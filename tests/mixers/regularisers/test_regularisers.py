@@ -21,7 +21,7 @@ from catchup.mixers import make
 from catchup.mixers.regularisers import REGULARISERS, parse
 from catchup.mixers.regularisers.cutout import Cutout, holes
 from catchup.mixers.regularisers.seeds import generator, numbers
-from catchup.models.registry import BasicBlock
+from catchup.models import BasicBlock
 
 
 @dataclass(frozen=True)
