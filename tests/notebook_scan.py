@@ -20,6 +20,7 @@ from nbclient.util import ensure_async
 from nbformat import NotebookNode
 from nbmake import nb_run
 from nbmake.nb_result import NotebookError, NotebookResult
+from nbmake.pytest_items import NotebookItem
 
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 TRACEBACK = "Traceback (most recent call last)"
@@ -131,6 +132,14 @@ def awake(send: Callable) -> Callable:
             wake()
 
     return send_and_wake
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every notebook is a slow test."""
+    for item in items:
+        if isinstance(item, NotebookItem):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_configure(config: pytest.Config) -> None:

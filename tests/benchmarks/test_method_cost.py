@@ -62,12 +62,14 @@ def counting_clock(monkeypatch):
     model.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*MIXERS, "guidedmixup:saliency=ap"])
 def test_every_method_makes_the_passes_it_states(name):
     _, passes = cost.measure_memory(cost.mixer_of(name), TINY)
     assert (passes.forward, passes.backward) == cost.stated_passes(cost.mixer_of(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGULARISERS)
 def test_every_regulariser_adds_the_passes_it_states(name):
     settings = {"mean": (0.5,) * 3, "std": (0.25,) * 3} if name == "augmix" else {}
@@ -81,6 +83,7 @@ def test_every_regulariser_adds_the_passes_it_states(name):
     )
 
 
+@pytest.mark.slow
 def test_a_row_holds_ratio_passes_memory_and_what_the_passes_alone_cost(
     twice, counting_clock, tmp_path
 ):
@@ -131,6 +134,7 @@ def test_goals_are_judged_on_the_bench_they_are_for():
     assert cost.judge("snapmix", meant, 9.9, 2.0) is None
 
 
+@pytest.mark.slow
 def test_the_draws_of_a_round_come_again_and_hold_every_layer_as_often():
     mixer = cost.mixer_of("catchup")
     bench = cost.CostSettings(width=4, image_size=16, batch=4, steps=12, device="cpu")

@@ -19,6 +19,8 @@ from catchup.cli.commands import main
 from catchup.mixers.catchup import filter_influence
 from catchup.training.machine.precision import chosen
 
+pytestmark = pytest.mark.slow
+
 TINY = Workload(
     width=4, image_size=16, batch=8, classes=5, steps=2, rounds=2, workers=0, device="cpu"
 )

@@ -35,11 +35,12 @@ KERNEL_IS_IDLE = """() => {
 
 
 def pytest_collection_modifyitems(items):
-    """Every test of this folder is a browser test: `-m "not browser"` leaves them out."""
+    """Every test of this folder is a browser test, and slow: `-m "not browser"` leaves them out."""
     here = Path(__file__).parent
     for item in items:
         if here in Path(item.path).parents:
             item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.slow)
 
 
 def chromium() -> str | None:

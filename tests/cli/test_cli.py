@@ -36,6 +36,7 @@ def out_of(capsys) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_train_then_evaluate_and_the_files_they_leave(tmp_path, capsys):
     run = tmp_path / "run"
     command = [
@@ -98,6 +99,7 @@ def test_train_then_evaluate_and_the_files_they_leave(tmp_path, capsys):
     assert "top-1 error, last epoch" in out_of(capsys)
 
 
+@pytest.mark.slow
 def test_regularisers_are_a_setting_of_every_method(tmp_path, capsys):
     run = tmp_path / "run"
     command = ["train", "--method", "cutmix", *TINY, "--out", str(run), "--regularisers"]
@@ -122,6 +124,7 @@ def test_regularisers_are_a_setting_of_every_method(tmp_path, capsys):
         assert words in capsys.readouterr().err and not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_compare_prints_a_table_with_intervals_and_does_nothing_twice(
     tmp_path, capsys, monkeypatch
 ):
@@ -168,6 +171,7 @@ def test_compare_prints_a_table_with_intervals_and_does_nothing_twice(
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_compare_over_several_data_sets_and_its_plan(tmp_path, capsys, few_shapes):
     out, data = tmp_path / "out", ["--data", "digits", "shapes:0.5"]
     command = [
@@ -211,6 +215,7 @@ def test_compare_over_several_data_sets_and_its_plan(tmp_path, capsys, few_shape
         assert words in capsys.readouterr().err and not (tmp_path / "bad").exists()
 
 
+@pytest.mark.slow
 def test_several_recipes_have_each_their_own_settings(tmp_path, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr(
@@ -252,6 +257,7 @@ def test_several_recipes_have_each_their_own_settings(tmp_path, capsys, monkeypa
     assert "recipe c100-400:" in said and "recipe tiny-400:" in said
 
 
+@pytest.mark.slow
 def test_compare_ends_with_1_where_a_run_diverged(tmp_path, capsys):
     command = [
         "compare",
@@ -269,6 +275,7 @@ def test_compare_ends_with_1_where_a_run_diverged(tmp_path, capsys):
     assert "left out: baseline, seed 0: the loss is not finite at step" in out_of(capsys)
 
 
+@pytest.mark.slow
 def test_overhead_prints_and_writes_what_methods_cost(tmp_path, capsys):
     out = tmp_path / "cost.json"
     command = [
@@ -314,6 +321,7 @@ def test_overhead_prints_and_writes_what_methods_cost(tmp_path, capsys):
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -347,6 +355,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(command, words, tmp_path
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_options_that_do_not_exist_are_refused_with_the_nearest(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["train", "--epoch", "3", "--out", str(tmp_path / "run")])
@@ -357,12 +366,14 @@ def test_options_that_do_not_exist_are_refused_with_the_nearest(tmp_path, capsys
     assert exit_.value.code == 2 and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_what_is_no_run(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path)]) == 2
     assert "run.json" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_diverging_run_stops_with_exit_code_1(tmp_path, capsys):
     command = [
         "train",
@@ -378,6 +389,7 @@ def test_a_diverging_run_stops_with_exit_code_1(tmp_path, capsys):
     assert "the loss is not finite at step" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_background_trains_what_is_missing_and_prints_a_table_for_each_share(
     tmp_path, capsys, few_shapes
 ):
@@ -423,6 +435,7 @@ def test_background_trains_what_is_missing_and_prints_a_table_for_each_share(
         assert words in capsys.readouterr().err and not (tmp_path / "none.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
     assert main(["methods"]) == 0
     said = out_of(capsys)
@@ -447,6 +460,7 @@ def test_methods_and_datasets_list_what_there_is(tmp_path, capsys):
     assert "digits" in out_of(capsys)
 
 
+@pytest.mark.slow
 def test_the_help_of_evaluate_names_every_test(capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
@@ -454,6 +468,7 @@ def test_the_help_of_evaluate_names_every_test(capsys):
     assert all(f" {test}" in said for test in MEASURES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -478,6 +493,7 @@ def test_every_command_has_help(command, capsys):
     assert "usage: catchup" in said and len(said) > 200
 
 
+@pytest.mark.slow
 def test_help_of_train_shows_the_settings_of_the_named_method(capsys):
     said = {}
     for method in ("catchup", "cutmix"):
@@ -488,6 +504,7 @@ def test_help_of_train_shows_the_settings_of_the_named_method(capsys):
     assert "Beta(alpha, alpha)" in said["catchup"] and "--alpha" in said["cutmix"]
 
 
+@pytest.mark.slow
 def test_the_console_script_prints_its_version():
     done = subprocess.run(
         [
@@ -502,6 +519,7 @@ def test_the_console_script_prints_its_version():
     assert (done.returncode, done.stdout.strip()) == (0, __version__)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="pipes of a shell")
 def test_when_nobody_reads_on_the_end_is_quiet():
     """As in `catchup recipes | head`, where it comes late."""
@@ -517,6 +535,7 @@ def test_when_nobody_reads_on_the_end_is_quiet():
     assert done.returncode == 141 and done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="a shell closes it")
 def test_without_an_output_a_command_still_ends_well():
     command = f"{sys.executable} -m catchup.cli recipes >&-"
@@ -524,6 +543,7 @@ def test_without_an_output_a_command_still_ends_well():
     assert done.returncode == 0 and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_another_broken_pipe_is_an_error(monkeypatch, capsys):
     def broken():
         raise BrokenPipeError("worker")

@@ -54,6 +54,7 @@ def asked(out, **options):
     )
 
 
+@pytest.mark.slow
 def test_rows_seed_by_seed_and_in_the_file(tmp_path):
     rows = asked(
         tmp_path / "deep" / "rows.jsonl", rhos=(0.125, 1), seeds=(1, 0), methods=("baseline",)
@@ -76,6 +77,7 @@ def test_rows_seed_by_seed_and_in_the_file(tmp_path):
         assert 0 <= row["cue_followed"] <= 100
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_done_again(tmp_path, monkeypatch):
     out, fitted = tmp_path / "rows.jsonl", []
     monkeypatch.setattr(
@@ -120,6 +122,7 @@ def test_two_processes_do_not_fill_one_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     def same(row):
         return {key: value for key, value in row.items() if key != "time_s"}
@@ -134,6 +137,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(tmp_path, monkeypatch)
     assert [*map(same, asked(tmp_path / "cut.jsonl"))] == [*map(same, whole)]
 
 
+@pytest.mark.slow
 def test_methods_of_a_seed_get_the_same_images_weights_and_order(tmp_path, monkeypatch):
     seen = {}
 

@@ -25,6 +25,8 @@ from catchup.training.lock import locked
 from catchup.training.trainer import train
 from catchup.utils.files import read_json
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings(subset=2, width=4, epochs=2, batch_size=10, lr=0.05, device="cpu")
 METHODS, SEEDS = ("baseline", "catchup", "catchup:alpha=0.2,layers=[1,2]"), (0, 1, 2)
 NAMES = ("baseline", "catchup", "catchup_alpha=0.2_layers=_1_2")

@@ -55,6 +55,7 @@ def rows():
     ]
 
 
+@pytest.mark.slow
 def test_demo_trains_compares_draws_and_says_what_is_next(tmp_path):
     out, threads = tmp_path / "demo", torch.get_num_threads()
     results = demo.run_demo(
@@ -96,6 +97,7 @@ def test_demo_trains_compares_draws_and_says_what_is_next(tmp_path):
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(tmp_path):
     """Also of the order of the rows: the processes begin with the longest runs."""
 
@@ -113,6 +115,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
     assert found("pool:jobs=2,threads=1") == found("local")
 
 
+@pytest.mark.slow
 def test_every_budget_is_a_run_of_its_own(tmp_path):
     """Row by row what training with so many epochs gives, not an earlier epoch of the longest run."""
     results = demo.run_demo(
@@ -295,6 +298,7 @@ def test_other_peoples_files_are_left_alone(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_files_of_an_earlier_demo_are_replaced(tmp_path):
     for name in ("results.json", "feature_drop.png", "errors.png"):  # the last is drawn no more
         (tmp_path / name).write_text("old")

@@ -140,6 +140,7 @@ def test_leaving_early_ends_the_processes(tmp_path):
     assert [path.name for path in tmp_path.glob("done-*")] == ["done-0"]
 
 
+@pytest.mark.slow
 def test_processes_that_begin_anew_end_with_a_coordinator_that_is_killed(tmp_path):
     """kill -9 of the one that hands out the jobs: nobody is left at work, so that it can be called
     again.
@@ -288,6 +289,7 @@ def test_a_job_whose_time_is_up_is_queued_again_as_it_is(tmp_path):
     assert again.function == task and again.args == ((str(tmp_path), 1, 0),)
 
 
+@pytest.mark.slow
 def test_submitit_takes_up_a_killed_job_again(tmp_path, monkeypatch):
     submitit = pytest.importorskip("submitit")
     monkeypatch.setattr(submitit.local.local.LocalJob, "_results_timeout_s", 1)

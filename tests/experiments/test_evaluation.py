@@ -30,6 +30,8 @@ from catchup.training.settings import Settings
 from catchup.training.trainer import dataset_of, fit, model_of, train
 from catchup.utils.files import read_json, write_json
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings(
     data="digits",
     subset=5,

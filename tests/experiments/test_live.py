@@ -134,6 +134,7 @@ def test_a_paused_run_can_be_stopped(digits):
     assert run.wait() is not None and run.state in ("stopped", "finished")
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_waiting_stops_the_run_and_keeps_it(digits, plain):
     # slow enough on a busy machine
     run = live(digits, on_change=lambda run: time.sleep(0.3), interval_s=0.0).start()

@@ -113,6 +113,7 @@ class Residual(nn.Sequential):
         return maps + super().forward(maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_the_table_holds_and_every_block_runs_once_in_its_order(name):
     model = build(name)

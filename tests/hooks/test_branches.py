@@ -81,6 +81,7 @@ def shortcut_of(block: nn.Module, maps: torch.Tensor) -> torch.Tensor:
     return maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_each_branch_silenced_leaves_the_shortcut_alone(name):
     """Each block is run once with its branch replaced by zeros, once with it doubled."""
@@ -164,6 +165,7 @@ def test_a_subclass_counts_only_while_it_keeps_its_forward():
         residual_branches(nn.Sequential(Other(4, 4, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", ["torchvision.vgg11", "torchvision.densenet121", "torchvision.vit_b_16"]
 )

@@ -219,6 +219,7 @@ def test_a_checkpointed_part_inside_the_block_is_fine(batch):
 # -- compiled and parallel models ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["torch.compile(model)", "model.compile()", "block.compile()"])
 def test_a_model_compiled_as_a_whole_is_refused_with_the_remedy(tiny, batch, how):
     model = tiny
@@ -231,6 +232,7 @@ def test_a_model_compiled_as_a_whole_is_refused_with_the_remedy(tiny, batch, how
     assert count_hooks(tiny) == 0
 
 
+@pytest.mark.slow
 def test_a_model_whose_blocks_are_compiled_mixes_as_the_plain_one(tiny, batch):
     compiled = compile_blocks(copy.deepcopy(tiny), backend="aot_eager")
     plain_mixer, compiled_mixer = CatchUpMix(seed=0), CatchUpMix(seed=0)
@@ -240,6 +242,7 @@ def test_a_model_whose_blocks_are_compiled_mixes_as_the_plain_one(tiny, batch):
     assert count_hooks(compiled) == 0
 
 
+@pytest.mark.slow
 def test_a_deep_copy_of_a_block_compiled_model_has_weights_of_its_own(tiny, batch):
     compiled = compile_blocks(tiny, backend="eager")
     before, twin = compiled(batch[0]), copy.deepcopy(compiled)
@@ -255,6 +258,7 @@ def test_a_wrong_block_name_compiles_nothing(tiny):
     assert "forward" not in vars(tiny.stem)
 
 
+@pytest.mark.slow
 def test_a_forward_compiled_behind_our_back_never_leaves_a_step_unmixed(tiny, batch):
     """Either the compiled code runs the hook, or the step is refused; and afterwards nothing is
     mixed any more.
@@ -312,6 +316,7 @@ def trained_together(rank: int) -> list[list]:
     return rows
 
 
+@pytest.mark.slow
 def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
     from test_mixers import ROWS, begun  # before the processes part, which need not do it again
 

@@ -127,6 +127,7 @@ def test_the_methods_of_a_block_by_hand(gallery, pixels, method, block):
     assert row.label == pytest.approx(0.6) and row.passes == (1, 1)
 
 
+@pytest.mark.slow
 def test_every_method_is_there_and_answers_for_every_lam(gallery, everyone):
     assert [row.method for row in everyone] == list(MIXERS)
     for lam in (0.0, 0.5, 1.0):
@@ -158,6 +159,7 @@ def test_the_same_arguments_give_the_same_and_nothing_is_left_behind(gallery, ev
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_method_with_a_history_has_seen_one_step(gallery):
     for row in run_methods(gallery, 0.5, seed=3):
         if row.method == "recursivemix":
@@ -305,6 +307,7 @@ def test_facts(everyone):
     assert result_rows([nothing])[0]["share"] is None and result_rows([nothing])[0]["told"] == 0
 
 
+@pytest.mark.slow
 def test_who_decides(gallery):
     draws = [(lam, pair, seed) for lam in (0.3, 0.7) for pair in (0, 1) for seed in (1, 2)]
     rows = [
@@ -477,6 +480,7 @@ def test_labels_of_several_classes_end_in_dots(everyone):
     )
 
 
+@pytest.mark.slow
 def test_no_text_of_the_zoo_is_cut_off_or_covered(gallery):
     longest = replace(gallery, classes=("triangle", "crescent", "square", "disc", "star"))
     figure = plots.method_gallery(run_methods(longest, 0.45, seed=1))
@@ -541,6 +545,7 @@ def test_the_weights_of_the_labels_are_means_with_their_range():
     assert plots.gallery_caption(rows).startswith("one network; 1 pairs of images, 2 seeds and 2 λ")
 
 
+@pytest.mark.slow
 def test_the_card_is_the_figure_of_all_methods(gallery, everyone):
     assert as_png(gallery_card(gallery, 0.4, 0, 1), 96) == as_png(
         plots.method_gallery(everyone), 96
@@ -555,6 +560,7 @@ def few(gallery):
     return replace(gallery, methods=("mixup", "cutmix", "catchup"))
 
 
+@pytest.mark.slow
 def test_the_panel_shows_the_card_wherever_its_controls_stand(few):
     panel = gallery_explorer(few, lam=0.3, pair=1, seed=2)
     assert not panel.error and panel.image.value == as_png(
@@ -582,6 +588,7 @@ def test_the_panel_shows_the_card_wherever_its_controls_stand(few):
     ]
 
 
+@pytest.mark.slow
 def test_the_panel_runs_the_methods_once_per_place_and_says_what_goes_wrong(few, monkeypatch):
     calls = []
     monkeypatch.setattr(

@@ -44,6 +44,7 @@ def test_a_copy_made_inside_a_recording_loses_its_hooks_and_the_model_keeps_them
         assert count_hooks(Snapshots(tiny).model(0)) == 0 and count_hooks(tiny) == hooks > 0
 
 
+@pytest.mark.slow
 def test_only_the_epochs_asked_for_are_kept(tiny):
     keep = Snapshots(tiny, epochs=(2, 4))
     for epoch in range(1, 6):

@@ -49,6 +49,7 @@ def test_error_and_bins_are_those_of_the_naive_loop(n_bins, scale):
     assert sum(share for *_, share in found["bins"]) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_torchmetrics_agrees():
     classification = pytest.importorskip("torchmetrics.functional.classification")
     logits, labels = some()

@@ -124,6 +124,7 @@ def test_the_curve_of_a_handmade_model_is_the_one_worked_out_on_paper():
     assert curve["weakest"] == [[n / 10, 100.0 if n < 10 else 0.0] for n in range(11)]
 
 
+@pytest.mark.slow
 def test_the_curve_equals_the_whole_model_run_with_edited_features():
     model, images = own(), as_images(40)
     curve = feature_drop_curve(model, images)
@@ -142,6 +143,7 @@ def test_the_curve_equals_the_whole_model_run_with_edited_features():
     assert curve["strongest"][0][1] == 100 - top_k_error(predict(model, images), images.labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, head, size",
     [

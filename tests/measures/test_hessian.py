@@ -250,6 +250,7 @@ def test_all_pairs_of_a_small_matrix_are_found_even_where_values_repeat(values):
     close(rebuilt, matrix, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "theirs"), [("algebraic", "LA"), ("magnitude", "LM")])
 def test_top_eigenpairs_are_those_of_eigsh_and_of_the_whole_hessian(model, images, which, theirs):
     eigsh = pytest.importorskip("scipy.sparse.linalg").eigsh
@@ -265,6 +266,7 @@ def test_top_eigenpairs_are_those_of_eigsh_and_of_the_whole_hessian(model, image
     )
 
 
+@pytest.mark.slow
 def test_directions_point_uphill_and_the_seed_decides_nothing_but_the_road(model, images):
     slope = weight_gradient(model, images)
     first, *others = (
@@ -306,6 +308,7 @@ def test_the_standard_error_is_the_sample_deviation_over_the_root_of_n():
     assert {abs(value) for probe in probes for value in probe.tolist()} == {1.0}
 
 
+@pytest.mark.slow
 def test_trace_of_a_model_is_that_of_its_hessian_within_its_error(model, images):
     expected = torch.trace(exact(model, images)).item()
     mean, error = hessian_trace(model, images, 200, seed=1, batch_size=11)

@@ -201,6 +201,7 @@ def test_an_image_without_finite_logits_counts_as_an_error(images):
     assert found["error"] == [100.0]
 
 
+@pytest.mark.slow
 def test_the_measurement_says_what_its_parts_say(model, images):
     result = measure_landscape(
         model,
@@ -390,6 +391,7 @@ def test_lines_show_means_and_bands_worked_out_by_hand(rows):
     assert plot_lines(rows, log=True).get_yscale() == "log"
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_a_gap_in_line_and_band(rows):
     ax = plot_lines(rows)
     assert drawn(ax)["Catch-up Mix"][:2] == [6.0, 1.5] and math.isnan(drawn(ax)["Catch-up Mix"][2])
@@ -428,6 +430,7 @@ def plane(values):
     }
 
 
+@pytest.mark.slow
 def test_a_surface_has_the_first_direction_across_and_is_cut_at_the_top(monkeypatch):
     seen = {}
 
@@ -462,6 +465,7 @@ def test_a_surface_has_the_first_direction_across_and_is_cut_at_the_top(monkeypa
         assert math.isnan(found[(1, 1)])
 
 
+@pytest.mark.slow
 def test_a_surface_that_cannot_be_drawn_is_refused():
     with pytest.raises(ValueError, match="no surface.*grid_points"):
         plot_surface({"surface": None})

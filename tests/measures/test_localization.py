@@ -122,6 +122,7 @@ def test_a_class_map_is_the_weighted_sum_of_the_last_maps(photos):
         torch.testing.assert_close(maps[i], expected.detach())
 
 
+@pytest.mark.slow
 def test_a_class_map_is_captums_grad_cam_times_the_pixels(photos):
     attr = pytest.importorskip("captum.attr")
     images, labels = photos
@@ -332,6 +333,7 @@ def known():
     return images, Boxes(edges, torch.tensor([0, 1, 2, 3, 3]), (8, 8))
 
 
+@pytest.mark.slow
 def test_a_model_whose_maps_are_known():
     images, boxes = known()
     found = measure_localization(window_model(), images, boxes, batch_size=2)
@@ -485,6 +487,7 @@ def test_the_box_in_the_middle():
     assert centre_box(0.5, (6, 10)).tolist() == [2.5, 1.5, 7.5, 4.5]
 
 
+@pytest.mark.slow
 def test_neither_the_batch_nor_images_without_boxes_change_anything(noise):
     images, boxes, cam, _ = noise
     every = measure_localization(None, images, boxes, cam=cam)

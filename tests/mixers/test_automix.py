@@ -204,6 +204,7 @@ def test_mix_without_a_mask_is_refused(net):
         mixer.mix(torch.zeros(2, 3, 8, 8), Draw(0, [1, 0], 0.5))
 
 
+@pytest.mark.slow
 def test_the_blocks_images_have_partners_and_a_ratio_of_their_own():
     mixer, draws = AutoMix(seed=0, alpha=2.0), []
     for seed in range(2000):
@@ -443,6 +444,7 @@ def test_the_mix_block_follows_from_the_mixers_seed_and_the_global_generator_is_
     assert not torch.equal(weights(None), weights(1))
 
 
+@pytest.mark.slow
 def test_a_three_line_loop_trains_model_and_mix_block():
     """Bright squares on the left or dark ones on the right: the masks learn to keep to λ, the model
     to tell them.

@@ -64,6 +64,7 @@ def a_case(number: int) -> tuple[np.ndarray, list[int], float]:
     return maps, rng.permutation(b).tolist(), lam
 
 
+@pytest.mark.slow
 def test_equals_the_paper_on_1200_random_cases():
     kinds = set()
     for number in range(1200):
@@ -299,6 +300,7 @@ def test_layer_0_alone_needs_no_blocks(batch):
         CatchUpMix(seed=0).loss(linear, *batch)
 
 
+@pytest.mark.slow
 def test_layers_are_drawn_uniformly_and_only_from_the_set():
     rng = np.random.default_rng(0)
     counts = np.bincount(

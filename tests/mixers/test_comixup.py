@@ -76,6 +76,7 @@ def test_the_objective_is_the_formula(tau, sizes):
         assert float(ours[part]) == pytest.approx(naive_objective(labels, given, part), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("side", "n", "beta"), [(2, 4, 0.1), (2, 3, 0.5), (3, 3, 0.1), (3, 3, 1.0), (1, 4, 0.2)]
 )

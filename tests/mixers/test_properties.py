@@ -473,6 +473,7 @@ def written(value) -> str:
     return "[" + ",".join(map(written, value)) + "]" if isinstance(value, tuple) else str(value)
 
 
+@pytest.mark.slow
 @many
 @given(name=words, given_settings=settings_of_a_method)
 def test_what_a_text_names_comes_back(name, given_settings):

@@ -295,6 +295,7 @@ def test_prior_and_distances():
     assert border_distance(flat, flat.mT, 2, 2).tolist() == [[[0, 1]]]
 
 
+@pytest.mark.slow
 def test_all_blocks_of_the_sides_are_drawn():
     assert block_numbers(32, 32) == (2, 4, 8, 16) and block_numbers(28, 28) == (2, 4)
     assert block_numbers(96, 24) == (2, 4, 8)

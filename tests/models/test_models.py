@@ -130,6 +130,7 @@ def test_pyramidnet_count_follows_the_formula():
     assert n_parameters(on_meta("pyramidnet200", width=4)) == pyramid_count(4, 60, 22, 10)
 
 
+@pytest.mark.slow
 def test_preact_resnet50_has_the_parameters_of_timms():
     timm = pytest.importorskip("timm")
     with torch.device("meta"), undrawn():

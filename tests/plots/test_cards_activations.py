@@ -188,6 +188,7 @@ def test_observing_refuses_bad_input(models, images, change, sentence):
     assert all(count_hooks(model) == 0 for model in models.values())
 
 
+@pytest.mark.slow
 def test_a_filter_card_shows_its_maps_its_course_and_its_rank(store):
     figure = filter_card(store, "layer1", 2, "own")
     sheet, *courses = figure.axes
@@ -219,6 +220,7 @@ def test_a_filter_without_recording_says_what_is_missing(store):
     assert "rows=" in text and "lessons=" in text and "common" not in text
 
 
+@pytest.mark.slow
 def test_an_activation_card_shows_the_answer_and_keeps_its_tiles_in_place(store):
     figure = activation_card(store, "layer2", 2, 1)
     best = int(store.scores[2][1].argmax())
@@ -276,6 +278,7 @@ def test_unknown_choices_are_refused(store, call, sentence):
         call(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 1, 10, 200])
 def test_the_share_of_nearly_plain_steps_is_that_of_scipy(alpha):
     from scipy.stats import beta
@@ -340,6 +343,7 @@ def test_a_live_card_shows_what_there_is_so_far(histogram):
     )
 
 
+@pytest.mark.slow
 def test_a_live_card_before_anything_happened_and_after_very_much():
     assert all(
         wait in words(live_card([], []))
@@ -367,6 +371,7 @@ def cards(store, histogram):
     ]
 
 
+@pytest.mark.slow
 def test_cards_are_the_same_in_four_threads_and_touch_no_pyplot(store, histogram):
     draw = cards(store, histogram)
     alone = [as_png(one()) for one in draw]
@@ -379,6 +384,7 @@ def test_cards_are_the_same_in_four_threads_and_touch_no_pyplot(store, histogram
     assert not pyplot.get_fignums()
 
 
+@pytest.mark.slow
 def test_cards_have_few_artists_and_no_text_is_cut_off_or_covered(store, histogram):
     """Time itself is no test on a shared machine: what costs it is."""
     for draw in cards(store, histogram):

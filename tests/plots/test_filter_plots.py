@@ -178,6 +178,7 @@ def all_figures(rows, lessons, histograms, bias, selective):
     }
 
 
+@pytest.mark.slow
 def test_every_figure_uses_the_given_axes_in_any_thread_and_leaves_its_rows_alone(
     rows, lessons, histograms, bias, selective
 ):
@@ -201,6 +202,7 @@ def test_every_figure_uses_the_given_axes_in_any_thread_and_leaves_its_rows_alon
     assert not failures and repr(given) == repr(before)
 
 
+@pytest.mark.slow
 def test_every_figure_has_a_title_units_and_no_text_cut_off(
     rows, lessons, histograms, bias, selective
 ):
@@ -234,6 +236,7 @@ def test_every_figure_has_a_title_units_and_no_text_cut_off(
             assert inside, f"{name}: {part}"
 
 
+@pytest.mark.slow
 def test_joint_histograms_show_the_counts_their_margins_and_one_scale(histograms):
     axes = plots.norm_gradient(histograms, epochs=[4, 1])
     assert [ax.get_title() for ax in axes] == ["epoch 4", "epoch 1"]

@@ -45,6 +45,7 @@ def test_the_networks_are_asked_about_the_corrupted_image(scene, store):
                 assert store.answer(method, name, severity) == images.classes[int(share.argmax())]
 
 
+@pytest.mark.slow
 def test_the_card_shows_the_image_and_the_line_of_every_network(store):
     clean, hurt, lines = severity_card(store, "contrast", 4).axes[:3]
     assert (

@@ -23,6 +23,7 @@ def test_there_are_thirty_places_in_many_files():
     assert len({mutation.what for mutation in MUTATIONS}) == len(MUTATIONS)
 
 
+@pytest.mark.slow
 def test_a_noticed_place_is_told_from_one_that_survives(tmp_path):
     (tmp_path / "catchup").mkdir()
     (tmp_path / "tests").mkdir()
@@ -44,6 +45,7 @@ def test_a_noticed_place_is_told_from_one_that_survives(tmp_path):
         broken(source, Mutation("small.py", "gone", "", "test_small.py", "no such place"))
 
 
+@pytest.mark.slow
 def test_the_script_can_be_called():
     done = subprocess.run(
         ["python", str(ROOT / "tests" / "bulk" / "mutations.py"), "--help"],

@@ -107,6 +107,7 @@ def write(folder: Path, notebooks: dict[str, list[str]]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_hidden_error_fails_its_notebook(tmp_path):
     hidden = ("interactive_output", "interact", "capture", "with_out", "thread")
     plain = write(tmp_path / "plain", {name: FAULTS[name] for name in ("with_out", "thread")})

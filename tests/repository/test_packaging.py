@@ -104,6 +104,7 @@ def test_ci_calls_the_readmes_test_command():
     )
 
 
+@pytest.mark.slow
 def test_import_is_light_seeds_nothing_and_touches_no_global_state():
     """Heavy packages are imported by the functions that need them."""
     script = """

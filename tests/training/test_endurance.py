@@ -18,11 +18,13 @@ def folder(tmp_path_factory):
     patch.undo()
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_run_goes_on_to_the_same_weights(folder):
     found = endurance.terminations(2, folder)
     assert found["trials"] == found["code_143"] == found["kept"] == found["identical"] == 2
 
 
+@pytest.mark.slow
 def test_the_same_run_ends_the_same_whoever_reads_its_images(folder, monkeypatch):
     found = endurance.repeats(["catchup"], folder, times=2)
     assert found == {"times": 2, "methods": {"catchup": 1}, "workers": {"catchup": 1}}
@@ -39,6 +41,7 @@ def test_the_same_run_ends_the_same_whoever_reads_its_images(folder, monkeypatch
     assert endurance.repeats(["catchup"], folder / "others", times=2)["methods"] == {"catchup": 2}
 
 
+@pytest.mark.slow
 def test_many_small_runs_leave_memory_and_open_files_as_they_were(folder, monkeypatch):
     monkeypatch.setattr(
         kills, "CASES", {name: kills.CASES[name] for name in ("recursivemix", "catchup")}
@@ -48,5 +51,6 @@ def test_many_small_runs_leave_memory_and_open_files_as_they_were(folder, monkey
     assert found["growth_percent"] < 10 and found["runs"] == 8
 
 
+@pytest.mark.slow
 def test_a_slider_that_is_moved_on_and_on_keeps_no_pictures():
     assert endurance.moves(20)["kept"] == 0

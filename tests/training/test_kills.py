@@ -23,6 +23,7 @@ def folder(tmp_path_factory):
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "loader"), PAIRS)
 def test_a_run_killed_at_random_moments_ends_with_the_weights_of_the_whole_one(
     folder, monkeypatch, case, loader
@@ -34,6 +35,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_weights_of_the_whole_one(
     assert row["unloadable"] == row["lost"] == row["left_over"] == 0 and row["most_strays"] <= 1
 
 
+@pytest.mark.slow
 def test_without_the_generators_states_the_weights_differ(folder, monkeypatch):
     """The comparison can fail."""
     monkeypatch.setattr(kills, "SAVES", (0.0,))

@@ -106,6 +106,7 @@ def distance_of_distributions(ours, theirs):
     ).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "scale", "ratio"),
     [((64, 64), (0.08, 1.0), (3 / 4, 4 / 3)), ((20, 60), (0.5, 1.0), (3 / 4, 4 / 3))],
@@ -360,6 +361,7 @@ SMALL = Settings(
 )
 
 
+@pytest.mark.slow
 def test_a_run_with_windows_trains_and_measures_the_middle(tmp_path):
     """Training images keep their size, all that is measured has the window's; also without
     augmentation.

@@ -345,6 +345,7 @@ def test_what_is_given_goes_before_recipe_and_scale():
         settings_of("c100-400", epoch=3)
 
 
+@pytest.mark.slow
 def test_every_scaled_network_takes_its_recipes_images():
     seen = set()
     for recipe in load().values():
@@ -473,6 +474,7 @@ def test_a_recipe_that_does_not_fit_gets_one_sentence(given, words, tmp_path, ca
     assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_comparison_by_a_recipe(tmp_path, capsys):
     command = [
         "compare",

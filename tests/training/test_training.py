@@ -48,6 +48,7 @@ def trained(digits, settings=SMALL, method="catchup", **options) -> Result:
     return fit(model_of(settings, digits), mixer, digits, settings, progress=False, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "epochs"), [(method, 10 if method == "catchup" else 2) for method in MIXERS]
 )
@@ -72,6 +73,7 @@ def test_after_8_or_40_steps_the_weights_equal_a_plain_loops(digits, method, epo
     assert digest(result.model) == digest(model)
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_other_seed_others(digits):
     assert digest(trained(digits).model) == digest(trained(digits).model)
     assert digest(trained(digits).model) != digest(trained(digits, replace(SMALL, seed=1)).model)
@@ -84,6 +86,7 @@ def test_the_global_generator_is_left_alone(digits):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["baseline", "catchup", "recursivemix", "automix"])
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(digits, tmp_path, method):
     whole = trained(digits, method=method, out=tmp_path)
@@ -114,6 +117,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(digits, tmp_path, met
     assert rows[0] == rows[1] and [row["epoch"] for row in rows[1]] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "stops"),
     [  # 4 steps an epoch, 12 in all
@@ -152,6 +156,7 @@ def test_a_run_stopped_after_any_step_ends_with_the_same_weights(digits, tmp_pat
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_a_stop_during_validation_keeps_the_epoch_and_measures_it_again(digits, tmp_path):
     whole, asked = trained(digits, out=tmp_path / "whole"), []
 
@@ -327,12 +332,14 @@ def test_summary_is_last_best_and_median_of_the_last_ten():
     }
 
 
+@pytest.mark.slow
 def test_the_last_ten_epochs_are_validated_whatever_the_interval(digits):
     result = trained(digits, replace(SMALL, epochs=14, validate_every=3), "baseline")
     validated = [row["epoch"] for row in result.rows if row["val_error_percent"] is not None]
     assert validated == [3, *range(5, 15)]
 
 
+@pytest.mark.slow
 def test_without_an_interval_the_last_epoch_alone_is_validated_and_the_weights_are_the_same(digits):
     result = trained(digits, replace(SMALL, validate_every=0))
     assert [row["val_error_percent"] is not None for row in result.rows] == [
@@ -476,6 +483,7 @@ def test_float16_on_a_cpu_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_fill_one_folder(tmp_path):
     """`torchrun` with two gloo processes: one writer, every image once, λ-weighted metrics of all."""
     command = [
@@ -542,6 +550,7 @@ def test_bad_settings_are_refused(change, words):
     assert words in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [

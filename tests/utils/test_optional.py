@@ -93,6 +93,7 @@ for name, call in calls.items():
 )
 
 
+@pytest.mark.slow
 def test_without_any_of_them_the_core_works_and_what_needs_one_says_how_to_get_it():
     done = subprocess.run(
         [sys.executable, "-c", TRY, *BLOCKED], capture_output=True, text=True, cwd=ROOT
@@ -133,6 +134,7 @@ def asked_for() -> list[tuple[str, str]]:
     return sorted(set(found))
 
 
+@pytest.mark.slow
 def test_every_package_asked_for_is_in_the_extra_that_is_named():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"

@@ -194,6 +194,7 @@ def test_the_png_is_the_figure():
     assert np.array_equal(expected, found)
 
 
+@pytest.mark.slow
 def test_the_pixels_of_a_picture_do_not_wait_for_the_garbage_collector():
     figure = Figure(layout="constrained")
     axes = figure.subplots()
@@ -257,6 +258,7 @@ def test_names_are_documented_and_the_browsers_files_are_part_of_the_package():
     }
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named_with_the_command_that_installs_it():
     script = (
         "import sys; sys.modules['anywidget'] = None\nimport catchup; print('light')\nimport"

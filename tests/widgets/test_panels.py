@@ -77,6 +77,7 @@ def moved(panel, **values) -> bytes:
 # -- what needs no run -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_filter_browser_shows_the_filter_card(store):
     panel = filter_browser(store, block="layer1", filter=4)
     assert shows(panel, filter_card(store, "layer1", 4, "common"))
@@ -108,6 +109,7 @@ def test_beyond_a_blocks_filters_the_last_one_is_shown(store):
     assert panel.description.startswith("Filter 7 of 8 in layer2"), "the slider stayed where it was"
 
 
+@pytest.mark.slow
 def test_the_activation_explorer_shows_the_activation_card(store):
     panel = activation_explorer(store, block="layer1", image=2)
     assert shows(panel, activation_card(store, "layer1", 5, 2, "own")), (
@@ -134,6 +136,7 @@ def test_the_ten_strongest_hold_their_share():
     assert activation_explorer(store, image=1).description == f"{said} of the norm."
 
 
+@pytest.mark.slow
 def test_the_playground_shows_the_playground():
     panel = lam_playground()
     assert shows(panel, playground_card(1.0, 0.5, 64))
@@ -241,6 +244,7 @@ def broken(after):
     return Broken(seed=0)
 
 
+@pytest.mark.slow
 def test_its_picture_is_the_live_card_at_every_stage(digits):
     run = live(digits)
     panel = live_panel(run, block="layer2")
@@ -267,6 +271,7 @@ def test_its_picture_is_the_live_card_at_every_stage(digits):
     )
 
 
+@pytest.mark.slow
 def test_the_buttons_follow_the_states_and_drive_the_run(digits):
     run = live(digits, interval_s=0.0)
     panel, told, pictures = live_panel(run), [], set()
@@ -314,6 +319,7 @@ def test_going_on_is_told_at_once(digits):
     assert states == ["running", "finished"]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_shows_why_and_can_be_tried_again(digits):
     run = live(digits, broken(after=2))
     panel = live_panel(run)
@@ -334,6 +340,7 @@ def test_a_run_that_fails_shows_why_and_can_be_tried_again(digits):
     )
 
 
+@pytest.mark.slow
 def test_pictures_that_fail_do_not_cost_the_run(digits, monkeypatch):
     expected = fit(
         model_of(SMALL, digits), make("catchup", seed=0), digits, SMALL, progress=False
@@ -352,6 +359,7 @@ def test_pictures_that_fail_do_not_cost_the_run(digits, monkeypatch):
     assert not panel.error and panel.description.startswith("Finished.")
 
 
+@pytest.mark.slow
 def test_closed_while_it_trains_nothing_happens_to_the_run(digits, monkeypatch):
     run = live(digits, interval_s=0.0)
     panel = live_panel(run)
@@ -364,6 +372,7 @@ def test_closed_while_it_trains_nothing_happens_to_the_run(digits, monkeypatch):
     assert run.start().wait().finished and run.error is None and not drawn
 
 
+@pytest.mark.slow
 def test_a_second_panel_takes_over_and_the_first_does_no_harm(digits):
     run = live(digits)
     first, second = live_panel(run), live_panel(run)
@@ -379,6 +388,7 @@ def test_a_second_panel_takes_over_and_the_first_does_no_harm(digits):
     assert pressable(second) == set()
 
 
+@pytest.mark.slow
 def test_started_twice_it_is_one_run(digits):
     run = live(digits)
     panel, before = live_panel(run), threading.active_count()
@@ -390,6 +400,7 @@ def test_started_twice_it_is_one_run(digits):
     assert run.state == "finished" and run.step == 15
 
 
+@pytest.mark.slow
 def test_losses_that_were_thinned_out_stand_at_their_steps(digits, monkeypatch):
     monkeypatch.setattr("catchup.experiments.live.POINTS", 6)
     run = live(digits)

@@ -19,6 +19,8 @@ import pytest
 from catchup.data.files import pool
 from catchup.data.files.pool import AHEAD, can_share, map_ahead, shared_memory, usual_workers
 
+pytestmark = pytest.mark.slow
+
 
 def slow_square(number):
     time.sleep(0.02 * (number % 3))  # the later ones of three are done before the first

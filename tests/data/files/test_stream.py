@@ -103,6 +103,7 @@ def cub(root):
     return f"cub200:{root}", 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     "made", [mixed_sizes, one_size, all_grey, tiny, tiny_resized, imagenet, cub]
@@ -286,6 +287,7 @@ def test_all_pixels_at_once_where_they_fit(pair, tmp_path, monkeypatch):
 # Files that cannot be read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_file_spoilt_in_mid_training_is_named(tmp_path, workers, monkeypatch):
     monkeypatch.setattr(stream, "PIECE", 2)
@@ -411,6 +413,7 @@ HOW = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [
@@ -435,6 +438,7 @@ def test_the_weights_do_not_depend_on_the_loader(photos, tmp_path, given):
     assert measured[0] == measured[1] == measured[2]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_loader_and_decodes_what_is_left(photos, tmp_path, monkeypatch):
     settings, decoded = settings_of(photos, method="recursivemix", epochs=3), []
     whole = train(settings, tmp_path / "whole", progress=False)
@@ -464,6 +468,7 @@ def test_a_run_goes_on_with_another_loader_and_decodes_what_is_left(photos, tmp_
     assert decoded.count("train") == 60 + 20 + 60 and decoded.count("test") == 2 * 6
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_run_takes_another_loader(photos, tmp_path):
     settings = settings_of(photos, epochs=1, batch_size=50)
     train(replace(settings, **HOW[1]), tmp_path / "run", progress=False)
@@ -482,6 +487,7 @@ def test_training_never_asks_for_all_pixels(photos, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_the_usual_measurements_are_the_same(photos):
     found = []
     for how in HOW[:2]:
@@ -523,6 +529,7 @@ def grown_mib(images, workers, count):
         gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_footprint_stays_below_a_budget_that_the_images_exceed_several_times(large, workers):
     decoder = stream.Decoder.whole(large, None, 0, (3, 256, 256))

@@ -166,6 +166,7 @@ def test_an_intervention_is_repeatable_and_leaves_the_scene_as_it_was():
     assert same(scene.with_tint(2), scene, but=("tint",))
 
 
+@pytest.mark.slow
 def test_the_test_sets_are_paired_and_hold_their_cue():
     n, cues = 2048, {"texture": "texture", "colour": "tint"}
     for cue, name in cues.items():
@@ -311,6 +312,7 @@ def test_five_thousand_images_a_second():
 # By name
 
 
+@pytest.mark.slow
 def test_load_gives_biased_training_images_and_test_images_with_a_broken_cue():
     loaded = data.load("shapes:0.8")
     assert loaded.train.pixels.shape == (10240, 3, 32, 32) and loaded.test.pixels.shape == (
@@ -330,6 +332,7 @@ def test_load_gives_biased_training_images_and_test_images_with_a_broken_cue():
     assert data.subset(loaded.train, 50, 0).labels.bincount().tolist() == [50] * KINDS
 
 
+@pytest.mark.slow
 def test_names_of_the_dial():
     images = {
         name: data.load(name).train.pixels[:64]

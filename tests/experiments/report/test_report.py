@@ -712,6 +712,7 @@ def test_values_for_json(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys, monkeypatch):
     path, html = (
         written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND)),
@@ -741,6 +742,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "c100-50.json" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_recorded_runs_are_read():
     results = report.make_report()
     assert {"c100-50.json", "compare-c100-50.json"} <= {

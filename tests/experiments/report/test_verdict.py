@@ -10,9 +10,9 @@ from catchup.experiments.report.verdict import (
     Difference,
     Verdict,
     excludes_zero,
+    judge,
     mean_sd,
     paired_difference,
-    judge,
 )
 
 

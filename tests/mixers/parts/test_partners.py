@@ -23,6 +23,7 @@ def test_values_are_those_of_plain_indexing(shape, dtype):
         assert torch.equal(found, given[PARTNER]) and found.data_ptr() != given.data_ptr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_the_memory_format_and_the_gradients_too(memory_format):
     maps = (

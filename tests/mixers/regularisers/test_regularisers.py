@@ -288,6 +288,7 @@ def test_where_a_second_run_would_miss_it_it_refuses(name, model):
     assert count_hooks(model) == 0
 
 
+@pytest.mark.slow
 def test_whole_compiled_blocks_can_be_acted_behind_branches_inside_them_cannot(model):
     images, labels = batch_of()
     compiled = compile_blocks(copy.deepcopy(model), backend="eager")
@@ -483,6 +484,7 @@ def trained_together(rank: int) -> list[list]:
     return rows
 
 
+@pytest.mark.slow
 def test_two_ddp_processes_stay_equal_and_average_their_gradients(tmp_path):
     assert together(
         lambda rank: (tmp_path / str(rank)).write_text(json.dumps(trained_together(rank)))

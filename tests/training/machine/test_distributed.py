@@ -225,6 +225,7 @@ def started(program: str) -> list[subprocess.Popen]:
     ]
 
 
+@pytest.mark.slow
 def test_a_process_whose_last_exchange_is_still_being_cleared_away_ends_well():
     both = started(ENDS)
     said = [process.communicate(timeout=120) for process in both]
@@ -258,6 +259,7 @@ raise SystemExit(said)  # as the command line does
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_waits_for_nobody():
     """Its launcher has to see it, in order to end the others; an earlier run of the same process
     went well.

@@ -85,6 +85,7 @@ def libc(monkeypatch):
     return noted
 
 
+@pytest.mark.slow
 @glibc
 def test_what_is_kept_is_not_asked_for_again():
     """The kernel's own count of the pages it handed over, in processes that do nothing else."""
@@ -100,6 +101,7 @@ def test_what_is_kept_is_not_asked_for_again():
     assert counts["kept"] < counts["returned"] / 4
 
 
+@pytest.mark.slow
 @glibc
 def test_afterwards_the_memory_is_the_systems_again():
     """In a process of its own: another thread that trains would go on keeping it."""

@@ -133,6 +133,7 @@ def settings(**changes):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_network_whose_last_stage_is_a_pixel_learns_in_bfloat16(monkeypatch, compiled):
     """ResNet-18 with a stem stride of 2 on digits comes to one pixel before its last stage."""

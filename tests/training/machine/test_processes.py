@@ -65,6 +65,7 @@ def everything(result, mixer) -> str:
     return hashlib.sha256(content + repr(mixer.rng.bit_generator.state).encode()).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["automix", "recursivemix", "catchup"])
 def test_both_stop_at_one_step_and_go_on_to_the_same_weights(digits, tmp_path, method):
     def work(folder, rank, killed=None):

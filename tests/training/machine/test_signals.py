@@ -49,6 +49,7 @@ def digits():
     return data.with_train(data.train)
 
 
+@pytest.mark.slow
 def test_sixty_interrupts_at_random_moments_change_nothing_and_leave_nothing(tmp_path):
     found = endurance.interrupts(trials=3, least=60, folder=tmp_path)
     assert found["interrupts"] >= 60 and found["identical"] == found["trials"] >= 3
