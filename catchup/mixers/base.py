@@ -118,7 +118,10 @@ class Mixer(ABC):
     def target(self, labels: Tensor, draw: Draw, mixed: Mixed) -> Target:
         """The labels of the mixed batch."""
         return Target.pair(
-            labels, draw.partner.to(labels.device, non_blocking=True), mixed.share, mixed.other
+            labels,
+            draw.partner.to(labels.device, non_blocking=True),
+            mixed.own_weight,
+            mixed.partner_weight,
         )
 
     def auxiliary_loss(
@@ -273,7 +276,7 @@ class Mixer(ABC):
         )
         for regulariser in self._memory.regularisers:
             target = regulariser.target(target, logits.shape[1])
-        step = Step(draw, block, mixed.share, mixed.keep, target, logits.detach())
+        step = Step(draw, block, mixed.own_weight, mixed.keep, target, logits.detach())
         self._memory.last = step
         loss = target.loss(logits, self.criterion)
         extra = self.auxiliary_loss(model, images, labels, step, mixed, logits)

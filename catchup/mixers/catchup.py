@@ -177,10 +177,10 @@ class CatchUpMix(FeatureMixer, BetaMixer):
         partner = draw.partner.to(maps.device, non_blocking=True)
         influence = filter_influence(maps)
         keep = keep_mask(relative_filter_influence(influence, influence[partner]), draw.lam)
-        share = (
+        own_weight = (
             draw.lam if self.label_rule == "lam" else int(draw.lam * maps.shape[1]) / maps.shape[1]
         )
-        return Mixed(mix_channels(maps, partner, keep), share, _spread(keep, maps))
+        return Mixed(mix_channels(maps, partner, keep), own_weight, _spread(keep, maps))
 
     def _input_mixer(self) -> Mixer:
         if self.input_mix == "none":

@@ -68,33 +68,37 @@ class Draw:
 class Mixed(NamedTuple):
     """What `mix` returns.
 
-    maps: the mixed maps, shape, dtype and memory format of the input.
-    share: the weight of the image's own label in [0, 1], a number or (B,).
-    other: the weight of the partner's label, likewise; None is 1 − share (only SnapMix weighs the
-        two apart).
-    keep: bool, True where the image's own values stayed, broadcastable to the maps: (B, C, 1, 1)
-        for a choice of channels, (1, 1, H, W) for a region; None where values are blended.
+    Attributes:
+        maps: the mixed maps, shape, dtype and memory format of the input.
+        own_weight: of the image's own label, in [0, 1], a number or (B,).
+        keep: bool, True where the image's own values stayed, broadcastable to the maps: (B, C, 1,
+            1) for a choice of channels, (1, 1, H, W) for a region; None where values are blended.
+        partner_weight: of the partner's label, as `own_weight`; None is 1 − own_weight (only
+            SnapMix weighs the two apart).
     """
 
     maps: Tensor
-    share: float | Tensor
+    own_weight: float | Tensor
     keep: Tensor | None = None
-    other: float | Tensor | None = None
+    partner_weight: float | Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """What the last step did; tensors stay on the training device and carry no gradient.
 
-    draw: the draw that was used. block: name of the block mixed, None for the input or no mixing.
-    share: label weight of the own label, a number or (B,). keep: as in `Mixed`. target: the labels
-        used.
-    logits: (B, N), what the model said of the mixed batch.
+    Attributes:
+        draw: the draw that was used.
+        block: qualified name of the block mixed; None for the input or no mixing.
+        own_weight: of the image's own label, in [0, 1], a number or (B,).
+        keep: as in `Mixed`.
+        target: the labels used.
+        logits: (B, N), the model's answer to the mixed batch.
     """
 
     draw: Draw
     block: str | None
-    share: float | Tensor
+    own_weight: float | Tensor
     keep: Tensor | None
     target: Target
     logits: Tensor

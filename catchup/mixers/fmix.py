@@ -106,10 +106,11 @@ class FMix(BetaMixer):
         rng = np.random.default_rng(draw.seed)
         grey = low_frequency_image(*maps.shape[-2:], self.decay, rng)
         mask = top_mask(grey, draw.lam, self.max_soft, rng)
-        share = float(mask.mean()) if self.label_rule == "kept" else draw.lam
+        own_weight = float(mask.mean()) if self.label_rule == "kept" else draw.lam
         other = maps[draw.partner.to(maps.device, non_blocking=True)]
         own = torch.from_numpy(mask)[None, None]
         if self.max_soft == 0:
             keep = own.bool().to(maps.device, non_blocking=True)
-            return Mixed(torch.where(keep, maps, other), share, keep)
-        return Mixed(other.lerp(maps, own.to(maps.dtype).to(maps.device, non_blocking=True)), share)
+            return Mixed(torch.where(keep, maps, other), own_weight, keep)
+        weight = own.to(maps.dtype).to(maps.device, non_blocking=True)
+        return Mixed(other.lerp(maps, weight), own_weight)

@@ -198,9 +198,9 @@ class RecursiveMix(Mixer):
 
     def target(self, labels: Tensor, draw: Draw, mixed: Mixed) -> Target:
         """Own labels, and the mixed ones of the history, weighted by their areas."""
-        if mixed.share == 1:
+        if mixed.own_weight == 1:
             return Target((labels,), (1.0,))
-        return Target((labels, draw.extra["labels"]), (mixed.share, 1 - mixed.share))
+        return Target((labels, draw.extra["labels"]), (mixed.own_weight, 1 - mixed.own_weight))
 
     def auxiliary_loss(
         self,
@@ -224,7 +224,9 @@ class RecursiveMix(Mixer):
             # an answer that was no number asks nothing
             said = step.draw.extra["logits"].softmax(dim=1).nan_to_num(0)
             answer = head(region.to(head.weight.dtype))
-            term = self.omega * (1 - mixed.share) * Target((said,), (1.0,)).cross_entropy(answer)
+            term = (
+                self.omega * (1 - mixed.own_weight) * Target((said,), (1.0,)).cross_entropy(answer)
+            )
         target = self.target(labels, step.draw, mixed)
         self.state.update(
             images=mixed.maps.detach().clone(),

@@ -118,13 +118,14 @@ class ResizeMix(Mixer):
             random_corners(batch, free, side, np.random.default_rng(draw.seed))
         )
         corners = corners.to(maps.device, non_blocking=True)
-        (top, left), share = corners.unbind(dim=1), 1 - side[0] * side[1] / (height * width)
+        top, left = corners.unbind(dim=1)
+        own_weight = 1 - side[0] * side[1] / (height * width)
         keep = outside((top, top + side[0], left, left + side[1]), height, width)
-        if share == 1:
-            return Mixed(maps.clone(), share, keep)
+        if own_weight == 1:
+            return Mixed(maps.clone(), own_weight, keep)
         small = F.interpolate(maps, size=side, mode=self.interpolation)
         return Mixed(
             paste(maps, small[draw.partner.to(maps.device, non_blocking=True)], corners),
-            share,
+            own_weight,
             keep,
         )

@@ -76,5 +76,5 @@ class SaliencyMix(BetaMixer):
         saliency = fine_grained_saliency(other if self.per_image else other[:1])
         centre = peaks(saliency, (int(row * height), int(column * width)))
         keep = outside(boxes_around(centre, height, width, draw.lam), height, width)
-        share = keep.float().mean(dim=(1, 2, 3)).expand(len(maps))
-        return Mixed(torch.where(keep, maps, other), share, keep)
+        own_weight = keep.float().mean(dim=(1, 2, 3)).expand(len(maps))
+        return Mixed(torch.where(keep, maps, other), own_weight, keep)

@@ -199,27 +199,27 @@ class SnapMix(BetaMixer):
             return Mixed(maps.clone(), 1.0, keep, 0.0)
         keep[..., own[0] : own[1], own[2] : own[3]] = False
         partner, spm = draw.partner.to(maps.device, non_blocking=True), draw.extra["spm"]
-        share, other = 1 - box_mass(spm, own), box_mass(spm, theirs)[partner]
-        return Mixed(paste_resized(maps, partner, own, theirs), share, keep, other)
+        own_weight, partner_weight = 1 - box_mass(spm, own), box_mass(spm, theirs)[partner]
+        return Mixed(paste_resized(maps, partner, own, theirs), own_weight, keep, partner_weight)
 
     def target(self, labels: Tensor, draw: Draw, mixed: Mixed) -> Target:
         """ρ_a of the own label and ρ_b of the partner's, and what `same_label` makes of pairs of
         one label.
         """
         target = super().target(labels, draw, mixed)
-        (own, theirs), (share, other) = target.labels, target.weights
-        if not isinstance(share, Tensor):  # nothing was mixed
+        (own, theirs), (own_weight, partner_weight) = target.labels, target.weights
+        if not isinstance(own_weight, Tensor):  # nothing was mixed
             return target
         same = (own == theirs) if own.ndim == 1 else (own == theirs).all(dim=1)
         if self.criterion == "bce_softmax":
-            return Target(
-                (own, theirs), (share, torch.where(same, other.minimum(1 - share), other))
-            )
+            rest = torch.where(same, partner_weight.minimum(1 - own_weight), partner_weight)
+            return Target((own, theirs), (own_weight, rest))
         if self.same_label == "plain":
             return target
+        both = own_weight + partner_weight
         return Target(
             (own, theirs),
-            tuple(torch.where(same, share + other, weight) for weight in (share, other)),
+            (torch.where(same, both, own_weight), torch.where(same, both, partner_weight)),
         )
 
 

@@ -32,18 +32,19 @@ class Target:
         cls,
         labels: Tensor,
         partner: Tensor,
-        share: float | Tensor,
-        other: float | Tensor | None = None,
+        own_weight: float | Tensor,
+        partner_weight: float | Tensor | None = None,
     ) -> "Target":
-        """`share` of each image's own label, the rest of its partner's (the paper's Eq. 3).
+        """The image's own label by `own_weight`, its partner's by the rest (the paper's Eq. 3).
 
         Args:
             labels: (B,) int64 or (B, N) floating.
             partner: (B,) int64 on the labels' device, whom each image is mixed with.
-            share: weight of the own label in [0, 1], a number or (B,).
-            other: weight of the partner's label where it is not 1 − share (SnapMix), likewise.
+            own_weight: in [0, 1], a number or (B,).
+            partner_weight: likewise, where it is not 1 − own_weight (SnapMix).
         """
-        return cls((labels, labels[partner]), (share, 1 - share if other is None else other))
+        rest = 1 - own_weight if partner_weight is None else partner_weight
+        return cls((labels, labels[partner]), (own_weight, rest))
 
     @classmethod
     def several(cls, labels: Tensor, partners: Tensor, weights: Tensor) -> "Target":

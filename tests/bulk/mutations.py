@@ -123,8 +123,8 @@ MUTATIONS = (
     ),
     Mutation(
         "mixers/target.py",
-        "(share, 1 - share if other is None else other)",
-        "(share, share if other is None else other)",
+        "1 - own_weight if partner_weight is None",
+        "own_weight if partner_weight is None",
         "mixers/test_target.py",
         "label weights that do not sum to one",
     ),

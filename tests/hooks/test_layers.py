@@ -363,7 +363,7 @@ def test_labels_of_a_step_are_available_afterwards(tiny, batch):
     assert mixer.last is None
     loss = mixer.loss(tiny, *batch, draw=DRAW)
     step = mixer.last
-    assert step.draw is DRAW and step.block == "layer1" and step.share == 0.5
+    assert step.draw is DRAW and step.block == "layer1" and step.own_weight == 0.5
     assert step.keep.shape == (7, 6, 1, 1) and not step.logits.requires_grad
     torch.testing.assert_close(step.target.cross_entropy(step.logits), loss.detach())
     pairs = 0.5 * F.one_hot(batch[1], 5) + 0.5 * F.one_hot(batch[1][DRAW.partner], 5)

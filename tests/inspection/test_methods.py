@@ -91,7 +91,7 @@ def test_the_methods_of_the_input_by_hand(gallery, pixels, pair):
     )
     own, partner = (CLASSES[int(gallery.labels[2 * pair + k])] for k in (0, 1))
     assert plain.weights == {own: 1.0} and blend.weights == pytest.approx({own: 0.3, partner: 0.7})
-    assert cut.weights == pytest.approx({own: box.share, partner: 1 - box.share})
+    assert cut.weights == pytest.approx({own: box.own_weight, partner: 1 - box.own_weight})
     for row in (plain, blend, cut):
         assert (
             row.block is None

@@ -170,7 +170,7 @@ def test_mix_equals_the_loop(positions, iterations):
         maps.flatten(2).double().numpy(), PARTNER, 0.3, positions == "own", 0.2, iterations
     )
     np.testing.assert_allclose(mixed.maps.flatten(2), expected, rtol=1e-4, atol=1e-5)
-    assert mixed.share == 0.3 and mixed.keep is None
+    assert mixed.own_weight == 0.3 and mixed.keep is None
 
 
 def test_by_default_a_fair_coin_of_the_seed_decides_whose_places_stay():
@@ -205,9 +205,9 @@ def test_lambda_one_keeps_the_own_maps(layer):
     maps = some_maps(4, 5, 4, 4)
     draw = Draw(layer, PARTNER, 1.0, seed=1)
     mixed = make("alignmixup", seed=0, positions="own").mix(maps, draw)
-    assert torch.equal(mixed.maps, maps) and mixed.share == 1
+    assert torch.equal(mixed.maps, maps) and mixed.own_weight == 1
     moved = make("alignmixup", seed=0, positions="partner").mix(maps, draw)
-    assert moved.share == 1
+    assert moved.own_weight == 1
     if layer == 0:
         assert torch.equal(moved.maps, maps)
     else:

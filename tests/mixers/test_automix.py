@@ -180,7 +180,7 @@ def test_the_mask_is_the_share_of_the_own_image():
 def test_what_a_step_leaves_is_the_mask_alone(net, batch):
     mixer, _ = begun(net)
     mixer.loss(net, *batch).backward()
-    assert set(mixer.last.draw.extra) == {"mask"} and mixer.last.share == mixer.last.draw.lam
+    assert set(mixer.last.draw.extra) == {"mask"} and mixer.last.own_weight == mixer.last.draw.lam
     mask = mixer.last.draw.extra["mask"]
     assert mask.shape == (7, 1, 8, 8) and not mask.requires_grad and ((mask > 0) & (mask < 1)).all()
     assert count_hooks(net) == count_hooks(mixer.modules["momentum"]) == 0

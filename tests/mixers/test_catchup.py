@@ -76,7 +76,7 @@ def test_equals_the_paper_on_1200_random_cases():
         assert np.array_equal(keep.numpy(), kept), f"case {number}"
         assert np.array_equal(mix_channels(x, p, keep).numpy(), expected), f"case {number}"
         mixed = CatchUpMix(seed=0).mix(x, Draw(1, p, lam))
-        assert torch.equal(mixed.maps, mix_channels(x, p, keep)) and mixed.share == lam
+        assert torch.equal(mixed.maps, mix_channels(x, p, keep)) and mixed.own_weight == lam
         kinds.add((kept.sum() == 0, kept.all(), bool((maps == 0).all(axis=(1, 2, 3)).any())))
     assert {k[0] for k in kinds} == {k[1] for k in kinds} == {k[2] for k in kinds} == {True, False}
 
@@ -262,15 +262,18 @@ def test_loss_is_the_papers_eqs_3_and_7(tiny, batch, layer):
     )
     torch.testing.assert_close(loss, expected)
     assert np.array_equal(mixer.last.keep[:, :, 0, 0].numpy(), kept)
-    assert (mixer.last.share, mixer.last.block) == (lam, ["stem", "layer1", "layer2"][layer - 1])
+    assert (mixer.last.own_weight, mixer.last.block) == (
+        lam,
+        ["stem", "layer1", "layer2"][layer - 1],
+    )
 
 
 def test_label_rule_can_be_the_share_really_kept(tiny, batch):
     mixer = CatchUpMix(seed=0, label_rule="kept")
     mixer.loss(tiny, *batch, draw=Draw(1, range(6, -1, -1), 0.5))  # 6 channels
-    assert mixer.last.share == 3 / 6
+    assert mixer.last.own_weight == 3 / 6
     mixer.loss(tiny, *batch, draw=Draw(3, range(6, -1, -1), 0.3))  # 8 channels: floor(2.4) = 2
-    assert mixer.last.share == 2 / 8
+    assert mixer.last.own_weight == 2 / 8
 
 
 def test_layer_0_hands_over_to_cutmix_mixup_or_nothing(tiny, batch):
@@ -279,7 +282,7 @@ def test_layer_0_hands_over_to_cutmix_mixup_or_nothing(tiny, batch):
     torch.testing.assert_close(CatchUpMix(seed=0).loss(tiny, *batch, draw=draw), same)
     mixup = CatchUpMix(seed=0, input_mix="mixup")
     mixup.loss(tiny, *batch, draw=draw)
-    assert mixup.last.keep is None and mixup.last.share == 0.4
+    assert mixup.last.keep is None and mixup.last.own_weight == 0.4
     plain = CatchUpMix(seed=0, input_mix="none").loss(tiny, *batch, draw=draw)
     torch.testing.assert_close(plain, F.cross_entropy(tiny(batch[0]), batch[1]))
 
@@ -323,7 +326,7 @@ def test_a_step_that_does_not_mix_is_the_plain_step(tiny, batch):
         mixer.loss(tiny, *batch), Target((batch[1],), (1.0,)).cross_entropy(tiny(batch[0]))
     )
     step = mixer.last
-    assert (step.draw.layer, step.block, step.share, step.keep) == (None, None, 1.0, None)
+    assert (step.draw.layer, step.block, step.own_weight, step.keep) == (None, None, 1.0, None)
     # no partner's label with a weight of zero: 0 times infinity is no number
     assert step.target.weights == (1.0,)
 

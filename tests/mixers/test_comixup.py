@@ -260,7 +260,7 @@ def test_blocks_come_from_the_part_and_labels_count_the_area(batch, block, part)
             assert origin in own and torch.equal(mixed.maps[b][:, *cell], images[origin][:, *cell])
             area[origin] += 1 / block**2
         assert soft[b].numpy() == pytest.approx(area, abs=1e-6)
-        assert float(mixed.share[b]) == pytest.approx(area[b])
+        assert float(mixed.own_weight[b]) == pytest.approx(area[b])
     hard = mixer.target(labels, draw, mixed)
     assert torch.equal(
         mixer.target(F.one_hot(labels).float(), draw, mixed).soft(batch), hard.soft(batch)

@@ -120,8 +120,8 @@ def test_images_are_mixed_by_one_mask_and_weighted_by_the_rule(rule):
             for x in range(6):
                 assert torch.equal(result.maps[i, :, y, x], images[i if mask[y, x] else j, :, y, x])
     assert (
-        result.share == (0.41 if rule == "lam" else mask.mean())
-        and abs(result.share - 0.41) < 1 / 54
+        result.own_weight == (0.41 if rule == "lam" else mask.mean())
+        and abs(result.own_weight - 0.41) < 1 / 54
     )
     assert mask.mean() != 0.41
 
@@ -134,11 +134,11 @@ def test_a_soft_mask_blends_and_has_no_keep():
     torch.testing.assert_close(result.maps, mask * images + (1 - mask) * images[partner])
     assert (
         result.keep is None
-        and result.share == pytest.approx(float(mask.mean()))
+        and result.own_weight == pytest.approx(float(mask.mean()))
         and (mask % 1 > 0).sum() > 40
     )
     identity = make("fmix", seed=0, max_soft=0.4).mix(images, Draw(0, partner, 1.0, seed=1))
-    assert torch.equal(identity.maps, images) and identity.share == 1
+    assert torch.equal(identity.maps, images) and identity.own_weight == 1
 
 
 def test_lambda_zero_is_the_partner_and_seeds_decide_the_mask():

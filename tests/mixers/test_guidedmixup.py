@@ -113,8 +113,8 @@ def test_equals_the_definition(number):
         mask = maps[i] / (maps[i] + maps[j])
         expected = images[i].numpy() * mask + images[j].numpy() * (1 - mask)
         np.testing.assert_allclose(mixed.maps[i].numpy(), expected, atol=1e-9)
-        assert mixed.share[i].item() == pytest.approx(mask.mean(), abs=1e-9)
-    assert mixed.other is None and mixed.keep is None
+        assert mixed.own_weight[i].item() == pytest.approx(mask.mean(), abs=1e-9)
+    assert mixed.partner_weight is None and mixed.keep is None
 
 
 def test_gradient_saliency_guides_the_other_variant():
@@ -304,7 +304,9 @@ def test_greedy_mixes_lie_between_the_pair_and_give_both_gradient(saliency):
     assert (mixed.maps >= images.minimum(other) - 1e-6).all() and (
         mixed.maps <= images.maximum(other) + 1e-6
     ).all()
-    assert ((mixed.share > 0) & (mixed.share < 1)).all() and len(set(mixed.share.tolist())) == 6
+    assert ((mixed.own_weight > 0) & (mixed.own_weight < 1)).all() and len(
+        set(mixed.own_weight.tolist())
+    ) == 6
     pair = [(i, int(j)) for i, j in enumerate(draw.partner)]
     for i, j in pair[:2]:
         reached = (
@@ -338,9 +340,9 @@ def test_images_that_say_nothing_mix_evenly_with_each_other():
         draw.extra["saliency"], torch.full((3, 8, 8), 1 / 64), rtol=2e-2, atol=0
     )
     mixed = mixer.mix(images[:3], draw)
-    torch.testing.assert_close(mixed.share, torch.full((3,), 0.5), rtol=1e-2, atol=0)
+    torch.testing.assert_close(mixed.own_weight, torch.full((3,), 0.5), rtol=1e-2, atol=0)
     mixer, draw = planned(torch.stack([images[0], torch.randn(3, 8, 8)]))
-    share = mixer.mix(images[:2], draw).share
+    share = mixer.mix(images[:2], draw).own_weight
     # an empty image counts as equally salient everywhere, not as nothing
     assert ((share > 0.1) & (share < 0.9)).all()
 
@@ -349,7 +351,7 @@ def test_a_batch_of_copies_stays_as_it_is():
     images = torch.randn(1, 3, 8, 8).expand(5, 3, 8, 8)
     mixer, draw = planned(images)
     torch.testing.assert_close(mixer.mix(images, draw).maps, images)
-    torch.testing.assert_close(mixer.mix(images, draw).share, torch.full((5,), 0.5))
+    torch.testing.assert_close(mixer.mix(images, draw).own_weight, torch.full((5,), 0.5))
 
 
 def test_random_pairs_are_the_draws_and_lambda_is_not_used():
@@ -362,7 +364,7 @@ def test_random_pairs_are_the_draws_and_lambda_is_not_used():
         for lam, seed in ((0.1, 0), (0.9, 7))
     ]
     assert torch.equal(results[0].maps, results[1].maps) and torch.equal(
-        results[0].share, results[1].share
+        results[0].own_weight, results[1].own_weight
     )
     assert planned(images, pairing="random")[1].partner.tolist() == list(range(5))
 
@@ -375,8 +377,8 @@ def test_the_step_labels_with_the_partners_it_found():
     step = mixer.last
     soft = torch.zeros(6, 5)
     for i, j in enumerate(step.draw.partner.tolist()):
-        soft[i, labels[i]] += step.share[i]
-        soft[i, labels[j]] += 1 - step.share[i]
+        soft[i, labels[i]] += step.own_weight[i]
+        soft[i, labels[j]] += 1 - step.own_weight[i]
     torch.testing.assert_close(loss, -(soft * step.logits.log_softmax(dim=1)).sum(dim=1).mean())
     replayed = mixer.loss(model, images, labels, draw=Draw(**step.draw.as_dict()))
     assert torch.equal(replayed, loss) and torch.equal(mixer.last.draw.partner, step.draw.partner)

@@ -196,7 +196,7 @@ def test_lambda_one_is_the_identity(name, layer):
     maps = maps_at(layer)
     result = mixed(name, maps, Draw(layer, [1, 2, 3, 4, 0], 1.0, seed=7))
     torch.testing.assert_close(result.maps, maps)
-    assert (torch.as_tensor(result.share) == 1).all()
+    assert (torch.as_tensor(result.own_weight) == 1).all()
 
 
 @pytest.mark.parametrize(("name", "layer"), cases("self"))
@@ -212,8 +212,10 @@ def test_values_lie_between_the_pairs_and_shares_in_0_1(name, layer):
         draw = Draw(layer, rng.permutation(5), rng.random(), seed=int(rng.integers(99)))
         result, share = mixed(name, maps, draw), None
         for share in (
-            result.share,
-            1 - torch.as_tensor(result.share) if result.other is None else result.other,
+            result.own_weight,
+            1 - torch.as_tensor(result.own_weight)
+            if result.partner_weight is None
+            else result.partner_weight,
         ):
             assert (torch.as_tensor(share) >= 0).all() and (torch.as_tensor(share) <= 1).all()
         if "between" in ROWS[name].waived:
@@ -408,12 +410,12 @@ def test_a_method_can_look_things_up_before_it_mixes(tiny, batch):
             return replace(draw, extra={"mean": images.mean(dim=(1, 2, 3))})
 
         def mix(self, maps, draw):
-            return super().mix(maps, draw)._replace(share=draw.extra["mean"].sigmoid())
+            return super().mix(maps, draw)._replace(own_weight=draw.extra["mean"].sigmoid())
 
     mixer = Brighter(seed=0)
     loss = mixer.loss(tiny, *batch)
     share = batch[0].mean(dim=(1, 2, 3)).sigmoid()
-    assert torch.equal(mixer.last.share, share) and count_hooks(tiny) == 0
+    assert torch.equal(mixer.last.own_weight, share) and count_hooks(tiny) == 0
     torch.testing.assert_close(loss, F.cross_entropy(mixer.last.logits, mixer.last.target.soft(5)))
     assert torch.equal(mixer.loss(tiny, *batch, draw=Draw(**mixer.last.draw.as_dict())), loss)
 

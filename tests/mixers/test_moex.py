@@ -47,7 +47,7 @@ def test_equals_the_loop(norm):
     maps = some_maps(4, 6, 3, 2)
     mixed = make("moex", seed=0, norm=norm).mix(maps, Draw(1, PARTNER, 0.5))
     torch.testing.assert_close(mixed.maps, slow_exchange(maps, PARTNER, norm), rtol=1e-5, atol=1e-5)
-    assert mixed.share == 0.5 and mixed.keep is None
+    assert mixed.own_weight == 0.5 and mixed.keep is None
 
 
 def test_the_result_has_the_partners_moments_and_the_own_order():
@@ -133,7 +133,7 @@ def test_lambda_is_a_constant_and_a_stored_draw_keeps_it(tiny, batch):
     assert torch.equal(
         other.loss(tiny, *batch, draw=draws[0]), mixer.loss(tiny, *batch, draw=draws[0])
     )
-    assert other.last.share == 0.9
+    assert other.last.own_weight == 0.9
 
 
 def test_a_quarter_of_the_steps_mixes_by_default():

@@ -79,10 +79,12 @@ def check_mixed(name: str, maps: Tensor, draw: Draw) -> None:
     else:
         assert result.maps.is_contiguous()
     assert result.maps.isfinite().all() == maps.isfinite().all()
-    share = torch.as_tensor(result.share)
+    share = torch.as_tensor(result.own_weight)
     assert share.isfinite().all() and (0 <= share).all() and (share <= 1).all()
     again = mixed(name, maps, draw)
-    assert torch.equal(again.maps, result.maps) and torch.equal(torch.as_tensor(again.share), share)
+    assert torch.equal(again.maps, result.maps) and torch.equal(
+        torch.as_tensor(again.own_weight), share
+    )
     if "between" not in ROWS[name].waived:
         other, slack = maps[draw.partner], 1e-6 * maps.abs().max()
         low, high = maps.minimum(other), maps.maximum(other)
@@ -114,7 +116,7 @@ def test_at_lambda_one_the_source_comes_back(name, data):
     if "lam_one" not in ROWS[name].waived:
         result = mixed(name, maps, Draw(draw.layer, draw.partner, 1.0, draw.seed))
         torch.testing.assert_close(result.maps, maps)
-        assert (torch.as_tensor(result.share) == 1).all()
+        assert (torch.as_tensor(result.own_weight) == 1).all()
 
 
 @pytest.mark.parametrize("name", [name for name in MIXERS if "relabel" not in ROWS[name].waived])

@@ -190,7 +190,7 @@ def test_the_mixed_image_is_the_papers(side, cells, lam):
         torch.testing.assert_close(
             mixed.maps[i].double(), torch.from_numpy(expected), atol=1e-6, rtol=0
         )
-        assert mixed.share[i] == pytest.approx(mask.mean())
+        assert mixed.own_weight[i] == pytest.approx(mask.mean())
         halves += (mask == 0.5).any()
         z = torch.from_numpy(np.kron(mask, np.ones((side // 2, side // 2))))
         moves += not torch.allclose(
@@ -304,7 +304,7 @@ def test_all_blocks_of_the_sides_are_drawn():
         pictures(2, 32, seed=2),
     )
     shares = {
-        mixer.mix(images, Draw(0, [1, 0], 0.5, seed, {"saliency": saliency})).share[0].item()
+        mixer.mix(images, Draw(0, [1, 0], 0.5, seed, {"saliency": saliency})).own_weight[0].item()
         for seed in range(40)
     }
     expected = {
@@ -325,7 +325,7 @@ def test_cells_of_the_transport():
 def test_a_higher_prior_draws_the_shares_to_lambda_and_smoothness_makes_them_equal():
     images, saliency = pictures(5, 16, seed=4)
     draw = Draw(0, [1, 2, 3, 4, 0], 0.5, seed_for(4, 16), {"saliency": saliency})
-    assert (PuzzleMix(eta=1e3).mix(images, draw).share == 0.5).all()
+    assert (PuzzleMix(eta=1e3).mix(images, draw).own_weight == 0.5).all()
     smooth = PuzzleMix(beta=1e4, gamma=0.0).mask(images, draw, 4)
     assert (smooth == smooth[:, :1, :1]).all()
     free = PuzzleMix(beta=0.0, eta=0.0).mask(images, draw, 4)
@@ -357,7 +357,7 @@ def test_without_a_usable_saliency_all_blocks_count_alike(value):
             for s in (broken, even)
         ]
         assert torch.equal(results[0].maps, results[1].maps) and torch.equal(
-            results[0].share, results[1].share
+            results[0].own_weight, results[1].own_weight
         )
         assert results[0].maps.isfinite().all()
 
@@ -368,7 +368,7 @@ def test_pixels_that_are_no_use_do_not_stop_the_solver(value):
     images[0, 0, 3, 3] = value
     for n_blocks in (2, 4, 8, 16):
         draw = Draw(0, [1, 2, 3, 0], 0.4, seed_for(n_blocks, 32), {"saliency": saliency})
-        share = PuzzleMix().mix(images, draw).share
+        share = PuzzleMix().mix(images, draw).own_weight
         assert ((share >= 0) & (share <= 1)).all()
 
 

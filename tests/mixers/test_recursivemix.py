@@ -111,7 +111,7 @@ def test_losses_and_gradients_are_the_papers_also_when_the_batch_size_changes(
             assert (ours is None) == (theirs is None)
             if ours is not None:
                 torch.testing.assert_close(ours, theirs)
-        seen.append(mixer.last.share)
+        seen.append(mixer.last.own_weight)
         assert count_hooks(tiny) == 0
     assert seen[0] == 1 and len({round(share, 6) for share in seen[1:]}) > 3
 
@@ -127,7 +127,10 @@ def test_labels_of_earlier_batches_live_on_with_the_product_of_their_areas(tiny)
             torch.tensor([label, label]),
             draw=Draw(0, [1, 0], 0.75, seed=label),
         )
-        history = mixer.last.share * torch.eye(5)[[label, label]] + (1 - mixer.last.share) * history
+        history = (
+            mixer.last.own_weight * torch.eye(5)[[label, label]]
+            + (1 - mixer.last.own_weight) * history
+        )
         torch.testing.assert_close(mixer.last.target.soft(5), history)
         torch.testing.assert_close(mixer.state["labels"], history)
     assert (history[0, :4] > 0).all() and history.sum() == pytest.approx(2)
@@ -230,14 +233,16 @@ def test_epochs_and_runs_start_without_history(tiny, batch):
     for begin in (lambda: mixer.begin_epoch(1, 5), lambda: mixer.begin_run(tiny, 5)):
         mixer.loss(tiny, *batch)
         loss = mixer.loss(tiny, *batch, draw=Draw(0, range(7), 0.5))
-        assert mixer.last.share < 1
+        assert mixer.last.own_weight < 1
         replayed = mixer.last.draw
         begin()
         # what the draw had looked up is looked up again
         loss = mixer.loss(tiny, *batch, draw=replayed)
         torch.testing.assert_close(loss, F.cross_entropy(tiny(batch[0]), batch[1]))
         assert (
-            mixer.last.share == 1 and mixer.last.keep.all() and len(mixer.last.target.labels) == 1
+            mixer.last.own_weight == 1
+            and mixer.last.keep.all()
+            and len(mixer.last.target.labels) == 1
         )
 
 
@@ -246,7 +251,7 @@ def test_a_box_smaller_than_a_pixel_makes_a_plain_step(tiny, batch):
     mixer.loss(tiny, *batch)
     loss = mixer.loss(tiny, *batch, draw=Draw(0, range(7), 1 - 1e-3, seed=1))
     torch.testing.assert_close(loss, F.cross_entropy(tiny(batch[0]), batch[1]))
-    assert mixer.last.share == 1 and count_hooks(tiny) == 0
+    assert mixer.last.own_weight == 1 and count_hooks(tiny) == 0
 
 
 def test_a_history_of_another_size_or_precision_is_resized(tiny):

@@ -45,7 +45,7 @@ def test_every_image_gets_its_whole_partner_in_its_own_box(seed):
     assert (
         torch.equal(result.maps, maps)
         and torch.equal(result.keep, keep)
-        and result.share == pytest.approx(share)
+        and result.own_weight == pytest.approx(share)
     )
 
 
@@ -95,7 +95,9 @@ def test_at_full_size_the_partner_replaces_the_image():
     images = torch.randn(3, 2, 6, 9)
     result = make("resizemix", scope=(1.0, 1.0)).mix(images, Draw(0, [2, 0, 1], 0.0))
     assert (
-        torch.equal(result.maps, images[[2, 0, 1]]) and result.share == 0 and not result.keep.any()
+        torch.equal(result.maps, images[[2, 0, 1]])
+        and result.own_weight == 0
+        and not result.keep.any()
     )
 
 

@@ -194,7 +194,7 @@ def test_each_image_gets_the_box_around_its_partners_peak(lam):
     maps, shares = slow_mix(images, partner, lam, centres)
     result = make("saliencymix", seed=0).mix(images, Draw(0, partner, lam, seed=1))
     assert torch.equal(result.maps, maps) and result.keep.shape == (5, 1, 14, 11)
-    torch.testing.assert_close(result.share, shares)
+    torch.testing.assert_close(result.own_weight, shares)
     assert torch.equal(torch.where(result.keep, images, images[partner]), maps)
 
 
@@ -207,7 +207,7 @@ def test_without_per_image_the_first_pairs_box_serves_all():
     maps, shares = slow_mix(images, partner, 0.7, [centre] * 5)
     result = make("saliencymix", seed=0, per_image=False).mix(images, Draw(0, partner, 0.7, seed=1))
     assert torch.equal(result.maps, maps) and result.keep.shape == (1, 1, 14, 11)
-    torch.testing.assert_close(result.share, shares)
+    torch.testing.assert_close(result.own_weight, shares)
     each = make("saliencymix", seed=0).mix(images, Draw(0, partner, 0.7, seed=1))
     assert not torch.equal(each.maps, maps)
 
@@ -220,8 +220,8 @@ def test_images_without_saliency_are_mixed_as_by_cutmix():
             make("saliencymix", seed=0).mix(images, draw),
             CutMix(seed=0).mix(images, draw),
         )
-        assert torch.equal(ours.maps, cutmix.maps) and ours.share.tolist() == pytest.approx(
-            [cutmix.share] * 4
+        assert torch.equal(ours.maps, cutmix.maps) and ours.own_weight.tolist() == pytest.approx(
+            [cutmix.own_weight] * 4
         )
 
 

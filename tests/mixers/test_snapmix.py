@@ -128,11 +128,11 @@ def test_equals_the_definition(number):
         images, maps, model.fc.weight.detach(), labels, partner, lam, boxes
     )
     torch.testing.assert_close(mixed.maps, expected)
-    for weight, by_hand in ((mixed.share, shares), (mixed.other, others)):
+    for weight, by_hand in ((mixed.own_weight, shares), (mixed.partner_weight, others)):
         weight = torch.as_tensor(weight, dtype=torch.float64).expand(batch)
         torch.testing.assert_close(weight, torch.tensor(by_hand, dtype=torch.float64))
     (top, bottom, left, right), patch = boxes[0], torch.ones(height, width, dtype=torch.bool)
-    if lam < 1 and not isinstance(mixed.share, float):
+    if lam < 1 and not isinstance(mixed.own_weight, float):
         patch[top:bottom, left:right] = False
     assert torch.equal(mixed.keep[0, 0], patch)
 
@@ -152,8 +152,8 @@ def test_the_weights_need_not_sum_to_one_and_follow_the_evidence():
         TinyNet(), images, torch.arange(6) % 5, Draw(0, [1, 2, 3, 4, 5, 0], 0.3, seed=5)
     )
     mixed = mixer.mix(images, draw)
-    assert ((mixed.share + mixed.other - 1).abs() > 0.02).any()
-    assert len(set(mixed.share.tolist())) == 6  # of one box, every image its own
+    assert ((mixed.own_weight + mixed.partner_weight - 1).abs() > 0.02).any()
+    assert len(set(mixed.own_weight.tolist())) == 6  # of one box, every image its own
 
 
 # -- the class activation map ----------------------------------------------------------------------
@@ -271,8 +271,8 @@ def test_an_untrained_head_of_zeros_weighs_by_area_like_cutmix():
     own, theirs = mixer.boxes(draw, 8, 8)
     area = [(bottom - top) * (right - left) / 64 for top, bottom, left, right in (own, theirs)]
     assert area[0] != area[1] and min(area) > 0
-    torch.testing.assert_close(mixed.share, torch.full((4,), 1 - area[0]))
-    torch.testing.assert_close(mixed.other, torch.full((4,), area[1]))
+    torch.testing.assert_close(mixed.own_weight, torch.full((4,), 1 - area[0]))
+    torch.testing.assert_close(mixed.partner_weight, torch.full((4,), area[1]))
 
 
 def test_halves_that_overflow_leave_a_uniform_map():
@@ -344,7 +344,7 @@ def test_a_box_without_pixels_leaves_a_plain_step(lam):
     assert len(seeds) > 10
     for seed in seeds[:4]:
         loss = mixer.loss(model, images, labels, draw=Draw(0, [1, 2, 3, 0], lam, seed))
-        assert (mixer.last.share, mixer.last.target.weights) == (
+        assert (mixer.last.own_weight, mixer.last.target.weights) == (
             1.0,
             (1.0, 0.0),
         ) and mixer.last.keep.all()
@@ -367,7 +367,7 @@ def losses(labels, **settings):
     loss = mixer.loss(model, images, labels, draw=draw)
     hard = labels if labels.ndim == 1 else labels.argmax(dim=1)
     mixed = mixer.mix(images, mixer.plan(model, images, hard, draw))
-    return loss, mixed.share, mixed.other, mixer.last.logits, mixer.last.target
+    return loss, mixed.own_weight, mixed.partner_weight, mixer.last.logits, mixer.last.target
 
 
 def test_pairs_of_one_label_count_twice_in_the_release_and_once_in_the_paper():
