@@ -24,10 +24,11 @@ from catchup.data.augment import to_float
 from catchup.data.sets.shapes import draw_scenes, render
 from catchup.mixers import MIXERS, Mixer, make
 from catchup.mixers.regularisers import parsed
+from catchup.training.groups import PRECISIONS
 from catchup.training.machine.accelerator import accelerator
 from catchup.training.machine.onednn import memory_format
 from catchup.training.seeds import seeded
-from catchup.training.settings import PRECISIONS, Settings
+from catchup.training.settings import Settings
 from catchup.utils.choices import build, check_least, parse_spec, pick
 from catchup.utils.files import read_json, write_json
 from catchup.utils.progress import bar

@@ -38,10 +38,11 @@ from catchup.data import Augmentation, Dataset, Images
 from catchup.data.augment import to_float
 from catchup.data.sets.shapes import draw_scenes, render
 from catchup.mixers import make
+from catchup.training.groups import PRECISIONS
 from catchup.training.loop import Run
 from catchup.training.machine.precision import with_precision
 from catchup.training.seeds import seeded
-from catchup.training.settings import PRECISIONS, Settings
+from catchup.training.settings import Settings
 from catchup.utils.choices import check_least, pick
 from catchup.utils.text import as_text
 

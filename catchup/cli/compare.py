@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from ..experiments.engines import make_engine
-from ..experiments.planning import APART, RESULTS, Comparison, filename, outlook, assess_runs
+from ..experiments.planning import APART, RESULTS, Comparison, assess_runs, filename, outlook
 from ..training.settings import Settings
 from .options import by_recipe, options_of, under_recipe
 

@@ -39,7 +39,7 @@ class Augmentation:
             then `pad` is 0.
         jitter: brightness, contrast and saturation change by up to this share, in [0, 1]; 0 leaves
             them alone.
-        lighting: standard deviation of the noise along ImageNet's colour components, >= 0; 0 adds
+        pca_noise: standard deviation of the noise along ImageNet's colour components, >= 0; 0 adds
             none.
     Raises:
         ValueError: if a number is not so, `pad_mode` is unknown, `flip` is no bool, or `pad` goes
@@ -52,7 +52,7 @@ class Augmentation:
     window: int | None = None
     resized: ResizedCrop | None = None
     jitter: float = 0.0
-    lighting: float = 0.0
+    pca_noise: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.pad, bool) or not isinstance(self.pad, int) or self.pad < 0:
@@ -67,10 +67,10 @@ class Augmentation:
                 "a resized crop is cut out of the image itself: pad must be 0 with it, got"
                 f" {self.pad}"
             )
-        if not 0 <= self.jitter <= 1 or not 0 <= self.lighting < math.inf:
+        if not 0 <= self.jitter <= 1 or not 0 <= self.pca_noise < math.inf:
             raise ValueError(
-                f"jitter must lie in [0, 1] and lighting be >= 0, got {self.jitter} and"
-                f" {self.lighting}"
+                f"jitter must lie in [0, 1] and pca_noise be >= 0, got {self.jitter} and"
+                f" {self.pca_noise}"
             )
 
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -190,9 +190,10 @@ def augment_batch(pixels: Tensor, augmentation: Augmentation, generator: torch.G
         pixels = crop_and_flip(pixels, augmentation, generator)
     else:
         pixels = _resize_and_flip(pixels, augmentation, generator)
-    if augmentation.jitter or augmentation.lighting:
+    if augmentation.jitter or augmentation.pca_noise:
         pixels = change_colours(
-            pixels, draw_colours(len(pixels), augmentation.jitter, augmentation.lighting, generator)
+            pixels,
+            draw_colours(len(pixels), augmentation.jitter, augmentation.pca_noise, generator),
         )
     return pixels
 

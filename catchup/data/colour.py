@@ -33,18 +33,18 @@ class ColourDraw(NamedTuple):
 
 
 def draw_colours(
-    batch: int, jitter: float, lighting: float, generator: torch.Generator
+    batch: int, jitter: float, pca_noise: float, generator: torch.Generator
 ) -> ColourDraw:
     """How the colours of `batch` images change, from a CPU `generator`.
 
     Args:
         jitter: in [0, 1]; factors are uniform in [1 - jitter, 1 + jitter], the order of the three
             is uniform too.
-        lighting: >= 0, standard deviation of the noise in units of each component's own.
+        pca_noise: >= 0, standard deviation of the noise in units of each component's own.
     """
     factors = 1 + jitter * (2 * torch.rand(batch, 3, generator=generator) - 1)
     order = torch.rand(batch, 3, generator=generator).argsort(1)
-    return ColourDraw(factors, order, lighting * torch.randn(batch, 3, generator=generator))
+    return ColourDraw(factors, order, pca_noise * torch.randn(batch, 3, generator=generator))
 
 
 def change_colours(pixels: Tensor, draw: ColourDraw) -> Tensor:
@@ -62,7 +62,7 @@ def change_colours(pixels: Tensor, draw: ColourDraw) -> Tensor:
     if pixels.shape[1] != 3:
         raise ValueError(
             f"colours can be changed in images of 3 channels, got {pixels.shape[1]}; "
-            "set jitter and lighting to 0"
+            "set jitter and pca_noise to 0"
         )
     factors, order, light = (part.to(pixels.device, non_blocking=True) for part in draw)
     images = add_pca_noise(jitter_colours(pixels.float() / 255, factors, order), light)

@@ -115,7 +115,7 @@ class StagedNet(nn.Module):
             width.
         channels, width: of the stem; of the first stage.
         num_classes: of the linear layer.
-        final_norm: BatchNorm and ReLU before the pooling.
+        norm_before_pool: BatchNorm and ReLU before the pooling.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class StagedNet(nn.Module):
         channels: int,
         width: int,
         num_classes: int,
-        final_norm: bool,
+        norm_before_pool: bool,
     ) -> None:
         super().__init__()
         self.stem, self.n_stages = stem, len(depths)
@@ -138,7 +138,7 @@ class StagedNet(nn.Module):
                 blocks.append(block(channels, width * 2**stage, stride))
                 channels = width * 2**stage * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if final_norm else None
+        self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if norm_before_pool else None
         self.fc = nn.Linear(channels, num_classes)
         start_he_normal(self)
 
@@ -189,7 +189,7 @@ class ResNet(StagedNet):
             channels=width,
             width=width,
             num_classes=num_classes,
-            final_norm=False,
+            norm_before_pool=False,
         )
 
 
@@ -198,13 +198,13 @@ class PreActResNet(StagedNet):
     ImageNet's).
 
     The shape has no single definition. Without BatchNorm and ReLU between the last stage and the
-    pooling (`final_norm=False`): AlignMixup, whose protocol Catch-up Mix follows, PuzzleMix,
-    GuidedMixup and Manifold Mixup. With them (`final_norm=True`): the original paper and allthemix.
+    pooling (`norm_before_pool=False`): AlignMixup, whose protocol Catch-up Mix follows, PuzzleMix,
+    GuidedMixup and Manifold Mixup. With them (`norm_before_pool=True`): the original paper and allthemix.
 
     Args:
         block, depths, num_classes, in_channels, width, stem, stem_stride: as for `ResNet`, the
             block a pre-activation one.
-        final_norm: BatchNorm and ReLU before the pooling.
+        norm_before_pool: BatchNorm and ReLU before the pooling.
     Raises:
         ValueError: as `ResNet`.
     """
@@ -219,7 +219,7 @@ class PreActResNet(StagedNet):
         width: int = 64,
         stem: str = "small",
         stem_stride: int = 1,
-        final_norm: bool = False,
+        norm_before_pool: bool = False,
     ) -> None:
         check_counts(
             num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
@@ -232,7 +232,7 @@ class PreActResNet(StagedNet):
             channels=width,
             width=width,
             num_classes=num_classes,
-            final_norm=final_norm,
+            norm_before_pool=norm_before_pool,
         )
 
 
@@ -310,7 +310,7 @@ def preact_resnet18(
     width: int = 64,
     stem: str = "small",
     stem_stride: int = 1,
-    final_norm: bool = False,
+    norm_before_pool: bool = False,
 ) -> PreActResNet:
     """PreActResNet-18; settings and errors as for `PreActResNet`. CIFAR-10 at width 64: 11,171,146
     parameters.
@@ -323,7 +323,7 @@ def preact_resnet18(
         width=width,
         stem=stem,
         stem_stride=stem_stride,
-        final_norm=final_norm,
+        norm_before_pool=norm_before_pool,
     )
 
 
@@ -334,7 +334,7 @@ def preact_resnet50(
     width: int = 64,
     stem: str = "small",
     stem_stride: int = 1,
-    final_norm: bool = False,
+    norm_before_pool: bool = False,
 ) -> PreActResNet:
     """PreActResNet-50; settings and errors as for `PreActResNet`."""
     return PreActResNet(
@@ -345,5 +345,5 @@ def preact_resnet50(
         width=width,
         stem=stem,
         stem_stride=stem_stride,
-        final_norm=final_norm,
+        norm_before_pool=norm_before_pool,
     )

@@ -52,7 +52,7 @@ class WideResNet(StagedNet):
             channels=STEM_CHANNELS,
             width=width,
             num_classes=num_classes,
-            final_norm=True,
+            norm_before_pool=True,
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..utils.files import read_json, read_lines, read_object, write_atomically, write_json
 from ..utils.provenance import surroundings
 from .lock import vacant
-from .settings import LABELS
+from .settings import WITHOUT_EFFECT
 
 RUN, METRICS, CHECKPOINT, EVALUATION = (
     "run.json",
@@ -63,7 +63,7 @@ def check_claim(out: Path, settings: Mapping, resume: bool) -> bool:
         raise ValueError(f"{found} does not hold the settings of a run; give another folder")
     changed = [
         f"{key} was {before.get(key)!r}, now {settings.get(key)!r}"
-        for key in sorted({*before, *settings}.difference(LABELS))
+        for key in sorted({*before, *settings}.difference(WITHOUT_EFFECT))
         if before.get(key) != settings.get(key)
     ]
     if changed:

@@ -22,12 +22,11 @@ from typing import NamedTuple
 from .. import models
 from ..mixers import MIXERS, make
 from ..utils.choices import parse_spec, pick
-from .settings import LABELS, Settings
+from .settings import PLACE, WITHOUT_EFFECT, Settings
 
 # only those of plain values are looked at
 _DEFAULTS = {field.name: field.default for field in fields(Settings)}
-# of no recipe
-PLACE = ("data_dir", "device", "skip_unreadable", "validate_every", "seed", "method_settings")
+OF_NO_RECIPE = (*PLACE, "seed", "method_settings")
 REPORTS = {
     "last": "the last epoch",
     "best": "the best epoch",
@@ -179,7 +178,7 @@ def changes(full: Settings, scaled: Settings) -> list[str]:
     return [
         f"{key} {_worded(key, before[key])} → {_worded(key, after[key])}"
         for key in before
-        if before[key] != after[key] and key not in LABELS
+        if before[key] != after[key] and key not in WITHOUT_EFFECT
     ]
 
 
@@ -196,7 +195,9 @@ def announcement(settings: Settings) -> str:
     said += (
         [f"scale {settings.scale}: {', '.join(changes(full, scaled))}"] if settings.scale else []
     )
-    other = changes(scaled, replace(settings, **{key: getattr(scaled, key) for key in PLACE}))
+    other = changes(
+        scaled, replace(settings, **{key: getattr(scaled, key) for key in OF_NO_RECIPE})
+    )
     return "\n".join(said + ([f"other than the recipe: {', '.join(other)}"] if other else []))
 
 

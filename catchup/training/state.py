@@ -16,7 +16,7 @@ from ..mixers import Mixer
 from ..utils.files import jsonable
 from . import checkpoint
 from .machine.distributed import gathered, world
-from .settings import LABELS, Settings
+from .settings import WITHOUT_EFFECT, Settings
 
 
 @dataclass
@@ -125,7 +125,9 @@ def identity(settings: Settings, mixer: Mixer) -> dict:
     """What makes two runs the same run; own functions count by their name."""
     chosen = {field.name: getattr(mixer, field.name) for field in fields(mixer)}
     named = {key: getattr(value, "__qualname__", value) for key, value in chosen.items()}
-    deciding = {key: value for key, value in settings.as_dict().items() if key not in LABELS}
+    deciding = {
+        key: value for key, value in settings.as_dict().items() if key not in WITHOUT_EFFECT
+    }
     return jsonable({**deciding, "mixer": {"class": type(mixer).__name__, **named}})
 
 

@@ -140,7 +140,7 @@ def augmentation_of(settings: Settings, own: Augmentation) -> Augmentation:
         window,
         resized,
         settings.jitter,
-        settings.lighting,
+        settings.pca_noise,
     )
 
 
@@ -148,7 +148,7 @@ def model_of(settings: Settings, dataset: Dataset) -> nn.Module:
     """The model of a run, its weights drawn from the run's seed; the global generator is left as it
     was.
     """
-    off = {"stem_stride": 1, "final_norm": False, "stem": None, "pretrained": False}
+    off = {"stem_stride": 1, "norm_before_pool": False, "stem": None, "pretrained": False}
     options = {
         key: getattr(settings, key)
         for key, default in off.items()

@@ -122,8 +122,8 @@ def test_the_table_holds_and_every_block_runs_once_in_its_order(name):
     assert runs(model, TABLE[name], images) == [(block_name, 4) for block_name in TABLE[name]]
 
 
-def test_the_final_norm_of_preact_is_no_block():
-    assert find_blocks(build("preact_resnet18", final_norm=True)) == ["stem", *LAYERS]
+def test_the_norm_before_the_pool_of_preact_is_no_block():
+    assert find_blocks(build("preact_resnet18", norm_before_pool=True)) == ["stem", *LAYERS]
 
 
 def seq(*parts):

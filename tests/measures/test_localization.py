@@ -92,7 +92,7 @@ def photos():
         lambda: Ended("relu"),
         lambda: create("resnet18", num_classes=5, width=4),
         lambda: create("preact_resnet18", num_classes=5, width=4),
-        lambda: create("preact_resnet18", num_classes=5, width=4, final_norm=True),
+        lambda: create("preact_resnet18", num_classes=5, width=4, norm_before_pool=True),
     ],
     ids=["tiny", "functional relu", "resnet18", "preact", "preact with a final norm"],
 )

@@ -209,7 +209,7 @@ class LastConvolution(TinyNet):
     [
         partial(models.create, "resnet18", num_classes=5, width=8),
         partial(models.create, "preact_resnet18", num_classes=5, width=8),
-        partial(models.create, "preact_resnet18", num_classes=5, width=8, final_norm=True),
+        partial(models.create, "preact_resnet18", num_classes=5, width=8, norm_before_pool=True),
         lambda: nn.Sequential(
             nn.Conv2d(3, 4, 3),
             nn.Conv2d(4, 6, 3),

@@ -56,7 +56,7 @@ def narrow(name, **settings):
     return models.create(name, **{"num_classes": 10, **width, **settings})
 
 
-def preact_count(width, in_channels, num_classes, final_norm):
+def preact_count(width, in_channels, num_classes, norm_before_pool):
     """PreActResNet-18 written out on paper: 3x3 convolutions, BatchNorm before each, 1x1 shortcuts,
     linear layer.
     """
@@ -67,7 +67,7 @@ def preact_count(width, in_channels, num_classes, final_norm):
         count += 2 * inputs + 3 * 2 * outputs  # the BatchNorm before each of them
         count += inputs * outputs if inputs != outputs else 0  # 1x1 shortcut of the first block
         inputs = outputs
-    return count + (2 * inputs if final_norm else 0) + inputs * num_classes + num_classes
+    return count + (2 * inputs if norm_before_pool else 0) + inputs * num_classes + num_classes
 
 
 # Where each count is published: torchvision's documented `num_params` of the IMAGENET1K_V1 weights
@@ -136,20 +136,22 @@ def test_preact_resnet50_has_the_parameters_of_timms():
     with torch.device("meta"), undrawn():
         theirs = timm.create_model("resnetv2_50", num_classes=10)
     assert n_parameters(
-        on_meta("preact_resnet50", stem="imagenet", final_norm=True)
+        on_meta("preact_resnet50", stem="imagenet", norm_before_pool=True)
     ) == n_parameters(theirs)
 
 
-@pytest.mark.parametrize("final_norm", [False, True])
+@pytest.mark.parametrize("norm_before_pool", [False, True])
 @pytest.mark.parametrize(
     ("width", "in_channels", "num_classes"), [(64, 3, 10), (64, 3, 200), (16, 1, 10), (5, 4, 3)]
 )
-def test_preact_resnet18_count_follows_the_formula(width, in_channels, num_classes, final_norm):
+def test_preact_resnet18_count_follows_the_formula(
+    width, in_channels, num_classes, norm_before_pool
+):
     settings = {
         "width": width,
         "in_channels": in_channels,
         "num_classes": num_classes,
-        "final_norm": final_norm,
+        "norm_before_pool": norm_before_pool,
     }
     counted = n_parameters(on_meta("preact_resnet18", **settings))
     assert counted == preact_count(**settings)
@@ -370,7 +372,7 @@ def test_a_preactivation_bottleneck_and_a_pyramidal_one_agree_with_functions():
         ("preact_resnet18", {}, ["stem", "layer1", "layer2", "layer3", "layer4", "fc"]),
         (
             "preact_resnet18",
-            {"final_norm": True},
+            {"norm_before_pool": True},
             ["stem", "layer1", "layer2", "layer3", "layer4", "norm", "fc"],
         ),
     ],
@@ -380,18 +382,20 @@ def test_children_carry_the_documented_names(name, options, children):
     assert [child for child, _ in model.named_children()] == children
 
 
-def test_final_norm_leaves_no_negative_feature_before_the_pooling():
-    for final_norm in (False, True):
+def test_norm_before_pool_leaves_no_negative_feature_before_the_pooling():
+    for norm_before_pool in (False, True):
         torch.manual_seed(0)
         model, pooled = (
-            models.create("preact_resnet18", num_classes=10, width=8, final_norm=final_norm),
+            models.create(
+                "preact_resnet18", num_classes=10, width=8, norm_before_pool=norm_before_pool
+            ),
             [],
         )
         model.fc.register_forward_pre_hook(
             lambda _module, args, pooled=pooled: pooled.append(args[0])
         )
         model(torch.randn(4, 3, 16, 16))
-        assert (pooled[0].min() >= 0).item() is final_norm
+        assert (pooled[0].min() >= 0).item() is norm_before_pool
 
 
 @pytest.mark.parametrize("name", ["resnet18", "preact_resnet18"])
@@ -529,10 +533,13 @@ def test_options_reach_the_builder_of_the_library():
             r"stem='small'.*got stem_stride=2",
         ),
         (
-            {"name": "mobilenet_v2", "final_norm": True},
-            r"unknown option of mobilenet_v2 'final_norm'",
+            {"name": "mobilenet_v2", "norm_before_pool": True},
+            r"unknown option of mobilenet_v2 'norm_before_pool'",
         ),
-        ({"name": "resnet18", "final_norm": True}, r"unknown option of resnet18 'final_norm'"),
+        (
+            {"name": "resnet18", "norm_before_pool": True},
+            r"unknown option of resnet18 'norm_before_pool'",
+        ),
         ({"name": "resnet18", "width": 0}, r"width must be a whole number >= 1, got 0"),
         ({"name": "resnet18", "width": 2.5}, r"width must be a whole number >= 1, got 2\.5"),
         ({"name": "resnet18", "stem_stride": 0}, r"stem_stride must be a whole number >= 1, got 0"),

@@ -194,7 +194,7 @@ def test_colours_are_drawn_evenly():
 def test_no_change_of_colour_changes_nothing():
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(4, 3, 16, 16)
     assert torch.equal(change_colours(pixels, draw_colours(4, 0.0, 0.0, generator())), pixels)
-    with pytest.raises(ValueError, match="3 channels, got 1; set jitter and lighting to 0"):
+    with pytest.raises(ValueError, match="3 channels, got 1; set jitter and pca_noise to 0"):
         augment_batch(pixels[:, :1], Augmentation(jitter=0.4), generator())
 
 
@@ -234,7 +234,7 @@ def test_without_new_settings_the_same_numbers_are_drawn_as_ever():
 
 def test_everything_at_once_is_pure_given_the_generator():
     augmentation = Augmentation(
-        flip=True, window=12, resized=ResizedCrop(), jitter=0.4, lighting=0.1
+        flip=True, window=12, resized=ResizedCrop(), jitter=0.4, pca_noise=0.1
     )
     pixels, before = some_pixels(), some_pixels()
     state = torch.get_rng_state()
@@ -256,7 +256,7 @@ def test_everything_at_once_is_pure_given_the_generator():
     [
         ({"window": 0}, "window must be an integer"),
         ({"jitter": 1.5}, "jitter must lie in"),
-        ({"lighting": -1.0}, "lighting be >= 0"),
+        ({"pca_noise": -1.0}, "pca_noise be >= 0"),
         ({"pad": 2, "resized": ResizedCrop()}, "pad must be 0 with it, got 2"),
     ],
 )
@@ -346,7 +346,7 @@ def test_settings_go_before_the_data_sets_own_augmentation():
     assert augmentation_of(Settings(window=24), own) == Augmentation(0, "zero", True, 24)
     assert augmentation_of(Settings(window=24, pad=1), own) == Augmentation(1, "zero", True, 24)
     resized_crop = Settings(
-        resized_scale=(0.5, 1.0), resized_interpolation="bicubic", jitter=0.4, lighting=0.1
+        resized_scale=(0.5, 1.0), resized_interpolation="bicubic", jitter=0.4, pca_noise=0.1
     )
     expected = ResizedCrop((0.5, 1.0), (3 / 4, 4 / 3), "bicubic")
     assert augmentation_of(resized_crop, own) == Augmentation(

@@ -126,16 +126,16 @@ DETAILS = {
         "resized_scale": None,
     },
     "fgvc-ft": {"window": 224, "resized_scale": (0.5, 1.0), "pretrained": True},
-    "in-300-cut": {"window": 224, "resized_scale": (0.08, 1.0), "jitter": 0.4, "lighting": 0.1},
+    "in-300-cut": {"window": 224, "resized_scale": (0.08, 1.0), "jitter": 0.4, "pca_noise": 0.1},
     "in-300-om": {
         "window": 224,
         "resized_interpolation": "bicubic",
         "jitter": 0.0,
-        "lighting": 0.0,
+        "pca_noise": 0.0,
     },
     "in-300-rm": {"warmup_epochs": 5, "window": 224},
     "in-300-moex": {"warmup_epochs": 5, "min_lr": 1e-9, "precision": "fp16"},
-    "c100-200": {"final_norm": True},
+    "c100-200": {"norm_before_pool": True},
 }
 
 
@@ -354,12 +354,12 @@ def test_every_scaled_network_takes_its_recipes_images():
             t = settings_of(recipe.name, scale="tiny", **given)
             assert (s.width, s.image_size, s.window) == (t.width, t.image_size, t.window)
             side = s.window or s.image_size or {"tiny-imagenet": 64}.get(s.data, 32)
-            key = (s.model, s.width, s.stem, s.stem_stride, s.final_norm, side)
+            key = (s.model, s.width, s.stem, s.stem_stride, s.norm_before_pool, side)
             if key in seen:
                 continue
             seen.add(key)
             options = {"stem": s.stem} if s.stem else {}
-            options |= {"final_norm": True} if s.final_norm else {}
+            options |= {"norm_before_pool": True} if s.norm_before_pool else {}
             net = models.create(
                 s.model, num_classes=7, width=s.width, stem_stride=s.stem_stride, **options
             )

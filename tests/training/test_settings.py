@@ -1,48 +1,44 @@
-"""Settings on their own: what an older record of a run says, what is refused, and that no two
-options share a name.
+"""Settings on their own: what a record of a run says, what is refused, and that no two options
+share a name.
 """
 
 import json
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 
 from catchup import MIXERS, Settings
-from catchup.training import folder as runs
-from catchup.training.settings import LATER
+from catchup.training.folder import claim
 from catchup.utils.files import jsonable
 
-# The settings of a run recorded before protocols were data, as they stand in its run.json.
-OLD = json.loads(
-    """{"data": "digits", "data_dir": "data", "image_size": null, "skip_unreadable": false, "subset": 5,
- "model": "resnet18", "width": 4, "stem_stride": 1, "final_norm": false, "method": "catchup",
- "method_settings": {"alpha": 1.0}, "epochs": 2, "batch_size": 16, "lr": 0.05, "min_lr": 0.0, "momentum": 0.9,
- "nesterov": true, "weight_decay": 0.0005, "schedule": "cosine", "milestones": [0.5, 0.75], "augment": true,
- "precision": "fp32", "device": "auto", "seed": 0, "validate_every": 1}"""
-)
-
-
-def test_an_old_record_loads_and_says_the_same_again():
-    settings = Settings.from_dict(OLD)
-    assert settings.milestones == (0.5, 0.75) and settings.pad is None and settings.recipe is None
-    assert jsonable(settings.as_dict()) == OLD
-
-
-def test_a_record_from_before_a_setting_lacks_it():
-    for key in ("min_lr", "final_norm", "milestones", "skip_unreadable"):
-        older = {name: value for name, value in OLD.items() if name != key}
-        assert Settings.from_dict(older) == Settings.from_dict(OLD)
-    with pytest.raises(TypeError, match="colour"):
-        Settings.from_dict({**OLD, "colour": 1})
-
-
-NEW = {
-    "compile": True,
-    "recipe": "c100-400",
-    "scale": "small",
+# Every setting, none at its default: what a record has to keep.
+ALL = {
+    "data": "folder:photos",
+    "data_dir": "sets",
+    "image_size": 12,
+    "skip_unreadable": True,
+    "loader": "stream",
+    "workers": 2,
+    "subset": 0.5,
+    "model": "preact_resnet18",
+    "width": 4,
+    "stem_stride": 2,
     "stem": "imagenet",
     "pretrained": True,
+    "norm_before_pool": True,
+    "method": "cutmix",
+    "method_settings": {"alpha": 0.5},
+    "epochs": 2,
+    "batch_size": 16,
+    "lr": 0.05,
+    "min_lr": 0.01,
+    "momentum": 0.8,
+    "nesterov": False,
+    "weight_decay": 1e-4,
+    "schedule": "step",
+    "milestones": (0.25, 0.75),
     "warmup_epochs": 0.5,
+    "augment": False,
     "pad": 0,
     "pad_mode": "reflect",
     "window": 6,
@@ -50,31 +46,54 @@ NEW = {
     "resized_ratio": (0.5, 2.0),
     "resized_interpolation": "bicubic",
     "jitter": 0.4,
-    "lighting": 0.1,
+    "pca_noise": 0.1,
     "normalisation": "half",
+    "precision": "fp32",
+    "compile": True,
+    "device": "cpu",
+    "seed": 1,
+    "validate_every": 0,
     "save_every_s": 5.0,
-    "loader": "stream",
-    "workers": 2,
+    "recipe": "c100-400",
+    "scale": "small",
 }
 
 
-def test_what_is_set_is_recorded_and_comes_back():
-    assert set(NEW) == set(LATER)
-    settings = replace(Settings.from_dict(OLD), **NEW)
+def test_what_is_set_is_recorded_and_comes_back_in_this_order():
+    assert list(ALL) == [field.name for field in fields(Settings)]
+    assert not any(value == getattr(Settings(), name) for name, value in ALL.items())
+    settings = Settings(**ALL)
     stored = json.loads(json.dumps(jsonable(settings.as_dict())))
-    assert {**OLD, **jsonable(NEW)} == stored and Settings.from_dict(stored) == settings
+    assert stored == jsonable(ALL) and Settings.from_dict(stored) == settings
+    assert Settings.from_dict(jsonable(Settings().as_dict())) == Settings()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_record_that_lacks_a_setting_is_refused(name):
+    """A default put in its place might not be what the run was trained with."""
+    with pytest.raises(TypeError, match=f"lack {name}"):
+        Settings.from_dict({key: value for key, value in ALL.items() if key != name})
+
+
+def test_a_record_with_a_setting_that_does_not_exist_is_refused():
+    with pytest.raises(TypeError, match="colour"):
+        Settings.from_dict({**ALL, "colour": 1})
+
+
+@pytest.mark.parametrize("group", Settings.__bases__, ids=lambda group: group.__name__)
+def test_a_group_stands_by_itself(group):
+    own = {field.name: ALL[field.name] for field in fields(group)}
+    assert vars(group(**own)) == own and own.items() <= vars(Settings(**ALL)).items()
 
 
 def test_a_recipes_name_decides_nothing_a_setting_does(tmp_path):
-    runs.claim(tmp_path / "run", OLD, resume=False)
+    claim(tmp_path / "run", jsonable(Settings().as_dict()), resume=False)
     labelled = jsonable(
-        replace(
-            Settings.from_dict(OLD), recipe="c100-400", scale="small", loader="stream", workers=3
-        ).as_dict()
+        Settings(recipe="c100-400", scale="small", loader="stream", workers=3).as_dict()
     )
-    runs.claim(tmp_path / "run", labelled, resume=True)
+    claim(tmp_path / "run", labelled, resume=True)
     with pytest.raises(ValueError, match="pad was None, now 2"):
-        runs.claim(tmp_path / "run", {**labelled, "pad": 2}, resume=True)
+        claim(tmp_path / "run", {**labelled, "pad": 2}, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 
 from ...measures.registry import MEASURES, Options
-from ...training.settings import LABELS, Settings
+from ...training import recipes
+from ...training.settings import PLACE, WITHOUT_EFFECT, Settings
 from .printed import Column, layout
-from .records import PLACE, Group, recipes_as_data
+from .records import Group
 
 # options of the tests that the papers state; the defaults are theirs
 STATED = ("eps_255", "cam_threshold", "ood")
 # options of a command that change nothing of a recipe's protocol; three are told apart
-FREE = {"method", "seed", "label", "alpha", "data", "subset", "model", *PLACE, *LABELS}
+FREE = {"method", "seed", "label", "alpha", "data", "subset", "model", *PLACE, *WITHOUT_EFFECT}
 
 
 def differences(group: Group, column: Column, protocol: str) -> list[str]:
@@ -60,10 +61,10 @@ def rules_left_out(row: Mapping, protocol: str) -> list[str]:
         "train",
     ]:
         return []  # a run by itself follows them
-    rules = recipes_as_data().get(protocol, {}).get("special", ())
+    recipe = recipes.load().get(protocol)
     return [
         f"{method}: the recipe's {key.replace('_', ' ')} {value} left out"
-        for rule in rules
+        for rule in (recipe.special if recipe else ())
         if method in rule.get("methods", [method])
         and all(row.get(key) == value for key, value in rule.get("when", {}).items())
         for key, value in rule["settings"].items()

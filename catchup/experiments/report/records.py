@@ -10,7 +10,6 @@ the learning rate).
 import inspect
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
@@ -21,14 +20,13 @@ from typing import NamedTuple
 from ...measures.statistics import value_of
 from ...models import OWN
 from ...training import folder as runs
+from ...training import recipes
+from ...training.settings import PLACE, WITHOUT_EFFECT
 from ...utils.choices import parse_spec
 from ...utils.files import read_json
 from ..compare import APART, RESULTS
 from .printed import Column, layout
 from .schema import check_record, evaluation_in, settings_in
-
-# settings that decide nothing
-PLACE = ("data_dir", "device", "skip_unreadable", "validate_every", "recipe", "scale")
 
 
 class Group(NamedTuple):
@@ -140,7 +138,8 @@ def under_recipe(specs: Sequence[str], protocol: str) -> tuple[str, ...]:
     Args:
         specs: as for `stands_for`. protocol: a recipe; one that is not known gives no settings.
     """
-    given = recipes_as_data().get(protocol, {}).get("methods", {})
+    recipe = recipes.load().get(protocol)
+    given = recipe.methods if recipe else {}
     named = [parse_spec(text) for text in specs if not text.endswith(":*")]
     with_recipe = [
         as_written(name, {**given.get("all", {}), **given.get(name, {}), **own})
@@ -152,13 +151,6 @@ def under_recipe(specs: Sequence[str], protocol: str) -> tuple[str, ...]:
 @cache
 def _as_asked(text: str) -> str:
     return as_written(*parse_spec(text))
-
-
-@cache
-def recipes_as_data() -> dict:
-    """The recipes as data; empty where there are none."""
-    path = Path(__file__).resolve().parents[2] / "training" / "recipes.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def value_in(row: Mapping, column: Column) -> float | None:
@@ -236,7 +228,11 @@ def _sources(path: Path) -> Iterable[tuple[str, dict]]:
 def _run(folder: Path) -> dict:
     """The evaluation of a run, with the settings of its run.json, by which it is paired."""
     settings = settings_in(folder / runs.RUN)
-    shared = {key: value for key, value in settings.items() if key not in (*APART, *PLACE)}
+    shared = {
+        key: value
+        for key, value in settings.items()
+        if key not in (*APART, *PLACE, *WITHOUT_EFFECT)
+    }
     labels = {key: settings[key] for key in ("recipe", "scale") if settings.get(key)}
     return {**evaluation_in(folder / runs.EVALUATION), **labels, "_run_settings": shared}
 

@@ -15,7 +15,8 @@ import torch
 from ...utils.files import read_json
 from .. import checkpoint
 from .. import folder as runs
-from ..settings import PRECISIONS, Settings
+from ..groups import PRECISIONS
+from ..settings import Settings
 
 
 def has_bfloat16(device: torch.device) -> bool:

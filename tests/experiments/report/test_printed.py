@@ -9,8 +9,8 @@ import pytest
 from catchup import models
 from catchup.experiments.report import printed as paper
 from catchup.experiments.report.printed import Printed, layout, printed, read, selected, table_of
-from catchup.experiments.report.records import recipes_as_data
 from catchup.mixers import MIXERS, make
+from catchup.training import recipes
 from catchup.utils.choices import build, parse_spec
 
 ROOT = Path(__file__).parents[3]
@@ -211,8 +211,7 @@ def test_mapped_methods_models_and_protocols_exist():
     assert {name for column in columns for name in (column.data, *column.stand_in)} - {None} <= set(
         layout()["data"]
     )
-    if recipes := recipes_as_data():
-        assert {one.protocol for one in printed()} - {""} <= set(recipes)
+    assert {one.protocol for one in printed()} - {""} <= set(recipes.load())
 
 
 def test_mapped_measures_are_those_of_the_evaluation():
