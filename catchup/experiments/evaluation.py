@@ -125,7 +125,7 @@ def evaluation_of(
     subject = Subject(
         PixelModel.of(model, dataset), dataset, options or Options(), outside, progress
     )
-    return {"n_test": len(dataset.test), **measure(subject, tests)}
+    return {"n_train": len(dataset.train), "n_test": len(dataset.test), **measure(subject, tests)}
 
 
 def evaluate_pretrained(
@@ -299,12 +299,18 @@ def describe_training(settings: dict, rows: list[dict]) -> dict:
     }
     # older runs have none
     losses = [row["val_loss"] for row in rows if row.get("val_loss") is not None]
+    learnt = [
+        row["clean_train_error_percent"]
+        for row in rows
+        if row.get("clean_train_error_percent") is not None
+    ]
     return {
         **kept,
         "epochs": len(rows),
         "finished": len(rows) == settings["epochs"],
         **errors,
         "last_val_loss": losses[-1] if losses else None,
+        "clean_train_error": learnt[-1] if learnt else None,
     }
 
 

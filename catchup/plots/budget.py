@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..measures.statistics import by_method, value_of
+from ..utils.choices import pick
 from .results import caption
 from .style import INK, add_grid, add_legend, get_panels, style, title
 
@@ -18,72 +19,96 @@ if TYPE_CHECKING:
 LEARNT, ERROR, KEPT = "clean_train_error", "top1_error", "without_strongest"
 TICKS = (0, 1, 3, 10, 30, 100)  # percent
 HEAD = "The budget decides: each point stands for runs whose schedule ends there"
+PANELS = {  # what each panel says, and the name of its numbers
+    ERROR: ("Dashed at 0: the images are learnt", "top-1 error (%), log above 1"),
+    "fgsm_error": ("High: small steps mislead it", "FGSM error (%), log above 1"),
+    KEPT: ("Low: it leans on few features", "accuracy without the\nstrongest 20 % (%)"),
+}
 
 
-def budget_curves(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = None) -> np.ndarray:
-    """Left the error on test images (solid) and on training images (dashed), right the accuracy
-    without the strongest 20 % of features, in percent, against the epochs of the runs. Logarithmic
-    axes, that of the error from 1 % on.
+def budget_curves(
+    rows: Sequence[Mapping],
+    axes: "Iterable[Axes] | None" = None,
+    measures: Sequence[str] = (ERROR, KEPT),
+) -> np.ndarray:
+    """Measures in percent against the epochs of the runs, a panel each, a line a method; beside the
+    error on test images (solid) that on training images (dashed). Logarithmic axes, those of errors
+    from 1 % on. Above stand the images seen, where the rows know how many there are (`n_train`).
 
     Args:
-        rows: evaluation objects of one or more budgets (`epochs`), with `clean_train_error` and
-            `feature_drop`; those of one method and budget are averaged over their seeds and get a
-            band of one standard deviation.
-        axes: where to draw, two Axes; None makes a figure.
+        rows: evaluation objects of one or more budgets (`epochs`), with `clean_train_error` and the
+            measures; those of one method and budget are averaged over their seeds and get a band of
+            one standard deviation.
+        axes: where to draw, one for each measure; None makes a figure.
+        measures: some of `PANELS`.
     Returns:
-        (2,) Axes.
+        (number of measures,) Axes.
     Raises:
-        ValueError: if there are no rows, one lacks a number, or the rows of a method and budget are
-            not seeds of one setting.
+        ValueError: if there are no rows, one lacks a number, the rows of a method and budget are
+            not seeds of one setting, or a measure is not one of `PANELS`.
     """
-    budgets = _budgets(rows)
-    left, right = axes = get_panels(axes, 2, HEAD)
+    for measure in measures:
+        pick("measure", measure, PANELS)
+    budgets = _budgets(rows, measures)
+    axes = get_panels(axes, len(measures), HEAD)
     for method in dict.fromkeys(method for groups in budgets.values() for method in groups):
-        found = {epochs: groups[method] for epochs, groups in budgets.items() if method in groups}
-        _draw(left, method, found, ERROR)
-        _draw(left, method, found, LEARNT, dashed=True)
-        _draw(right, method, found, KEPT, label=title(method))
+        groups = {epochs: by[method] for epochs, by in budgets.items() if method in by}
+        for ax, measure in zip(axes, measures):
+            _draw(ax, method, groups, measure, label=title(method) if ax is axes[-1] else None)
+            if measure == ERROR:
+                _draw(ax, method, groups, LEARNT, dashed=True)
     for line, label in (("-", "left: test images"), ("--", "left: training images")):
-        right.plot([], [], line, color=INK, label=label)
-    # 4 and 3.5 % remain apart beside 80 %, and 0 has a place
-    left.set_yscale("symlog", linthresh=1)
-    left.set_yticks(TICKS, map(str, TICKS))
-    left.set(
-        title="Dashed at 0: the images are learnt",
-        ylabel="top-1 error (%), log above 1",
-        ylim=(0, 110),
-    )
-    right.set(
-        title="Low: it leans on few features",
-        ylabel="accuracy without the\nstrongest 20 % (%)",
-        ylim=(0, 102),
-    )
-    for ax in axes:
-        ax.set(xscale="log", xlabel="budget (epochs, logarithmic)")
-        ax.set_xticks(list(budgets), [str(epochs) for epochs in budgets])
-        ax.minorticks_off()
-    add_grid(left), add_legend(right)
+        axes[-1].plot([], [], line, color=INK, label=label)
+    for ax, measure in zip(axes, measures):
+        _set_axes(ax, measure, list(budgets), {row.get("n_train") for row in rows})
+        add_grid(ax)
+    add_legend(axes[-1])
     return axes
 
 
-def save_budgets(rows: Sequence[Mapping], path: Path) -> None:
+def save_budgets(
+    rows: Sequence[Mapping], path: Path, measures: Sequence[str] = (ERROR, KEPT)
+) -> None:
     """Draws `budget_curves` into a PNG, with the caption that says what was measured.
 
     Args:
-        rows: as for `budget_curves`. path: where to write.
+        rows: as for `budget_curves`.
+        path: where to write.
+        measures: as for `budget_curves`.
     """
     from matplotlib.figure import Figure
 
     # no pyplot: nothing global, no window
-    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    figure = Figure(figsize=(4.5 * len(measures), 3.8), layout="constrained")
     figure.suptitle(HEAD)
-    budget_curves(rows, figure.subplots(1, 2))
+    budget_curves(rows, figure.subplots(1, len(measures), squeeze=False)[0], measures)
     most = max(row["epochs"] for row in rows)
-    figure.supxlabel(fill(caption([row for row in rows if row["epochs"] == most]), 125), fontsize=9)
+    text = caption([row for row in rows if row["epochs"] == most])
+    figure.supxlabel(fill(text, 62 * len(measures)), fontsize=9)
     figure.savefig(path, dpi=130)
 
 
-def _budgets(rows: Sequence[Mapping]) -> dict[int, dict[str, list[Mapping]]]:
+def _set_axes(ax: "Axes", measure: str, budgets: list[int], images: set[int | None]) -> None:
+    """Scales, ticks and words of one panel."""
+    head, name = PANELS[measure]
+    if measure != KEPT:
+        # 4 and 3.5 % remain apart beside 80 %, and 0 has a place
+        ax.set_yscale("symlog", linthresh=1)
+        ax.set_yticks(TICKS, map(str, TICKS))
+    ax.set(title=head, ylabel=name, ylim=(0, 102 if measure == KEPT else 110))
+    ax.set(xscale="log", xlabel="budget (epochs, logarithmic)")
+    ax.set_xticks(budgets, [str(epochs) for epochs in budgets])
+    ax.minorticks_off()
+    if len(images) == 1 and (n_train := next(iter(images))) is not None:
+        above = ax.secondary_xaxis("top")
+        above.set_xticks(budgets, [f"{epochs * n_train / 1000:,.0f}" for epochs in budgets])
+        above.set_xlabel("thousand images seen")
+        above.minorticks_off()
+
+
+def _budgets(
+    rows: Sequence[Mapping], measures: Sequence[str]
+) -> dict[int, dict[str, list[Mapping]]]:
     """{epochs: {method: its rows}}, the smallest budget first, after making sure that they may be
     averaged.
     """
@@ -91,7 +116,7 @@ def _budgets(rows: Sequence[Mapping]) -> dict[int, dict[str, list[Mapping]]]:
     budgets = {}
     for epochs in sorted({row["epochs"] for row in rows}):
         of_budget = [row for row in rows if row["epochs"] == epochs]
-        for field in (LEARNT, ERROR, "feature_drop"):
+        for field in (LEARNT, *("feature_drop" if name == KEPT else name for name in measures)):
             budgets[epochs] = by_method(of_budget, field)
     return budgets
 

@@ -157,7 +157,7 @@ def test_two_processes_are_used_where_there_are_two_processors(monkeypatch):
 
 def test_a_process_that_always_dies_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        engines, "outcomes", lambda *_: (one for one in [(0, engines.Lost("killed"))])
+        engines, "run_jobs", lambda *_: (one for one in [(0, engines.Lost("killed"))])
     )
     with pytest.raises(
         ChildProcessError,

@@ -1,0 +1,130 @@
+"""The budget as an axis: methods x budgets x seeds, every budget a run of its own whose schedule
+ends there.
+
+DIR/EPOCHS/         a comparison of that many epochs (see `catchup.experiments.compare`)
+DIR/budget.json     all its rows, from which budget on each method pays, and which networks are
+                    trained (see `catchup.measures.crossing`, `catchup.training.learning`)
+DIR/budget.png      error, FGSM error and accuracy without the strongest features over the budgets
+
+Where it misleads: mixing learns its images later than plain training, so that one budget shows
+which method learns faster as much as which one is better. Hence several, each with a schedule of
+its own: the middle of a long run is no short run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+from ..measures.crossing import Crossing, describe_crossing, find_crossings
+from ..measures.statistics import COLUMNS, by_method, mean_with_deviation, value_of
+from ..utils.files import jsonable, write_json
+from ..utils.provenance import surroundings
+from ..utils.text import as_text
+from . import engines
+from .compare import sweep
+from .planning import Comparison
+
+RESULTS, FIGURE = "budget.json", "budget.png"
+TESTS = ("clean", "fgsm", "feature-drop")  # what the axis is about
+MEASURES = ("top1_error", "fgsm_error", "without_strongest")
+
+
+def plan_budgets(comparison: Comparison, budgets: Sequence[int]) -> list[Comparison]:
+    """One comparison for each budget, in a folder of its own.
+
+    Args:
+        comparison: what is compared, and where; its epochs are not read, and `TESTS` are added to
+            its tests.
+        budgets: epochs, ≥ 1, none of them twice.
+    Raises:
+        ValueError: for budgets that are not so.
+    """
+    whole = all(isinstance(epochs, int) and epochs >= 1 for epochs in budgets)
+    if not budgets or not whole or len(set(budgets)) < len(budgets):
+        raise ValueError(
+            f"budgets must be whole numbers of epochs, at least one, none twice; got {budgets!r}"
+        )
+    return [
+        replace(
+            comparison,
+            out=Path(comparison.out) / str(epochs),
+            tests=tuple(dict.fromkeys((*TESTS, *comparison.tests))),
+            settings=replace(comparison.settings, epochs=epochs),
+        )
+        for epochs in sorted(budgets)
+    ]
+
+
+def run_budgets(
+    comparison: Comparison,
+    budgets: Sequence[int],
+    *,
+    engine: str | engines.Engine = "local",
+    progress: bool = True,
+) -> dict:
+    """Trains and evaluates every method with every seed and budget; what is finished is kept.
+
+    Args:
+        comparison: as for `plan_budgets`.
+        budgets: epochs of the runs.
+        engine: where the runs are done (see `catchup.experiments.engines`).
+        progress: bars on standard error.
+    Returns:
+        What budget.json holds: "rows", evaluation objects; "crossings", `Crossing` as objects, an
+        infinite number as None; "sentences"; "failed" runs; and where it comes from.
+    Raises:
+        ValueError, ImportError: as `catchup.experiments.compare.sweep`, before anything is trained.
+    """
+    parts = plan_budgets(comparison, budgets)
+    compared = sweep(parts, engine=engine, progress=progress)
+    rows = [row for part in compared for row in part["rows"]]
+    failed = [failure for part in compared for failure in part["failed"]]
+    crossings = find_crossings(rows, MEASURES) if rows else []
+    results = jsonable(
+        {
+            "rows": rows,
+            "crossings": [_as_object(crossing) for crossing in crossings],
+            "sentences": [describe_crossing(crossing) for crossing in crossings],
+            "failed": failed,
+            **surroundings(),
+        }
+    )
+    out = Path(comparison.out)
+    write_json(out / RESULTS, results)
+    if rows:
+        from ..plots import save_budgets
+
+        save_budgets(rows, out / FIGURE, MEASURES)
+    return results
+
+
+def report(results: Mapping) -> str:
+    """A table of means ± standard deviations, a line for each budget and method, then a sentence
+    for each method and measure.
+
+    Args:
+        results: as `run_budgets` returns them.
+    """
+    rows = results["rows"]
+    table = [["epochs", "method", "error on training images", *(COLUMNS[key] for key in MEASURES)]]
+    for epochs in sorted({row["epochs"] for row in rows}):
+        groups = by_method([row for row in rows if row["epochs"] == epochs])
+        for method, group in groups.items():
+            cells = [_spread(group, key) for key in ("clean_train_error", *MEASURES)]
+            table.append([str(epochs), method, *cells])
+    failed = [
+        f"left out: {run['label']}, seed {run['seed']}: {run['error']}" for run in results["failed"]
+    ]
+    return "\n".join([as_text(table), "", *results["sentences"], *failed])
+
+
+def _spread(rows: Sequence[Mapping], measure: str) -> str:
+    values = [value_of(row, measure) for row in rows]
+    return "not measured" if None in values else mean_with_deviation(values)
+
+
+def _as_object(crossing: Crossing) -> dict:
+    """A crossing for JSON, which knows no infinity."""
+    numbers = crossing._asdict()
+    return {key: None if value == inf else value for key, value in numbers.items()}
