@@ -8,7 +8,7 @@ pixels into logits.
 from .inference import PixelModel, predict, top_k_error
 from .plain import VGG, densenet121, mobilenet_v2, vgg11, vgg11_bn
 from .pyramid import PyramidBottleneck, PyramidNet, pyramidnet200
-from .registry import IMAGENET_CLASSES, OWN, PRETRAINED, create, names
+from .registry import IMAGENET_CLASSES, OWN, PRETRAINED, create, full_width, names
 from .residual import (
     BasicBlock,
     Bottleneck,
@@ -45,6 +45,7 @@ __all__ = [
     "WideResNet",
     "create",
     "densenet121",
+    "full_width",
     "mobilenet_v2",
     "names",
     "predict",

@@ -22,8 +22,8 @@ class VGG(nn.Module):
 
     Args:
         rows: channels of the convolutions of each row, in units of `width`.
-        num_classes, in_channels, width: >= 1.
         norm: BatchNorm behind every convolution.
+        num_classes, in_channels, width: >= 1.
         stem: "small": the head is global average pooling and a linear layer; "imagenet": the
             paper's head, 7x7 pooling and three linear layers with dropout, 64 times `width` wide.
             The convolutions are the same.
@@ -35,11 +35,11 @@ class VGG(nn.Module):
     def __init__(
         self,
         rows: tuple[tuple[int, ...], ...],
+        norm: bool = False,
         *,
         num_classes: int,
         in_channels: int = 3,
         width: int = 64,
-        norm: bool = False,
         stem: str = "small",
         stem_stride: int = 1,
     ) -> None:
@@ -94,43 +94,14 @@ def _classifier(stem: str, channels: int, hidden: int, num_classes: int) -> nn.M
     return head
 
 
-def vgg11(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 64,
-    stem: str = "small",
-    stem_stride: int = 1,
-) -> VGG:
+def vgg11(**settings) -> VGG:
     """VGG-11, eight convolutions without BatchNorm; settings and errors as for `VGG`."""
-    return VGG(
-        VGG_11,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        stem=stem,
-        stem_stride=stem_stride,
-    )
+    return VGG(VGG_11, **settings)
 
 
-def vgg11_bn(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 64,
-    stem: str = "small",
-    stem_stride: int = 1,
-) -> VGG:
+def vgg11_bn(**settings) -> VGG:
     """VGG-11 with BatchNorm behind its eight convolutions; settings and errors as for `VGG`."""
-    return VGG(
-        VGG_11,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        norm=True,
-        stem=stem,
-        stem_stride=stem_stride,
-    )
+    return VGG(VGG_11, norm=True, **settings)
 
 
 def densenet121(

@@ -108,24 +108,9 @@ class PyramidNet(nn.Module):
         return self.fc(maps.mean(dim=(2, 3)))
 
 
-def pyramidnet200(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 16,
-    stem: str = "small",
-    stem_stride: int = 1,
-) -> PyramidNet:
+def pyramidnet200(*, width: int = 16, **settings) -> PyramidNet:
     """PyramidNet-200 with α = 240 (15 times `width`, so narrow ones are the same in small); as
     `PyramidNet`.
     """
     check_counts(width=width)
-    return PyramidNet(
-        200,
-        15 * width,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        stem=stem,
-        stem_stride=stem_stride,
-    )
+    return PyramidNet(200, 15 * width, width=width, **settings)

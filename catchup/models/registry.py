@@ -58,6 +58,14 @@ def names() -> list[str]:
     return list(OWN)
 
 
+def full_width(name: str) -> int | None:
+    """The published width of one of our own models; None for other models, and for those without a
+    width to set.
+    """
+    width = _settings_of(name).get("width") if name in OWN else None
+    return width and width.default
+
+
 def create(
     name: str,
     *,
@@ -138,9 +146,20 @@ def _library_models(library: str, required: bool) -> list[str]:
     return timm.list_models()
 
 
+def _settings_of(name: str) -> dict[str, inspect.Parameter]:
+    """What a model of ours may be told: by its builder, and by the network that this hands the rest
+    on to.
+    """
+    build = inspect.signature(OWN[name])
+    known = dict(build.parameters)
+    if known.pop("settings", None):
+        known = {**inspect.signature(build.return_annotation).parameters, **known}
+    return {option: given for option, given in known.items() if given.kind is given.KEYWORD_ONLY}
+
+
 def _check_settings(library: str, name: str, width: int | None, options: dict) -> None:
     """Raise ValueError for a width or an option of ours that the model does not have."""
-    scalable = [own for own, build in OWN.items() if "width" in inspect.signature(build).parameters]
+    scalable = [own for own in OWN if "width" in _settings_of(own)]
     if width is not None and (library != "own" or name not in scalable):
         full = name if library == "own" else f"{library}.{name}"
         raise ValueError(
@@ -148,7 +167,7 @@ def _check_settings(library: str, name: str, width: int | None, options: dict) -
         )
     if library == "own":
         for option in options:
-            pick(f"option of {name}", option, list(inspect.signature(OWN[name]).parameters))
+            pick(f"option of {name}", option, _settings_of(name))
     for option in {"stem", "stem_stride"} & set(options) if library != "own" else ():
         raise ValueError(
             f"{library}.{name} comes with its own stem, got {option}={options[option]!r}; models"

@@ -236,54 +236,19 @@ class PreActResNet(StagedNet):
         )
 
 
-def resnet18(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 64,
-    stem: str = "small",
-    stem_stride: int = 1,
-) -> ResNet:
-    """ResNet-18; settings and errors as for `ResNet`. CIFAR-100 at width 64: 11,220,132 parameters."""
-    return ResNet(
-        BasicBlock,
-        (2, 2, 2, 2),
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        stem=stem,
-        stem_stride=stem_stride,
-    )
+def resnet18(**settings) -> ResNet:
+    """ResNet-18; settings and errors as for `ResNet`. CIFAR-100 at width 64: 11,220,132
+    parameters.
+    """
+    return ResNet(BasicBlock, (2, 2, 2, 2), **settings)
 
 
-def resnet50(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 64,
-    stem: str = "small",
-    stem_stride: int = 1,
-) -> ResNet:
+def resnet50(**settings) -> ResNet:
     """ResNet-50; settings and errors as for `ResNet`."""
-    return ResNet(
-        Bottleneck,
-        (3, 4, 6, 3),
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        stem=stem,
-        stem_stride=stem_stride,
-    )
+    return ResNet(Bottleneck, (3, 4, 6, 3), **settings)
 
 
-def resnext50_32x4d(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 64,
-    stem: str = "small",
-    stem_stride: int = 1,
-) -> ResNet:
+def resnext50_32x4d(*, width: int = 64, **settings) -> ResNet:
     """ResNeXt-50, 32x4d; as `ResNet`, and ValueError unless `width` is a multiple of 16, for there
     are 32 groups.
     """
@@ -292,58 +257,16 @@ def resnext50_32x4d(
         raise ValueError(
             f"width must be a multiple of 16, since resnext50_32x4d has 32 groups, got {width}"
         )
-    return ResNet(
-        GroupedBottleneck,
-        (3, 4, 6, 3),
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        stem=stem,
-        stem_stride=stem_stride,
-    )
+    return ResNet(GroupedBottleneck, (3, 4, 6, 3), width=width, **settings)
 
 
-def preact_resnet18(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 64,
-    stem: str = "small",
-    stem_stride: int = 1,
-    norm_before_pool: bool = False,
-) -> PreActResNet:
+def preact_resnet18(**settings) -> PreActResNet:
     """PreActResNet-18; settings and errors as for `PreActResNet`. CIFAR-10 at width 64: 11,171,146
     parameters.
     """
-    return PreActResNet(
-        PreActBlock,
-        (2, 2, 2, 2),
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        stem=stem,
-        stem_stride=stem_stride,
-        norm_before_pool=norm_before_pool,
-    )
+    return PreActResNet(PreActBlock, (2, 2, 2, 2), **settings)
 
 
-def preact_resnet50(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 64,
-    stem: str = "small",
-    stem_stride: int = 1,
-    norm_before_pool: bool = False,
-) -> PreActResNet:
+def preact_resnet50(**settings) -> PreActResNet:
     """PreActResNet-50; settings and errors as for `PreActResNet`."""
-    return PreActResNet(
-        PreActBottleneck,
-        (3, 4, 6, 3),
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        stem=stem,
-        stem_stride=stem_stride,
-        norm_before_pool=norm_before_pool,
-    )
+    return PreActResNet(PreActBottleneck, (3, 4, 6, 3), **settings)

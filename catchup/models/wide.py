@@ -56,41 +56,13 @@ class WideResNet(StagedNet):
         )
 
 
-def wrn16_8(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 128,
-    stem: str = "small",
-    stem_stride: int = 1,
-) -> WideResNet:
+def wrn16_8(*, width: int = 128, **settings) -> WideResNet:
     """WRN-16-8: depth 16, eight times as wide as a thin ResNet; settings and errors as for
     `WideResNet`.
     """
-    return WideResNet(
-        16,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        stem=stem,
-        stem_stride=stem_stride,
-    )
+    return WideResNet(16, width=width, **settings)
 
 
-def wrn28_10(
-    *,
-    num_classes: int,
-    in_channels: int = 3,
-    width: int = 160,
-    stem: str = "small",
-    stem_stride: int = 1,
-) -> WideResNet:
+def wrn28_10(**settings) -> WideResNet:
     """WRN-28-10: depth 28, ten times as wide; settings and errors as for `WideResNet`."""
-    return WideResNet(
-        28,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        width=width,
-        stem=stem,
-        stem_stride=stem_stride,
-    )
+    return WideResNet(28, **settings)

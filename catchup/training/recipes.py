@@ -10,7 +10,6 @@ that the authors ran exactly this; read its `conflicts` and `differs`. A scaled 
 protocol, whose number belongs to no table.
 """
 
-import inspect
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -173,7 +172,7 @@ def settings_of(
 def changes(full: Settings, scaled: Settings) -> list[str]:
     """What the scale changed, a phrase each: "epochs 400 → 30"."""
     before, after = (
-        {**vars(one), "width": one.width or _usual_width(one.model)} for one in (full, scaled)
+        {**vars(one), "width": one.width or models.full_width(one.model)} for one in (full, scaled)
     )
     return [
         f"{key} {_worded(key, before[key])} → {_worded(key, after[key])}"
@@ -358,7 +357,7 @@ def _scaled(now: Mapping, scale: str | float | None, fixed: frozenset[str]) -> d
             | _lighter(now, limit.batch_size, fixed)
             | {"precision": "fp32"}
         )
-        if (width := now["width"] or _usual_width(now["model"])) and not now["pretrained"]:
+        if (width := now["width"] or models.full_width(now["model"])) and not now["pretrained"]:
             changed["width"] = max(1, width // limit.divided)
     return {key: value for key, value in changed.items() if key not in fixed}
 
@@ -419,16 +418,6 @@ def _smaller(now: Mapping, pixels: int, fixed: frozenset[str]) -> dict:
     while seen // halved > pixels:
         halved *= 2
     return {key: now[key] // halved for key in ("image_size", "window") if now[key] is not None}
-
-
-def _usual_width(model: str) -> int | None:
-    """The full width of one of our own models; None for others."""
-    width = (
-        inspect.signature(models.OWN[model]).parameters.get("width")
-        if model in models.OWN
-        else None
-    )
-    return width and width.default
 
 
 def _worded(key: str, value) -> str:

@@ -7,7 +7,6 @@ record agrees, for an evaluation object does not name every setting of its run (
 the learning rate).
 """
 
-import inspect
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...measures.statistics import value_of
-from ...models import OWN
+from ...models import full_width
 from ...training import folder as runs
 from ...training import recipes
 from ...training.settings import PLACE, WITHOUT_EFFECT
@@ -53,9 +52,7 @@ class Group(NamedTuple):
     @property
     def full_width(self) -> int | None:
         """The published width of the model, None for one without a width to set."""
-        build = OWN.get(self.first["model"])
-        width = build and inspect.signature(build).parameters.get("width")
-        return width.default if width else None
+        return full_width(self.first["model"])
 
     @property
     def width(self) -> int | None:
