@@ -28,6 +28,7 @@ from ..utils.provenance import surroundings
 
 TESTS = tuple(MEASURES)
 # what is measured if nothing is named: any model and data will do
+EPOCH = {"val_error_percent", "val_loss", "clean_train_error_percent", "time_s"}
 USUAL = ("clean", "feature-drop", "fgsm", "pgd")
 
 
@@ -252,7 +253,7 @@ def _checkpoint_of(run_dir: Path) -> tuple[dict, str]:
 
 def _is_epoch(row) -> bool:
     """Is this what training wrote of an epoch?"""
-    return isinstance(row, dict) and {"val_error_percent", "time_s"} <= row.keys()
+    return isinstance(row, dict) and EPOCH <= row.keys()
 
 
 def _restored(run_dir: Path, settings: Settings, dataset: Dataset, weights: dict) -> nn.Module:
@@ -288,24 +289,19 @@ def describe_training(settings: dict, rows: list[dict]) -> dict:
         key: settings[key]
         for key in ("method", "method_settings", "seed", "data", "subset", "model", "width")
     }
-    kept |= {
-        key: settings[key]
-        for key in ("stem_stride", "recipe", "scale")
-        if settings.get(key) is not None
-    }
     summary = Result(None, rows).summary
     errors = {
         f"{name}_error": summary[f"{name}_error_percent"] for name in ("last", "best", "median10")
     }
-    # older runs have none
-    losses = [row["val_loss"] for row in rows if row.get("val_loss") is not None]
+    losses = [row["val_loss"] for row in rows if row["val_loss"] is not None]
     learnt = [
         row["clean_train_error_percent"]
         for row in rows
-        if row.get("clean_train_error_percent") is not None
+        if row["clean_train_error_percent"] is not None
     ]
     return {
         **kept,
+        "settings": settings,
         "epochs": len(rows),
         "finished": len(rows) == settings["epochs"],
         **errors,

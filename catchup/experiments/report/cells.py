@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 from . import printed as paper
 from .printed import Column, Printed, Table
-from .protocol import differences, model_distance, rules_left_out, true_share
-from .records import Group, Records, StepCost, read, stands_for, under_recipe, value_in
+from .protocol import differences, model_distance, rules_left_out, test_options, true_share
+from .records import Records, Group, StepCost, read, value_in, stands_for, under_recipe
 from .verdict import (
     NOT_COMPARED,
     NOT_RUN,
@@ -240,10 +240,16 @@ def _of_group(
     if not mine:
         return None
     compared_with, theirs = _by_seed(group, column, reference)
-    seeds = [seed for seed in mine if seed in theirs]
-    beside = tuple(theirs[seed] for seed in seeds)
-    difference = paired_difference([mine[seed] for seed in seeds], beside) if seeds else None
-    scale = differences(group, column, printed.protocol)
+    seeds = [  # only what was measured in the same way is compared
+        seed
+        for seed in mine
+        if seed in theirs and test_options(mine[seed], column) == test_options(theirs[seed], column)
+    ]
+    shown = tuple(seeds or mine)
+    values = tuple(value_in(mine[seed], column) for seed in shown)
+    beside = tuple(value_in(theirs[seed], column) for seed in seeds)
+    difference = paired_difference(values, beside) if seeds else None
+    scale = differences(group, column, printed.protocol, [mine[seed] for seed in shown])
     for one, wanted in ((method, specs), (compared_with, reference)):
         if one and not stands_for(one, wanted[0]):
             scale.append(f"{one} instead of {wanted[0]}")
@@ -253,29 +259,22 @@ def _of_group(
             if name == one
             for said in rules_left_out(row, printed.protocol)
         ]
-    shown = tuple(seeds or mine)
-    return Ours(
-        group,
-        method,
-        tuple(mine[seed] for seed in shown),
-        shown,
-        beside,
-        difference,
-        tuple(dict.fromkeys(scale)),
-    )
+    return Ours(group, method, values, shown, beside, difference, tuple(dict.fromkeys(scale)))
 
 
 def _by_seed(group: Group, column: Column, specs: Sequence[str]) -> tuple[str, dict]:
-    """The method that stands for the first of `specs` that the group has, and its numbers by seed."""
+    """The method that stands for the first of `specs` that the group has measured, and its rows by
+    seed.
+    """
     for text in specs:
         for method in sorted({name for name in group.methods if stands_for(name, text)}):
-            values = {
-                row.get("seed"): value
+            rows = {
+                row.get("seed"): row
                 for name, row in zip(group.methods, group.rows)
-                if name == method and (value := value_in(row, column)) is not None
+                if name == method and value_in(row, column) is not None
             }
-            if values:
-                return method, values
+            if rows:
+                return method, rows
     return "", {}
 
 

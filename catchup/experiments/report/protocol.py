@@ -2,28 +2,31 @@
 the recipe.
 """
 
-import shlex
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 
 from ...measures.registry import MEASURES, Options
 from ...training import recipes
-from ...training.settings import PLACE, WITHOUT_EFFECT, Settings
+from ...utils.files import jsonable
 from .printed import Column, layout
-from .records import Group
+from .records import ALONE, Group
 
 # options of the tests that the papers state; the defaults are theirs
 STATED = ("eps_255", "cam_threshold", "ood")
-# options of a command that change nothing of a recipe's protocol; three are told apart
-FREE = {"method", "seed", "label", "alpha", "data", "subset", "model", *PLACE, *WITHOUT_EFFECT}
+# settings that change nothing of a recipe's protocol; the last three are told apart
+FREE = {*ALONE, "data", "subset", "model"}
 
 
-def differences(group: Group, column: Column, protocol: str) -> list[str]:
+def differences(
+    group: Group, column: Column, protocol: str, rows: Sequence[Mapping] = ()
+) -> list[str]:
     """In what a group differs from the paper's run, in words; empty if in nothing that is known.
 
     Args:
-        column: what the cell expects. protocol: the recipe of the cell, "" where the paper states
-            none.
+        group: evaluation objects of one setting.
+        column: what the cell expects.
+        protocol: the recipe of the cell, "" where the paper states none.
+        rows: those of the group whose tests are compared.
     """
     row, whole = group.first, layout()["data"].get(group.data, {})
     said = (
@@ -39,45 +42,40 @@ def differences(group: Group, column: Column, protocol: str) -> list[str]:
         said.append(f"{row['model']} instead of {column.model}")
     if group.width != group.full_width:
         said.append(f"width {group.width} instead of {group.full_width}")
-    # older objects do not name it
-    stride = row.get("stem_stride") or _options(row).get("stem_stride")
-    if stride and str(stride) != "1" and not row.get("recipe"):
+    stride = group.settings.get("stem_stride", 1)
+    if stride != 1 and not group.settings.get("recipe"):
         said.append(f"stem stride {stride}")
     if row["epochs"] != column.epochs:
         said.append(
             f"{row['epochs']} epochs" + (f" instead of {column.epochs}" if column.epochs else "")
         )
-    return [*said, *_test_words(row, column, whole), *_recipe_words(row, protocol)]
+    if row.get("n_test") != whole.get("n_test"):
+        said.append(f"{row.get('n_test')} instead of {whole.get('n_test')} test images")
+    tests = (words for one in rows for words in _test_words(one, column))
+    return [*said, *dict.fromkeys(tests), *_recipe_words(row, protocol)]
 
 
 def rules_left_out(row: Mapping, protocol: str) -> list[str]:
     """The recipe's rules for the row's method alone, which a comparison cannot follow, as its runs
     share settings.
     """
-    method, options, run = row["method"], _options(row), row.get("_run_settings") or {}
-    command = (row.get("training") or {}).get("command") or row.get("command") or ""
-    if (row.get("recipe") or options.get("recipe")) != protocol or command.split()[:2] == [
-        "catchup",
-        "train",
-    ]:
-        return []  # a run by itself follows them
-    recipe = recipes.load().get(protocol)
+    settings = row.get("settings") or {}
+    if not protocol or settings.get("recipe") != protocol:
+        return []
     return [
-        f"{method}: the recipe's {key.replace('_', ' ')} {value} left out"
-        for rule in (recipe.special if recipe else ())
-        if method in rule.get("methods", [method])
-        and all(row.get(key) == value for key, value in rule.get("when", {}).items())
-        for key, value in rule["settings"].items()
-        if not _equal(run.get(key, options.get(key)), value)
+        f"{row['method']}: the recipe's {key.replace('_', ' ')} {value} left out"
+        for key, value in _rules(row, protocol)
+        if settings.get(key) != jsonable(value)
     ]
 
 
-def _equal(given, value) -> bool:
-    """Is a setting, perhaps as it stands in a command, this value?"""
-    try:
-        return float(given) == float(value)
-    except (TypeError, ValueError):
-        return str(given) == str(value)
+def _rules(row: Mapping, protocol: str) -> Iterator[tuple[str, object]]:
+    """The settings that a recipe gives to the row's method alone."""
+    settings = row["settings"]
+    for rule in recipes.load()[protocol].special:
+        when = rule.get("when", {}).items()
+        if row["method"] in rule.get("methods", [row["method"]]) and when <= settings.items():
+            yield from rule["settings"].items()
 
 
 def model_distance(group: Group, column: Column) -> int:
@@ -105,66 +103,52 @@ def _share_words(group: Group, whole: Mapping, column: Column) -> str:
     return said if column.share == 1 else f"{said} for {100 * column.share:g} %"
 
 
-def _test_words(row: Mapping, column: Column, whole: Mapping) -> list[str]:
-    """What is said of the test images, where not all of them were taken."""
-    said = (
-        []
-        if row.get("n_test") == whole.get("n_test")
-        else [f"{row.get('n_test')} instead of {whole.get('n_test')} test images"]
-    )
+def test_options(row: Mapping, column: Column) -> list[tuple[str, Mapping]]:
+    """The tests of a row that fill the column, each with the options it was measured with."""
     field = (column.measure or "").partition(".")[0]
-    for test, how in (row.get("measured_with") or {}).items():
-        if test not in MEASURES or field not in MEASURES[test].fields:
-            continue
+    return [
+        (test, how)
+        for test, how in (row.get("measured_with") or {}).items()
+        if test in MEASURES and field in MEASURES[test].fields
+    ]
+
+
+def _test_words(row: Mapping, column: Column) -> list[str]:
+    """What is said of the options of the tests that fill the column."""
+    said, wanted = [], {**asdict(Options()), **column.measured_with}
+    for test, how in test_options(row, column):
         if how.get("sample"):
             said.append(f"a sample of {how['sample']} test images per class")
-        wanted = {**asdict(Options()), **column.measured_with}
-        # imagenet-o:PATH is imagenet-o
         said += [
             f"{name.replace('_', ' ')} {how[name]} instead of {wanted[name]}"
             for name in STATED
             if name in how
             and how[name] != wanted[name]
             and str(how[name]).partition(":")[0] != wanted[name]
-        ]
+        ]  # imagenet-o:PATH is imagenet-o
         if test == "corruption" and not how.get("cifar_c_dir"):
             said.append("corruptions generated here instead of the published arrays")
     return said
 
 
 def _recipe_words(row: Mapping, protocol: str) -> list[str]:
-    """What is said of the recipe: of another one, of none, of settings given besides."""
-    options = _options(row)
-    recipe, scale = (row.get(key) or options.get(key) for key in ("recipe", "scale"))
+    """What is said of the recipe: of another one, of none, of settings that are not its own."""
     if not protocol:
         return ["the paper states no protocol"]
+    settings = row.get("settings") or {}
+    recipe, scale = settings.get("recipe"), settings.get("scale")
     if recipe != protocol:
         return [
-            (
-                f"recipe {recipe} instead of {protocol}"
-                if recipe
-                else f"no recipe named (the paper's: {protocol})"
-            )
+            f"recipe {recipe} instead of {protocol}"
+            if recipe
+            else f"no recipe named (the paper's: {protocol})"
         ]
-    changed = sorted(set(options) & {field.name for field in fields(Settings)} - FREE)
-    said = [f"recipe at scale {scale}"] if scale not in (None, "full") else []
+    chosen = {key: settings[key] for key in ("data", "model")}
+    own = jsonable(recipes.settings_of(recipe, row["method"], scale, **chosen).as_dict())
+    apart = {*FREE, *(key for key, _ in _rules(row, protocol))}
+    changed = sorted(key for key in own.keys() - apart if settings.get(key) != own[key])
+    said = [f"recipe at scale {scale}"] if scale else []
     return said + [f"{name.replace('_', ' ')} not the recipe's" for name in changed]
-
-
-def _options(row: Mapping) -> dict[str, str]:
-    """The options of the command that trained a run, without their dashes; none if it is not a
-    command line.
-    """
-    try:
-        words = shlex.split((row.get("training") or {}).get("command") or row.get("command") or "")
-    except ValueError:
-        return {}
-    found = {}
-    for word, following in zip(words, [*words[1:], ""]):
-        if word.startswith("--"):
-            key, equals, value = word[2:].partition("=")
-            found[key.replace("-", "_")] = value if equals else following
-    return found
 
 
 def _name(data: str | None) -> str:

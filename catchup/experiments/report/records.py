@@ -1,10 +1,9 @@
 """Records for the report: recorded comparisons, run folders and step costs, read and sorted into
 groups that pair up.
 
-A group holds the evaluation objects of one place that were made under one setting: only these are
-compared with each other. Recorded files are kept apart from each other even where all that they
-record agrees, for an evaluation object does not name every setting of its run (the stem's stride,
-the learning rate).
+A group holds the evaluation objects of one place that were made under one setting, on the same
+images: only these are compared with each other. Recorded files are kept apart from each other even
+where all that they record agrees: each is one comparison.
 """
 
 import json
@@ -23,9 +22,12 @@ from ...training import recipes
 from ...training.settings import PLACE, WITHOUT_EFFECT
 from ...utils.choices import parse_spec
 from ...utils.files import read_json
+from ...utils.schema import check_record, read_evaluation
 from ..compare import APART, RESULTS
 from .printed import Column, layout
-from .schema import check_record, evaluation_in, settings_in
+
+# settings in which the rows of a group may differ
+ALONE = (*APART, *PLACE, *WITHOUT_EFFECT)
 
 
 class Group(NamedTuple):
@@ -48,6 +50,11 @@ class Group(NamedTuple):
     def first(self) -> Mapping:
         """One of its rows, for what they have in common."""
         return self.rows[0]
+
+    @property
+    def settings(self) -> Mapping:
+        """All settings of one of its runs; empty for a model that was not trained here."""
+        return self.first.get("settings") or {}
 
     @property
     def full_width(self) -> int | None:
@@ -118,7 +125,7 @@ def as_written(method: str, settings: Mapping) -> str:
     """A method and its settings as one writes them, without what is at its default:
     "catchup:alpha=10.0".
 
-    Settings that an older record lacks count as defaults; of regularisers only the names are kept.
+    Of regularisers only the names are kept.
     """
     own = _own_settings(method, settings)
     parts = [
@@ -135,8 +142,8 @@ def under_recipe(specs: Sequence[str], protocol: str) -> tuple[str, ...]:
     Args:
         specs: as for `stands_for`. protocol: a recipe; one that is not known gives no settings.
     """
-    recipe = recipes.load().get(protocol)
-    given = recipe.methods if recipe else {}
+    known = recipes.load()
+    given = known[protocol].methods if protocol in known else {}
     named = [parse_spec(text) for text in specs if not text.endswith(":*")]
     with_recipe = [
         as_written(name, {**given.get("all", {}), **given.get(name, {}), **own})
@@ -208,7 +215,7 @@ def _sources(path: Path) -> Iterable[tuple[str, dict]]:
     if (path / RESULTS).is_file():
         return _sources(path / RESULTS)
     if (path / runs.EVALUATION).is_file():
-        return [(str(path.parent), {"rows": [_run(path)]})]
+        return [(str(path.parent), {"rows": [read_evaluation(path / runs.EVALUATION)]})]
     inside = sorted(path.glob(f"*/{RESULTS}")) if path.is_dir() else []
     single = (
         sorted(found.parent for found in path.glob(f"*/{runs.EVALUATION}")) if path.is_dir() else []
@@ -218,20 +225,12 @@ def _sources(path: Path) -> Iterable[tuple[str, dict]]:
             f"{path} holds no evaluated run ({runs.EVALUATION} or {RESULTS}, in it or one folder"
             " below): run `catchup evaluate` or `catchup compare` first"
         )
-    pooled = [(str(path), {"rows": [_run(folder) for folder in single]})] if single else []
+    pooled = (
+        [(str(path), {"rows": [read_evaluation(folder / runs.EVALUATION) for folder in single]})]
+        if single
+        else []
+    )
     return [*(source for file in inside for source in _sources(file)), *pooled]
-
-
-def _run(folder: Path) -> dict:
-    """The evaluation of a run, with the settings of its run.json, by which it is paired."""
-    settings = settings_in(folder / runs.RUN)
-    shared = {
-        key: value
-        for key, value in settings.items()
-        if key not in (*APART, *PLACE, *WITHOUT_EFFECT)
-    }
-    labels = {key: settings[key] for key in ("recipe", "scale") if settings.get(key)}
-    return {**evaluation_in(folder / runs.EVALUATION), **labels, "_run_settings": shared}
 
 
 def _is_record(held) -> bool:
@@ -252,10 +251,10 @@ def _sort_in(found: Records, source: str, rows: Iterable[Mapping]) -> None:
                 f"{source}: {row['method']}, seed {row.get('seed')}, is not finished"
             )
             continue
-        key = [
-            row.get(name)
-            for name in ("data", "subset", "model", "width", "epochs", "n_test", "_run_settings")
-        ]
+        shared = {
+            key: value for key, value in (row.get("settings") or {}).items() if key not in ALONE
+        }
+        key = [shared, row.get("epochs"), row.get("n_test"), row.get("identity")]
         sorted_rows.setdefault(json.dumps(key, sort_keys=True), []).append(row)
     for group in sorted_rows.values():
         facts = _facts(str(group[0].get("data")), group[0].get("subset"))
