@@ -450,8 +450,8 @@ def json_readers(folder: Path) -> dict:
                 results.parent, methods=("baseline",), seeds=(0,), settings=small, **quiet
             ),
         ),
-        "overhead": (rows, lambda: cost.run(("mixup",), bench, out=rows, **quiet)),
-        "background": (rows, lambda: background.run(rows, **quiet)),
+        "overhead": (rows, lambda: cost.measure_costs(("mixup",), bench, out=rows, **quiet)),
+        "background": (rows, lambda: background.run_background(rows, **quiet)),
         "resumed": (run / "run.json", lambda: train(small, run, resume=True, **quiet)),
     }
 

@@ -13,8 +13,8 @@ from .records import ALONE, Group
 
 # options of the tests that the papers state; the defaults are theirs
 STATED = ("eps_255", "cam_threshold", "ood")
-# settings that change nothing of a recipe's protocol; the last three are told apart
-FREE = {*ALONE, "data", "subset", "model"}
+# settings that change nothing of a recipe's protocol; the last five are told apart
+FREE = {*ALONE, "data", "subset", "model", "width", "epochs"}
 
 
 def differences(

@@ -16,20 +16,34 @@ from catchup.experiments.report import records as report_records
 from catchup.experiments.report.html import page
 from catchup.experiments.report.text import HEAD, as_report, as_values
 from catchup.experiments.report.verdict import RULE, WORDS
+from catchup.training.recipes import settings_of
+from catchup.training.settings import Settings
+from catchup.utils.files import jsonable
 
 FIFTY = "folder:data/cifar100-50"
 
 
-def row(method, seed, top1, **more):
-    return {
-        "method": method,
-        "method_settings": {},
-        "seed": seed,
+def row(method, seed, top1, recipe=None, changed=None, **more):
+    """An evaluation object of a run by these settings, by a recipe or not; `changed`: of them."""
+    chosen = {
         "data": FIFTY,
         "subset": None,
         "model": "preact_resnet18",
         "width": 16,
         "epochs": 30,
+        "method_settings": {},
+    }
+    chosen |= {key: value for key, value in more.items() if key in chosen}
+    if recipe:
+        own = settings_of(recipe, None, data=chosen["data"], model=chosen["model"]).as_dict()
+    else:
+        own = Settings().as_dict()
+    settings = {**own, **chosen, "method": method, "seed": seed, **(changed or {})}
+    return {
+        "method": method,
+        "seed": seed,
+        "settings": jsonable(settings),
+        **chosen,
         "finished": True,
         "n_test": 10000,
         "top1_error": top1,
@@ -64,13 +78,7 @@ def whole(method, errors, **more):
     return three(
         method,
         errors,
-        **{
-            "data": "cifar100",
-            "width": None,
-            "epochs": 2000,
-            "training": {"command": "catchup train --recipe c100-2000 --seed 0"},
-            **more,
-        },
+        **{"data": "cifar100", "width": None, "epochs": 2000, "recipe": "c100-2000", **more},
     )
 
 
@@ -128,27 +136,12 @@ def test_opposite_sign_and_single_seeds(tmp_path):
         ({"model": "resnet18"}, "same sign (scaled)"),
         ({"n_test": 500}, "same sign (scaled)"),
         ({"subset": 0.5}, "same sign (scaled)"),
-        ({"training": {"command": "catchup train"}}, "same sign (scaled)"),
-        ({"training": {"command": "catchup train --recipe=c100-400"}}, "same sign (scaled)"),
-        (
-            {"training": {"command": "catchup train --recipe c100-2000 --scale small"}},
-            "same sign (scaled)",
-        ),
-        (
-            {"training": {"command": "catchup train --recipe c100-2000 --weight-decay 5e-4"}},
-            "same sign (scaled)",
-        ),
-        ({"training": None, "recipe": "c100-2000"}, "reproduced"),
-        (
-            {
-                "training": {
-                    "command": (
-                        "catchup compare --recipe c100-2000 --methods baseline catchup --out a"
-                    )
-                }
-            },
-            "reproduced",
-        ),
+        ({"recipe": None}, "same sign (scaled)"),
+        ({"recipe": "c100-400"}, "same sign (scaled)"),
+        ({"changed": {"scale": "small"}}, "same sign (scaled)"),
+        ({"changed": {"weight_decay": 0.3}}, "same sign (scaled)"),
+        ({"changed": {"device": "cpu", "data_dir": "there", "workers": 2}}, "reproduced"),
+        ({"training": None}, "reproduced"),
     ],
 )
 def test_reproduced_is_for_the_papers_own_protocol(tmp_path, change, word):
@@ -390,13 +383,11 @@ def test_step_costs_stand_for_times(tmp_path):
 
 def test_run_folders_pair_up_by_their_settings(tmp_path):
     for method, errors in (("baseline", FIRST), ("catchup", SECOND)):
-        for one in three(method, errors):
-            for place, lr in (("a", 0.1), ("b", 0.2)):
+        for place, lr in (("a", 0.1), ("b", 0.2)):
+            for one in three(method, errors, changed={"lr": lr}):
                 folder = tmp_path / "runs" / f"{place}-{method}-{one['seed']}"
                 folder.mkdir(parents=True)
                 (folder / "evaluation.json").write_text(json.dumps({**one, "commit": place}))
-                settings = {"lr": lr, "seed": one["seed"], "method": method, "method_settings": {}}
-                (folder / "run.json").write_text(json.dumps({"settings": settings}))
     every = report.make_report([tmp_path / "runs"], tables=(1,), which="catchup")
     found = cell(every, "Table 1", "Catch-up Mix", "Top-1 Err")
     assert found.ours.difference.n == 3 and len(found.others) == 1 and len(every["records"]) == 2
@@ -601,71 +592,79 @@ def test_images_from_elsewhere_are_named_where_they_are_not_the_papers(tmp_path)
 
 
 def test_a_recipe_followed_with_the_network_of_the_column_is_the_papers_protocol(tmp_path):
-    command = "catchup train --recipe c100-400 --model {} --loader stream --workers 2 --seed 0"
-    rows = [
-        one
-        for method, errors in (("baseline", FIRST), ("catchup", SECOND))
-        for one in whole(
-            method,
-            errors,
-            model="resnext50_32x4d",
-            epochs=400,
-            recipe="c100-400",
-            training={"command": command.format("resnext50_32x4d")},
-        )
-    ]
-    assert scale_of(tmp_path, rows, "Catch-up Mix", "CIFAR-100 RX50*", table=6)[0] == ()
-    other = [
-        {**one, "training": {"command": command.format("resnext50_32x4d") + " --lr 0.3"}}
-        for one in rows
-    ]
-    assert scale_of(tmp_path, other, "Catch-up Mix", "CIFAR-100 RX50*", table=6)[0] == (
-        "lr not the recipe's",
-    )
-
-
-def test_a_rule_that_a_comparison_left_out_is_told(tmp_path):
-    def rows(command):
+    def rows(**changed):
         return [
             one
-            for method, errors in (("baseline", FIRST), ("automix", SECOND))
-            for one in three(
+            for method, errors in (("baseline", FIRST), ("catchup", SECOND))
+            for one in whole(
                 method,
                 errors,
-                data="cifar100",
-                model="resnet18",
-                width=None,
-                epochs=800,
-                recipe="c100-800",
-                training={"command": command},
+                model="resnext50_32x4d",
+                epochs=400,
+                recipe="c100-400",
+                changed={"loader": "stream", "workers": 2, **changed},
             )
         ]
 
-    for command, left_out in (
-        ("catchup compare --recipe c100-400 c100-800", True),
-        ("sweep.py", True),
-        ("catchup compare --recipe c100-800 --min-lr 5e-2", False),
-        ("catchup train --recipe c100-800", False),
-    ):
-        results = report.make_report(
-            [written(tmp_path, rows(command))], tables=(1,), which="automix"
-        )
-        found = next(
-            one
-            for one in results["cells"]
-            if one.ours
-            and one.ours.method.startswith("automix")
-            and "CIFAR-100" in "".join(one.printed[2:4])
-        )
-        assert ("automix: the recipe's min lr 0.05 left out" in found.ours.scale) is left_out
+    place = ("Catch-up Mix", "CIFAR-100 RX50*")
+    assert scale_of(tmp_path, rows(), *place, table=6)[0] == ()
+    assert scale_of(tmp_path, rows(lr=0.3), *place, table=6)[0] == ("lr not the recipe's",)
 
 
-def test_an_older_record_tells_its_stem_by_its_command(tmp_path):
+@pytest.mark.parametrize(("min_lr", "left_out"), [(0.0, True), (0.05, False)])
+def test_a_rule_that_a_comparison_left_out_is_told(tmp_path, min_lr, left_out):
     rows = [
-        {**one, "training": {"command": "catchup train --stem-stride 2"}}
-        for one in three("baseline", FIRST) + three("catchup", SECOND)
+        one
+        for method, errors in (("baseline", FIRST), ("automix", SECOND))
+        for one in three(
+            method,
+            errors,
+            data="cifar100",
+            model="resnet18",
+            width=None,
+            epochs=800,
+            recipe="c100-800",
+            changed={"min_lr": min_lr},
+        )
     ]
+    results = report.make_report([written(tmp_path, rows)], tables=(1,), which="automix")
+    found = next(
+        one
+        for one in results["cells"]
+        if one.ours
+        and one.ours.method.startswith("automix")
+        and "CIFAR-100" in "".join(one.printed[2:4])
+    )
+    assert ("automix: the recipe's min lr 0.05 left out" in found.ours.scale) is left_out
+
+
+def test_the_stride_of_the_stem_is_told(tmp_path):
+    rows = three("baseline", FIRST, changed={"stem_stride": 2}) + three(
+        "catchup", SECOND, changed={"stem_stride": 2}
+    )
     assert "stem stride 2" in scale_of(tmp_path, rows, "Catch-up Mix", "Top-1 Err")[0]
+
+
+def test_only_what_was_measured_alike_is_paired(tmp_path):
+    """FGSM of another radius, or on a sample, is another measurement; each row's options count."""
+
+    def attacked(method, errors, hows):
+        return [
+            {**one, "fgsm_error": one["top1_error"], "measured_with": {"fgsm": how}}
+            for one, how in zip(three(method, errors), hows)
+        ]
+
+    whole_set, sampled = {"sample": None, "eps_255": 4.0}, {"sample": 10, "eps_255": 16.0}
+    place = ("Table 1", "Catch-up Mix", "FGSM Err")
+    for second, seeds in (((whole_set,) * 3, (0, 1, 2)), ((whole_set, whole_set, sampled), (0, 1))):
+        rows = attacked("baseline", FIRST, (whole_set,) * 3) + attacked("catchup", SECOND, second)
+        found = cell(report.make_report([written(tmp_path, rows)], tables=(1,)), *place)
+        assert found.ours.seeds == seeds and found.ours.difference.n == len(seeds)
+    rows = attacked("baseline", FIRST, (whole_set,) * 3) + attacked(
+        "catchup", SECOND, (sampled,) * 3
+    )
+    found = cell(report.make_report([written(tmp_path, rows)], tables=(1,)), *place)
+    assert found.ours.difference is None and "eps 255 16.0 instead of 4.0" in found.ours.scale
 
 
 def test_remarks_tell_the_epoch_and_the_check_of_the_attacks(tmp_path):
