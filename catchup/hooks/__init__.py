@@ -7,11 +7,12 @@ that a classifier reads, and `compiled` compiles a model block by block so that 
 them still run.
 """
 
-from .blocks import find_blocks, find_classifier, remembered_blocks, unwrap
+from .blocks import find_blocks, remembered_blocks, submodule, unwrap
 from .branches import residual_branches
 from .class_maps import class_activation_map, pooled_maps
+from .classifier import find_classifier
 from .compiled import compile_blocks
-from .layers import captured, count_hooks, edited, evaluating, hookable, map_channels, submodule
+from .layers import captured, count_hooks, edited, evaluating, hookable, hooked, map_channels
 
 __all__ = [
     "captured",
@@ -23,6 +24,7 @@ __all__ = [
     "find_blocks",
     "find_classifier",
     "hookable",
+    "hooked",
     "map_channels",
     "pooled_maps",
     "remembered_blocks",

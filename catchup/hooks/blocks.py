@@ -18,13 +18,15 @@ Where this guesses wrong the blocks are given by name: `CatchUpMix(blocks=("stem
 """
 
 from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import wraps
 from math import prod
 from weakref import WeakKeyDictionary
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from ..utils.choices import pick
+from ..utils.choices import misfit
 
 Item = tuple[str, nn.Module]  # qualified name, module
 
@@ -46,6 +48,17 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = model._orig_mod
         else:
             return model
+
+
+def submodule(model: nn.Module, layer: str) -> nn.Module:
+    """The submodule of that qualified name in the unwrapped model; ValueError with the nearest if
+    there is none.
+    """
+    try:
+        return unwrap(model).get_submodule(layer)
+    except AttributeError:
+        names = [name for name, _ in unwrap(model).named_modules() if name]
+        raise ValueError(misfit("layer", layer, names)) from None
 
 
 def find_blocks(model: nn.Module) -> list[str]:
@@ -79,53 +92,6 @@ def find_blocks(model: nn.Module) -> list[str]:
             " with names from model.named_modules()"
         )
     return names
-
-
-def find_classifier(model: nn.Module, name: str | None = None) -> tuple[str, nn.Linear]:
-    """The linear layer that makes the logits: the one registered last, unless another could be
-    meant.
-
-    Args:
-        model: a CNN, wrapped or not (see `unwrap`). Neither run nor changed.
-        name: qualified name of the layer in the unwrapped model, where it is known; None looks for
-            it.
-    Returns:
-        Its qualified name in `unwrap(model).named_modules()` and the layer itself.
-    Raises:
-        ValueError: if there is no `nn.Linear`, none of that name, or more than one that could be
-            the last: a second head beside it whose output no linear layer there reads, or one as
-            wide further out (an auxiliary classifier that was registered after the main one).
-    """
-    inner = unwrap(model)
-    layers = {path: part for path, part in inner.named_modules() if isinstance(part, nn.Linear)}
-    if not layers:
-        raise ValueError(
-            f"{type(inner).__name__} has no linear layer (nn.Linear) that makes its logits; this"
-            " method needs the weights of one"
-        )
-    if name is not None:
-        return pick("linear layer", name, layers), layers[name]
-    last = list(layers)[-1]
-    rivals = [path for path in list(layers)[:-1] if _rivals(path, last, layers)]
-    if rivals:
-        raise ValueError(
-            f"which linear layer of {type(inner).__name__} makes the logits, {last!r} or "
-            f"{' or '.join(map(repr, rivals))}? Name it, for example classifier={last!r}"
-        )
-    return last, layers[last]
-
-
-def _rivals(path: str, last: str, layers: dict[str, nn.Linear]) -> bool:
-    """Whether the linear layer `path` might be the classifier just as well as the one registered
-    last.
-    """
-    if path.rpartition(".")[0] != last.rpartition(".")[0]:
-        return layers[path].out_features == layers[last].out_features and path.count(
-            "."
-        ) < last.count(".")
-    siblings = [name for name in layers if name.rpartition(".")[0] == path.rpartition(".")[0]]
-    reader = siblings[siblings.index(path) + 1]
-    return layers[path].out_features != layers[reader].in_features
 
 
 def _trunk(items: list[Item], model: nn.Module) -> list[Item]:
@@ -301,12 +267,20 @@ def _children(name: str, module: nn.Module) -> list[Item]:
     ]
 
 
-_found: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
+def remember(
+    search: Callable[[nn.Module], Sequence[str]],
+) -> Callable[[nn.Module], tuple[str, ...]]:
+    """`search`, its answer kept per unwrapped model: a step may not pay for the search again."""
+    answers: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
+
+    @wraps(search)
+    def look_up(model: nn.Module) -> tuple[str, ...]:
+        bare = unwrap(model)
+        if bare not in answers:
+            answers[bare] = tuple(search(bare))
+        return answers[bare]
+
+    return look_up
 
 
-def remembered_blocks(model: nn.Module) -> tuple[str, ...]:
-    """`find_blocks`, remembered per model: a step may not pay for the search again."""
-    bare = unwrap(model)
-    if bare not in _found:
-        _found[bare] = tuple(find_blocks(bare))
-    return _found[bare]
+remembered_blocks = remember(find_blocks)

@@ -8,8 +8,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from .blocks import remembered_blocks, unwrap
-from .layers import submodule
+from .blocks import remembered_blocks, submodule, unwrap
 
 
 def pooled_maps(

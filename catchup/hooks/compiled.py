@@ -5,8 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from .blocks import find_blocks
-from .layers import submodule
+from .blocks import find_blocks, submodule
 
 
 def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options) -> nn.Module:
@@ -19,11 +18,11 @@ def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options)
     """
     for module in [submodule(model, name) for name in blocks or find_blocks(model)]:
         # forward only: the hooks around it stay outside
-        module.forward = _CompiledForward(module, options)
+        module.forward = CompiledForward(module, options)
     return model
 
 
-class _CompiledForward:
+class CompiledForward:
     """A module's forward, compiled. A deep copy of the module compiles its own, over its own
     weights.
     """
@@ -35,5 +34,5 @@ class _CompiledForward:
     def __call__(self, *args, **kwargs):
         return self.call(*args, **kwargs)
 
-    def __deepcopy__(self, memo: dict) -> "_CompiledForward":
-        return _CompiledForward(copy.deepcopy(self.module, memo), self.options)
+    def __deepcopy__(self, memo: dict) -> "CompiledForward":
+        return CompiledForward(copy.deepcopy(self.module, memo), self.options)

@@ -7,19 +7,76 @@ did not run is an error, never silence.
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..utils.choices import misfit
-from .blocks import unwrap
+from .blocks import submodule, unwrap
+from .compiled import CompiledForward
 
 COMPILED = (
     "the model is compiled as a whole (torch.compile), and a compiled model skips hooks; "
     "compile its blocks instead: catchup.compile_blocks(model)"
 )
+CHECKPOINTED = (
+    "layer {layer!r} runs inside activation checkpointing (or in training mode without gradients, or"
+    " under saved-tensor hooks), where a second run would miss the change; name layers outside it or"
+    " around it, or look things up in evaluation mode"
+)
+
+
+@contextmanager
+def hooked(
+    model: nn.Module,
+    layers: Iterable[str],
+    act: Callable[[str, Any], Tensor | None],
+    *,
+    when: Callable[[str], bool] = lambda layer: True,
+    changes: bool = True,
+) -> Iterator[Counter[str]]:
+    """Inside the block `act(layer, output)` runs behind each layer. All hooks on layers are set here.
+
+    Args:
+        model: any module, also wrapped for DDP.
+        layers: qualified names, as in `model.named_modules()` of the unwrapped model.
+        act: what takes the place of the layer's output; None leaves it.
+        when: in which of a layer's runs to act; asked in the forward pass.
+        changes: whether `act` changes outputs; where it only looks, checkpointing does no harm.
+    Yields:
+        How often each layer has run so far.
+    Raises:
+        ValueError: before any hook is set, if there is no such layer.
+        RuntimeError: if hooks would not run (see `hookable`), or, where `act` changes outputs, if a
+            layer runs inside activation checkpointing, whose second run would miss the change.
+    """
+    modules = {layer: hookable(model, layer) for layer in layers}
+    outside, runs, active = _grad_state(), Counter[str](), True
+
+    def hook(layer: str, _module: nn.Module, _args: tuple, output: Any) -> Tensor | None:
+        if not active:  # a compiler may have kept a stale reference: it must do nothing
+            return None
+        runs[layer] += 1
+        if not when(layer):
+            return None
+        if changes and _grad_state() != outside:
+            raise RuntimeError(CHECKPOINTED.format(layer=layer))
+        return act(layer, output)
+
+    # where forward functions are compiled, the hook itself stays plain Python
+    if "torch._dynamo" in sys.modules:
+        hook = torch.compiler.disable(hook)
+    try:
+        with ExitStack() as stack:
+            for layer, module in modules.items():
+                stack.enter_context(module.register_forward_hook(partial(hook, layer)))
+            yield runs
+    finally:
+        active = False
 
 
 @contextmanager
@@ -32,36 +89,13 @@ def edited(model: nn.Module, layer: str, edit: Callable[[Tensor], Tensor]) -> It
         layer: qualified name of a submodule, as in `model.named_modules()` of the unwrapped model.
         edit: what becomes of the layer's output. Runs in the forward pass, so autograd sees it.
     Raises:
-        ValueError: before any hook is set, if there is no such layer.
-        RuntimeError: if the model cannot be edited by hooks (compiled as a whole, DataParallel), if
-            the layer runs inside activation checkpointing (its recomputation would miss the edit),
-            or if on leaving it turns out that the layer did not run exactly once.
+        ValueError, RuntimeError: as `hooked`.
+        RuntimeError: also if on leaving it turns out that the layer did not run exactly once.
     """
-    module = hookable(model, layer)
-    outside, calls, active = _grad_state(), [], True
-
-    def hook(_module, _args, output):
-        if not active:  # a compiler may have kept a stale reference: it must do nothing
-            return None
-        if _grad_state() != outside:
-            raise RuntimeError(
-                f"layer {layer!r} runs inside activation checkpointing (or no_grad, or saved-tensor"
-                " hooks), where a second run would miss the edit; name a layer outside it or"
-                " around it"
-            )
-        calls.append(layer)
-        return edit(output)
-
-    # where forward functions are compiled, the hook itself stays plain Python
-    if "torch._dynamo" in sys.modules:
-        hook = torch.compiler.disable(hook)
-    try:
-        with module.register_forward_hook(hook):
-            yield
-    finally:
-        active = False
-    if len(calls) != 1:
-        times = "did not run" if not calls else f"ran {len(calls)} times"
+    with hooked(model, [layer], lambda _, output: edit(output)) as runs:
+        yield
+    if runs[layer] != 1:
+        times = f"ran {runs[layer]} times" if runs[layer] else "did not run"
         raise RuntimeError(
             f"layer {layer!r} {times} in this forward pass; it has to run exactly once to be mixed."
             " Name another block (catchup.find_blocks lists them)"
@@ -73,31 +107,23 @@ def captured(model: nn.Module, *layers: str) -> Iterator[dict[str, list[Tensor]]
     """Inside the block, collects what the named layers return.
 
     Args:
-        model: any module. layers: qualified names in the unwrapped model.
+        model: any module, also wrapped for DDP.
+        layers: qualified names in the unwrapped model.
     Yields:
         {name: [one detached copy per call]}, filled as the model runs.
     Raises:
-        ValueError: before any hook is set, if there is no such layer; in the forward pass, if one
-            returns no tensor.
+        ValueError, RuntimeError: as `hooked`.
+        ValueError: also in the forward pass, if a layer returns no tensor.
     """
-    # a wrong name fails before any hook exists
-    modules = {layer: submodule(model, layer) for layer in layers}
-    seen: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    outputs: dict[str, list[Tensor]] = {layer: [] for layer in layers}
 
-    def keep(layer: str, output: Tensor) -> None:
+    def keep(layer: str, output: Any) -> None:
         if not isinstance(output, Tensor):
             raise ValueError(f"layer {layer!r} returns no tensor but a {type(output).__name__}")
-        seen[layer].append(output.detach().clone())  # a copy: the next layer may work in place
+        outputs[layer].append(output.detach().clone())  # a copy: the next layer may work in place
 
-    handles = [
-        module.register_forward_hook(lambda _m, _a, output, layer=layer: keep(layer, output))
-        for layer, module in modules.items()
-    ]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(model, layers, keep, changes=False):
+        yield outputs
 
 
 def map_channels(model: nn.Module, block: str) -> int:
@@ -155,47 +181,43 @@ def count_hooks(model: nn.Module) -> int:
     return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
 
 
-def submodule(model: nn.Module, layer: str) -> nn.Module:
-    """The submodule of that qualified name in the unwrapped model; ValueError with the nearest if
-    there is none.
-    """
-    try:
-        return unwrap(model).get_submodule(layer)
-    except AttributeError:
-        names = [name for name, _ in unwrap(model).named_modules() if name]
-        raise ValueError(misfit("layer", layer, names)) from None
-
-
 def hookable(model: nn.Module, layer: str) -> nn.Module:
     """The submodule `layer`, if a forward hook on it would really run.
 
     Raises:
         ValueError: if there is no such layer.
-        RuntimeError: if the model is compiled as a whole, or wrapped in DataParallel.
+        RuntimeError: if the model is compiled as a whole, the layer lies inside a block compiled by
+            `compile_blocks`, or the model is wrapped in DataParallel.
     """
-    module = submodule(model, layer)
-    if any(isinstance(part, nn.DataParallel) for part in _wrappers(model)):
+    module, bare = submodule(model, layer), unwrap(model)
+    wrappers = _wrappers(model)
+    if any(isinstance(part, nn.DataParallel) for part in wrappers):
         raise RuntimeError(
             "DataParallel splits the batch inside the model, so pairs cannot be mixed; "
             "use DistributedDataParallel or one device"
         )
-    path = [
-        unwrap(model).get_submodule(layer.rsplit(".", n)[0] if n else layer)
-        for n in range(layer.count(".") + 1)
-    ]
-    for part in (*_wrappers(model), unwrap(model), *path):
+    parents = [layer.rsplit(".", n)[0] for n in range(1, layer.count(".") + 1)]
+    holders = {name: bare.get_submodule(name) for name in parents}
+    for part in (*wrappers, bare, module, *holders.values()):
         if hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None:
             raise RuntimeError(COMPILED)
+    for name, holder in holders.items():
+        if isinstance(vars(holder).get("forward"), CompiledForward):
+            raise RuntimeError(
+                f"layer {layer!r} is inside the compiled block {name!r}, which skips hooks; "
+                "train this model without compile_blocks, or act behind whole blocks"
+            )
     return module
 
 
 def _wrappers(model: nn.Module) -> list[nn.Module]:
     """The wrappers around the model, outermost first."""
-    found, bare = [], unwrap(model)
+    wrappers: list[nn.Module] = []
+    bare = unwrap(model)
     while model is not bare:
-        found.append(model)
-        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
-    return found
+        wrappers.append(model)
+        model = model._modules["_orig_mod" if "_orig_mod" in model._modules else "module"]
+    return wrappers
 
 
 def _grad_state() -> tuple[bool, bool]:

@@ -8,7 +8,8 @@ left as it was.
 import torch
 from torch import Tensor, nn
 
-from ..hooks.layers import evaluating, submodule
+from ..hooks.blocks import submodule
+from ..hooks.layers import evaluating
 from ..utils.optional import require
 
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..hooks.blocks import find_blocks
-from ..hooks.layers import captured, edited, evaluating, submodule
+from ..hooks.blocks import find_blocks, submodule
+from ..hooks.layers import captured, edited, evaluating
 from ..mixers.catchup import filter_influence, keep_mask, mix_channels, relative_filter_influence
 
 MOST_K = 33  # values of K predicted per layer, pair and checkpoint

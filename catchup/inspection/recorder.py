@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..hooks.blocks import find_blocks, unwrap
-from ..hooks.layers import hookable
+from ..hooks.blocks import find_blocks, submodule, unwrap
+from ..hooks.layers import hooked
 from ..mixers import Draw, Mixed, Mixer
 from ..mixers.catchup import filter_influence, relative_filter_influence
 from .tally import GRADIENT_RANGE, NORM_RANGE, BlockTally, edges
@@ -64,13 +64,13 @@ def recording(
         if isinstance(blocks, str)
         else tuple(find_blocks(model) if blocks is None else blocks)
     )
-    modules = {name: hookable(model, name) for name in names}
+    for name in names:
+        submodule(model, name)  # a wrong name is refused here, with the nearest right one
     record = Record(unwrap(model), names, every, mixer is not None)
     with ExitStack() as stack:
+        stack.enter_context(hooked(model, names, record._measure, changes=False))
         stack.callback(record._close)
         stack.enter_context(unwrap(model).register_forward_pre_hook(record._begin_pass))
-        for name, module in modules.items():
-            stack.enter_context(module.register_forward_hook(record._block_hook(name)))
         for name, conv in record.weights.items():
             weight = unwrap(model).get_submodule(conv).weight
             if weight.requires_grad:
@@ -225,24 +225,21 @@ class Record:
         self._passes += training
         self._norms.clear()
 
-    def _block_hook(self, name: str):
-        def hook(_module, _args, maps: Tensor) -> None:
-            if not self._active:
-                return
-            if not isinstance(maps, Tensor) or maps.ndim != 4:
-                shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-                raise ValueError(
-                    f"block {name!r} must return maps (B, C, H, W) to be recorded, got {shape}"
-                )
-            tally, norms = self._tallies[name], filter_influence(maps)
-            self._norms[name] = norms
-            tally.norm.add(norms)
-            tally.channels, tally.images = maps.shape[1], tally.images + len(maps)
-            tally.batches += 1
-            if maps.requires_grad:
-                maps.register_hook(lambda grad: self._map_gradient(name, tally, norms, grad))
-
-        return hook
+    def _measure(self, name: str, maps: Tensor) -> None:
+        if not self._active:
+            return
+        if not isinstance(maps, Tensor) or maps.ndim != 4:
+            shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+            raise ValueError(
+                f"block {name!r} must return maps (B, C, H, W) to be recorded, got {shape}"
+            )
+        tally, norms = self._tallies[name], filter_influence(maps)
+        self._norms[name] = norms
+        tally.norm.add(norms)
+        tally.channels, tally.images = maps.shape[1], tally.images + len(maps)
+        tally.batches += 1
+        if maps.requires_grad:
+            maps.register_hook(lambda grad: self._map_gradient(name, tally, norms, grad))
 
     def _map_gradient(self, name: str, tally: BlockTally, norms: Tensor, grad: Tensor) -> None:
         gradients = len(grad) * filter_influence(grad)

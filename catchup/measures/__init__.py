@@ -9,7 +9,7 @@ from .calibration import measure_calibration
 from .cam import class_maps, enlarge_maps
 from .corruption import corrupt, corruption_errors, corruption_tiles
 from .deformation import deform_images, deformation_accuracies
-from .feature_drop import classifier_head, drop_features, feature_drop_curve, pooled_features
+from .feature_drop import drop_features, feature_drop_curve, pooled_features
 from .hessian import hessian_trace, hessian_vector_product, top_eigenpairs, weight_gradient
 from .landscape import (
     balanced_sample,
@@ -36,7 +36,6 @@ __all__ = [
     "balanced_sample",
     "by_method",
     "class_maps",
-    "classifier_head",
     "columns",
     "comparison",
     "corrupt",

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.augment import normalise
-from ..hooks.blocks import find_classifier, unwrap
+from ..hooks.blocks import unwrap
 from ..hooks.class_maps import class_activation_map, pooled_maps
+from ..hooks.classifier import find_classifier
 from ..hooks.layers import evaluating
 from ..models.inference import PixelModel
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..data import Images
 from ..data.augment import to_float
-from ..hooks.blocks import unwrap
+from ..hooks.classifier import find_classifier
 from ..hooks.layers import evaluating
 from ..models.inference import PixelModel, top_k_error
 from ..utils.choices import pick
@@ -49,7 +49,7 @@ def feature_drop_curve(
     Raises:
         ValueError: as `pooled_features` and `drop_features`.
     """
-    features, head = pooled_features(model, images), classifier_head(model)[1]
+    features, head = pooled_features(model, images), find_classifier(model)[1]
     return {
         which: [
             [fraction, _accuracy(head, drop_features(features, fraction, which), images.labels)]
@@ -107,29 +107,11 @@ def pooled_features(model: PixelModel, images: Images, batch_size: int = 500) ->
         )
 
 
-def classifier_head(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Qualified name and module of the last linear layer, in the order in which modules were
-    registered.
-
-    Raises:
-        ValueError: if the model has no `nn.Linear`.
-    """
-    layers = [
-        (name, part) for name, part in unwrap(model).named_modules() if isinstance(part, nn.Linear)
-    ]
-    if not layers:
-        raise ValueError(
-            "feature drop needs a model that ends in a linear layer (nn.Linear) on one vector per"
-            f" image, got {type(unwrap(model)).__name__} without any; leave this test out"
-        )
-    return layers[-1]
-
-
 def _head_input(model: nn.Module, images: Tensor) -> Tensor:
     """(B, D): what the head was given, after making sure that what it returns is the model's
     answer.
     """
-    name, head = classifier_head(model)
+    name, head = find_classifier(model)
     seen: list[Tensor] = []
     with head.register_forward_pre_hook(lambda _module, args: seen.append(args[0])):
         logits = model(images)

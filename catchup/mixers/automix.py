@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..hooks.blocks import remembered_blocks, unwrap
-from ..hooks.layers import captured, map_channels, submodule
+from ..hooks.blocks import remembered_blocks, submodule, unwrap
+from ..hooks.layers import captured, map_channels
 from .base import BetaMixer
 from .checks import check_batch, check_positive
 from .draw import Draw, Mixed, Step

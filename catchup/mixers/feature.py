@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..hooks.blocks import remembered_blocks
-from ..hooks.layers import submodule
+from ..hooks.blocks import remembered_blocks, submodule
 from .base import Mixer
 
 

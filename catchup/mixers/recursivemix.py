@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..hooks.blocks import find_classifier, remembered_blocks, unwrap
-from ..hooks.layers import edited, map_channels, submodule
+from ..hooks.blocks import remembered_blocks, submodule, unwrap
+from ..hooks.classifier import find_classifier
+from ..hooks.layers import edited, map_channels
 from ..utils.choices import pick
 from .base import Mixer
 from .cutmix import cut_box

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..hooks.blocks import find_classifier, remembered_blocks
+from ..hooks.blocks import remembered_blocks, submodule
 from ..hooks.class_maps import class_activation_map, pooled_maps
-from ..hooks.layers import evaluating, submodule
+from ..hooks.classifier import find_classifier
+from ..hooks.layers import evaluating
 from ..utils.choices import pick
 from .base import BetaMixer
 from .checks import check_logits

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from ..hooks.blocks import find_classifier
+from ..hooks.classifier import find_classifier
 from ..utils.choices import pick
 from .plain import densenet121, mobilenet_v2, take_channels, vgg11, vgg11_bn
 from .pyramid import pyramidnet200

@@ -137,8 +137,8 @@ MUTATIONS = (
     ),
     Mutation(
         "hooks/layers.py",
-        "return edit(output)",
-        "edit(output)",
+        "return act(layer, output)",
+        "act(layer, output)",
         "hooks/test_layers.py",
         "the mixed maps thrown away",
     ),

@@ -104,6 +104,16 @@ def test_evaluating_restores_every_submodules_mode(tiny):
     assert tiny.training and tiny.layer2.training and not tiny.layer1.training
 
 
+def test_captured_refuses_a_model_whose_hooks_would_not_run(tiny):
+    with pytest.raises(RuntimeError, match="compile its blocks"):
+        with captured(torch.compile(tiny, backend="eager"), "layer1"):
+            pytest.fail("the block must not run")
+    with pytest.raises(RuntimeError, match="inside the compiled block 'layer1'"):
+        with edited(compile_blocks(tiny, backend="eager"), "layer1.0", torch.zeros_like):
+            pytest.fail("the block must not run")
+    assert count_hooks(tiny) == 0
+
+
 # -- the training step -----------------------------------------------------------------------------
 
 

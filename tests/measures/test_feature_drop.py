@@ -11,10 +11,10 @@ from torch import nn
 from catchup import models
 from catchup.data import Images
 from catchup.data.augment import to_float
+from catchup.hooks.classifier import find_classifier
 from catchup.hooks.layers import count_hooks, evaluating
 from catchup.measures.feature_drop import (
     FRACTIONS,
-    classifier_head,
     drop_features,
     feature_drop_curve,
     pooled_features,
@@ -169,9 +169,19 @@ def test_the_head_is_found_in_known_models(name, head, size):
             else {}
         )
         model = models.create(name, num_classes=10, **options)
-    found, module = classifier_head(in_pixels(model))
+    found, module = find_classifier(in_pixels(model))
     assert found == f"model.{head}" and module is model.get_submodule(head)
     assert (module.in_features, module.out_features) == (size, 10)
+
+
+def test_where_two_heads_could_be_meant_none_is_guessed():
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.age, self.kind = nn.Linear(8, 5), nn.Linear(8, 3)
+
+    with pytest.raises(ValueError, match="'kind' or 'age'"):
+        find_classifier(TwoHeads())
 
 
 def test_library_models_give_the_vector_their_head_reads():
@@ -180,7 +190,7 @@ def test_library_models_give_the_vector_their_head_reads():
         features = pooled_features(model, images)
         assert features.shape == (3, size)
         with evaluating(model), torch.no_grad():
-            expected = classifier_head(model)[1](features)
+            expected = find_classifier(model)[1](features)
         torch.testing.assert_close(expected, predict(model, images), rtol=1e-4, atol=1e-5)
 
 

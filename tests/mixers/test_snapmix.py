@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from catchup import Draw, count_hooks, models
-from catchup.hooks.blocks import find_classifier
 from catchup.hooks.class_maps import class_activation_map, pooled_maps
+from catchup.hooks.classifier import find_classifier
 from catchup.mixers import make
 from catchup.mixers.snapmix import SnapMix, box_mass, paste_resized, semantic_percent_map
 from conftest import TinyNet

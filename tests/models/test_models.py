@@ -14,7 +14,7 @@ from torch import nn
 
 from catchup import models
 from catchup.hooks.blocks import find_blocks
-from catchup.measures.feature_drop import classifier_head
+from catchup.hooks.classifier import find_classifier
 from catchup.mixers import make
 
 STAGED = ("resnet18", "preact_resnet18", "resnet50", "preact_resnet50", "resnext50_32x4d")
@@ -273,7 +273,7 @@ def test_every_model_is_trained_by_catch_up_mix_and_shows_its_features(name):
     mixer.check(model)
     mixer.loss(model, images, labels).backward()
     assert all(weights.grad is not None for weights in model.parameters())
-    head, seen = classifier_head(model)[1], []
+    head, seen = find_classifier(model)[1], []
     head.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
     torch.testing.assert_close(model.eval()(images), head(seen[0]))
     assert seen[0].ndim == 2

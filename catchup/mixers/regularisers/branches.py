@@ -11,11 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ...hooks.blocks import remember
 from ...hooks.branches import named_branches, residual_branches
-from .acting import acting, remembered
+from .acting import act_behind
 from .base import Regulariser
 
-_found = remembered(residual_branches)
+remembered_branches = remember(residual_branches)
 
 
 def survivals(branches: int, last: float) -> list[float]:
@@ -57,7 +58,9 @@ class BranchRegulariser(Regulariser):
     def branch_names(self, model: nn.Module) -> tuple[str, ...]:
         """The branches, found or given; ValueError if there are none."""
         return (
-            _found(model) if self.branches is None else tuple(named_branches(model, self.branches))
+            remembered_branches(model)
+            if self.branches is None
+            else tuple(named_branches(model, self.branches))
         )
 
     def check(self, model: nn.Module) -> None:
@@ -73,5 +76,5 @@ class BranchRegulariser(Regulariser):
         def act(index: int, maps: Tensor, generator: torch.Generator) -> Tensor:
             return self.on_branch(maps, likely[index], generator)
 
-        with acting(model, names, act, seed, self.name):
+        with act_behind(model, names, act, seed, self.name):
             yield

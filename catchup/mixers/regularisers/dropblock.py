@@ -13,12 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...hooks.blocks import find_blocks
-from ...hooks.layers import submodule
-from .acting import acting, remembered
+from ...hooks.blocks import remembered_blocks, submodule
+from .acting import act_behind
 from .base import Regulariser
-
-_found = remembered(find_blocks)
 
 
 def gamma(keep: float, block: tuple[int, int], size: tuple[int, int]) -> float:
@@ -113,7 +110,7 @@ class DropBlock(Regulariser):
     def block_names(self, model: nn.Module) -> tuple[str, ...]:
         """The names given, or those of the last two blocks."""
         if self.blocks is None:
-            return _found(model)[-2:]
+            return remembered_blocks(model)[-2:]
         return (self.blocks,) if isinstance(self.blocks, str) else tuple(self.blocks)
 
     def dropped(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -137,7 +134,7 @@ class DropBlock(Regulariser):
         def act(_index: int, maps: Tensor, generator: torch.Generator) -> Tensor:
             return drop_blocks(maps, self.dropped(maps.shape, generator))
 
-        with acting(
+        with act_behind(
             model, self.block_names(model) if self.keep < 1 else (), act, seed, "dropblock"
         ):
             yield
