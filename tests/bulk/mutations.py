@@ -2,7 +2,7 @@
 
     python tests/bulk/mutations.py [--out data/results/mutations.json] [--only N ...]
 
-Every place is a line of the package, made wrong as a person could make it wrong, and the tests that
+First the tests have to pass with nothing broken. Then every place is a line of the package, made wrong as a person could make it wrong, and the tests that
 ought to notice. It works on a copy; the checkout is never changed. A place that no test notices is
 a hole in the tests, and ends the script with exit code 1. `tests/repository/test_mutations.py` holds that
 every place still exists.
@@ -324,43 +324,51 @@ def broken(source: str, mutation: Mutation) -> str:
     return source.replace(mutation.was, mutation.now)
 
 
-def outcome(checkout: Path, mutation: Mutation) -> dict:
-    """Whether the tests notice; the file is whole again afterwards."""
-    path, started = checkout / "catchup" / mutation.file, time.perf_counter()
-    whole = path.read_text()
-    path.write_text(broken(whole, mutation))
-    try:
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-n",
-            "0",
-            "-p",
-            "no:cacheprovider",
-            "--no-header",
-            f"tests/{mutation.tests}",
-        ]
-        done = subprocess.run(
-            command,
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
-    finally:
-        path.write_text(whole)
+def failures(checkout: Path, tests: str) -> list[str]:
+    """The tests of a file that fail in a checkout, at most the first; ValueError if they cannot be
+    run.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "--no-header", f"tests/{tests}"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
     failed = [
         line.split(" - ")[0].removeprefix("FAILED ").removeprefix("ERROR ")
         for line in done.stdout.splitlines()
         if line.startswith(("FAILED", "ERROR"))
     ]
+    if done.returncode not in (0, 1) and not failed:
+        raise ValueError(f"tests/{tests} cannot be run: {done.stdout[-500:]}{done.stderr[-500:]}")
+    return failed
+
+
+def check_unbroken(checkout: Path, tests: str) -> None:
+    """ValueError unless these tests pass as long as nothing is broken: one that fails anyway would
+    count as noticing.
+    """
+    if failed := failures(checkout, tests):
+        raise ValueError(f"{failed[0]} fails with nothing broken, so it can notice nothing")
+
+
+def outcome(checkout: Path, mutation: Mutation) -> dict:
+    """Whether the tests, which `check_unbroken` has seen pass, notice; the file is whole again
+    afterwards.
+    """
+    path, started = checkout / "catchup" / mutation.file, time.perf_counter()
+    whole = path.read_text()
+    path.write_text(broken(whole, mutation))
+    try:
+        failed = failures(checkout, mutation.tests)
+    finally:
+        path.write_text(whole)
     return {
         "what": mutation.what,
         "file": f"catchup/{mutation.file}",
-        "noticed": done.returncode == 1 and bool(failed),
+        "noticed": bool(failed),
         "by": failed[0] if failed else None,
         "time_s": round(time.perf_counter() - started, 1),
     }
@@ -374,6 +382,9 @@ def main() -> int:
     chosen, rows = parser.parse_args(), []
     with tempfile.TemporaryDirectory(prefix="catchup-mutations-") as folder:
         checkout = copied(Path(folder))
+        for tests in sorted({MUTATIONS[number].tests for number in chosen.only}):
+            check_unbroken(checkout, tests)
+            print(f"unbroken, tests/{tests} pass", flush=True)
         for number in chosen.only:
             rows.append(outcome(checkout, MUTATIONS[number]))
             row = rows[-1]
