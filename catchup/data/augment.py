@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..utils.choices import pick
+from ..utils.choices import check_whole, pick
 from .colour import change_colours, draw_colours
 from .resize import ResizedCrop, crop_and_resize, draw_boxes
 
@@ -55,13 +55,12 @@ class Augmentation:
     pca_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.pad, bool) or not isinstance(self.pad, int) or self.pad < 0:
-            raise ValueError(f"pad must be an integer of at least 0 pixels, got {self.pad!r}")
+        check_whole(0, pad=self.pad)
         if not isinstance(self.flip, bool):
             raise ValueError(f"flip must be True or False, got {self.flip!r}")
         pick("pad_mode", self.pad_mode, PAD_MODES)
-        if self.window is not None and (not isinstance(self.window, int) or self.window < 1):
-            raise ValueError(f"window must be an integer of at least 1 pixel, got {self.window!r}")
+        if self.window is not None:
+            check_whole(window=self.window)
         if self.resized and self.pad:
             raise ValueError(
                 "a resized crop is cut out of the image itself: pad must be 0 with it, got"

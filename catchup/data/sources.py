@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..utils.choices import pick
+from ..utils.choices import check_whole, pick
 from .files.archives import AIRCRAFT, CIFAR100_C, CUB200, IMAGENET_O, Archive, obtain
 from .files.splits import Request
 from .files.stream import StreamedImages
@@ -253,10 +253,8 @@ def load_images(
             a window that is larger than the images.
         FileNotFoundError: as `load`.
     """
-    if window is not None and (
-        isinstance(window, bool) or not isinstance(window, int) or window < 1
-    ):
-        raise ValueError(f"window must be an integer of at least 1 pixel, got {window!r}")
+    if window is not None:
+        check_whole(window=window)
     source, request = _request(
         name, data_dir, image_size, skip_unreadable, progress, loader, workers
     )
@@ -323,10 +321,8 @@ def _request(
     if colon and not (argument and source.takes):
         wanted = f"needs a {source.takes}" if source.takes else "takes no path"
         raise ValueError(f"the data set {base!r} {wanted} after the colon, got {name!r}")
-    if image_size is not None and (
-        isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1
-    ):
-        raise ValueError(f"image_size must be an integer of at least 1 pixel, got {image_size!r}")
+    if image_size is not None:
+        check_whole(image_size=image_size)
     if loader == "stream" and not source.files:
         able = ", ".join(known for known, one in SOURCES.items() if one.files)
         raise ValueError(

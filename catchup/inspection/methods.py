@@ -19,7 +19,7 @@ from ..data.augment import normalise, to_float
 from ..hooks.blocks import find_blocks
 from ..hooks.layers import captured, evaluating
 from ..mixers import MIXERS, Draw, Mixed, Mixer, make
-from ..utils.choices import pick
+from ..utils.choices import check_index, pick
 
 # where the pair's values differ by less than this share of the largest, nobody can tell whose they
 # are
@@ -65,8 +65,7 @@ class MethodGallery:
         Raises:
             ValueError: if there is no such pair.
         """
-        if isinstance(pair, bool) or not isinstance(pair, int) or not 0 <= pair < self.pairs:
-            raise ValueError(f"pair must be a number from 0 to {self.pairs - 1}, got {pair!r}")
+        check_index("pair", pair, self.pairs)
         places = torch.arange(len(self.pixels)).roll(-2 * pair)
         images, device = (
             normalise(self.pixels[places], self.mean, self.std),

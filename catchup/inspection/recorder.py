@@ -20,6 +20,7 @@ from ..hooks.blocks import find_blocks, submodule, unwrap
 from ..hooks.layers import hooked
 from ..mixers import Draw, Mixed, Mixer
 from ..mixers.catchup import filter_influence, relative_filter_influence
+from ..utils.choices import check_whole
 from .tally import GRADIENT_RANGE, NORM_RANGE, BlockTally, edges
 
 BRANCHES = ("downsample", "shortcut", "skip", "proj")  # parts of a block that run beside it
@@ -53,8 +54,7 @@ def recording(
             none.
         RuntimeError: if hooks would not run (see `catchup.edited`).
     """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise ValueError(f"every must be an integer of at least 1, got {every!r}")
+    check_whole(every=every)
     if mixer is not None and not isinstance(mixer, Mixer):
         raise ValueError(
             f"mixer must be the method in use, such as catchup.CatchUpMix(), got {mixer!r}"

@@ -18,7 +18,7 @@ from ..data.sets.shapes import CUES, KINDS, Scene, draw_scenes, render
 from ..hooks.blocks import find_blocks
 from ..hooks.layers import captured, evaluating
 from ..mixers.catchup import filter_influence
-from ..utils.choices import pick
+from ..utils.choices import check_whole, pick
 
 SHARES = ("shape", "background", "both", "rest")
 # where in the stream of images the scenes begin, behind those for training and testing
@@ -100,8 +100,7 @@ def filter_selectivity(
             per pass.
     """
     pick("cue", cue, CUES)
-    if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-        raise ValueError(f"n must be an integer of at least 2 draws, got {n!r}")
+    check_whole(2, n=n)
     names = (
         (blocks,)
         if isinstance(blocks, str)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..hooks.blocks import unwrap
+from ..utils.choices import check_whole
 
 
 class Snapshots:
@@ -37,8 +38,7 @@ class Snapshots:
             )
         self._wanted = None if epochs is None else frozenset(epochs)
         for epoch in self._wanted or ():
-            if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-                raise ValueError(f"epochs must be integers of at least 0, got {epoch!r}")
+            check_whole(0, epochs=epoch)
         self._model = unwrap(model)
         self._blank = _without_hooks(copy.deepcopy(self._model)).cpu()
         self._states: dict[int, dict] = {0: self._now()}

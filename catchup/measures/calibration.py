@@ -12,6 +12,8 @@ not be 0); and a model that guesses the class frequencies is perfectly calibrate
 import torch
 from torch import Tensor
 
+from ..utils.choices import check_whole
+
 
 def measure_calibration(logits: Tensor, labels: Tensor, n_bins: int = 15) -> dict:
     """Expected calibration error and the bins it is made of.
@@ -76,5 +78,4 @@ def _check(logits: Tensor, labels: Tensor, n_bins: int) -> None:
     low, high = (int(bound) for bound in labels.aminmax())
     if low < 0 or high >= logits.shape[1]:
         raise ValueError(f"labels must lie in [0, {logits.shape[1] - 1}], got {low} to {high}")
-    if isinstance(n_bins, bool) or not isinstance(n_bins, int) or n_bins < 1:
-        raise ValueError(f"n_bins must be a whole number of at least 1, got {n_bins!r}")
+    check_whole(n_bins=n_bins)

@@ -41,7 +41,7 @@ from ..data import Images
 from ..data.augment import to_float
 from ..hooks.layers import evaluating
 from ..models.inference import PixelModel
-from ..utils.choices import pick
+from ..utils.choices import check_whole, pick
 from ..utils.progress import counter
 
 WHICH = ("algebraic", "magnitude")
@@ -88,7 +88,7 @@ def hessian_vector_product(
         ValueError: if the vector does not fit, the parameters are of another or of several dtypes,
             a BatchNorm has no statistics to freeze, or the product is not finite.
     """
-    _check_whole(batch_size=batch_size)
+    check_whole(batch_size=batch_size)
     weights = differentiable_weights(model)
     pieces = list(split_vector(model, vector).values())
     total = torch.zeros_like(vector)
@@ -105,7 +105,7 @@ def weight_gradient(model: PixelModel, images: Images, batch_size: int = BATCH) 
     """(P,): gradient of the mean cross-entropy of `images`; arguments and errors as for
     `hessian_vector_product`.
     """
-    _check_whole(batch_size=batch_size)
+    check_whole(batch_size=batch_size)
     weights, total = differentiable_weights(model), 0.0
     with evaluating(model), torch.enable_grad():
         for loss, leaves in _losses(model, images, weights, batch_size):
@@ -194,7 +194,7 @@ def hessian_trace(
     Raises:
         ValueError: as `hessian_vector_product`; if there are fewer than two probes.
     """
-    _check_whole(n_probes=n_probes)
+    check_whole(n_probes=n_probes)
     example = flatten(differentiable_weights(model).values())
     with _counting(n_probes, "trace", progress) as count:
         return hutchinson(
@@ -414,7 +414,7 @@ def _with_residuals(
 
 def _check_search(size: int, k: int, tol: float, max_iter: int) -> None:
     """Raise for settings of a search that cannot be."""
-    _check_whole(k=k, max_iter=max_iter)
+    check_whole(k=k, max_iter=max_iter)
     if k > min(size, max_iter):
         raise ValueError(
             f"k must be at most the {size} parameters and max_iter, got k={k} and"
@@ -422,13 +422,6 @@ def _check_search(size: int, k: int, tol: float, max_iter: int) -> None:
         )
     if not 0 < tol < 1:
         raise ValueError(f"tol must lie in (0, 1), got {tol}")
-
-
-def _check_whole(**counts: int) -> None:
-    """Raise for the first count that is not a whole number >= 1."""
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
 
 
 def _check_finite(values: Tensor, what: str) -> Tensor:

@@ -35,7 +35,7 @@ from ..data import Images
 from ..data.augment import to_float
 from ..hooks.layers import evaluating
 from ..models.inference import PixelModel
-from ..utils.choices import pick
+from ..utils.choices import check_whole, pick
 from ..utils.progress import bar
 from .hessian import differentiable_weights, flatten, hessian_trace, split_vector, top_eigenpairs
 
@@ -353,17 +353,10 @@ def _check_settings(
 ) -> None:
     """Raise for the first setting that cannot be."""
     pick("plane", plane, PLANES)
-    least = {
-        "n_images": (n_images, 1),
-        "hessian_images": (hessian_images, 1),
-        "n_eigen": (n_eigen, 1),
-        "n_probes": (n_probes, 2),
-        "points": (points, 3),
-        "grid_points": (grid_points, 0),
-    }
-    for name, (value, low) in least.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+    check_whole(n_images=n_images, hessian_images=hessian_images, n_eigen=n_eigen)
+    check_whole(2, n_probes=n_probes)
+    check_whole(3, points=points)
+    check_whole(0, grid_points=grid_points)
     if points % 2 == 0 or grid_points and (grid_points % 2 == 0 or grid_points < 3):
         raise ValueError(
             "points and grid_points must be odd, at least 3, so that the model itself is in the"

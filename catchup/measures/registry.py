@@ -7,17 +7,24 @@ evaluation object, the comparison, the command line and the report all read this
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..data import Dataset, Images, subset
+from ..data import Dataset, Images, load_images, subset
+from ..inspection.reliance import reliance_record
 from ..models.inference import PixelModel, predict, top_k_error
 from ..utils.choices import pick
+from .calibration import measure_calibration
+from .corruption import check_published, corruption_errors
+from .deformation import DEFORMATIONS, deformation_accuracies
 from .feature_drop import feature_drop_curve
-from .robustness import attack_error, fgsm, pgd
+from .landscape import measure_landscape
+from .localization import measure_localization
+from .ood import measure_imagenet_o, measure_ood
+from .robustness import Attack, attack_error, fgsm, pgd
 
 SAMPLE_SEED = 0  # of the part of the test images that the slow tests take: the same for every model
 
@@ -111,7 +118,6 @@ class Measure:
         how: names of the options that decide the values.
         columns: what a comparison shows of it: field, or field and key joined by a dot, to its
             heading.
-        sampled: whether it takes `Subject.sample`.
         check: raises ValueError, before anything is measured, for a subject that it cannot take.
     """
 
@@ -119,7 +125,6 @@ class Measure:
     run: Callable[[Subject], Mapping]
     how: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
-    sampled: bool = False
     check: Callable[[Subject], None] = lambda subject: None
 
     def settings(self, options: Options) -> dict:
@@ -185,8 +190,6 @@ def _feature_drop(subject: Subject) -> dict:
 
 
 def _calibration(subject: Subject) -> dict:
-    from .calibration import measure_calibration
-
     return {
         "calibration": measure_calibration(
             subject.logits, subject.images.labels, n_bins=subject.options.bins
@@ -195,14 +198,10 @@ def _calibration(subject: Subject) -> dict:
 
 
 def _reliance(subject: Subject) -> dict:
-    from ..inspection.reliance import reliance_record
-
     return {"reliance": reliance_record(subject.model, subject.images)}
 
 
 def _ood(subject: Subject) -> dict:
-    from .ood import measure_imagenet_o, measure_ood
-
     named = (subject.options.ood or "").partition(":")[0]
     measure = (
         measure_imagenet_o if named == "imagenet-o" else measure_ood
@@ -227,8 +226,6 @@ def _check_ood(subject: Subject) -> None:
 
 
 def _localization(subject: Subject) -> dict:
-    from .localization import measure_localization
-
     return {
         "localization": measure_localization(
             subject.model,
@@ -249,8 +246,6 @@ def _check_boxes(subject: Subject) -> None:
 
 
 def _deformation(subject: Subject) -> dict:
-    from .deformation import deformation_accuracies
-
     return {
         "deformation": deformation_accuracies(
             subject.model,
@@ -262,38 +257,28 @@ def _deformation(subject: Subject) -> dict:
 
 
 def _fgsm(subject: Subject) -> dict:
-    def attack(*batch):
-        return fgsm(*batch, eps_255=subject.options.eps_255)
-
-    attack.__name__ = "fgsm"
-    return {
-        "fgsm_error": attack_error(subject.model, subject.sample, attack, progress=subject.progress)
-    }
+    attack = partial(fgsm, eps_255=subject.options.eps_255)
+    return {"fgsm_error": _error_under(subject, attack, "fgsm")}
 
 
 def _pgd(subject: Subject) -> dict:
-    # random starts: the same for every model on the same images
-    start = torch.Generator().manual_seed(SAMPLE_SEED)
     options = subject.options
+    attack = partial(
+        pgd,
+        eps_255=options.eps_255,
+        steps=options.pgd_steps,
+        step_255=options.pgd_step_size_255,
+        # random starts: the same for every model on the same images
+        generator=torch.Generator().manual_seed(SAMPLE_SEED),
+    )
+    return {"pgd_error": _error_under(subject, attack, "pgd")}
 
-    def attack(*batch):
-        return pgd(
-            *batch,
-            eps_255=options.eps_255,
-            steps=options.pgd_steps,
-            step_255=options.pgd_step_size_255,
-            generator=start,
-        )
 
-    attack.__name__ = "pgd"
-    return {
-        "pgd_error": attack_error(subject.model, subject.sample, attack, progress=subject.progress)
-    }
+def _error_under(subject: Subject, attack: Attack, name: str) -> float:
+    return attack_error(subject.model, subject.sample, attack, progress=subject.progress, name=name)
 
 
 def _landscape(subject: Subject) -> dict:
-    from .landscape import measure_landscape
-
     options = subject.options
     # as the model sees test images
     images = subject.dataset.train.centre_crop(subject.images.shape[1:])
@@ -311,15 +296,11 @@ def _landscape(subject: Subject) -> dict:
 
 
 def _check_published(subject: Subject) -> None:
-    from .corruption import check_published
-
     if subject.options.cifar_c_dir is not None:
         check_published(subject.options.cifar_c_dir, subject.images)
 
 
 def _corruption(subject: Subject) -> dict:
-    from .corruption import corruption_errors
-
     options = subject.options
     # the published arrays are of all test images
     images = subject.images if options.cifar_c_dir else subject.sample
@@ -388,30 +369,14 @@ MEASURES: dict[str, Measure] = {
         ("deformation",),
         _deformation,
         ("sample", "interpolation"),
-        {
-            f"deformation.{name}": f"{name}, accuracy"
-            for name in (
-                "rotate 20",
-                "rotate 40",
-                "shear 28.6",
-                "shear 57.3",
-                "zoom 60",
-                "zoom 80",
-                "zoom 120",
-                "zoom 140",
-            )
-        },
-        sampled=True,
+        {f"deformation.{name}": f"{name}, accuracy" for name in DEFORMATIONS},
     ),
-    "fgsm": Measure(
-        ("fgsm_error",), _fgsm, ("sample", "eps_255"), {"fgsm_error": "FGSM error"}, sampled=True
-    ),
+    "fgsm": Measure(("fgsm_error",), _fgsm, ("sample", "eps_255"), {"fgsm_error": "FGSM error"}),
     "pgd": Measure(
         ("pgd_error",),
         _pgd,
         ("sample", "eps_255", "pgd_steps", "pgd_step_size_255"),
         {"pgd_error": "PGD error"},
-        sampled=True,
     ),
     "landscape": Measure(
         ("landscape",),
@@ -428,7 +393,6 @@ MEASURES: dict[str, Measure] = {
         _corruption,
         ("sample", "cifar_c_dir"),
         {"corruption.mce": "mCE"},
-        sampled=True,
         check=_check_published,
     ),
 }
@@ -451,8 +415,6 @@ def load_outside(
     """
     if options.ood is None:
         return None
-    from ..data import load_images
-
     whole, seen = (images.shape[1] for images in (dataset.train, dataset.test))
     images = load_images(
         options.ood,

@@ -121,7 +121,12 @@ def loss_gradient(model: PixelModel, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def attack_error(
-    model: PixelModel, images: Images, attack: Attack, batch_size: int = 100, progress: bool = False
+    model: PixelModel,
+    images: Images,
+    attack: Attack,
+    batch_size: int = 100,
+    progress: bool = False,
+    name: str = "attack",
 ) -> float:
     """Top-1 error under `attack`, in percent of all images (those the model already gets wrong
     count too).
@@ -132,11 +137,12 @@ def attack_error(
         attack: called as attack(model, images in [0, 1], labels), for example `fgsm`.
         batch_size: images attacked at once, >= 1; changes memory and time, not the result.
         progress: a bar on standard error.
+        name: of the bar.
     Raises:
         ValueError: as the attack does.
     """
     batches = list(zip(images.pixels.split(batch_size), images.labels.split(batch_size)))
-    name, logits = getattr(attack, "__name__", "attack"), []
+    logits = []
     for pixels, labels in bar(batches, name, "batch", progress, leave=False):
         adversarial = attack(model, to_float(pixels), labels)
         with evaluating(model), torch.no_grad():

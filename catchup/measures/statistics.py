@@ -70,7 +70,7 @@ def differences(rows: Sequence[Mapping], columns: Iterable[str] = COLUMNS) -> li
                     "n": len(values),
                     "seeds": [a["seed"] for a, _ in pairs],
                     "mean": mean(values),
-                    "sd": _sd(values) if len(values) > 1 else None,
+                    "sd": deviation(values) if len(values) > 1 else None,
                     "low": low,
                     "high": high,
                 }
@@ -99,7 +99,7 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
         return None
     from scipy.special import stdtrit
 
-    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * _sd(values) / len(values) ** 0.5
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * deviation(values) / len(values) ** 0.5
     return mean(values) - half, mean(values) + half
 
 
@@ -214,7 +214,7 @@ def value_of(row: Mapping, column: str) -> float | None:
 
 def mean_with_deviation(values: Sequence[float], sign: str = "") -> str:
     """Mean ± sample standard deviation with two decimals; a single value stands alone."""
-    return f"{mean(values):{sign}.2f}" + (f" ± {_sd(values):.2f}" if len(values) > 1 else "")
+    return f"{mean(values):{sign}.2f}" + (f" ± {deviation(values):.2f}" if len(values) > 1 else "")
 
 
 def mean_with_interval(values: Sequence[float]) -> str:
@@ -230,7 +230,7 @@ def span(values) -> str:
     return " or ".join(dict.fromkeys(str(value) for value in values))
 
 
-def _sd(values: Sequence[float]) -> float:
+def deviation(values: Sequence[float]) -> float:
     """Sample standard deviation; NaN where a value is not finite, on which `statistics.stdev`
     fails.
     """

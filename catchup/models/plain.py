@@ -11,7 +11,8 @@ pooling and one linear layer.
 
 from torch import Tensor, nn
 
-from .stem import check_counts, check_stem, conv, start_he_normal
+from ..utils.choices import check_whole
+from .stem import check_stem, conv, start_he_normal
 
 # channels of each convolution in units of `width`; a pooling behind each
 VGG_11 = ((1,), (2,), (4, 4), (8, 8), (8, 8))
@@ -43,7 +44,7 @@ class VGG(nn.Module):
         stem: str = "small",
         stem_stride: int = 1,
     ) -> None:
-        check_counts(
+        check_whole(
             num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
         )
         check_stem(stem, stem_stride)
@@ -118,7 +119,7 @@ def densenet121(
     """
     from torchvision.models import densenet121 as build
 
-    check_counts(num_classes=num_classes, in_channels=in_channels, stem_stride=stem_stride)
+    check_whole(num_classes=num_classes, in_channels=in_channels, stem_stride=stem_stride)
     check_stem(stem, stem_stride)
     model = build(num_classes=num_classes)
     if stem == "small":
@@ -144,7 +145,7 @@ def mobilenet_v2(
     """
     from torchvision.models import mobilenet_v2 as build
 
-    check_counts(num_classes=num_classes, in_channels=in_channels, stem_stride=stem_stride)
+    check_whole(num_classes=num_classes, in_channels=in_channels, stem_stride=stem_stride)
     check_stem(stem, stem_stride)
     strides = (1 if stem == "small" else 2, 2, 2, 1, 2, 1)
     # expansion, channels, blocks, stride

@@ -10,7 +10,8 @@ Mix, use depth 200 with α = 240.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .stem import build_stem, check_counts, conv, start_he_normal
+from ..utils.choices import check_whole
+from .stem import build_stem, conv, start_he_normal
 
 
 class PyramidBottleneck(nn.Module):
@@ -73,7 +74,7 @@ class PyramidNet(nn.Module):
         stem: str = "small",
         stem_stride: int = 1,
     ) -> None:
-        check_counts(
+        check_whole(
             alpha=alpha,
             num_classes=num_classes,
             in_channels=in_channels,
@@ -112,5 +113,5 @@ def pyramidnet200(*, width: int = 16, **settings) -> PyramidNet:
     """PyramidNet-200 with α = 240 (15 times `width`, so narrow ones are the same in small); as
     `PyramidNet`.
     """
-    check_counts(width=width)
+    check_whole(width=width)
     return PyramidNet(200, 15 * width, width=width, **settings)

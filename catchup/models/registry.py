@@ -16,11 +16,10 @@ from difflib import get_close_matches
 from torch import nn
 
 from ..hooks.classifier import find_classifier
-from ..utils.choices import pick
+from ..utils.choices import check_whole, pick
 from .plain import densenet121, mobilenet_v2, take_channels, vgg11, vgg11_bn
 from .pyramid import pyramidnet200
 from .residual import preact_resnet18, preact_resnet50, resnet18, resnet50, resnext50_32x4d
-from .stem import check_counts
 from .wide import wrn16_8, wrn28_10
 
 OWN = {
@@ -96,7 +95,7 @@ def create(
         ValueError: for an unknown name, a number below 1, a `width` or an option the model does not
             have, weights that do not exist for it, and for a timm name where timm is not installed.
     """
-    check_counts(
+    check_whole(
         num_classes=num_classes, in_channels=in_channels, width=1 if width is None else width
     )
     library, bare = ("own", name) if name in OWN else _find_library(name)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .stem import build_stem, check_counts, conv, start_he_normal
+from ..utils.choices import check_whole
+from .stem import build_stem, conv, start_he_normal
 
 
 class BasicBlock(nn.Module):
@@ -178,7 +179,7 @@ class ResNet(StagedNet):
         stem: str = "small",
         stem_stride: int = 1,
     ) -> None:
-        check_counts(
+        check_whole(
             num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
         )
         first = build_stem(stem, in_channels, width, stem_stride, norm=True, relu=True)
@@ -221,7 +222,7 @@ class PreActResNet(StagedNet):
         stem_stride: int = 1,
         norm_before_pool: bool = False,
     ) -> None:
-        check_counts(
+        check_whole(
             num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
         )
         first = build_stem(stem, in_channels, width, stem_stride, norm=False, relu=False)
@@ -252,7 +253,7 @@ def resnext50_32x4d(*, width: int = 64, **settings) -> ResNet:
     """ResNeXt-50, 32x4d; as `ResNet`, and ValueError unless `width` is a multiple of 16, for there
     are 32 groups.
     """
-    check_counts(width=width)
+    check_whole(width=width)
     if width % 16:
         raise ValueError(
             f"width must be a multiple of 16, since resnext50_32x4d has 32 groups, got {width}"

@@ -60,10 +60,3 @@ def start_he_normal(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def check_counts(**counts: int) -> None:
-    """Raise ValueError for the first of `counts` that is not a whole number >= 1."""
-    for setting, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{setting} must be a whole number >= 1, got {count!r}")

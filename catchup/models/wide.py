@@ -6,8 +6,9 @@ pooling; the shortcut is a 1x1 convolution of the activated input wherever the c
 in the first group too. Without the paper's dropout.
 """
 
+from ..utils.choices import check_whole
 from .residual import PreActBlock, StagedNet
-from .stem import build_stem, check_counts
+from .stem import build_stem
 
 STEM_CHANNELS = 16
 
@@ -37,7 +38,7 @@ class WideResNet(StagedNet):
         stem: str = "small",
         stem_stride: int = 1,
     ) -> None:
-        check_counts(
+        check_whole(
             num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
         )
         if depth < 10 or depth % 6 != 4:

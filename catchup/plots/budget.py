@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import numpy as np
 from ..measures.statistics import by_method, value_of
 from ..utils.choices import pick
 from .results import caption
-from .style import INK, add_grid, add_legend, get_panels, style, title
+from .style import INK, add_grid, add_legend, draw_means, get_panels, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,25 +133,6 @@ def _draw(
     """
     colour, marker, _ = style(method)
     values = {epochs: [value_of(row, column) for row in rows] for epochs, rows in found.items()}
-    middle = [mean(some) for some in values.values()]
     line, strength = ("--", 0.6) if dashed else ("-", 1.0)
-    ax.plot(
-        list(values),
-        middle,
-        line,
-        color=colour,
-        marker=marker,
-        markersize=4.5,
-        alpha=strength,
-        label=label,
-    )
-    spread = [stdev(some) if len(some) > 1 else 0.0 for some in values.values()]
-    if any(spread):
-        ax.fill_between(
-            list(values),
-            [m - s for m, s in zip(middle, spread)],
-            [m + s for m, s in zip(middle, spread)],
-            color=colour,
-            alpha=0.2 * strength,
-            linewidth=0,
-        )
+    look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4.5}
+    draw_means(ax, list(values), list(values.values()), alpha=strength, label=label, **look)

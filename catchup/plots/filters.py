@@ -3,7 +3,6 @@ epochs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +21,7 @@ from .style import (
     WEAK,
     add_grid,
     add_legend,
+    draw_means,
     get_axes,
     get_panels,
     style,
@@ -315,18 +315,7 @@ def draw_seeds(ax: "Axes", points: Sequence[tuple[float, float]], **look) -> Non
     """
     places = sorted({x for x, _ in points})
     heights = [[y for x, y in points if x == place] for place in places]
-    middle = [mean(values) for values in heights]
-    ax.plot(places, middle, markersize=5, linewidth=1.6, **look)
-    if any(len(values) > 1 for values in heights):
-        spread = [stdev(values) if len(values) > 1 else 0 for values in heights]
-        ax.fill_between(
-            places,
-            np.subtract(middle, spread),
-            np.add(middle, spread),
-            color=look["color"],
-            alpha=0.2,
-            linewidth=0,
-        )
+    draw_means(ax, places, heights, markersize=5, linewidth=1.6, **look)
 
 
 def _histograms(

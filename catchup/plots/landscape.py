@@ -10,14 +10,13 @@ peaks, so the map stands beside it, and two figures compare only on one scale (`
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..measures.statistics import by_method, span
 from ..utils.choices import pick
-from .style import INK, add_legend, get_axes, style, title
+from .style import INK, add_legend, draw_means, get_axes, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -205,28 +204,17 @@ def _draw(
 ) -> None:
     """Mean and band over the seeds' curves; a gap wherever one of them has no value."""
     colour, marker, dashes = style(method)
-    heights = list(zip(*curves, strict=True))
-    middle = [mean(values) for values in heights]
-    ax.plot(
+    draw_means(
+        ax,
         radii,
-        middle,
-        dashes,
+        list(zip(*curves, strict=True)),
         color=colour,
+        linestyle=dashes,
         marker=marker,
         markersize=4.5,
         markevery=max(1, len(radii) // 10),
         label=title(method),
     )
-    if len(curves) > 1:
-        spread = [math.nan if any(map(math.isnan, values)) else stdev(values) for values in heights]
-        ax.fill_between(
-            radii,
-            [m - s for m, s in zip(middle, spread)],
-            [m + s for m, s in zip(middle, spread)],
-            color=colour,
-            alpha=0.2,
-            linewidth=0,
-        )
 
 
 def _span_of(values: np.ndarray, top: float | None) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from .style import COLOURS, INK, STRONG, add_legend, get_axes, get_panels, strip_axes
+from .style import COLOURS, INK, STRONG, add_legend, draw_box, get_axes, get_panels, strip_axes
 from .tiles import picture, tint
 
 if TYPE_CHECKING:
@@ -131,22 +131,3 @@ def localization_caption(result: Mapping) -> str:
         f" image {full['gt_known_loc']:.1f}), MaxBoxAccV2 {result['maxboxacc_v2']:.1f} %"
         f" ({centre['maxboxacc_v2']:.1f}, {full['maxboxacc_v2']:.1f})."
     )
-
-
-def draw_box(ax: "Axes", edges: np.ndarray, colour: str, line: str | tuple) -> None:
-    """The outline of a box, on a dark rim so that it shows on any picture."""
-    from matplotlib.patches import Rectangle
-
-    left, top, right, bottom = (float(edge) for edge in edges)
-    for ink, width, style in ((INK, 3.4, "-"), (colour, 2.0, line)):
-        ax.add_patch(
-            Rectangle(
-                (left - 0.5, top - 0.5),
-                right - left,
-                bottom - top,
-                fill=False,
-                edgecolor=ink,
-                linewidth=width,
-                linestyle=style,
-            )
-        )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..measures.statistics import by_method, span
 from ..utils.choices import pick
-from .style import add_grid, add_legend, get_axes, style, title
+from .style import add_grid, add_legend, draw_means, get_axes, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -245,22 +245,11 @@ def _draw_drop(ax: "Axes", method: str, which: str, curves: Sequence[Sequence]) 
     if any([100 * fraction for fraction, _ in curve] != removed for curve in curves):
         raise ValueError(f"the seeds of {method} were measured at different fractions of features")
     # per fraction
+    # of every fraction
     heights = list(zip(*([accuracy for _, accuracy in curve] for curve in curves), strict=True))
-    middle = [mean(values) for values in heights]
     named = {"label": title(method)} if which == "strongest" else {}
-    ax.plot(
-        removed, middle, line, color=colour, marker=marker, markersize=4.5, alpha=strength, **named
-    )
-    if len(curves) > 1:
-        spread = [stdev(values) for values in heights]
-        ax.fill_between(
-            removed,
-            [m - s for m, s in zip(middle, spread)],
-            [m + s for m, s in zip(middle, spread)],
-            color=colour,
-            alpha=0.2 * strength,
-            linewidth=0,
-        )
+    look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4.5, **named}
+    draw_means(ax, removed, heights, alpha=strength, **look)
 
 
 def beta_density(lam: float, alpha: float) -> float:

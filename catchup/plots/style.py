@@ -5,12 +5,14 @@ The colours are those of Okabe & Ito (2008), without the yellow, so that colour-
 tell them apart; the markers and line styles do it in grey print.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from statistics import mean
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
 
+from ..measures.statistics import deviation
 from ..mixers import MIXERS
 
 if TYPE_CHECKING:
@@ -82,6 +84,53 @@ def get_panels(
     )
     figure.suptitle(head)
     return made[0]
+
+
+def draw_box(
+    ax: "Axes",
+    edges: Sequence[float],
+    colour: str,
+    line: str | tuple,
+    *,
+    width: float = 2.0,
+    rim: str = INK,
+    rim_width: float = 3.4,
+) -> None:
+    """The outline of a box (left, top, right, bottom, in pixels of a picture), on a rim so that it
+    shows on any picture.
+    """
+    from matplotlib.patches import Rectangle
+
+    left, top, right, bottom = (float(edge) for edge in edges)
+    corner, sides = (left - 0.5, top - 0.5), (right - left, bottom - top)
+    for ink, thick, dashes in ((rim, rim_width, "-"), (colour, width, line)):
+        look = {"edgecolor": ink, "linewidth": thick, "linestyle": dashes}
+        ax.add_patch(Rectangle(corner, *sides, fill=False, **look))
+
+
+def draw_means(
+    ax: "Axes",
+    places: Sequence[float],
+    values: Sequence[Sequence[float]],
+    *,
+    color: str,
+    alpha: float = 1.0,
+    **look,
+) -> None:
+    """The means over several seeds as a line, and a band of one sample standard deviation each way
+    where there is more than one.
+
+    Args:
+        places: x of every point, (n,).
+        values: the seeds' values at every place, n lists; a gap wherever one of them is NaN.
+        color, alpha, look: of the line; the band is a fifth as strong.
+    """
+    middle = [mean(of_place) for of_place in values]
+    ax.plot(places, middle, color=color, alpha=alpha, **look)
+    if any(len(of_place) > 1 for of_place in values):
+        spread = [deviation(of_place) if len(of_place) > 1 else 0.0 for of_place in values]
+        low, high = np.subtract(middle, spread), np.add(middle, spread)
+        ax.fill_between(places, low, high, color=color, alpha=0.2 * alpha, linewidth=0)
 
 
 def add_legend(ax: "Axes") -> "Axes":

@@ -154,6 +154,19 @@ def _value(text: str):
     return value
 
 
+def check_whole(least: int = 1, /, **numbers: int) -> None:
+    """Raises ValueError for the first of the numbers that is no whole number of at least `least`."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
+
+
+def check_index(kind: str, index: int, count: int, where: str = "") -> None:
+    """Raises ValueError unless `index` counts one of `count` things, the first as 0."""
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+        raise ValueError(f"{kind} must be a number from 0 to {count - 1}{where}, got {index!r}")
+
+
 def check_least(values: object, **least: int) -> None:
     """Raises ValueError if an attribute of `values` is below its least value, given by its name."""
     for name, bound in least.items():

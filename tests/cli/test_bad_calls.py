@@ -226,18 +226,18 @@ CALLS = [  # (call, what is said)
     (lambda: rank_correlation(torch.zeros(2), torch.zeros(3)), "2|3"),
     (
         lambda: catchup.models.create("resnet18", num_classes=0),
-        "num_classes must be a whole number >= 1, got 0",
+        "num_classes must be a whole number of at least 1, got 0",
     ),
     (lambda: catchup.models.create("resnet18", num_classes=2.5), "got 2.5"),
     (
         lambda: catchup.models.create("resnet18", num_classes=2, width=0),
-        "width must be a whole number >= 1, got 0",
+        "width must be a whole number of at least 1, got 0",
     ),
     (lambda: catchup.models.create("resnet18", num_classes=2, colour=3), "colour"),
     (lambda: catchup.find_blocks(nn.Linear(2, 2)), "Linear"),
     (
         lambda: entered(catchup.recording(NET, every=0)),
-        "every must be an integer of at least 1, got 0",
+        "every must be a whole number of at least 1, got 0",
     ),
     (lambda: entered(catchup.recording(NET, mixer=3)), "mixer must be the method in use, .* got 3"),
     (lambda: entered(catchup.edited(NET, "nowhere", abs)), "unknown layer 'nowhere'"),

@@ -354,9 +354,12 @@ SETTINGS = {
     "a momentum that is no number": ({"momentum": float("nan")}, r"momentum in \[0, 1\)"),
     "a decay that is no number": ({"weight_decay": float("nan")}, "weight_decay must be ≥ 0"),
     "a warm-up that is no number": ({"warmup_epochs": float("nan")}, "warmup_epochs must lie in"),
-    "an image without pixels": ({"image_size": 0}, "image_size must be an integer of at least 1"),
+    "an image without pixels": (
+        {"image_size": 0},
+        "image_size must be a whole number of at least 1",
+    ),
     "a window larger than the image": ({"window": 10**20}, "does not fit into images of 8 x 8"),
-    "a border below zero": ({"pad": -1}, "pad must be an integer of at least 0"),
+    "a border below zero": ({"pad": -1}, "pad must be a whole number of at least 0"),
     "a share that is no number": ({"subset": float("nan")}, r"a share must lie in \(0, 1\]"),
     "a crop that is no number": (
         {"resized_scale": (float("nan"), 1.0)},

@@ -57,5 +57,5 @@ def test_only_the_epochs_asked_for_are_kept(tiny):
     with pytest.raises(ValueError, match="before torch.compile"):
         Snapshots(torch.compile(tiny))
     for bad in ((-1,), (1.5,), (True,)):
-        with pytest.raises(ValueError, match="integers of at least 0"):
+        with pytest.raises(ValueError, match="epochs must be a whole number of at least 0"):
             Snapshots(tiny, epochs=bad)

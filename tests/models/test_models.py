@@ -540,16 +540,22 @@ def test_options_reach_the_builder_of_the_library():
             {"name": "resnet18", "norm_before_pool": True},
             r"unknown option of resnet18 'norm_before_pool'",
         ),
-        ({"name": "resnet18", "width": 0}, r"width must be a whole number >= 1, got 0"),
-        ({"name": "resnet18", "width": 2.5}, r"width must be a whole number >= 1, got 2\.5"),
-        ({"name": "resnet18", "stem_stride": 0}, r"stem_stride must be a whole number >= 1, got 0"),
+        ({"name": "resnet18", "width": 0}, r"width must be a whole number of at least 1, got 0"),
+        (
+            {"name": "resnet18", "width": 2.5},
+            r"width must be a whole number of at least 1, got 2\.5",
+        ),
+        (
+            {"name": "resnet18", "stem_stride": 0},
+            r"stem_stride must be a whole number of at least 1, got 0",
+        ),
         (
             {"name": "torchvision.resnet18", "num_classes": 0},
-            r"num_classes must be a whole number >= 1, got 0",
+            r"num_classes must be a whole number of at least 1, got 0",
         ),
         (
             {"name": "timm.resnet18", "in_channels": -1},
-            r"in_channels must be a whole number >= 1, got -1",
+            r"in_channels must be a whole number of at least 1, got -1",
         ),
     ],
 )
@@ -645,9 +651,9 @@ def test_weights_that_do_not_exist_get_a_sentence(settings, message):
 
 
 def test_builders_check_their_numbers_too():
-    with pytest.raises(ValueError, match="num_classes must be a whole number >= 1, got 0"):
+    with pytest.raises(ValueError, match="num_classes must be a whole number of at least 1, got 0"):
         models.resnet18(num_classes=0)
-    with pytest.raises(ValueError, match="width must be a whole number >= 1, got -4"):
+    with pytest.raises(ValueError, match="width must be a whole number of at least 1, got -4"):
         models.preact_resnet18(num_classes=2, width=-4)
 
 

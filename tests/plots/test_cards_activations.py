@@ -16,8 +16,8 @@ from torch import nn
 
 from catchup import count_hooks, filter_influence, find_blocks
 from catchup.inspection import observe
+from catchup.plots import cards
 from catchup.plots.cards import activation_card, filter_card, live_card, playground_card
-from catchup.plots.cards import activations as explore
 from catchup.plots.cards.playground import near_plain
 from catchup.widgets.controls import as_png
 from conftest import TinyNet
@@ -409,4 +409,4 @@ def test_cards_have_few_artists_and_no_text_is_cut_off_or_covered(store, histogr
 
 
 def test_the_names_of_the_module_exist():
-    assert all(getattr(explore, name).__doc__ for name in explore.__all__)
+    assert all(getattr(cards, name).__doc__ for name in cards.__all__)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...utils.choices import pick
+from ...utils.choices import check_whole, pick
 from ..colour import LUMA
 from ..images import Images
 
@@ -145,9 +145,8 @@ def draw_scenes(
         ValueError: if n, seed, start or rho is out of range, or the cue unknown.
     """
     pick("cue", cue, CUES)
-    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("start", start, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    check_whole(n=n)
+    check_whole(0, seed=seed, start=start)
     if not 0 <= rho <= 1:
         raise ValueError(f"rho must lie in [0, 1], got {rho}")
     drawn = [_draw_block(seed, block) for block in range(start // BLOCK, -(-(start + n) // BLOCK))]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...inspection.activations import Observations
 from ...inspection.methods import MethodGallery, run_methods
-from ...utils.choices import pick
+from ...utils.choices import check_index, pick
 from .. import tiles
 from ..filters import MAP_GRADIENT, NORM
 from ..methods import method_gallery
@@ -43,7 +43,7 @@ def filter_card(store: Observations, block: str, filter: int, scale: str = "comm
         ValueError: if there is no such block, filter or scale.
     """
     count = store.filters(block)
-    _check_number("filter", filter, count, f" in {block}")
+    check_index("filter", filter, count, f" in {block}")
     figure, epochs = canvas(960, 430), _three(store.epochs)
     _draw_maps(figure, store, block, filter, epochs, scale)
     figure.text(
@@ -86,7 +86,7 @@ def activation_card(
         ValueError: if there is no such block, epoch, image or scale.
     """
     seen, figure = store.at(epoch, block), canvas(960, 530)
-    _check_number("image", image, len(store.pixels))
+    check_index("image", image, len(store.pixels))
     order = store.order(block)
     shown = [order[place] for place in tiles.spaced_ranks(len(order), show)]
     amounts = tiles.brightness(
@@ -151,12 +151,6 @@ def gallery_card(gallery: MethodGallery, lam: float, pair: int = 0, seed: int = 
         ValueError: if there is no such pair, or λ leaves [0, 1].
     """
     return method_gallery(run_methods(gallery, lam, pair=pair, seed=seed))
-
-
-def _check_number(kind: str, value: int, count: int, where: str = "") -> None:
-    """Raise ValueError unless `value` counts one of `count`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
-        raise ValueError(f"{kind} must be a number from 0 to {count - 1}{where}, got {value!r}")
 
 
 def _three(epochs: Sequence[int]) -> list[int]:

@@ -9,10 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from ...mixers.cutmix import cut_box
+from ...utils.choices import check_whole
 from .. import tiles
 from ..panels import canvas, frame, picture, place
 from ..results import beta_density
-from ..style import FAINT, INK, NEUTRAL, WEAK, style
+from ..style import FAINT, INK, NEUTRAL, WEAK, draw_box, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +44,7 @@ def playground_card(
         raise ValueError(
             f"alpha must be a number greater than 0, and lam lie in [0, 1], got {alpha} and {lam}"
         )
-    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
-        raise ValueError(f"channels must be a whole number of at least 1, got {channels!r}")
+    check_whole(channels=channels)
     ours, theirs = _pictures(image, partner)
     figure = canvas(920, 440)
     _draw_density(figure, alpha, lam)
@@ -139,8 +139,6 @@ def _draw_shares(ax: "Axes", lam: float, channels: int) -> None:
 
 def _draw_cut(figure: "Figure", ours: np.ndarray, theirs: np.ndarray, lam: float) -> None:
     """CutMix at layer 0, its box in the middle."""
-    from matplotlib.patches import Rectangle
-
     height, width = ours.shape[:2]
     top, bottom, left, right = cut_box(height, width, lam, (0.5, 0.5))
     mixed = ours.copy()
@@ -153,15 +151,5 @@ def _draw_cut(figure: "Figure", ours: np.ndarray, theirs: np.ndarray, lam: float
         "Layer 0: CutMix, the box is the partner's\n"
         f"({100 * area:.0f} % of the area; source label {1 - area:.2f})",
     )
-    for colour, line, thick in (("white", "-", 3), ("black", "--", 1.4)):
-        ax.add_patch(
-            Rectangle(
-                (left - 0.5, top - 0.5),
-                right - left,
-                bottom - top,
-                fill=False,
-                edgecolor=colour,
-                linestyle=line,
-                linewidth=thick,
-            )
-        )
+    edges = left, top, right, bottom
+    draw_box(ax, edges, "black", "--", width=1.4, rim="white", rim_width=3)

@@ -17,7 +17,7 @@ from ...data import Images
 from ...measures.corruption import corruption_tiles
 from ...measures.corruptions import CORRUPTIONS
 from ...models.inference import PixelModel, predict
-from ...utils.choices import pick
+from ...utils.choices import check_index, pick
 from ..panels import canvas, frame, picture, place
 from ..style import INK, style, title
 from ..tiles import picture as pixels_of
@@ -66,8 +66,7 @@ def ask_networks(
     """
     if not models:
         raise ValueError("at least one network is needed, got none")
-    if isinstance(image, bool) or not isinstance(image, int) or not 0 <= image < len(images):
-        raise ValueError(f"image must be a number from 0 to {len(images) - 1}, got {image!r}")
+    check_index("image", image, len(images))
     whole = images.pixels[image]
     pixels = {
         name: torch.cat([whole[None], tiles])
@@ -93,12 +92,7 @@ def severity_card(store: Severities, corruption: str, severity: int) -> "Figure"
         ValueError: if there is no such corruption or severity.
     """
     tiles = store.pixels[pick("corruption", corruption, store.pixels)]
-    if (
-        isinstance(severity, bool)
-        or not isinstance(severity, int)
-        or not 0 <= severity < len(tiles)
-    ):
-        raise ValueError(f"severity must be a number from 0 to {len(tiles) - 1}, got {severity!r}")
+    check_index("severity", severity, len(tiles))
     figure, named = canvas(940, 300), corruption.replace("_", " ")
     picture(figure, (20, 40, 210, 210), pixels_of(tiles[0]), f"clean: {store.classes[store.label]}")
     picture(

@@ -24,9 +24,10 @@ from ...measures.localization import (
     locate,
 )
 from ...models.inference import PixelModel
-from ..localization import OVERLAY, draw_box
+from ...utils.choices import check_index
+from ..localization import OVERLAY
 from ..panels import canvas, frame, picture, place
-from ..style import FAINT, INK, STRONG, WEAK
+from ..style import FAINT, INK, STRONG, WEAK, draw_box
 from ..tiles import picture as pixels_of
 from ..tiles import tint
 
@@ -112,8 +113,7 @@ def threshold_card(store: Sweep, image: int, threshold: float, iou: float = 0.5)
     Raises:
         ValueError: if there is no such image, or a number leaves its range.
     """
-    if isinstance(image, bool) or not isinstance(image, int) or not 0 <= image < len(store.maps):
-        raise ValueError(f"image must be a number from 0 to {len(store.maps) - 1}, got {image!r}")
+    check_index("image", image, len(store.maps))
     if not 0 <= threshold < 1 or not 0 < iou <= 1:
         raise ValueError(
             f"threshold must lie in [0, 1) and iou in (0, 1], got {threshold} and {iou}"

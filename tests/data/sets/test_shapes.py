@@ -98,8 +98,8 @@ def test_drawing_leaves_the_global_generator_alone():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: draw_scenes(0, 0), "n must be an integer of at least 1, got 0"),
-        (lambda: draw_scenes(3, -1), "seed must be an integer of at least 0, got -1"),
+        (lambda: draw_scenes(0, 0), "n must be a whole number of at least 1, got 0"),
+        (lambda: draw_scenes(3, -1), "seed must be a whole number of at least 0, got -1"),
         (lambda: draw_scenes(3, 0, start=-1), "start .* got -1"),
         (lambda: draw_scenes(3, 0, 1.01), r"rho must lie in \[0, 1\], got 1.01"),
         (lambda: draw_scenes(3, 0, math.nan), "got nan"),
