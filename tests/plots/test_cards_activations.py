@@ -14,9 +14,9 @@ from matplotlib import colormaps, pyplot
 from PIL import Image
 from torch import nn
 
+import catchup.plots.cards
 from catchup import count_hooks, filter_influence, find_blocks
 from catchup.inspection import observe
-from catchup.plots import cards
 from catchup.plots.cards import activation_card, filter_card, live_card, playground_card
 from catchup.plots.cards.playground import near_plain
 from catchup.widgets.controls import as_png
@@ -408,5 +408,5 @@ def test_cards_have_few_artists_and_no_text_is_cut_off_or_covered(store, histogr
             )
 
 
-def test_the_names_of_the_module_exist():
-    assert all(getattr(cards, name).__doc__ for name in cards.__all__)
+def test_the_names_of_the_room_exist():
+    assert all(getattr(catchup.plots.cards, name).__doc__ for name in catchup.plots.cards.__all__)
