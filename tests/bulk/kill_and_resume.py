@@ -1,5 +1,5 @@
 """Kills runs with SIGKILL at random moments, takes them up again, and compares their last weights
-with a whole run's.
+and their metrics with a whole run's.
 
     python tests/bulk/kill_and_resume.py --trials 100 --controls 20 --out data/results/kills.json
 
@@ -9,8 +9,8 @@ the run's files were written, which the
 attempt tells in shared memory: a clock alone would kill slow machines' runs before they have begun.
 Half of the kills wait for a file that is being written. After each kill the checkpoint must load.
 
-The negative control forgets the generators' states on resuming: its weights have to differ, or the
-comparison could not fail.
+The negative controls forget a part of the state on resuming, the generators or the running sums of
+the epoch: what they end with has to differ, or the comparison could not fail.
 
 Where it misleads: SIGKILL ends a process, not the machine. That a file outlives a loss of power
 rests on fsync, which no process can test.
@@ -30,6 +30,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,21 +46,45 @@ from catchup.utils.provenance import surroundings
 SMALL = Settings(
     subset=5, width=2, epochs=3, batch_size=13, lr=0.05, device="cpu", precision="fp32"
 )
-CASES = {
-    "automix": ("automix", {}),
-    "recursivemix": ("recursivemix", {}),
-    "catchup": ("catchup", {}),
-    "catchup-layer0": ("catchup", {"layers": (0,)}),
-    "catchup-regularised": ("catchup", {"regularisers": ("augmix", "dropblock", "shakedrop")}),
+CASES: dict[str, dict] = {
+    "automix": {"method": "automix"},
+    "recursivemix": {"method": "recursivemix"},
+    "catchup": {"method": "catchup"},
+    "catchup-layer0": {"method": "catchup", "method_settings": {"layers": (0,)}},
+    "catchup-regularised": {
+        "method": "catchup",
+        "method_settings": {"regularisers": ("augmix", "dropblock", "shakedrop")},
+    },
+    # the one network here that draws from PyTorch's global generator
+    "catchup-dropout": {
+        "method": "catchup",
+        "model": "vgg11",
+        "stem": "imagenet",
+        "width": 1,
+        "image_size": 32,
+    },
 }
+CONTROLS = ("generators", "torch_rng", "totals")  # what they forget, in turn
 MOST_KILLS = 6  # in a trial; then it is let through
 SAVES = (0.0, 0.0, 0.02, None)  # seconds between two checkpoints, drawn anew for each attempt
 
 
-def digest(out: Path) -> str:
-    """SHA-256 of the weights in the checkpoint of a finished run."""
+class Ending(NamedTuple):
+    """What a finished run leaves: SHA-256 of the weights, and of each epoch what no clock decides."""
+
+    weights: str
+    metrics: list[dict]
+
+
+def ending(out: Path) -> Ending:
+    """What the run in `out` has ended with."""
     state = checkpoint.load(Path(out) / runs.CHECKPOINT)["model"]
-    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in state.values())).hexdigest()
+    weights = b"".join(value.numpy().tobytes() for value in state.values())
+    rows = [
+        {key: value for key, value in row.items() if key not in ("images_per_s", "time_s")}
+        for row in runs.read_metrics(out)
+    ]
+    return Ending(hashlib.sha256(weights).hexdigest(), rows)
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -120,8 +145,7 @@ def pictures(folder: Path) -> Path:
 
 def settings_of(case: str, loader: str, folder: Path) -> Settings:
     """The settings of a case, its images resident, or streamed from `folder` by two workers."""
-    method, chosen = CASES[case]
-    settings = replace(SMALL, method=method, method_settings=chosen)
+    settings = replace(SMALL, **CASES[case])
     if loader == "resident":
         return settings
     return replace(settings, data=f"folder:{folder}", subset=None, loader="stream", workers=2)
@@ -130,14 +154,14 @@ def settings_of(case: str, loader: str, folder: Path) -> Settings:
 class Attempt:
     """One child that trains in `out`, going on where the one before was killed."""
 
-    def __init__(self, settings: Settings, out: Path, forget: bool = False):
+    def __init__(self, settings: Settings, out: Path, forget: str | None = None):
         # 1 while a file of the run is written; how many were (up to 255)
         self.writing = mmap.mmap(-1, 2)
 
         def work() -> None:
             self._tell()
             if forget:
-                _forget_generators()
+                _forget(forget)
             warnings.simplefilter("ignore")
             train(settings, out, resume=(out / runs.RUN).is_file(), progress=False)
 
@@ -178,18 +202,23 @@ class Attempt:
         return code != 0, code != 0 and bool(self.writing[0])
 
 
-def _forget_generators() -> None:
-    """From now on a checkpoint of this process gives back weights and place, but the generators of
-    a new run.
+def _forget(what: str) -> None:
+    """From now on a checkpoint of this process gives back weights and place, but not `what`, one of
+    `CONTROLS`: instead the generators, or the sums, of a new run.
     """
     load = checkpoint.load
 
     def forgetful(path: Path) -> dict:
         state = load(path)
-        state["mixer"]["rng"] = np.random.default_rng(0).bit_generator.state
-        state["torch_rng"] = torch.Generator().manual_seed(0).get_state()
-        if state["under_way"]:
-            state["under_way"]["augment"] = torch.Generator().manual_seed(0).get_state()
+        fresh, under_way = torch.Generator().manual_seed(0).get_state(), state["under_way"]
+        if what in ("generators", "torch_rng"):
+            state["torch_rng"] = fresh
+        if what == "generators":
+            state["mixer"]["rng"] = np.random.default_rng(0).bit_generator.state
+            if under_way:
+                under_way["augment"] = fresh
+        if what == "totals" and under_way:
+            under_way["totals"] = torch.zeros_like(under_way["totals"])
         return state
 
     checkpoint.load = forgetful
@@ -200,9 +229,11 @@ def strays(out: Path) -> int:
     return sum(path.suffix == ".tmp" for path in out.iterdir()) if out.is_dir() else 0
 
 
-def trial(settings: Settings, out: Path, seed: int, whole_s: float, forget: bool = False) -> dict:
+def trial(
+    settings: Settings, out: Path, seed: int, whole_s: float, forget: str | None = None
+) -> dict:
     """One run, killed up to `MOST_KILLS` times: the kills, those in a write, those after which a
-    checkpoint was there, what was unloadable or left over, and the digest of the end.
+    checkpoint was there, what was unloadable or left over, and the ending.
     """
     rng, found = (
         random.Random(seed),
@@ -234,7 +265,7 @@ def trial(settings: Settings, out: Path, seed: int, whole_s: float, forget: bool
                 checkpoint.load(out / runs.CHECKPOINT)
             except checkpoint.CheckpointError:
                 found["unloadable"] += 1
-    return {**found, "left": sorted(path.name for path in out.iterdir()), "digest": digest(out)}
+    return {**found, "left": sorted(path.name for path in out.iterdir()), "ending": ending(out)}
 
 
 def warm(folder: Path) -> None:
@@ -242,32 +273,37 @@ def warm(folder: Path) -> None:
     train(replace(SMALL, epochs=1), folder / "warm", progress=False)
 
 
-def whole(settings: Settings, out: Path) -> tuple[str, float]:
-    """(digest, seconds) of the run that nobody kills; it saves at the end of epochs alone."""
+def whole(settings: Settings, out: Path) -> tuple[Ending, float]:
+    """(ending, seconds) of the run that nobody kills; it saves at the end of epochs alone."""
     started = time.monotonic()
     if ended(forked(lambda: train(replace(settings, save_every_s=None), out, progress=False))) != 0:
         raise RuntimeError("the run without kills failed; its traceback is on standard error")
-    return digest(out), time.monotonic() - started
+    return ending(out), time.monotonic() - started
 
 
 def measured(
     case: str, loader: str, trials: int, controls: int, folder: Path, seed: int = 0
 ) -> dict:
-    """All trials of a case: how many ended with the weights of the whole run, and the control's."""
+    """All trials of a case: how many ended as the whole run did, and the controls."""
     settings = settings_of(case, loader, folder / "pictures")
     reference, whole_s = whole(settings, folder / f"{case}-{loader}")
     rows = [
         trial(settings, folder / f"{case}-{loader}-{number}", seed + number, whole_s)
         for number in range(trials)
     ]
+    # what a network without dropout cannot show is not asked of it
+    kinds = [kind for kind in CONTROLS if kind != "torch_rng" or "dropout" in case]
     control = [
-        trial(
-            settings,
-            folder / f"{case}-{loader}-control-{number}",
-            seed + number,
-            whole_s,
-            forget=True,
-        )
+        {
+            "forgot": kinds[number % len(kinds)],
+            **trial(
+                settings,
+                folder / f"{case}-{loader}-control-{number}",
+                seed + number,
+                whole_s,
+                kinds[number % len(kinds)],
+            ),
+        }
         for number in range(controls)
     ]
     # one that was never resumed forgot nothing
@@ -277,7 +313,7 @@ def measured(
         "case": case,
         "loader": loader,
         "trials": trials,
-        "identical": sum(row["digest"] == reference for row in rows),
+        "identical": sum(row["ending"] == reference for row in rows),
         **{
             key: sum(row[key] for row in rows)
             for key in ("kills", "in_write", "resumed", "unloadable", "lost")
@@ -285,7 +321,11 @@ def measured(
         "most_strays": max((row["strays"] for row in rows), default=0),
         "left_over": sum(row["left"] != usual for row in rows),
         "controls": len(control),
-        "controls_different": sum(row["digest"] != reference for row in control),
+        "controls_different": sum(row["ending"] != reference for row in control),
+        "noticed": {  # of the controls that forgot it, how many differ
+            kind: sum(row["ending"] != reference for row in control if row["forgot"] == kind)
+            for kind in {row["forgot"] for row in control}
+        },
     }
 
 
@@ -380,14 +420,14 @@ def main() -> int:
     if chosen.out:
         write_json(chosen.out, results)
     total = results["total"]
-    empty = any(row["trials"] and not row["resumed"] for row in rows) or (
-        total["controls"] and not total["controls_different"]
-    )
+    kinds = {kind for row in rows for kind in row["noticed"]}
+    unnoticed = [kind for kind in kinds if not any(row["noticed"].get(kind) for row in rows)]
+    empty = any(row["trials"] and not row["resumed"] for row in rows) or unnoticed
     return int(
         total["identical"] < total["trials"]
-        or empty
         or bool(
-            total["unloadable"]
+            empty
+            or total["unloadable"]
             or total["lost"]
             or total["left_over"]
             or results["writes"]["unloadable"]
