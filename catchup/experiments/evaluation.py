@@ -2,8 +2,7 @@
 images.
 """
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +18,19 @@ from ..models.inference import PixelModel
 from ..training import checkpoint
 from ..training import folder as runs
 from ..training.checkpoint import CheckpointError
+from ..training.lock import locked_file
 from ..training.machine.onednn import memory_format
-from ..training.settings import Settings
+from ..training.settings import WITHOUT_EFFECT, Settings
 from ..training.trainer import Result, dataset_of, model_of
 from ..utils.choices import pick
-from ..utils.files import jsonable, read_object, write_json
+from ..utils.files import jsonable, read_object, remove_abandoned, write_json
 from ..utils.provenance import surroundings
+from ..utils.schema import read_evaluation
 
 TESTS = tuple(MEASURES)
 # what is measured if nothing is named: any model and data will do
 EPOCH = {"val_error_percent", "val_loss", "clean_train_error_percent", "time_s"}
+MERGING_S = 600  # seconds to wait for other evaluations of the same run to write theirs
 USUAL = ("clean", "feature-drop", "fgsm", "pgd")
 
 
@@ -71,7 +73,7 @@ def evaluate(
     run_dir, asked, options = Path(run_dir), select_tests(tests), options or Options()
     pick("device", device, ("auto", "cpu"))
     run, settings = _run_of(run_dir)
-    (state, digest), earlier = _checkpoint_of(run_dir), _earlier(run_dir)
+    state, digest = _checkpoint_of(run_dir, run["settings"])
     settings = replace(settings, data_dir=data_dir or settings.data_dir)
     options = with_published(options, settings)
     dataset = dataset_of(settings, progress)
@@ -84,14 +86,9 @@ def evaluate(
         **evaluation_of(model, dataset, asked, options=options, outside=outside, progress=progress),
         "checkpoint_sha256": digest,
     }
-    row = {
-        **describe_training(run["settings"], state["rows"]),
-        **_completed(found, asked, earlier, ("checkpoint_sha256", "n_test")),
-        "training": {key: run.get(key) for key in ("command", "commit")},
-        **surroundings(),
-    }
-    write_json(run_dir / runs.EVALUATION, row)
-    return jsonable(row)
+    head = describe_training(run["settings"], state["rows"])
+    training = {"training": {key: run.get(key) for key in ("command", "commit")}}
+    return _merge(run_dir, {**head, **found}, asked, ("checkpoint_sha256", "n_test"), training)
 
 
 def evaluation_of(
@@ -188,6 +185,7 @@ def evaluate_pretrained(
         "subset": None,
         "model": model,
         "width": None,
+        "settings": None,
         "epochs": None,
         "finished": True,
         "image_size": image_size,
@@ -196,22 +194,17 @@ def evaluate_pretrained(
     found = evaluation_of(
         network, dataset, asked, options=options, outside=outside, progress=progress
     )
-    row = {
-        **_completed({**head, **found}, asked, _earlier(out), (*head, "n_test")),
-        **surroundings(),
-    }
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / runs.EVALUATION, row)
-    return jsonable(row)
+    return _merge(out, {**head, **found}, asked, (*head, "n_test"), {})
 
 
 def _check_place(out: Path, model: str) -> None:
     """ValueError unless `out` may hold the evaluation of this pretrained model."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the evaluation")
-    if not out.is_dir() or not any(out.iterdir()):
+    if not out.is_dir() or all(path.name.startswith(".") for path in out.iterdir()):
         return
-    held = _earlier(out)
+    held = read_evaluation(out / runs.EVALUATION) if (out / runs.EVALUATION).is_file() else {}
     if (held.get("method"), held.get("model")) != ("pretrained", model):
         raise ValueError(
             f"{out} holds something else than the evaluation of {model}; give a new or an empty"
@@ -226,9 +219,6 @@ def _run_of(run_dir: Path) -> tuple[dict, Settings]:
         raise ValueError(f"{run_dir} is not the folder of a run: it holds no {runs.RUN}")
     run = read_object(path)
     try:
-        # what has no right default, however old the record is
-        for key in ("data", "model", "method"):
-            run["settings"][key]
         return run, Settings.from_dict(run["settings"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -237,18 +227,33 @@ def _run_of(run_dir: Path) -> tuple[dict, Settings]:
         ) from None
 
 
-def _checkpoint_of(run_dir: Path) -> tuple[dict, str]:
-    """The checkpoint's state and the SHA-256 of its file."""
+def _checkpoint_of(run_dir: Path, settings: dict) -> tuple[dict, str]:
+    """The state of the run's checkpoint and the SHA-256 of its file.
+
+    Raises:
+        CheckpointError: if it is none, or that of a run with other settings than run.json has.
+    """
     path = run_dir / runs.CHECKPOINT
-    state = checkpoint.load(path)
-    rows = state.get("rows")
-    if "model" not in state or not isinstance(rows, list) or not all(map(_is_epoch, rows)):
+    state, digest = checkpoint.load_with_digest(path)
+    rows, own = state.get("rows"), state.get("run")
+    whole = "model" in state and isinstance(own, dict) and isinstance(rows, list)
+    if not whole or not all(map(_is_epoch, rows)):
         held = ", ".join(map(str, state))[:150] or "nothing"
         raise CheckpointError(
             f"{path} is no checkpoint of a training run, or not a whole one: it holds {held}; train"
             " it again"
         )
-    return state, hashlib.sha256(path.read_bytes()).hexdigest()
+    changed = [
+        f"{key} {str(own.get(key))[:60]} there, {str(value)[:60]} in {runs.RUN}"
+        for key, value in settings.items()
+        if key not in WITHOUT_EFFECT and own.get(key) != value
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{path} is of another run than {runs.RUN} beside it ({'; '.join(changed[:3])}): put the"
+            " two files of one run together, or train it again"
+        )
+    return state, digest
 
 
 def _is_epoch(row) -> bool:
@@ -310,10 +315,19 @@ def describe_training(settings: dict, rows: list[dict]) -> dict:
     }
 
 
-def _earlier(folder: Path) -> dict:
-    """What an earlier evaluation left in the folder; nothing if there was none."""
+def _merge(
+    folder: Path, row: dict, asked: Sequence[str], same: Sequence[str], more: Mapping
+) -> dict:
+    """Writes the row into evaluation.json, with what an earlier evaluation with the `same` values
+    found by other tests; evaluations side by side wait for each other here, so that none is lost.
+    """
     path = folder / runs.EVALUATION
-    return read_object(path) if path.is_file() else {}
+    with locked_file(path, wait_s=MERGING_S):
+        remove_abandoned(folder, f".{path.name}.*.tmp")
+        earlier = read_evaluation(path) if path.is_file() else {}
+        merged = jsonable({**_completed(row, asked, earlier, same), **more, **surroundings()})
+        write_json(path, merged)
+    return merged
 
 
 def _completed(row: dict, asked: Sequence[str], earlier: dict, same: Sequence[str]) -> dict:
@@ -322,10 +336,9 @@ def _completed(row: dict, asked: Sequence[str], earlier: dict, same: Sequence[st
     """
     if any(key not in earlier or earlier[key] != row[key] for key in same):
         return row
-    how_before = earlier.get("measured_with")
     kept = {
         test: how
-        for test, how in (how_before if isinstance(how_before, dict) else {}).items()
+        for test, how in (earlier.get("measured_with") or {}).items()
         if test in MEASURES and test not in asked
     }
     fields = {field: earlier.get(field) for test in kept for field in MEASURES[test].fields}

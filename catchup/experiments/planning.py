@@ -21,7 +21,8 @@ from ..training.lock import vacant
 from ..training.machine.precision import with_precision
 from ..training.settings import Settings
 from ..utils.choices import build, parse_spec
-from ..utils.files import jsonable, read_json, read_object
+from ..utils.files import jsonable, read_json
+from ..utils.schema import read_evaluation
 from .evaluation import with_published
 
 RESULTS, TABLE = "results.json", "table.md"
@@ -130,17 +131,15 @@ def find_evaluation(folder: Path, tests: Sequence[str], options: Options) -> dic
     tests.
     """
     path, state = folder / runs.EVALUATION, folder / runs.CHECKPOINT
-    row = read_object(path) if path.is_file() else {}
-    with_what = row.get("measured_with")
-    with_what = with_what if isinstance(with_what, dict) else {}
-    if not row.get("finished") or any(
-        not _as_asked(with_what.get(test), test, options) for test in tests
-    ):
+    row = read_evaluation(path) if path.is_file() else {}
+    told = row.get("measured_with") or {}
+    if not row.get("finished") or row.get("settings") != _settings_of(folder):
         return None
-    if state.is_file() and hashlib.sha256(state.read_bytes()).hexdigest() != row.get(
-        "checkpoint_sha256"
-    ):
+    if any(not _as_asked(told.get(test), test, options) for test in tests):
         return None
+    if state.is_file():
+        content = hashlib.sha256(state.read_bytes())
+        return row if content.hexdigest() == row.get("checkpoint_sha256") else None
     return row
 
 

@@ -38,7 +38,13 @@ def save(path: Path, state: dict) -> None:
 
 
 def load(path: Path) -> dict:
-    """The state in `path`, on the CPU. No code in the file is ever run.
+    """The state in `path`, as `load_with_digest`."""
+    return load_with_digest(path)[0]
+
+
+def load_with_digest(path: Path) -> tuple[dict, str]:
+    """The state in `path`, on the CPU, and the SHA-256 of the same bytes, the whole file. No code
+    in the file is ever run.
 
     Raises:
         CheckpointError: if the file is missing, damaged, no checkpoint of this package, or of a
@@ -66,7 +72,7 @@ def load(path: Path) -> dict:
         raise CheckpointError(
             f"{path} is damaged (its SHA-256 does not match): restore a copy, or train it again"
         )
-    return _checked(_opened(body, path), path)
+    return _checked(_opened(body, path), path), hashlib.sha256(content).hexdigest()
 
 
 def _kind(content: bytes) -> str:

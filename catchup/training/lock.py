@@ -12,16 +12,16 @@ warning; on Windows nothing is.
 import errno
 import os
 import platform
-import re
 import threading
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from ..utils.files import TEMPORARY, remove_abandoned
+
 LOCK = ".lock"
-# what `write_atomically` calls it
-TEMPORARY = re.compile(r"\.(run\.json|metrics\.jsonl|checkpoint\.pt)\.(\d+)\.tmp")
 
 # in this process, of which the system's locks know nothing: folder or file to process id
 _held: dict[Path, int] = {}
@@ -47,7 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with _alone(folder / LOCK, folder):
-            clean(folder)
+            remove_abandoned(folder)
             yield
     finally:
         if made:
@@ -56,17 +56,26 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_file(path: Path) -> Iterator[None]:
+def locked_file(path: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Inside the block no other process that asks for it writes `path`; the lock is beside it, in
     .NAME.lock, and stays there after a kill for the next one to take over.
 
     Args:
         path: of a file in a folder that is there; it may be missing itself.
+        wait_s: seconds to wait for whoever has it, before giving up.
     Raises:
         InUse: as `locked`. OSError: where the folder cannot be written.
     """
-    path = Path(path)
-    with _alone(path.with_name(f".{path.name}{LOCK}"), path):
+    path, until = Path(path), time.monotonic() + wait_s
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(_alone(path.with_name(f".{path.name}{LOCK}"), path))
+                break
+            except InUse:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
         yield
 
 
@@ -94,13 +103,6 @@ def _alone(lock: Path, what: Path) -> Iterator[None]:
     finally:
         with _guard:
             _held.pop(place, None)
-
-
-def clean(folder: Path) -> None:
-    """Removes the temporary files of processes that are dead; call it with the folder locked."""
-    for path in Path(folder).iterdir():
-        if (found := TEMPORARY.fullmatch(path.name)) and not _alive(int(found[2])):
-            path.unlink(missing_ok=True)
 
 
 def vacant(folder: Path) -> bool:
@@ -147,18 +149,3 @@ def _still_there(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def _alive(pid: int) -> bool:
-    """Does another process of that number live on this machine? Our own number was a dead one's, in
-    a container.
-    """
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # it is another user's
-        return True
-    return True

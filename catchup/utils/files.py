@@ -2,9 +2,15 @@
 
 import json
 import os
+import re
 import shutil
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+
+# what `temporary_of` calls a file that is being written: .NAME.PROCESS.tmp
+TEMPORARY = re.compile(r"\.(.+)\.(\d+)\.tmp")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -16,8 +22,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             that are free; an older file is then untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary = temporary_of(path)
         try:
             with open(temporary, "wb") as file:
                 file.write(content)
@@ -29,6 +35,41 @@ def write_atomically(path: Path, content: bytes) -> None:
         _sync(path.parent)  # the new name itself has to reach the disk
     except OSError as error:
         raise _unwritable(path, len(content), error) from error
+
+
+def temporary_of(path: Path) -> Path:
+    """Where this process writes what is to become `path`; what dead processes left there is removed,
+    unless it is of this minute: processes of other machines, too, may be at work in the folder.
+    """
+    remove_abandoned(path.parent, f".{path.name}.*.tmp", age_s=60)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_abandoned(folder: Path, pattern: str = ".*.tmp", age_s: float = 0.0) -> None:
+    """Removes the half-written files of dead processes in `folder`, of every name or of one, that
+    nobody has written to for `age_s` seconds.
+    """
+    for path in Path(folder).glob(pattern):
+        found = TEMPORARY.fullmatch(path.name)
+        with suppress(OSError):  # another process has removed it
+            old = not age_s or time.time() - path.stat().st_mtime > age_s
+            if found and old and not _alive(int(found[2])):
+                path.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    """Does another process of that number live on this machine? Our own number was a dead one's, in
+    a container.
+    """
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _sync(folder: Path) -> None:

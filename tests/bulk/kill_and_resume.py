@@ -344,7 +344,7 @@ def writes(kills: int, folder: Path, seed: int = 0) -> dict:
             )
 
     found = {"kills": kills, "unloadable": 0, "torn": 0, "most_strays": 0}
-    from catchup.training.lock import clean
+    from catchup.utils.files import remove_abandoned
 
     for _ in range(kills):
         pid = forked(save_for_ever)
@@ -357,7 +357,7 @@ def writes(kills: int, folder: Path, seed: int = 0) -> dict:
             found["torn"] += not bool((state["weights"] == max(state["number"], 0)).all())
         except checkpoint.CheckpointError:
             found["unloadable"] += 1
-        clean(folder)
+        remove_abandoned(folder)
     return {**found, "strays_after_clean": strays(folder)}
 
 

@@ -4,6 +4,7 @@ refused.
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -302,11 +303,44 @@ def test_what_a_test_lacks_is_said_before_anything_is_measured(trained):
 
 
 def test_a_run_that_was_stopped_is_evaluated_as_far_as_it_came(run_dir):
-    run = read_json(run_dir / "run.json")
-    run["settings"]["epochs"] = 20
+    state, run = checkpoint.load(run_dir / "checkpoint.pt"), read_json(run_dir / "run.json")
+    state["run"]["epochs"] = run["settings"]["epochs"] = 20
     write_json(run_dir / "run.json", run)
+    checkpoint.save(run_dir / "checkpoint.pt", state)
     row = evaluate(run_dir, ("clean",), progress=False)
     assert (row["epochs"], row["finished"]) == (8, False)
+
+
+@pytest.mark.parametrize("key", ["seed", "method", "lr"])
+def test_the_checkpoint_of_another_run_is_refused(run_dir, key):
+    state = checkpoint.load(run_dir / "checkpoint.pt")
+    state["run"][key] = {"seed": 5, "method": "mixup", "lr": 0.3}[key]
+    checkpoint.save(run_dir / "checkpoint.pt", state)
+    with pytest.raises(CheckpointError, match=f"of another run than run.json beside it .{key}"):
+        evaluate(run_dir, ("clean",), progress=False)
+    assert not (run_dir / "evaluation.json").exists()
+
+
+def test_evaluations_side_by_side_keep_each_others_results(run_dir):
+    """They measure at the same time, and merge one after the other."""
+    tests = ("clean", "feature-drop", "calibration", "reliance")
+    with ThreadPoolExecutor(len(tests)) as pool:
+        list(pool.map(lambda test: evaluate(run_dir, (test,), progress=False), tests))
+    row = read_json(run_dir / "evaluation.json")
+    assert set(row["measured_with"]) == set(tests)
+    assert None not in (row["top1_error"], row["feature_drop"], row["calibration"], row["reliance"])
+    assert sorted(path.name for path in run_dir.iterdir() if path.name.startswith(".")) == []
+
+
+def test_what_a_killed_evaluation_left_is_removed(run_dir):
+    (run_dir / ".evaluation.json.999999999.tmp").touch()
+    evaluate(run_dir, ("clean",), progress=False)
+    assert not list(run_dir.glob(".*.tmp"))
+
+
+def test_an_evaluation_carries_the_settings_of_its_run(run_dir):
+    row = evaluate(run_dir, ("clean",), progress=False)
+    assert row["settings"] == read_json(run_dir / "run.json")["settings"]
 
 
 def test_a_run_that_never_validated_has_no_validation_error(run_dir):
@@ -528,7 +562,7 @@ def other_content(folder):
         (no_checkpoint, CheckpointError, "no checkpoint"),
         (flipped_byte, CheckpointError, "damaged"),
         (cut_off, CheckpointError, "cut off"),
-        (other_width, CheckpointError, "another model.*resnet18, width 8, 10 classes"),
+        (other_width, CheckpointError, "another run than run.json.*width 16 there, 8 in run.json"),
         (other_content, CheckpointError, "no checkpoint of a training run.*weights"),
     ],
 )

@@ -184,8 +184,9 @@ def test_many_at_once_are_let_in_one_at_a_time(tmp_path):
 def test_files_of_dead_writers_are_removed_those_of_a_living_one_stay(tmp_path):
     dead = forked(lambda: None)
     ended(dead)
-    stale = [f".{name}.{dead}.tmp" for name in (runs.RUN, runs.METRICS, runs.CHECKPOINT)]
-    kept = [f".{runs.CHECKPOINT}.{os.getppid()}.tmp", f".{runs.EVALUATION}.{dead}.tmp", "notes.tmp"]
+    names = (runs.RUN, runs.METRICS, runs.CHECKPOINT, runs.EVALUATION)
+    stale = [f".{name}.{dead}.tmp" for name in names]
+    kept = [f".{runs.CHECKPOINT}.{os.getppid()}.tmp", "notes.tmp"]
     for name in (*stale, *kept):
         (tmp_path / name).touch()
     with locked(tmp_path):

@@ -9,7 +9,6 @@ where the folder cannot be written there is none.
 import contextlib
 import hashlib
 import os
-import secrets
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...utils.files import temporary_of
 from ...utils.progress import bar
 from .memory import check_memory
 from .npz import read_npz
@@ -221,9 +221,9 @@ def write_cache(cache: Path, **arrays: np.ndarray) -> None:
     """Put the cache in place whole, in place of older ones of the same image size; do without where
     that fails.
     """
-    unfinished = cache.with_name(f"{cache.stem}-{secrets.token_hex(4)}.tmp")
+    unfinished = temporary_of(cache)
     try:
-        with open(unfinished, "xb") as file:
+        with open(unfinished, "wb") as file:
             np.savez(file, **arrays)
         os.replace(unfinished, cache)
         for stale in cache.parent.glob(f"{cache.name.rsplit('-', 1)[0]}-*.npz"):
