@@ -239,16 +239,29 @@ def test_after_an_interruption_it_goes_on_inside_the_run(whole, tmp_path, monkey
 
 
 def test_a_checkpoint_that_changed_is_evaluated_again(copied, monkeypatch):
-    shutil.copy(copied / "catchup-0" / "checkpoint.pt", copied / "catchup-1" / "checkpoint.pt")
+    own, other = (copied / name / "checkpoint.pt" for name in ("catchup-1", "catchup-0"))
+    state = checkpoint.load(own)
+    checkpoint.save(own, {**state, "model": checkpoint.load(other)["model"]})
     trained, evaluated = _watched(monkeypatch)
     results = compared(copied, METHODS[:2])
     assert (trained, evaluated) == ([], ["catchup-1"])
     errors = {(row["label"], row["seed"]): row["top1_error"] for row in results["rows"]}
     assert errors["catchup", 1] == errors["catchup", 0]
     # to save room: what was measured of it still stands
-    (copied / "catchup-0" / "checkpoint.pt").unlink()
+    other.unlink()
     compared(copied, METHODS[:2])
     assert evaluated == ["catchup-1"]
+
+
+def test_the_checkpoint_of_another_seed_is_left_out(copied):
+    """Also if its evaluation was copied along: both are of another run than run.json."""
+    for name in ("checkpoint.pt", "evaluation.json"):
+        shutil.copy(copied / "catchup-0" / name, copied / "catchup-1" / name)
+    results = compared(copied, METHODS[:2])
+    assert [(one["label"], one["seed"]) for one in results["failed"]] == [("catchup", 1)]
+    assert (
+        "of another run than run.json beside it (seed 0 there, 1" in results["failed"][0]["error"]
+    )
 
 
 def test_a_single_seed_has_no_interval(whole, copied, no_training):
