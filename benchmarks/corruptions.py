@@ -1,7 +1,8 @@
 """How long our corruptions take beside those of the library `imagecorruptions`, with the CIFAR
 numbers in both.
 
-    pip install imagecorruptions-imaug        (into an environment of its own; nothing else here needs it)
+    pip install imagecorruptions-imaug        (into an environment of its own; nothing else here
+                                              needs it)
     python -m benchmarks.corruptions [--out FILE]
 
 Both run on one thread, in turns, on the same random images of 32 x 32 pixels, and what is compared

@@ -363,7 +363,9 @@ def stated_passes(mixer: Mixer) -> tuple[int, int]:
 
 
 def _time(mixer: Mixer, bench: CostSettings, passes: Passes) -> dict:
-    """`ratios` of the method's steps, and of its passes alone, to the plain step's; times per step."""
+    """`ratios` of the method's steps, and of its passes alone, to the plain step's; times per
+    step.
+    """
     method, plain = Training(mixer, bench), Training(None, bench)
     work = {"plain": plain.step, "method": method.step}
     if (passes.forward, passes.backward) != (1, 1):
@@ -405,7 +407,9 @@ def _device(bench: CostSettings) -> torch.device:
 
 
 def _check_runnable(methods: Sequence[str], bench: CostSettings) -> None:
-    """ValueError for a method or model that does not exist, cannot train here, or is named twice."""
+    """ValueError for a method or model that does not exist, cannot train here, or is named
+    twice.
+    """
     if isinstance(methods, str) or not methods:
         raise ValueError(f"methods must name at least one, got {methods!r}")
     if len(set(methods)) < len(methods):

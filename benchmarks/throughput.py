@@ -3,13 +3,16 @@ in one call.
 
 An epoch of the same network on the same images, again and again, by
 
-ours        the loop of `catchup.fit`: resident images augmented a batch at a time, precision and memory format chosen,
+ours        the loop of `catchup.fit`: resident images augmented a batch at a time, precision and
+            memory format chosen,
             on a CPU freed memory kept (`catchup.training.machine.heap`)
 catchup     the same with Catch-up Mix
 ordinary    ours in float32 and PyTorch's ordinary memory format: what is left without that choice
 returned    ours, but freed memory given back as the C library does it
-dataloader  a plain PyTorch loop over a torchvision data set of pictures with a DataLoader, as most people write it
-limit       the model's bare forward and backward pass on a batch that stays, in our precision and memory format, freed
+dataloader  a plain PyTorch loop over a torchvision data set of pictures with a DataLoader, as most
+            people write it
+limit       the model's bare forward and backward pass on a batch that stays, in our precision and
+            memory format, freed
             memory kept
 
 How memory is handled is decided for a whole process. So the two that leave it to the C library run
@@ -358,7 +361,9 @@ def flops_of_a_step(load: Workload) -> int:
 
 
 def matrix_product(precision: str, device: torch.device) -> float:
-    """10¹² floating-point operations per second of a large square matrix product, the best of five."""
+    """10¹² floating-point operations per second of a large square matrix product, the best of
+    five.
+    """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     side = 8192 if device.type == "cuda" else 1536
     left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))

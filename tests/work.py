@@ -1,4 +1,6 @@
-"""What the processes of an engine do in the tests: small jobs, some of which end their own process."""
+"""What the processes of an engine do in the tests: small jobs, some of which end their own
+process.
+"""
 
 import os
 import signal

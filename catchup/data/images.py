@@ -105,7 +105,9 @@ class Images:
         return self._with(self.pixels.index_select(0, index), self.labels.index_select(0, index))
 
     def part(self, indices: Tensor | Sequence[int]) -> "Images":
-        """`take`, for a part that is kept for the whole run: streamed images stay on the disk then."""
+        """`take`, for a part that is kept for the whole run: streamed images stay on the disk
+        then.
+        """
         return self.take(indices)
 
     def batches(self, order: Sequence[Tensor]) -> Iterator["Images"]:

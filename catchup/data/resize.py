@@ -123,7 +123,9 @@ def _round_to_bytes(values: Tensor) -> Tensor:
 
 
 def _weights(start: Tensor, length: Tensor, side: int, wanted: int, reach: float) -> Tensor:
-    """(B, wanted, side): what each of `side` pixels gives to each of the `wanted` ones; sums to 1."""
+    """(B, wanted, side): what each of `side` pixels gives to each of the `wanted` ones; sums to
+    1.
+    """
     start, length = start[:, None, None].float(), length[:, None, None].float()
     scale = length / wanted
     index, place = (

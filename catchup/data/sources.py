@@ -349,7 +349,9 @@ def names() -> tuple[str, ...]:
 
 
 def describe(data_dir: str | Path = "data") -> list[SourceRow]:
-    """One row for each data set, with whether it lies in `data_dir`; downloads and decodes nothing."""
+    """One row for each data set, with whether it lies in `data_dir`; downloads and decodes
+    nothing.
+    """
     folder = Path(data_dir).expanduser()
     return [
         SourceRow(

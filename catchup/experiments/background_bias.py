@@ -6,8 +6,8 @@ grow first, take the easy way out, and leave the others without gradient; handin
 maps over to its partner lets the weak ones catch up, and the network leans on more. On `shapes`
 (see `catchup.data.sets.shapes`) it is known which way is the easy one, how far it leads, and where
 it misleads: the background tells the class in a share ρ of the training images, and in the test
-sets "broken" and "reversed" it does not. `run_background` asks what a method does to the accuracy there, over
-ρ. `follow_run` follows the filters of one run and asks whose they are (see
+sets "broken" and "reversed" it does not. `run_background` asks what a method does to the accuracy
+there, over ρ. `follow_run` follows the filters of one run and asks whose they are (see
 `catchup.experiments.follow_filters`).
 
 What neither shows: the outcome on photographs, where a background may be of use; and networks of
@@ -178,7 +178,8 @@ def follow_run(
     progress: bool = True,
     **options,
 ) -> dict[str, list[dict]]:
-    """Follows the filters of one run of `run_background`, filter by filter; the weights come out the same.
+    """Follows the filters of one run of `run_background`, filter by filter; the weights come out
+    the same.
 
     Args:
         method, rho, seed, cue, settings: as for `run_background`.
@@ -202,8 +203,8 @@ def follow_run(
 
 
 def report(rows: Sequence[dict]) -> str:
-    """The outcome of `run_background` as text: a table for each ρ, mean ± standard deviation over the seeds,
-    paired differences.
+    """The outcome of `run_background` as text: a table for each ρ, mean ± standard deviation over
+    the seeds, paired differences.
 
     Raises:
         ValueError: if there are no rows; as `catchup.comparison`.
@@ -229,8 +230,8 @@ def report(rows: Sequence[dict]) -> str:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows that `run_background` left in a file. ValueError naming the file if it is missing or holds
-    something else.
+    """The rows that `run_background` left in a file. ValueError naming the file if it is missing or
+    holds something else.
     """
     return read_lines(path)
 

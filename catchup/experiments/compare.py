@@ -7,13 +7,15 @@ least two seeds. Each interval is for
 itself: of twenty differences that are zero in truth, one is expected to have an interval without
 zero.
 
-DIR/METHOD-SEED/    a run as `catchup train` leaves it (see `catchup.training.folder`), and its evaluation.json
-DIR/results.json    the evaluation objects, each with the `label` of its method, and the differences as numbers
+DIR/METHOD-SEED/    a run as `catchup train` leaves it (see `catchup.training.folder`), and its
+                    evaluation.json
+DIR/results.json    the evaluation objects, each with the `label` of its method, and the differences
+                    as numbers
 DIR/table.md        the table
 
 What is to be done is worked out in `catchup.experiments.planning`; where it is done is an engine's
-matter (`catchup.experiments.engines`). The process that calls `run_comparison` or `sweep` only hands out runs,
-and it alone writes results.json and table.md.
+matter (`catchup.experiments.engines`). The process that calls `run_comparison` or `sweep` only
+hands out runs, and it alone writes results.json and table.md.
 """
 
 import traceback
@@ -194,8 +196,8 @@ def sweep(
     Returns:
         What `run_comparison` returns, for each.
     Raises:
-        ValueError, ImportError: as `run_comparison`; nothing is trained or written unless all of the
-            comparisons can be.
+        ValueError, ImportError: as `run_comparison`; nothing is trained or written unless all
+            of the comparisons can be.
     """
     engine = engines.make_engine(engine) if isinstance(engine, str) else engine
     folders = [Path(one.out).resolve() for one in comparisons]

@@ -236,7 +236,9 @@ def _jobs(
 
 
 def _usual_engine() -> engines.Engine:
-    """Two processes of one thread each: on 8×8 images a second thread of one process mostly waits."""
+    """Two processes of one thread each: on 8×8 images a second thread of one process mostly
+    waits.
+    """
     return engines.Pool(jobs=2, threads=1) if usual_workers() else engines.Local()
 
 

@@ -31,7 +31,9 @@ APART = ("method", "method_settings", "seed")  # all in which the runs of a comp
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What is to be compared, and where; arguments as for `catchup.experiments.compare.run_comparison`."""
+    """What is to be compared, and where; arguments as for
+    `catchup.experiments.compare.run_comparison`.
+    """
 
     out: Path
     methods: Sequence[str]
@@ -160,7 +162,8 @@ def assess_runs(one: Comparison) -> list[Prospect]:
     """Every run of a comparison as it stands; nothing is trained or written.
 
     Raises:
-        ValueError: as `catchup.experiments.compare.run_comparison`, for names, settings, and the folder.
+        ValueError: as `catchup.experiments.compare.run_comparison`, for names, settings, and
+            the folder.
     """
     all_runs = plan_runs(one)
     check_folder(Path(one.out), all_runs)
@@ -180,8 +183,8 @@ def outlook(stands: Sequence[Prospect], at_once: int | None = 1) -> str:
     """What is there, what is missing, and about how long it takes, as text.
 
     Args:
-        stands: as `assess_runs` returns them. at_once: runs that are trained at the same time; None:
-            not known.
+        stands: as `assess_runs` returns them. at_once: runs that are trained at the same time;
+            None: not known.
     """
     open_ones = [run for run in stands if run.state != "finished"]
     lines = [

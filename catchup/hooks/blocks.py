@@ -216,14 +216,18 @@ def _repeats(block: nn.Module, previous: nn.Module) -> bool:
 
 
 def _is_head(module: nn.Module, model: nn.Module) -> bool:
-    """Whether `module` ends in a linear layer as wide as the model's last: an auxiliary classifier."""
+    """Whether `module` ends in a linear layer as wide as the model's last: an auxiliary
+    classifier.
+    """
     last = [part for part in module.modules() if part._parameters][-1]
     widths = [part.out_features for part in model.modules() if isinstance(part, nn.Linear)]
     return isinstance(last, nn.Linear) and last.out_features == widths[-1]
 
 
 def _stride(module: nn.Module) -> int:
-    """How much `module` shrinks the maps: product along a chain, else the largest of its branches."""
+    """How much `module` shrinks the maps: product along a chain, else the largest of its
+    branches.
+    """
     stride = getattr(module, "stride", 1)
     inside = [_stride(child) for child in module.children()]
     if not inside:

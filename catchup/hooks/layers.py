@@ -39,7 +39,8 @@ def hooked(
     when: Callable[[str], bool] = lambda layer: True,
     changes: bool = True,
 ) -> Iterator[Counter[str]]:
-    """Inside the block `act(layer, output)` runs behind each layer. All hooks on layers are set here.
+    """Inside the block `act(layer, output)` runs behind each layer. All hooks on layers are set
+    here.
 
     Args:
         model: any module, also wrapped for DDP.

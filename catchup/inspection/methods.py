@@ -404,8 +404,8 @@ def _take_steps(
 
 
 def _fix_draw(mixer: Mixer, gallery: MethodGallery, wanted: Draw) -> tuple[Draw, str | None]:
-    """The mixer's draw with the wanted λ, partner and seed, at the gallery's block or as near to it as
-    the method can.
+    """The mixer's draw with the wanted λ, partner and seed, at the gallery's block or as near to it
+    as the method can.
     """
     blocks = mixer.block_names(gallery.model)
     drawn = mixer.draw(len(wanted.partner), len(blocks), np.random.default_rng(wanted.seed))

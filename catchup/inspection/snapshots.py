@@ -44,7 +44,9 @@ class Snapshots:
         self._states: dict[int, dict] = {0: self._now()}
 
     def __call__(self, row: Mapping) -> None:
-        """Keeps the weights as they are now, as those of `row["epoch"]`, if it is one to be kept."""
+        """Keeps the weights as they are now, as those of `row["epoch"]`, if it is one to be
+        kept.
+        """
         if self._wanted is None or row["epoch"] in self._wanted:
             self._states[int(row["epoch"])] = self._now()
 

@@ -342,7 +342,9 @@ def _fixed_iou(edges: np.ndarray, boxes: Boxes) -> np.ndarray:
 def _max_box_accuracy(
     swept: np.ndarray, deltas: Sequence[float], **choice: Sequence[float]
 ) -> dict:
-    """MaxBoxAccV2 of IoUs (n, T), and which of the T values named in `choice` was best for each δ."""
+    """MaxBoxAccV2 of IoUs (n, T), and which of the T values named in `choice` was best for each
+    δ.
+    """
     curves = _accuracies(swept, deltas)
     per_delta = {delta: max(curve) for delta, curve in curves.items()}
     best = {

@@ -167,8 +167,8 @@ def measure(subject: Subject, tests: Sequence[str]) -> dict:
     settings}.
 
     Raises:
-        ValueError: as `select_tests` and as the tests do; all of them are asked before the first one
-            runs.
+        ValueError: as `select_tests` and as the tests do; all of them are asked before the
+            first one runs.
     """
     asked = select_tests(tests)
     for test in asked:

@@ -131,7 +131,9 @@ class AutoMix(BetaMixer):
     # -- a run -------------------------------------------------------------------------------------
 
     def check(self, model: nn.Module) -> None:
-        """Raises ValueError if the model has no such block, or none where the default looks for it."""
+        """Raises ValueError if the model has no such block, or none where the default looks for
+        it.
+        """
         super().check(model)
         self._block_of(unwrap(model))
 

@@ -225,7 +225,9 @@ class Mixer(ABC):
 
     @contextmanager
     def watched(self, watcher: Watcher) -> Iterator[None]:
-        """Inside the block `watcher(block, draw, mixed)` sees every mix, its graph still attached."""
+        """Inside the block `watcher(block, draw, mixed)` sees every mix, its graph still
+        attached.
+        """
         self._memory.watchers.append(watcher)
         try:
             yield

@@ -145,8 +145,9 @@ class CatchUpMix(FeatureMixer, BetaMixer):
         blocks: qualified names of the blocks; None finds them (`catchup.find_blocks`).
         input_mix: what layer 0 does: "cutmix" (the paper's), "mixup", or "none", a plain step.
         input_alpha: α of that input mix; None takes Table 8's: CutMix 1.0, InputMixup 0.2.
-        label_rule: "lam" weights the labels with λ (the paper's rule); "kept" with ⌊λC⌋/C, the share of
-            channels really kept, which is smaller by 0.5/C on average (0.0078 for C = 64) and by
+        label_rule: "lam" weights the labels with λ (the paper's rule); "kept" with ⌊λC⌋/C, the
+            share of channels really kept, which is smaller by 0.5/C on average (0.0078 for C = 64)
+            and by
             less than 1/C always.
         prob, criterion, seed: as for every mixer.
     """

@@ -155,8 +155,8 @@ class CoMixup(Mixer):
             return replace(draw, extra={**looked_up, **self.masks(looked_up["saliency"], draw)})
 
     def masks(self, saliency: Tensor, draw: Draw) -> dict[str, Tensor]:
-        """ "source", "members" and "weights" (see `plan`) for these saliency maps, (B, H, W) float32
-        ≥ 0.
+        """ "source", "members" and "weights" (see `plan`) for these saliency maps, (B, H, W)
+        float32 ≥ 0.
         """
         members, real, chances, start = self._chances(draw, saliency.device)
         shares = block_saliency(saliency, self.block)

@@ -78,8 +78,9 @@ class FMix(BetaMixer):
         decay: δ, the power with which amplitudes fall with the frequency, ≥ 0; 3 in its paper.
         max_soft: share of the pixels over which the mask's edge is softened, in [0, 0.5]; 0, a hard
             mask, in its paper.
-        label_rule: "kept" weights the labels with the mask's mean, what is really seen of each image;
-            "lam" with the drawn λ, as the release does. The two differ by less than one pixel's
+        label_rule: "kept" weights the labels with the mask's mean, what is really seen of each
+            image; "lam" with the drawn λ, as the release does. The two differ by less than one
+            pixel's
             share.
         prob, criterion, seed: as for every mixer.
     """

@@ -112,7 +112,9 @@ class GuidedMixup(Mixer):
             object.__setattr__(self, "passes", (2, 2))
 
     def plan(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw) -> Draw:
-        """The draw with `extra["saliency"]`, (B, H, W), sums 1, and the partners that go with it."""
+        """The draw with `extra["saliency"]`, (B, H, W), sums 1, and the partners that go with
+        it.
+        """
         if self.saliency == "sr":
             maps = spectral_residual(images)
         else:

@@ -283,7 +283,9 @@ def training_saliency(
 
 
 def recalled_loss(model: nn.Module, draw: Draw) -> Tensor | None:
-    """The clean loss of `training_saliency` with its gradient, 0-dim; None if the draw holds none."""
+    """The clean loss of `training_saliency` with its gradient, 0-dim; None if the draw holds
+    none.
+    """
     if "clean_loss" not in draw.extra:
         return None
     parameters = _trained(model)
@@ -299,7 +301,9 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 def check_at_least(**settings: tuple[float, float]) -> None:
-    """Raises ValueError for a setting (value, least) that is below its least value or not finite."""
+    """Raises ValueError for a setting (value, least) that is below its least value or not
+    finite.
+    """
     for name, (value, least) in settings.items():
         if not (value >= least and math.isfinite(value)):
             raise ValueError(f"{name} must be a number ≥ {least}, got {value}")
@@ -367,7 +371,9 @@ class PuzzleMix(BetaMixer):
             raise ValueError(f"t_size must be ≥ 1, or -1 for whole blocks, got {self.t_size}")
 
     def plan(self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw) -> Draw:
-        """The draw with `extra["saliency"]`, (B, H, W) float32, and the clean loss where it counts."""
+        """The draw with `extra["saliency"]`, (B, H, W) float32, and the clean loss where it
+        counts.
+        """
         block_numbers(*images.shape[-2:])
         if self.clean_lam > 0:
             return replace(draw, extra=training_saliency(model, images, labels, self.criterion))

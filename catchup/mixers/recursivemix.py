@@ -291,7 +291,9 @@ class RecursiveMix(Mixer):
 
 
 def _box(images: Tensor, draw: Draw) -> tuple[int, int, int, int] | None:
-    """(top, bottom, left, right) of what is pasted into images (B, C, H, W); None where nothing is."""
+    """(top, bottom, left, right) of what is pasted into images (B, C, H, W); None where nothing
+    is.
+    """
     if not draw.extra:
         return None
     centre = tuple(np.random.default_rng(draw.seed).random(2))

@@ -76,7 +76,9 @@ class Target:
         )
 
     def soft(self, num_classes: int) -> Tensor:
-        """The target as a matrix, (B, num_classes) float32; row sums are the sums of the weights."""
+        """The target as a matrix, (B, num_classes) float32; row sums are the sums of the
+        weights.
+        """
         total = 0
         for labels, weight in self._parts():
             rows = (

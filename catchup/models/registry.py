@@ -87,8 +87,8 @@ def create(
         pretrained: begin with torchvision's ImageNet weights (see the top of this file), downloaded
             once into torch.hub's folder: for `torchvision.NAME`, and with stem="imagenet" for the
             models in `PRETRAINED`. Where num_classes is not 1000 the classifier is a new one.
-        **options: what the model's own builder takes besides (`stem`, `stem_stride`, `norm_before_pool`,
-            torchvision's `aux_logits`).
+        **options: what the model's own builder takes besides (`stem`, `stem_stride`,
+            `norm_before_pool`, torchvision's `aux_logits`).
     Returns:
         The module: images (B, in_channels, H, W) to scores (B, num_classes).
     Raises:

@@ -60,7 +60,9 @@ class Bottleneck(nn.Module):
 
 
 class GroupedBottleneck(Bottleneck):
-    """The block of ResNeXt 32x4d: 32 groups, of four channels each in the first stage at width 64."""
+    """The block of ResNeXt 32x4d: 32 groups, of four channels each in the first stage at width
+    64.
+    """
 
     groups, inner = 32, 2
 
@@ -200,7 +202,8 @@ class PreActResNet(StagedNet):
 
     The shape has no single definition. Without BatchNorm and ReLU between the last stage and the
     pooling (`norm_before_pool=False`): AlignMixup, whose protocol Catch-up Mix follows, PuzzleMix,
-    GuidedMixup and Manifold Mixup. With them (`norm_before_pool=True`): the original paper and allthemix.
+    GuidedMixup and Manifold Mixup. With them (`norm_before_pool=True`): the original paper and
+    allthemix.
 
     Args:
         block, depths, num_classes, in_channels, width, stem, stem_stride: as for `ResNet`, the

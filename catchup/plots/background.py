@@ -1,4 +1,6 @@
-"""Figures of the causal test: accuracy over the bias dial, and what the strong filters respond to."""
+"""Figures of the causal test: accuracy over the bias dial, and what the strong filters respond
+to.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean

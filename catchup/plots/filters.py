@@ -381,7 +381,9 @@ def _joint(seaborn, ax: "Axes", row: Mapping, most: float, limits: Sequence[tupl
 
 
 def _decade(power: float) -> str:
-    """A power of ten where it is a whole one; where less than a decade is shown, the number itself."""
+    """A power of ten where it is a whole one; where less than a decade is shown, the number
+    itself.
+    """
     return f"$10^{{{power:g}}}$" if power == round(power) else f"{10**power:.2g}"
 
 

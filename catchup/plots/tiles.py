@@ -34,7 +34,9 @@ def brightness(maps: np.ndarray, scale: str = "own") -> np.ndarray:
 
 
 def tint(amounts: np.ndarray) -> np.ndarray:
-    """Amounts in [0, 1], any shape, as cividis colours: the shape with 3 uint8 channels behind it."""
+    """Amounts in [0, 1], any shape, as cividis colours: the shape with 3 uint8 channels behind
+    it.
+    """
     from matplotlib import colormaps
 
     return colormaps["cividis"](amounts, bytes=True)[..., :3]

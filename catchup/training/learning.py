@@ -3,7 +3,8 @@
 A network counts as trained when both hold:
 
 1. it knows its training images (a clean error of at most 2 % on them), or, where mixing keeps it
-   from knowing them, a run of half its budget ends less than one point of validation error above it;
+   from knowing them, a run of half its budget ends less than one point of validation error above
+   it;
 2. it was given at least 5 % of the steps that the paper gives its networks on such images.
 
 The numbers were fixed before the runs that they judge had ended. 2 % is what a plain network

@@ -144,7 +144,9 @@ class Run:
         self.save()
 
     def save(self) -> None:
-        """Stores the run as it stands, in the middle of an epoch too; every process has to call it."""
+        """Stores the run as it stands, in the middle of an epoch too; every process has to call
+        it.
+        """
         if self.out is None:
             return
         if self.under_way is not None:  # at the end of an epoch it was done before the validation

@@ -252,7 +252,9 @@ def fit(
 
 
 def _deferred() -> AbstractContextManager[Asked]:
-    """Signals put off; under torchrun, which repeats a Ctrl-C to its processes, the second one too."""
+    """Signals put off; under torchrun, which repeats a Ctrl-C to its processes, the second one
+    too.
+    """
     return deferred(patient=int(os.environ.get("WORLD_SIZE", 1)) > 1)
 
 

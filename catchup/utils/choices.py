@@ -1,4 +1,6 @@
-"""Names chosen from a list, alone or with settings: one place for the sentence a misspelt one gets."""
+"""Names chosen from a list, alone or with settings: one place for the sentence a misspelt one
+gets.
+"""
 
 import re
 from ast import literal_eval
@@ -89,8 +91,8 @@ def build(make: Callable[..., Made], text: str, kind: str = "method", **more) ->
     """`make(name, **settings, **more)` of what `text` names (see `parse_spec`).
 
     Raises:
-        ValueError: as `parse_spec` and `make`; if the text sets something of `more`; if a value is of a
-            type that its setting cannot take (a TypeError of `make`).
+        ValueError: as `parse_spec` and `make`; if the text sets something of `more`; if a value
+            is of a type that its setting cannot take (a TypeError of `make`).
     """
     name, settings = parse_spec(text, kind)
     for key in settings:
@@ -155,7 +157,9 @@ def _value(text: str):
 
 
 def check_whole(least: int = 1, /, **numbers: int) -> None:
-    """Raises ValueError for the first of the numbers that is no whole number of at least `least`."""
+    """Raises ValueError for the first of the numbers that is no whole number of at least
+    `least`.
+    """
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")

@@ -1,4 +1,6 @@
-"""Files: written whole or not at all, JSON and JSON lines read with a sentence for what is wrong."""
+"""Files: written whole or not at all, JSON and JSON lines read with a sentence for what is
+wrong.
+"""
 
 import json
 import os
@@ -38,7 +40,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def temporary_of(path: Path) -> Path:
-    """Where this process writes what is to become `path`; what dead processes left there is removed,
+    """Where this process writes what is to become `path`; what dead processes left there is
+    removed,
     unless it is of this minute: processes of other machines, too, may be at work in the folder.
     """
     remove_abandoned(path.parent, f".{path.name}.*.tmp", age_s=60)

@@ -120,7 +120,9 @@ class Controls(anywidget.AnyWidget):
         self.guarded(lambda: self._act(name, button))
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Calls `callback` after every change; there is one, and its errors are shown in the strip."""
+        """Calls `callback` after every change; there is one, and its errors are shown in the
+        strip.
+        """
         self._on_change = callback
 
     def guarded(self, call: Callable[[], None]) -> bool:
@@ -237,7 +239,9 @@ class Explorer(ipywidgets.VBox):
         ]
 
     def redraw(self) -> None:
-        """Draws again with the values as they are; from any thread. Errors are shown, not raised."""
+        """Draws again with the values as they are; from any thread. Errors are shown, not
+        raised.
+        """
         self.controls.guarded(self._draw)
 
     def close(self) -> None:

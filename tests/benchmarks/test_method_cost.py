@@ -24,7 +24,9 @@ TINY = cost.CostSettings(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Twice(Mixer):
-    """Two forward and two backward passes and a million bytes; a plain step in half of the steps."""
+    """Two forward and two backward passes and a million bytes; a plain step in half of the
+    steps.
+    """
 
     prob: float = 0.5
     kept: ClassVar[list] = []
@@ -166,7 +168,9 @@ def test_unlikely_layers_are_drawn_less_often():
 
 
 def test_the_step_is_a_runs_and_its_work_stays_the_same():
-    """A method's own parameters are trained and its step is ended; the model's weights stand still."""
+    """A method's own parameters are trained and its step is ended; the model's weights stand
+    still.
+    """
     mixer = make("automix", seed=0)
     training = cost.Training(mixer, TINY)
     model = [parameter.clone() for parameter in training.model.parameters()]

@@ -14,7 +14,9 @@ from conftest import TinyNet
 
 
 class Clock:
-    """A clock that only the work moves on, and the more the later it is: a machine that slows down."""
+    """A clock that only the work moves on, and the more the later it is: a machine that slows
+    down.
+    """
 
     def __init__(self, growth=1.01):
         self.now, self.slowness, self.growth, self.calls = 0.0, 1.0, growth, []

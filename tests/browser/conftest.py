@@ -51,7 +51,9 @@ def chromium() -> str | None:
 
 @pytest.fixture(scope="package")
 def browser():
-    """A headless Chromium; the tests are skipped where there is none, or no playwright to drive it."""
+    """A headless Chromium; the tests are skipped where there is none, or no playwright to drive
+    it.
+    """
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: uv sync"
     )

@@ -24,7 +24,9 @@ def page(run_notebook):
 
 
 def noted(path):
-    """A reader of what the kernel last noted, which may lag behind what the browser already shows."""
+    """A reader of what the kernel last noted, which may lag behind what the browser already
+    shows.
+    """
     return lambda: json.loads(path.read_text())
 
 

@@ -70,7 +70,9 @@ SAVES = (0.0, 0.0, 0.02, None)  # seconds between two checkpoints, drawn anew fo
 
 
 class Ending(NamedTuple):
-    """What a finished run leaves: SHA-256 of the weights, and of each epoch what no clock decides."""
+    """What a finished run leaves: SHA-256 of the weights, and of each epoch what no clock
+    decides.
+    """
 
     weights: str
     metrics: list[dict]
@@ -362,7 +364,9 @@ def writes(kills: int, folder: Path, seed: int = 0) -> dict:
 
 
 def main() -> int:
-    """Runs what was asked for, prints it and writes it to --out; 1 if anything was lost or differs."""
+    """Runs what was asked for, prints it and writes it to --out; 1 if anything was lost or
+    differs.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--trials", type=int, default=50, help="in all, shared by the cases and loaders"

@@ -2,10 +2,11 @@
 
     python tests/bulk/mutations.py [--out data/results/mutations.json] [--only N ...]
 
-First the tests have to pass with nothing broken. Then every place is a line of the package, made wrong as a person could make it wrong, and the tests that
-ought to notice. It works on a copy; the checkout is never changed. A place that no test notices is
-a hole in the tests, and ends the script with exit code 1. `tests/repository/test_mutations.py` holds that
-every place still exists.
+First the tests have to pass with nothing broken. Then every place is a line of the package, made
+wrong as a person could make it wrong, and the tests that ought to notice. It works on a copy; the
+checkout is never changed. A place that no test notices is
+a hole in the tests, and ends the script with exit code 1. `tests/repository/test_mutations.py`
+holds that every place still exists.
 """
 
 import argparse

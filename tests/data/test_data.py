@@ -34,7 +34,9 @@ def picture(path, seed=0, size=(8, 8), grey=False):
 
 
 def small_folder(root, test="test", **options):
-    """Two classes, 3 training images each and 2 for testing; returns the pixels in reading order."""
+    """Two classes, 3 training images each and 2 for testing; returns the pixels in reading
+    order.
+    """
     return [
         picture(root / split / name / f"{i}.png", seed=100 * s + 10 * c + i, **options)
         for s, (split, count) in enumerate((("train", 3), (test, 2)))

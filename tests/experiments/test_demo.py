@@ -117,7 +117,9 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
 
 @pytest.mark.slow
 def test_every_budget_is_a_run_of_its_own(tmp_path):
-    """Row by row what training with so many epochs gives, not an earlier epoch of the longest run."""
+    """Row by row what training with so many epochs gives, not an earlier epoch of the longest
+    run.
+    """
     results = demo.run_demo(
         tmp_path,
         seeds=(1,),

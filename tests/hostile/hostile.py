@@ -55,7 +55,9 @@ def safetensors_bytes() -> bytes:
 
 
 def compressed(content: bytes) -> bytes:
-    """A zip archive with the same members, compressed: a way to put a bomb behind a right checksum."""
+    """A zip archive with the same members, compressed: a way to put a bomb behind a right
+    checksum.
+    """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return zip_bytes(
             {name: archive.read(name) for name in archive.namelist()}, zipfile.ZIP_DEFLATED

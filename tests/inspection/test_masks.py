@@ -98,7 +98,9 @@ def test_thumbnails_are_averaged_magnitudes(tiny, batch):
 
 
 class Bypass(nn.Module):
-    """Something passes by the block, so a mix of two images' maps alone would give a wrong answer."""
+    """Something passes by the block, so a mix of two images' maps alone would give a wrong
+    answer.
+    """
 
     def __init__(self, width=40, classes=15):
         super().__init__()

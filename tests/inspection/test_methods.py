@@ -1,5 +1,5 @@
-"""The gallery of methods: a result is what the method itself does by hand; the figures show it; nothing
-is left behind.
+"""The gallery of methods: a result is what the method itself does by hand; the figures show it;
+nothing is left behind.
 """
 
 import copy

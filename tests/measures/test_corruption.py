@@ -33,7 +33,9 @@ def model():
 
 
 class Counting(torch.nn.Module):
-    """Says class 1 of an image with an odd number of odd values, else 0: every single level counts."""
+    """Says class 1 of an image with an odd number of odd values, else 0: every single level
+    counts.
+    """
 
     def forward(self, images):
         levels = (255 * images).round().long()

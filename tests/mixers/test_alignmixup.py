@@ -201,7 +201,9 @@ def test_the_partners_places_are_own_places_of_the_inverse_draw():
 
 @pytest.mark.parametrize("layer", [0, 3])
 def test_lambda_one_keeps_the_own_maps(layer):
-    """With own places exactly; at the partner's places its own features, each place a mean of them."""
+    """With own places exactly; at the partner's places its own features, each place a mean of
+    them.
+    """
     maps = some_maps(4, 5, 4, 4)
     draw = Draw(layer, PARTNER, 1.0, seed=1)
     mixed = make("alignmixup", seed=0, positions="own").mix(maps, draw)

@@ -187,7 +187,9 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_no_single_allocation_of_a_step_exceeds_one_feature_map(dtype, memory_format):
-    """Counted inside the kernels too, where a norm in float32 may copy a half precision map whole."""
+    """Counted inside the kernels too, where a norm in float32 may copy a half precision map
+    whole.
+    """
     maps = torch.randn(16, 32, 24, 24).to(dtype).contiguous(memory_format=memory_format)
     mixer, draw = CatchUpMix(seed=0), Draw(1, torch.randperm(16), 0.5)
     mixer.mix(maps, draw)

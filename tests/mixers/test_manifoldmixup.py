@@ -39,7 +39,9 @@ def test_default_layers_are_the_papers_as_far_as_there_are_blocks(count, layers)
 
 
 def test_in_preact_resnet_these_are_the_input_and_the_first_two_stages():
-    """Verma et al., appendix C.1: the input, after the first and after the second residual block."""
+    """Verma et al., appendix C.1: the input, after the first and after the second residual
+    block.
+    """
     model, mixer = (
         models.create("preact_resnet18", num_classes=5, width=4),
         make("manifoldmixup", seed=0),

@@ -177,7 +177,9 @@ def test_cam_of_soft_labels_is_the_mean_of_the_cams():
 
 
 class InPlace(nn.Module):
-    """Like DenseNet: the ReLU before the averaging works in place on what the last module returned."""
+    """Like DenseNet: the ReLU before the averaging works in place on what the last module
+    returned.
+    """
 
     def __init__(self):
         super().__init__()

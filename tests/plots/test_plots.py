@@ -39,7 +39,9 @@ def row(method, seed, error, strongest, weakest):
 
 @pytest.fixture
 def rows():
-    """Two seeds of one method, one of another; means and deviations are worked out by hand below."""
+    """Two seeds of one method, one of another; means and deviations are worked out by hand
+    below.
+    """
     return [
         row("catchup", 0, 4.0, [[0, 96], [0.5, 40]], [[0, 96], [0.5, 90]]),
         row("catchup", 1, 8.0, [[0, 92], [0.5, 60]], [[0, 92], [0.5, 90]]),

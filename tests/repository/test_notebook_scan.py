@@ -1,4 +1,6 @@
-"""The scan for hidden errors: it rejects every faulty notebook, most of which nbmake alone passes, and no good one."""
+"""The scan for hidden errors: it rejects every faulty notebook, most of which nbmake alone passes,
+and no good one.
+"""
 
 import os
 import re
@@ -58,7 +60,9 @@ SUMMARY = re.compile(r"^(PASSED|FAILED) (?:\S*/)?(\w+)\.ipynb", re.M)
 
 
 def pytest_run(folder: Path, *options: str) -> subprocess.Popen:
-    """A pytest run over the notebooks of the folder, started; none of this project's settings apply to it."""
+    """A pytest run over the notebooks of the folder, started; none of this project's settings apply
+    to it.
+    """
     here = Path(__file__).parents[1]
     paths = os.pathsep.join(map(str, [folder, here, here.parent, os.environ.get("PYTHONPATH", "")]))
     command = [

@@ -29,7 +29,9 @@ def in_child(work) -> None:
 
 
 def said_of(path: Path, kinds, words) -> None:
-    """Saving something larger at `path` fails in the right words and leaves everything as it was."""
+    """Saving something larger at `path` fails in the right words and leaves everything as it
+    was.
+    """
     before = path.read_bytes()
     with pytest.raises(kinds) as error:
         checkpoint.save(path, {"weights": torch.zeros(100_000)})

@@ -1,4 +1,6 @@
-"""Small doses of `endurance.py`, which does more of each; interrupts are in `test_interrupts.py`."""
+"""Small doses of `endurance.py`, which does more of each; interrupts are in
+`test_interrupts.py`.
+"""
 
 from dataclasses import replace
 

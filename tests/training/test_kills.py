@@ -46,7 +46,9 @@ def test_a_run_killed_at_random_moments_ends_as_the_whole_one_does(
     ],
 )
 def test_what_is_forgotten_on_resuming_shows(folder, monkeypatch, case, forgotten, differs):
-    """The comparison can fail. A kill between two epochs has no sums to lose, so there are tries."""
+    """The comparison can fail. A kill between two epochs has no sums to lose, so there are
+    tries.
+    """
     monkeypatch.setattr(kills, "SAVES", (0.0,))
     monkeypatch.setattr(kills, "MOST_KILLS", 1)
     settings = kills.settings_of(case, "resident", folder)

@@ -1,4 +1,6 @@
-"""The loop: equal to a plain one, repeatable, resumable, and stopped by a loss that is no number."""
+"""The loop: equal to a plain one, repeatable, resumable, and stopped by a loss that is no
+number.
+"""
 
 import hashlib
 import json
@@ -485,7 +487,9 @@ def test_float16_on_a_cpu_is_refused_before_anything_is_written(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_fill_one_folder(tmp_path):
-    """`torchrun` with two gloo processes: one writer, every image once, λ-weighted metrics of all."""
+    """`torchrun` with two gloo processes: one writer, every image once, λ-weighted metrics of
+    all.
+    """
     command = [
         sys.executable,
         "-m",

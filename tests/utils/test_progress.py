@@ -1,4 +1,6 @@
-"""Progress bars: shown or not, the work is the same, and where none is shown tqdm is not even made."""
+"""Progress bars: shown or not, the work is the same, and where none is shown tqdm is not even
+made.
+"""
 
 import sys
 

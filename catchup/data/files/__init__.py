@@ -1,1 +1,3 @@
-"""Files of images: found, counted, decoded, kept in memory or streamed, and unpacked from archives."""
+"""Files of images: found, counted, decoded, kept in memory or streamed, and unpacked from
+archives.
+"""

@@ -75,7 +75,9 @@ def decode_images(
 def report_skipped(
     root: Path, files: Sequence[Path], skipped: np.ndarray, skip_unreadable: bool
 ) -> None:
-    """Warns of the `skipped` ones among the files, by name; ValueError if none was to be skipped."""
+    """Warns of the `skipped` ones among the files, by name; ValueError if none was to be
+    skipped.
+    """
     if not len(skipped):
         return
     if not skip_unreadable:

@@ -183,7 +183,9 @@ def _read_annotations(folder: Path, classes: tuple[str, ...]) -> Split:
 
 
 def _check_once(source: Path, names: Sequence[str], folder: Path, present: set[str]) -> None:
-    """ValueError unless every image in `folder` has one line in `source`, whose lines name `names`."""
+    """ValueError unless every image in `folder` has one line in `source`, whose lines name
+    `names`.
+    """
     if len(set(names)) < len(names):
         twice, count = Counter(names).most_common(1)[0]
         raise ValueError(f"{source} names {twice!r} in {count} lines: {MEND}")

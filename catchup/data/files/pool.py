@@ -104,7 +104,9 @@ def map_ahead(work: Callable[[Any], Any], tasks: Iterable, workers: int) -> Iter
 
 
 def _results(pool: ProcessPoolExecutor, tasks: Iterator, waiting: deque, ahead: int) -> Iterator:
-    """The pool's results in order; `waiting` holds the tasks whose results were not yet given out."""
+    """The pool's results in order; `waiting` holds the tasks whose results were not yet given
+    out.
+    """
     futures = deque()
     while True:
         for task in islice(tasks, ahead - len(waiting)):

@@ -1,4 +1,6 @@
-"""Where the shape of a generated scene is: how much of each pixel it covers, and the box around it."""
+"""Where the shape of a generated scene is: how much of each pixel it covers, and the box around
+it.
+"""
 
 import torch
 from torch import Tensor

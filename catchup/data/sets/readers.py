@@ -142,8 +142,8 @@ def read_tiny_imagenet(request: Request) -> Dataset:
     """Tiny-ImageNet, (3, 64, 64), from its official layout, downloaded if it is absent and no path
     was given.
 
-    With the boxes of its test images (see `list_tiny_imagenet`), which follow the images where these are
-    resized.
+    With the boxes of its test images (see `list_tiny_imagenet`), which follow the images where
+    these are resized.
     """
     if request.path is not None:
         root = tiny_root(request.path) or request.path
@@ -235,5 +235,7 @@ def _resize(pixels: Tensor, image_size: int | None) -> Tensor:
 
 
 def _pad(pad: int, side: int, image_size: int | None) -> int:
-    """The padding of images of `side` pixels, in proportion where they are brought to another size."""
+    """The padding of images of `side` pixels, in proportion where they are brought to another
+    size.
+    """
     return pad if image_size is None else max(1, round(pad * image_size / side))

@@ -115,7 +115,9 @@ class Scene:
         return replace(self, texture=self._ids(ids))
 
     def with_tint(self, ids: Tensor | int) -> "Scene":
-        """The same scenes on the same textures in other hues. ids and errors as for `with_shape`."""
+        """The same scenes on the same textures in other hues. ids and errors as for
+        `with_shape`.
+        """
         return replace(self, tint=self._ids(ids))
 
     def with_cue(self, cue: str, ids: Tensor | int) -> "Scene":
@@ -290,7 +292,9 @@ def _colour(hue: Tensor, luma: Tensor, strength: Tensor) -> Tensor:
 
 
 def _axes(scene: Scene, centre: Tensor | float, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Two (N, H, W): coordinates of the pixel centres from `centre`, along axes turned by `angle`."""
+    """Two (N, H, W): coordinates of the pixel centres from `centre`, along axes turned by
+    `angle`.
+    """
     grid = torch.arange(SIDE) + 0.5
     centre = torch.as_tensor(centre, dtype=torch.float32).expand(len(scene), 2)
     x, y = (

@@ -120,8 +120,8 @@ def run_jobs(
     whatever still runs is ended.
 
     Args:
-        engine: as `make_engine` returns it. work, folder: as for `Engine.crew`. `work` must be able to go
-            on where an earlier attempt was cut off.
+        engine: as `make_engine` returns it. work, folder: as for `Engine.crew`. `work` must be
+            able to go on where an earlier attempt was cut off.
         jobs: what can be pickled.
     """
     waiting, running, attempts, ready = deque(range(len(jobs))), {}, Counter(), []

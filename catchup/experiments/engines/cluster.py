@@ -103,7 +103,9 @@ class Slurm(Engine):
 
 
 class _Submitted(Crew):
-    """Jobs of submitit; they are asked in turn, every `pause` seconds, whether they are finished."""
+    """Jobs of submitit; they are asked in turn, every `pause` seconds, whether they are
+    finished.
+    """
 
     def __init__(self, executor, task: Task, at_once: int, pause: float):
         self.at_once, self._executor, self._task, self._pause, self._open = (
@@ -198,7 +200,9 @@ class Ray(Engine):
 
 
 class _Tasks(Crew):
-    """Tasks of Ray, which has its own queue; it is told not to repeat any, as that is counted here."""
+    """Tasks of Ray, which has its own queue; it is told not to repeat any, as that is counted
+    here.
+    """
 
     def __init__(self, ray, engine: Ray, task: Task):
         self.at_once, self._ray, self._open = engine.jobs or math.inf, ray, set()

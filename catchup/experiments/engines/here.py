@@ -125,7 +125,9 @@ class _Processes(Crew):
         return answer
 
     def end(self) -> None:
-        """Ends all processes: idle ones at once, busy ones when they have stored what they are at."""
+        """Ends all processes: idle ones at once, busy ones when they have stored what they are
+        at.
+        """
         if self._busy:
             self._writer.close()
         for _, executor in (*self._idle, *self._busy.values()):
@@ -167,7 +169,9 @@ def _begin(reader: Connection, gpu: str | None) -> None:
 
 
 def _end_with(reader: Connection) -> None:
-    """Ends this process when the other end of the pipe is gone; training stores its run on SIGTERM."""
+    """Ends this process when the other end of the pipe is gone; training stores its run on
+    SIGTERM.
+    """
     with suppress(EOFError, OSError):
         reader.recv_bytes()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from . import printed as paper
 from .printed import Column, Printed, Table
 from .protocol import differences, model_distance, rules_left_out, test_options, true_share
-from .records import Records, Group, StepCost, read, value_in, stands_for, under_recipe
+from .records import Group, Records, StepCost, read, stands_for, under_recipe, value_in
 from .verdict import (
     NOT_COMPARED,
     NOT_RUN,

@@ -50,8 +50,8 @@ def printed_against_ours(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Ax
     the right, and below it on the left, both have one sign.
 
     Args:
-        cells: of `catchup.experiments.report.cells.make_report`; those without both differences are passed
-            over. Of one unit: times are in percent, all else in points.
+        cells: of `catchup.experiments.report.cells.make_report`; those without both differences
+            are passed over. Of one unit: times are in percent, all else in points.
         ax: where to draw; None makes a figure.
     Returns:
         The Axes. Filled markers: the interval excludes zero; hollow ones: it does not, or there is
@@ -153,7 +153,8 @@ def verdict_bars(cells: Iterable[Cell], ax: "Axes | None" = None) -> "Axes":
     out.
 
     Args:
-        cells: of `catchup.experiments.report.cells.make_report`. ax: where to draw; None makes a figure.
+        cells: of `catchup.experiments.report.cells.make_report`. ax: where to draw; None makes
+            a figure.
     Raises:
         ValueError: if no cell is left.
     """
@@ -222,7 +223,9 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def _quadrants(ax: "Axes", left: float, right: float, low: float, high: float) -> None:
-    """The two quarters in which print and ours have one sign, tinted and named; so are the others."""
+    """The two quarters in which print and ours have one sign, tinted and named; so are the
+    others.
+    """
     for x, y in ((right, high), (left, low)):
         ax.fill_between([0, x], 0, y, color="#DCEBF7", linewidth=0, zorder=0)
     for x, y, words in (

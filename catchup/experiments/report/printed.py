@@ -48,7 +48,9 @@ class Printed(NamedTuple):
 
     @property
     def better(self) -> int:
-        """The sign of a difference that is for the better: 1, −1, or 0 where the number is neither."""
+        """The sign of a difference that is for the better: 1, −1, or 0 where the number is
+        neither.
+        """
         return {"higher": 1, "lower": -1, "": 0}[self.direction]
 
 

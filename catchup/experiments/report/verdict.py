@@ -6,18 +6,24 @@ its 95 % interval is Student's (`catchup.measures.statistics.interval`). The pri
 that of the two printed numbers, which come without seeds and mostly without spread. A figure has no
 p, only a sign that it claims.
 
-same protocol       nothing that the records know differs from the paper's protocol: data set, share of the images,
+same protocol       nothing that the records know differs from the paper's protocol: data set, share
+                    of the images,
                     model, width, epochs, test images, and the recipe the run names, with nothing in
                     it overridden.
-scaled              anything of it differs, or the paper states no protocol. A scaled run can never reproduce a number.
+scaled              anything of it differs, or the paper states no protocol. A scaled run can never
+                    reproduce a number.
 
-reproduced          same protocol; n ≥ 2; the interval of d lies wholly on the side of p's sign, and holds p to the
+reproduced          same protocol; n ≥ 2; the interval of d lies wholly on the side of p's sign, and
+                    holds p to the
                     rounding of the printed numbers.
-same sign           d has the sign of p, but one of these is missing. "(scaled)" behind it: the run is scaled.
-not reproduced      d is zero or has the other sign; "(scaled)" as before: the paper's own protocol was then not run.
+same sign           d has the sign of p, but one of these is missing. "(scaled)" behind it: the run
+                    is scaled.
+not reproduced      d is zero or has the other sign; "(scaled)" as before: the paper's own protocol
+                    was then not run.
 not run             no record of the method and the reference under one setting.
 reference           the row that the others are compared with.
-not compared        no number is printed, a diagram, a definition, a sum of other cells: nothing to hold ours to.
+not compared        no number is printed, a diagram, a definition, a sum of other cells: nothing to
+                    hold ours to.
 
 Behind the word stands whether the interval excludes zero; for a single seed there is no interval.
 

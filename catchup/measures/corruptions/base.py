@@ -101,7 +101,9 @@ def quantise(images: Tensor) -> Tensor:
 
 
 def grey(images: Tensor) -> Tensor:
-    """(B, 1, H, W): the brightness of colour images as televisions weigh it; grey ones as they are."""
+    """(B, 1, H, W): the brightness of colour images as televisions weigh it; grey ones as they
+    are.
+    """
     if images.shape[1] == 1:
         return images
     weights = torch.tensor(LUMA, device=images.device)

@@ -161,12 +161,16 @@ def blur_along(images: Tensor, radius: int, sigma: float, angles: Tensor) -> Ten
 
 
 def as_rows(images: Tensor) -> Tensor:
-    """(B · H · W, C): one row per pixel, which makes fetching whole pixels several times as fast."""
+    """(B · H · W, C): one row per pixel, which makes fetching whole pixels several times as
+    fast.
+    """
     return images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])
 
 
 def _steps_ahead(angles: Tensor, steps: int, stride: int) -> Tensor:
-    """(B, steps) int64: how much further on in memory the pixel lies that is so many steps ahead."""
+    """(B, steps) int64: how much further on in memory the pixel lies that is so many steps
+    ahead.
+    """
     walked = torch.arange(steps, dtype=torch.float64)
     right, down = (
         torch.ceil(walked * towards(torch.deg2rad(angles))[:, None] - 0.5).long()

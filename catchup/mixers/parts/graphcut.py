@@ -1,7 +1,8 @@
 """Label problems on a grid, solved exactly: which label every block gets, so that the energy is the
 lowest there is.
 
-    E(l) = Σ_i unary[i, l_i] + Σ_{(i,j) neighbours} w_ij · |z_i − z_j|^power,    z = l / (K − 1) in {0, 1/(K−1), …, 1}
+    E(l) = Σ_i unary[i, l_i] + Σ_{(i,j) neighbours} w_ij · |z_i − z_j|^power,    z = l / (K − 1) in
+                                                                                 {0, 1/(K−1), …, 1}
 
 over the four-neighbourhood, w ≥ 0, power 1 or 2. Both ways below reach the minimum, not a local
 one:
@@ -180,7 +181,9 @@ def _bits(
 
 
 class _Graph(NamedTuple):
-    """The arcs of several equal grids in one graph: bits in order, then the source, then the sink."""
+    """The arcs of several equal grids in one graph: bits in order, then the source, then the
+    sink.
+    """
 
     order: np.ndarray  # where the capacities (as `_cut` lists them) go in the sparse matrix
     indices: np.ndarray

@@ -74,7 +74,9 @@ def fine_grained_saliency(images: Tensor) -> Tensor:
 
 
 def _grey_levels(images: Tensor) -> Tensor:
-    """Brightness (B, H, W), each image's stretched to whole numbers 0 … 255; 0 for a constant one."""
+    """Brightness (B, H, W), each image's stretched to whole numbers 0 … 255; 0 for a constant
+    one.
+    """
     colours = LUMA if images.shape[1] == 3 else [1 / images.shape[1]] * images.shape[1]
     grey = sum(weight * images[:, channel].float() for channel, weight in enumerate(colours))
     low, high = grey.amin(dim=(1, 2), keepdim=True), grey.amax(dim=(1, 2), keepdim=True)

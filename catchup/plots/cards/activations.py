@@ -142,7 +142,8 @@ def live_card(
 def gallery_card(gallery: MethodGallery, lam: float, pair: int = 0, seed: int = 0) -> "Figure":
     """Every method on one pair of images, the same draw for all (`plots.method_gallery`).
 
-    Unlike the other cards it runs the model: a step of each method, on the few images of the gallery.
+    Unlike the other cards it runs the model: a step of each method, on the few images of the
+        gallery.
 
     Args:
         gallery: from `make_gallery`. lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and

@@ -29,7 +29,9 @@ def given_back(model: nn.Module) -> Iterator[None]:
 
 
 def accelerator(settings: Settings):
-    """The engine: device, precision and processes. One of another device or precision is replaced."""
+    """The engine: device, precision and processes. One of another device or precision is
+    replaced.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
 

@@ -21,7 +21,9 @@ _GROUPS: dict[int, object] = {}
 
 
 def world() -> tuple[int, int]:
-    """(number of this process, number of processes); (0, 1) where torch.distributed is not set up."""
+    """(number of this process, number of processes); (0, 1) where torch.distributed is not set
+    up.
+    """
     ready = torch.distributed.is_available() and torch.distributed.is_initialized()
     return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if ready else (0, 1)
 

@@ -1,4 +1,6 @@
-"""The walk over folders of images, through every loader that uses it; what is read at a later try."""
+"""The walk over folders of images, through every loader that uses it; what is read at a later
+try.
+"""
 
 import os
 import struct

@@ -19,7 +19,9 @@ SIZE = (40, 30)  # width, height of the images that are made
 
 
 def marked(path, edges, size=SIZE, shade=255):
-    """An image, black but for the rectangle at left, top, right, bottom (the last two exclusive)."""
+    """An image, black but for the rectangle at left, top, right, bottom (the last two
+    exclusive).
+    """
     pixels = np.zeros((size[1], size[0], 3), dtype=np.uint8)
     left, top, right, bottom = edges
     pixels[top:bottom, left:right] = shade

@@ -220,7 +220,9 @@ def areas(size):
 
 
 def _crescent_area(r, q, d):
-    """A disc of radius r less its overlap with one of radius q, d away (the lens of two circles)."""
+    """A disc of radius r less its overlap with one of radius q, d away (the lens of two
+    circles).
+    """
     a = r * r * math.acos((d * d + r * r - q * q) / (2 * d * r))
     a += q * q * math.acos((d * d + q * q - r * r) / (2 * d * q))
     b = 0.5 * math.sqrt((-d + r + q) * (d + r - q) * (d - r + q) * (d + r + q))

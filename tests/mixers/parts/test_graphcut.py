@@ -45,7 +45,9 @@ def energy(labels, unary, down, right, power):
 
 
 def least(unary, down, right, power):
-    """The least energy of one image, over all labellings at once (checked against `energy` below)."""
+    """The least energy of one image, over all labellings at once (checked against `energy`
+    below).
+    """
     height, width, n_labels = unary.shape
     every = np.array(list(itertools.product(range(n_labels), repeat=height * width))).reshape(
         -1, height, width

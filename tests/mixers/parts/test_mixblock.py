@@ -1,4 +1,6 @@
-"""The Mix Block against Eqs. 4–6 written out in loops, and against the sizes that the paper prints."""
+"""The Mix Block against Eqs. 4–6 written out in loops, and against the sizes that the paper
+prints.
+"""
 
 import math
 

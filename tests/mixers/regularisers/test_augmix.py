@@ -217,7 +217,9 @@ def test_what_is_drawn():
 
 
 def slow_augmix(image: torch.Tensor, chains: Chains, index: int) -> torch.Tensor:
-    """Algorithm 1 for one image (C, H, W) uint8 with what was drawn for it, operation by operation."""
+    """Algorithm 1 for one image (C, H, W) uint8 with what was drawn for it, operation by
+    operation.
+    """
     height, width = image.shape[1:]
     mixture = torch.zeros(image.shape)
     for chain in range(chains.kinds.shape[1]):

@@ -461,7 +461,9 @@ def test_smoothing_keeps_weights_that_do_not_sum_to_one_and_the_other_criterion(
 
 
 def trained_together(rank: int) -> list[list]:
-    """Each regulariser in one of two processes: its name, hooks left, sums of the squared weights."""
+    """Each regulariser in one of two processes: its name, hooks left, sums of the squared
+    weights.
+    """
     torch.distributed.init_process_group("gloo")
     rows = []
     for name, row in ROWS.items():

@@ -74,7 +74,9 @@ def test_the_record_says_what_was_computed(monkeypatch, tmp_path, fast):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fast):
-    """Begun where bfloat16 is in hardware, or is not, and taken up on a machine of the other kind."""
+    """Begun where bfloat16 is in hardware, or is not, and taken up on a machine of the other
+    kind.
+    """
     settings = Settings(
         subset=3, width=4, epochs=2, batch_size=30, lr=0.05, device="cpu", validate_every=0
     )
