@@ -66,8 +66,8 @@ def measure(count: int = 200, theirs_count: int = 20) -> dict[str, tuple[float, 
     severities.
 
     Args:
-        count: images that ours corrupts at once. theirs_count: images the library is timed on, one
-            by one.
+        count: images that ours corrupts at once.
+        theirs_count: images the library is timed on, one by one.
     """
     import cv2
     from PIL import Image

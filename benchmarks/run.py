@@ -40,7 +40,8 @@ def measure(
             "scaling" (how cost and memory grow with images, classes, width), "streaming" (images
             per second and memory of the loader that reads files while it trains), "precision" (the
             error with bf16 beside that with fp32).
-        out: a JSON file; None writes nothing. folder: of classes, to stream; None: made up.
+        out: a JSON file; None writes nothing.
+        folder: of classes, to stream; None: made up.
         progress: a bar on standard error.
     Returns:
         {"load": its fields, "device", "computed_in", one entry for each part, "versions",

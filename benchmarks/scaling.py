@@ -253,8 +253,8 @@ def streaming(
     one that does not.
 
     Args:
-        load: its batch and workers count. folder: a folder of classes; None: pictures made for it,
-            gone afterwards.
+        load: its batch and workers count.
+        folder: a folder of classes; None: pictures made for it, gone afterwards.
         counts: how many of its images, growing.
     Returns:
         The rows of `benchmarks.streaming.footprint`.

@@ -48,11 +48,13 @@ def footprint(
     combination, in new processes.
 
     Args:
-        folder: as for folder:PATH. images: how many, each at least 1 and at most what the folder
-            has.
+        folder: as for folder:PATH.
+        images: how many, each at least 1 and at most what the folder has.
         workers: processes that decode; None takes as many as are usual. It changes nothing for the
             loader resident.
-        loaders: stream, resident. image_size: pixels, as for `load`. batch_size: images.
+        loaders: stream, resident.
+        image_size: pixels, as for `load`.
+        batch_size: images.
     Returns:
         One row each: loader, workers, images, shape (C, H, W), decoded_mib (what the images need in
         memory), load_s (of the listing and, the first time, the look at every file), images_per_s,
@@ -86,8 +88,10 @@ def make_pictures(root: Path, images: int, side: int, *, test: int = 2, seed: in
     photographs are.
 
     Args:
-        root: made. images: for training, over both classes. test: likewise. side: pixels, a
-            multiple of 8.
+        root: made.
+        images: for training, over both classes.
+        test: likewise.
+        side: pixels, a multiple of 8.
     """
     from PIL import Image
 

@@ -164,8 +164,9 @@ class Trainer:
     """Our own loop on made-up images; `epoch()` is what is timed.
 
     Args:
-        load: what is trained. method: its name. ordinary: in float32 and PyTorch's ordinary memory
-            format.
+        load: what is trained.
+        method: its name.
+        ordinary: in float32 and PyTorch's ordinary memory format.
     """
 
     def __init__(self, load: Workload, method: str, ordinary: bool = False):

@@ -125,7 +125,8 @@ def count_passes(model: nn.Module, batch: int) -> Iterator[Passes]:
     returned, also for the images alone.
 
     Args:
-        model: wrapped or not. batch: images in a batch, ≥ 1.
+        model: wrapped or not.
+        batch: images in a batch, ≥ 1.
     """
     kind, size, found = type(unwrap(model)), _size(unwrap(model)), Passes()
     inside: list[nn.Module] = []

@@ -202,8 +202,8 @@ def centre_crops(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     `size`.
 
     Args:
-        pixels: (…, H, W). size: at most (H, W); an odd pixel too many is left out below and to the
-            right.
+        pixels: (…, H, W).
+        size: at most (H, W); an odd pixel too many is left out below and to the right.
     """
     top, left = ((side - inner) // 2 for side, inner in zip(pixels.shape[-2:], size))
     return pixels[..., top : top + size[0], left : left + size[1]].contiguous()

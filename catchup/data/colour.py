@@ -76,8 +76,9 @@ def jitter_colours(images01: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     its grey version.
 
     Args:
-        images01: (B, 3, H, W) floating, in [0, 1]. factors: (B, 3), >= 0. order: (B, 3) int64, as
-            in `ColourDraw`.
+        images01: (B, 3, H, W) floating, in [0, 1].
+        factors: (B, 3), >= 0.
+        order: (B, 3) int64, as in `ColourDraw`.
     Returns:
         (B, 3, H, W), clipped to [0, 1] after each of the three.
     """
@@ -98,7 +99,8 @@ def add_pca_noise(images01: Tensor, light: Tensor) -> Tensor:
     times its light.
 
     Args:
-        images01: (B, 3, H, W) floating, in [0, 1]. light: (B, 3).
+        images01: (B, 3, H, W) floating, in [0, 1].
+        light: (B, 3).
     Returns:
         (B, 3, H, W), clipped to [0, 1].
     """

@@ -46,7 +46,8 @@ class Observations:
 
     Args:
         pixels: (N, 3, H, W) uint8, the images as they are shown.
-        epochs: ascending; 0 is the untrained start. blocks: names, in the order they run.
+        epochs: ascending; 0 is the untrained start.
+        blocks: names, in the order they run.
         seen: {(epoch, block): Seen}.
         scores: {epoch: (N, classes) float32}, class probabilities.
         classes: their names.

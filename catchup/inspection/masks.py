@@ -143,8 +143,8 @@ def inspect_masks(
             pairs at most.
         blocks: qualified names of the blocks; None finds them (`catchup.find_blocks` of the first
             model).
-        class_names: N names; None numbers them. names: M names of the images; None takes their
-            classes'.
+        class_names: N names; None numbers them.
+        names: M names of the images; None takes their classes'.
         thumbnail: maps are averaged down to at most this many pixels a side, in 4 … 64.
     Raises:
         ValueError: for anything that does not fit together, and for maps that are not finite (B, C,

@@ -35,11 +35,13 @@ class MethodGallery:
         model: in whatever mode; it is run in evaluation mode.
         pixels: (N, 3 or 1, H, W) float32 in [0, 1], on the CPU; image 2p is mixed with image 2p +
             1.
-        labels: (N,) int64. classes: names of all the model's classes.
+        labels: (N,) int64.
+        classes: names of all the model's classes.
         mean, std: per channel: the model takes (pixels − mean) / std.
         block: where methods that mix features do it, or as near to it as they can.
         settings: {method: {setting: value}}, beside the defaults.
-        methods: names of all methods that can mix this model. refusals: {method: why it cannot}.
+        methods: names of all methods that can mix this model.
+        refusals: {method: why it cannot}.
     """
 
     model: nn.Module
@@ -156,8 +158,8 @@ def make_gallery(
         pixels: (N, 3 or 1, H, W), uint8 or in [0, 1]; N even, image 2p is mixed with image 2p + 1.
             All are one batch, so that methods which choose their partners can.
         labels: (N,) integers; those of a pair should differ, else its label has one class.
-        classes: names of all the model's classes. mean, std: of its data set, per channel or one
-            for all.
+        classes: names of all the model's classes.
+        mean, std: of its data set, per channel or one for all.
         block: where methods that mix features do it; None: the first after the stem.
         settings: {method: {setting: value}}, beside the defaults.
     Raises:
@@ -214,7 +216,9 @@ def run_methods(
     """`run_method` of every method, or of those named, all with the same draw.
 
     Args:
-        gallery: from `make_gallery`. lam: λ in [0, 1]. pair, seed: as for `run_method`.
+        gallery: from `make_gallery`.
+        lam: λ in [0, 1].
+        pair, seed: as for `run_method`.
         methods: names; None takes all that can mix this model.
     Raises:
         ValueError: as `run_method`.
@@ -237,9 +241,11 @@ def run_method(
     history has seen one step before this one, with the same draw on the same images.
 
     Args:
-        gallery: from `make_gallery`. method: its name in `MIXERS`.
-        lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and all else the method draws; ≥
-            0.
+        gallery: from `make_gallery`.
+        method: its name in `MIXERS`.
+        lam: λ in [0, 1].
+        pair: its number.
+        seed: of boxes, masks and all else the method draws; ≥ 0.
     Raises:
         ValueError: if there is no such method or pair, λ leaves [0, 1], or the method cannot mix
             this model.

@@ -35,7 +35,8 @@ def top_share(influence: Tensor, k: int) -> Tensor:
     same k: compare layers at the same share k/C.
 
     Args:
-        influence: (…, C) ≥ 0, floating. k: in [1, C].
+        influence: (…, C) ≥ 0, floating.
+        k: in [1, C].
     Returns:
         (…), NaN where all influence is 0.
     Raises:

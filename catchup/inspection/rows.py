@@ -67,15 +67,6 @@ def field_table(rows: Sequence[Mapping], field: str) -> tuple[np.ndarray, list[i
     return np.asarray(epochs), filters, values
 
 
-def place_of(name: int, names: Sequence[int], kind: str) -> int:
-    """Where `name` stands among `names`; ValueError with what there is if it does not."""
-    if name not in names:
-        raise ValueError(
-            f"there is no {kind} {name!r}; there are {len(names)}, {min(names)} to {max(names)}"
-        )
-    return list(names).index(name)
-
-
 def viewable(images: Tensor) -> Tensor:
     """Normalised images (N, C, H, W) stretched to [0, 1], each between its own smallest and largest
     value.

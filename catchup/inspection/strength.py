@@ -65,7 +65,9 @@ def order_correlation(rows: Sequence[Mapping], block: str, early: int, late: int
     two epochs.
 
     Args:
-        rows: from `Record.rows`. block: its name. early, late: epochs.
+        rows: from `Record.rows`.
+        block: its name.
+        early, late: epochs.
     Returns:
         In [-1, 1]: 1 if nobody overtook anybody, 0 if early strength says nothing about late
         strength; nan if all are equal. A block of few filters gives a noisy figure: with 16, |r| <

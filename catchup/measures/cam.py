@@ -77,7 +77,8 @@ def enlarge_maps(maps: Tensor, height: int, width: int) -> Tensor:
     reaches 0 and 1. Its interpolation is cubic; the CAM paper does not say.
 
     Args:
-        maps: (B, h, w) floating, any sign. height, width: of the images, in pixels.
+        maps: (B, h, w) floating, any sign.
+        height, width: of the images, in pixels.
     Returns:
         (B, height, width) in [0, 1]; zeros where a map is constant.
     Raises:

@@ -102,7 +102,9 @@ def corrupt(pixels: Tensor, name: str, severity: int, seed: int = 0) -> Tensor:
 
     Args:
         pixels: (N, C, H, W) uint8; C = 1 or 3, sides of at least 8.
-        name: one of `corruptions.CORRUPTIONS`. severity: 1 to 5. seed: any integer.
+        name: one of `corruptions.CORRUPTIONS`.
+        severity: 1 to 5.
+        seed: any integer.
     Returns:
         uint8, same shape and device.
     Raises:
@@ -125,7 +127,8 @@ def corruption_tiles(
     `plot_corruption_grid`.
 
     Args:
-        image: (C, H, W) uint8. corruptions, seed: as for `corruption_errors`.
+        image: (C, H, W) uint8.
+        corruptions, seed: as for `corruption_errors`.
     Raises:
         ValueError: as `corrupt`.
     """
@@ -172,7 +175,8 @@ class _Cache:
     fingerprint.
 
     Args:
-        folder: made if it does not exist. images, seed: whose corrupted versions these are.
+        folder: made if it does not exist.
+        images, seed: whose corrupted versions these are.
     Raises:
         ValueError: if `folder` is a file.
     """

@@ -261,7 +261,8 @@ def balanced_sample(images: Images, n_images: int, seed: int) -> Images:
     classes.
 
     Args:
-        n_images: >= 1; all images, if there are no more. seed: any integer.
+        n_images: >= 1; all images, if there are no more.
+        seed: any integer.
     Returns:
         The images, in their order.
     """

@@ -184,7 +184,8 @@ def find_regions(maps: np.ndarray, threshold: float) -> Regions:
     corner.
 
     Args:
-        maps: (n, H, W) floating. threshold: strictly above it a pixel belongs to a region.
+        maps: (n, H, W) floating.
+        threshold: strictly above it a pixel belongs to a region.
     """
     from scipy import ndimage
 
@@ -222,8 +223,9 @@ def best_iou(edges: np.ndarray, image: np.ndarray, boxes: Boxes, n: int) -> np.n
     Source: Choe et al., extended version, MaxBoxAccV2.
 
     Args:
-        edges: (R, 4), the predicted boxes. image: (R,) int64, the image of each. boxes: the true
-            ones, on the CPU.
+        edges: (R, 4), the predicted boxes.
+        image: (R,) int64, the image of each.
+        boxes: the true ones, on the CPU.
     """
     counts = np.bincount(boxes.image.numpy(), minlength=n)
     # of the true boxes of each image; pairs of each prediction
@@ -241,8 +243,9 @@ def iou_by_threshold(maps: np.ndarray, boxes: Boxes, thresholds: Sequence[float]
     box.
 
     Args:
-        maps: (n, H, W) in [0, 1]. boxes: the true ones of these n images, on the CPU. thresholds: T
-            of them.
+        maps: (n, H, W) in [0, 1].
+        boxes: the true ones of these n images, on the CPU.
+        thresholds: T of them.
     """
     found = (find_regions(maps, threshold) for threshold in thresholds)
     return np.stack([best_iou(part.edges, part.image, boxes, len(maps)) for part in found], axis=1)

@@ -66,7 +66,8 @@ def ood_metrics(inside_scores: Tensor, outside_scores: Tensor) -> dict[str, floa
     same.)
 
     Args:
-        inside_scores: (N,) floating, at least one. outside_scores: (M,) floating, at least one.
+        inside_scores: (N,) floating, at least one.
+        outside_scores: (M,) floating, at least one.
     Returns:
         fpr95, auroc, aupr in percent; fpr95_chance, auroc_chance, aupr_chance in percent, of scores
         that know nothing (95, 50, and the share of outside images); n_inside, n_outside.

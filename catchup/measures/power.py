@@ -22,9 +22,10 @@ def interval_power(gap: float, sd: float, n: int, level: float = 0.95) -> float:
     """The chance that the interval of n paired differences lies wholly on the gap's side of zero.
 
     Args:
-        gap: the true mean of the differences, > 0, in any unit. sd: their standard deviation, > 0,
-            in the same unit.
-        n: how many, ≥ 2. level: of the interval, in (0, 1).
+        gap: the true mean of the differences, > 0, in any unit.
+        sd: their standard deviation, > 0, in the same unit.
+        n: how many, ≥ 2.
+        level: of the interval, in (0, 1).
     Returns:
         A number in (0, 1).
     Raises:
@@ -45,7 +46,8 @@ def seeds_needed(gap: float, sd: float, wanted: float = 0.8, level: float = 0.95
     chance.
 
     Args:
-        gap, sd, level: as for `interval_power`. wanted: the chance, in (0, 1).
+        gap, sd, level: as for `interval_power`.
+        wanted: the chance, in (0, 1).
     Raises:
         ValueError: if a number is outside its range, or a million seeds would not do.
     """
@@ -72,8 +74,8 @@ def pooled_spread(rows: Sequence[Mapping], measure: str = "top1_error") -> tuple
     have nothing to do with each other.
 
     Args:
-        rows: evaluation objects, as for `catchup.measures.statistics.comparison`. measure: a field
-            of them.
+        rows: evaluation objects, as for `catchup.measures.statistics.comparison`.
+        measure: a field of them.
     Returns:
         (paired, unpaired), in points: the root of the mean variance over all pairs of settings;
         unpaired is the root of the sum of the two settings' own variances.

@@ -405,8 +405,9 @@ def load_outside(
     the model knows.
 
     Args:
-        options: `ood` is read. data_dir: where data sets are kept. dataset: what the model was
-            trained on.
+        options: `ood` is read.
+        data_dir: where data sets are kept.
+        dataset: what the model was trained on.
         progress: bars on standard error.
     Returns:
         On the CPU; None if the options name none.

@@ -72,7 +72,9 @@ def top_k_error(logits: Tensor, labels: Tensor, k: int = 1) -> float:
     where k exceeds them).
 
     Args:
-        logits: (N, classes). labels: (N,) int64. k: ≥ 1.
+        logits: (N, classes).
+        labels: (N,) int64.
+        k: ≥ 1.
     Raises:
         ValueError: if shapes or `k` are not so.
     """

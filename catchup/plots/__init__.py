@@ -17,7 +17,6 @@ from .background import (
 from .budget import budget_curves, save_budgets
 from .corruption import plot_corruption_errors, plot_corruption_grid
 from .filters import (
-    filter_history,
     history_caption,
     norm_gradient,
     norm_gradient_caption,
@@ -63,7 +62,6 @@ __all__ = [
     "deformation_bars",
     "error_bars",
     "feature_drop_curves",
-    "filter_history",
     "gallery_caption",
     "history_caption",
     "label_weights",

@@ -111,10 +111,11 @@ def power_curves(
     true difference.
 
     Args:
-        gaps: {name: true mean difference > 0, in points}. sd: standard deviation of the paired
-            differences, in points.
+        gaps: {name: true mean difference > 0, in points}.
+        sd: standard deviation of the paired differences, in points.
         ax: where to draw; None makes a figure.
-        most: seeds at the right end, ≥ 3. wanted: the chance that the dashed line marks.
+        most: seeds at the right end, ≥ 3.
+        wanted: the chance that the dashed line marks.
     Raises:
         ValueError: if there is no gap, `most` is too small, or as
             `catchup.measures.power.interval_power`.
@@ -158,7 +159,8 @@ def lam_card(alpha: float, lams: Sequence[float] = ()) -> "Figure":
     Source: Kang, Kang & Kim, AAAI 2024, appendix B.3 and Figure 8.
 
     Args:
-        alpha: > 0. lams: drawn with this α; may be empty.
+        alpha: > 0.
+        lams: drawn with this α; may be empty.
     Returns:
         A figure that pyplot does not know, drawn quickly enough to follow a slider.
     Raises:

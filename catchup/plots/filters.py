@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..inspection.rows import field_table, place_of, rows_of_block, rows_of_epoch
+from ..inspection.rows import field_table, rows_of_block, rows_of_epoch
 from ..utils.choices import pick
 from ..utils.optional import require
 from .style import (
@@ -116,60 +116,12 @@ def norm_gradient_caption(
     )
 
 
-def filter_history(
-    rows: Sequence[Mapping], block: str | None, filter: int, axes: "Iterable[Axes] | None" = None
-) -> np.ndarray:
-    """One filter's norm and gradient over the epochs, against all filters of its block.
-
-    Args:
-        rows: from `recording(...).rows()`.
-        block: its name; None where there is only one. filter: its number.
-        axes: two Axes; None makes a figure.
-    Returns:
-        (2,) Axes: norm, gradient. Light band: all filters; dark: the middle half; dashed: their
-        median.
-    Raises:
-        ValueError: if there is no such block or filter.
-    """
-    rows = rows_of_block(rows, block)
-    place = place_of(filter, field_table(rows, "norm")[1], f"filter in {rows[0]['block']}")
-    axes = get_panels(
-        axes,
-        2,
-        f"{rows[0]['block']}, filter {filter}: does it keep up with the others?",
-        (5.0, 3.8),
-    )
-    shown = ("norm", NORM, "Norm of its map"), ("map_gradient", MAP_GRADIENT, "Gradient at its map")
-    for ax, (field, words, head) in zip(axes, shown):
-        epochs, _, values = field_table(rows, field)
-        draw_against_all(ax, epochs, values, place, f"filter {filter}")
-        ax.set(title=head, xlabel="epoch", ylabel=words)
-    axes[0].legend(frameon=False, fontsize=9)
-    return axes
-
-
-def draw_against_all(
-    ax: "Axes", epochs: np.ndarray, values: np.ndarray, place: int, name: str
-) -> None:
-    """Values (E, F) over epochs: column `place` as a line, all columns as bands."""
-    low, first, middle, third, high = np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1], axis=1)
-    ax.fill_between(
-        epochs, low, high, color="#EDEDED", linewidth=0, label=f"all {values.shape[1]} filters"
-    )
-    ax.fill_between(epochs, first, third, color=FAINT, linewidth=0, label="middle half")
-    ax.plot(epochs, middle, "--", color=INK, linewidth=1, label="median")
-    ax.plot(epochs, values[:, place], "o-", color=WEAK, markersize=4, linewidth=1.8, label=name)
-    ax.set_ylim(bottom=0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    add_grid(ax)
-
-
 def history_caption(rows: Sequence[Mapping], block: str | None = None) -> str:
-    """The sentence under `filter_history` and `norms_over_epochs`: filters, epochs, images and
+    """The sentence under `norms_over_epochs`: filters, epochs, images and
     batches behind a point.
 
     Raises:
-        ValueError: as `filter_history`.
+        ValueError: as `norms_over_epochs`.
     """
     rows = rows_of_block(rows, block)
     images, batches = ([row[key] for row in rows] for key in ("images", "batches"))

@@ -46,8 +46,8 @@ def plot_lines(
         rows: evaluation objects with `landscape` (see
             `catchup.measures.landscape.measure_landscape`); those of one method are averaged.
         ax: where to draw; None makes a figure.
-        direction: one of `DIRECTIONS`. height: one of `HEIGHTS`; "rise" is the loss minus that at
-            the centre.
+        direction: one of `DIRECTIONS`.
+        height: one of `HEIGHTS`; "rise" is the loss minus that at the centre.
         log: a logarithmic axis of heights, on which an explosion looks tame; not for "rise", which
             is 0 at the centre.
     Raises:

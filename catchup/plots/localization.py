@@ -32,7 +32,8 @@ def plot_localization(images: Tensor, found: "Locations", boxes: "Boxes", axes=N
 
     Args:
         images: (n, 1 or 3, H, W) uint8, or floating in [0, 1].
-        found: `located` of them. boxes: theirs.
+        found: `located` of them.
+        boxes: theirs.
         axes: n Axes to draw in; None makes a figure of one row.
     Returns:
         (n,) Axes. The title of each says the IoU of the box with the best true one, and whether the

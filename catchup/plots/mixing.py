@@ -137,8 +137,8 @@ def lessons(
 
     Args:
         rows: from `recording(...).lessons()`.
-        block: its name; None where there is only one. epoch: None takes the last in which the block
-            was mixed.
+        block: its name; None where there is only one.
+        epoch: None takes the last in which the block was mixed.
         axes: two Axes; None makes a figure.
     Returns:
         (2,) Axes.

@@ -56,10 +56,12 @@ def frame(
     """Limits, a light grid with its numbers, and the names of the axes; call it after drawing.
 
     Args:
-        xlim, ylim: the limits. xlabel: below; ylabel: turned, at the left, or "" where the title
-            says it.
-        ticks: about how many numbers per axis. named: how a number of the x axis is written. size:
-            of all text.
+        xlim, ylim: the limits.
+        xlabel: below;
+        ylabel: turned, at the left, or "" where the title says it.
+        ticks: about how many numbers per axis.
+        named: how a number of the x axis is written.
+        size: of all text.
     """
     from matplotlib.collections import LineCollection
 

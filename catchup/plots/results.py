@@ -227,7 +227,9 @@ def save(rows: Sequence[Mapping], path: Path, draw: Callable = feature_drop_curv
     """Draws evaluation objects into a PNG, with the caption that says what was measured.
 
     Args:
-        rows: evaluation objects. path: where to write. draw: `feature_drop_curves` or `error_bars`.
+        rows: evaluation objects.
+        path: where to write.
+        draw: `feature_drop_curves` or `error_bars`.
     """
     from matplotlib.figure import Figure
 

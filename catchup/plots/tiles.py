@@ -46,8 +46,9 @@ def mosaic(tiles: np.ndarray, columns: int, gap: tuple[int, int] = (1, 1)) -> np
     """Tiles side by side on white, row by row.
 
     Args:
-        tiles: (n, h, w, 3) uint8. columns: ≥ 1. gap: white pixels below and to the right of each
-            tile.
+        tiles: (n, h, w, 3) uint8.
+        columns: ≥ 1.
+        gap: white pixels below and to the right of each tile.
     Returns:
         (rows · (h + gap), columns · (w + gap), 3) uint8; tile k starts at `corner(k, …)`.
     """

@@ -38,8 +38,8 @@ def activation_wall(
         maps: (C, h, w) floating; drawn by magnitude.
         norms: (C,), printed under each map.
         order: filter numbers as the tiles stand; None sorts by `norms`, ties to the lower number.
-        columns: tiles in a row, ≥ 1; None: `tiles.columns_for`. show: at most this many, evenly
-            spaced along the order.
+        columns: tiles in a row, ≥ 1; None: `tiles.columns_for`.
+        show: at most this many, evenly spaced along the order.
         scale: "own": each map by its own largest value; "common": all by the largest of all.
         axes: three Axes; None makes a figure.
     Returns:

@@ -58,7 +58,8 @@ def parse_spec(text: str, kind: str = "method") -> tuple[str, dict]:
     name nor the settings are looked up: whatever is made of them does that.
 
     Args:
-        text: as above. kind: what is being named, for the message.
+        text: as above.
+        kind: what is being named, for the message.
     Raises:
         ValueError: if the text is not written so, or sets something twice.
     """

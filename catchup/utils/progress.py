@@ -18,8 +18,9 @@ def bar(
     """`items`, with a bar that follows them if it is `shown`.
 
     Args:
-        items: anything to go through once. desc: in front of the bar. unit: what is counted,
-            singular.
+        items: anything to go through once.
+        desc: in front of the bar.
+        unit: what is counted, singular.
         options: of `tqdm`: `total` where `items` have no length, `leave=False` to clear the bar
             away at the end; and `terminal=True`, to show it where standard error is a terminal
             alone, and never as a widget.

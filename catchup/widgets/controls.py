@@ -276,7 +276,8 @@ def as_png(figure: "Figure", dpi: int = 110) -> bytes:
     """The figure as PNG, drawn by Agg; a figure that pyplot holds is released.
 
     Args:
-        figure: a matplotlib figure. dpi: pixels per inch.
+        figure: a matplotlib figure.
+        dpi: pixels per inch.
     Returns:
         The bytes of an opaque RGB PNG, lightly compressed: for a screen, quickly.
     """

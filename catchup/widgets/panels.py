@@ -149,14 +149,14 @@ def lam_playground(
 def gallery_explorer(
     gallery: "MethodGallery", *, lam: float = 0.5, pair: int = 0, seed: int = 0
 ) -> Explorer:
-    """Every method on one pair of images, for any λ, with a play button (`explore.zoo_card`).
+    """Every method on one pair of images, for any λ, with a play button (`plots.method_gallery`).
 
     A picture needs a step of every method on a few images; pictures seen before come at once.
 
     Args:
         gallery: from `catchup.inspection.make_gallery`.
-        lam: where to start, in [0, 1]; the slider stops at multiples of 0.05. pair, seed: likewise;
-            seeds of 0 … 9.
+        lam: where to start, in [0, 1]; the slider stops at multiples of 0.05.
+        pair, seed: likewise; seeds of 0 … 9.
     Raises:
         ValueError: if one of them does not exist.
     """

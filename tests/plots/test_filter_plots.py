@@ -160,7 +160,6 @@ def all_figures(rows, lessons, histograms, bias, selective):
             1,
         ),
         "lessons": (lambda axes: plots.lessons(lessons, axes=axes), 2),
-        "filter_history": (lambda axes: plots.filter_history(rows, "stem", 3, axes), 2),
         "norms_over_epochs": (
             lambda axes: plots.norms_over_epochs(
                 rows, "stem", None, None if axes is None else axes[0]
@@ -424,14 +423,7 @@ def test_lessons_without_unmixed_or_mixed_steps(lessons):
         plots.lessons(lessons)
 
 
-def test_a_filter_stands_against_the_bands_of_its_block(rows):
-    norm, gradient = plots.filter_history(rows, "layer1", 3)
-    assert drawn(norm)[1] == ([1, 2, 3], [4.0, 8.0, 12.0])
-    assert drawn(gradient)[1][1] == pytest.approx([0.5, 0.25, 0.5 / 3])
-    assert drawn(norm)[0][1] == pytest.approx([4.5, 9, 13.5]), "the median"
-    for band, ends in zip(norm.collections, ((3, 24), (3 * 2.75, 3 * 6.25))):
-        heights = [y for x, y in band.get_paths()[0].vertices if x == 3]
-        assert (min(heights), max(heights)) == pytest.approx(ends)
+def test_the_caption_of_a_history_counts_filters_epochs_and_batches(rows):
     words = plots.history_caption(rows, "layer1")
     assert (
         "8 filters of layer1, 3 epochs" in words
@@ -459,15 +451,11 @@ def test_norms_tell_the_strongest_and_weakest_quarter_apart(rows):
     "call, sentence",
     [
         (
-            lambda rows: plots.filter_history(rows, None, 0),
+            lambda rows: plots.norms_over_epochs(rows, None),
             "block must be one of stem, layer1, got None",
         ),
-        (lambda rows: plots.filter_history(rows, "layer", 0), "Did you mean 'layer1'"),
-        (
-            lambda rows: plots.filter_history(rows, "stem", 8),
-            "no filter in stem 8; there are 8, 0 to 7",
-        ),
-        (lambda rows: plots.filter_history([], None, 0), "no rows"),
+        (lambda rows: plots.norms_over_epochs(rows, "layer"), "Did you mean 'layer1'"),
+        (lambda rows: plots.norms_over_epochs([], None), "no rows"),
         (
             lambda rows: plots.norms_over_epochs(rows + rows, "stem"),
             "two rows of epoch 1, filter 0",

@@ -86,8 +86,11 @@ def check_memory(
     """Raise unless so many images fit.
 
     Args:
-        count: of images. height, width: of each, in pixels. channels: of each, one byte a pixel.
-        what: where they come from, for the message. remedy: what else to do, for the message.
+        count: of images.
+        height, width: of each, in pixels.
+        channels: of each, one byte a pixel.
+        what: where they come from, for the message.
+        remedy: what else to do, for the message.
         available: how much memory there is, in bytes.
     Raises:
         ValueError: if they need more than `SHARE` of it; the message names both amounts and a size

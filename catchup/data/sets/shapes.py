@@ -53,14 +53,17 @@ class Scene:
     Args:
         shape, texture, tint: (N,) int64 in [0, 8): what is shown, the pattern behind it, the hue of
             the pattern.
-        place: (N, 2) centre of the shape. size: (N,) radius of the circle around it. angle: (N,)
-            its turn in radians.
+        place: (N, 2) centre of the shape.
+        size: (N,) radius of the circle around it.
+        angle: (N,) its turn in radians.
         hue, luma: (N,) of the shape.
-        tones: (N, 2) lumas of the background, dark and light. shade: (N, 2) how far the hue of each
-            tone is off its tint. strength: (N, 3) saturation of the shape and the two tones, as a
-            share of what the luma allows.
-        pitch: (N,) period of the pattern. tilt: (N,) its turn in radians. phase: (N, 2) its shift
-            in periods.
+        tones: (N, 2) lumas of the background, dark and light.
+        shade: (N, 2) how far the hue of each tone is off its tint.
+        strength: (N, 3) saturation of the shape and the two tones, as a share of what the luma
+            allows.
+        pitch: (N,) period of the pattern.
+        tilt: (N,) its turn in radians.
+        phase: (N, 2) its shift in periods.
         grain: (N, 6, 3) direction, frequency and phase of the blobs' plane waves, uniform in [0,
             1).
     Raises:
@@ -139,7 +142,8 @@ def draw_scenes(
     times.
 
     Args:
-        n: ≥ 1. seed, start: ≥ 0.
+        n: ≥ 1.
+        seed, start: ≥ 0.
         rho: share of images whose cue is the class's own, in [0, 1]; 1/8 makes cue and class
             independent.
         cue: "texture" or "colour" (the tint of the background).
@@ -178,7 +182,8 @@ def test_sets(n: int, seed: int, cue: str = "texture") -> dict[str, Images]:
     image by image.
 
     Args:
-        n: ≥ 1. seed: ≥ 0; test images never occur in a training set of fewer than 2**40 images.
+        n: ≥ 1.
+        seed: ≥ 0; test images never occur in a training set of fewer than 2**40 images.
         cue: "texture" or "colour".
     Returns:
         "kept": the cue is always the class's own. "broken": it is independent of the class

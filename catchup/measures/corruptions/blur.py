@@ -34,8 +34,8 @@ def disk(radius: float, softness: float) -> np.ndarray:
     to 3 x 3 pixels.
 
     Args:
-        radius: pixels, at most 8; below 1 it is one pixel. softness: standard deviation, > 0,
-            pixels.
+        radius: pixels, at most 8; below 1 it is one pixel.
+        softness: standard deviation, > 0, pixels.
     """
     reach = int(radius)
     axis = np.arange(-reach, reach + 1)
@@ -76,7 +76,8 @@ def swap_pixels(images: Tensor, up: Tensor, left: Tensor) -> Tensor:
     """Each pixel (h, w), h and w >= 2, replaced by the one at (h − up, w − left).
 
     Args:
-        images: (B, C, H, W). up, left: (B, H − 2, W − 2) int64, 0 or 1.
+        images: (B, C, H, W).
+        up, left: (B, H − 2, W − 2) int64, 0 or 1.
     """
     batch, _, height, width = images.shape
     index = torch.arange(batch * height * width, device=images.device).view(batch, height, width)

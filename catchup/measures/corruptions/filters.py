@@ -22,7 +22,8 @@ def separable(images: Tensor, rows: np.ndarray | None, columns: np.ndarray | Non
 
     Args:
         images: (B, C, H, W) floating.
-        rows: (h, H). columns: (w, W). None leaves that axis as it is.
+        rows: (h, H).
+        columns: (w, W). None leaves that axis as it is.
     Returns:
         (B, C, h, w), of the dtype and on the device of `images`.
     """
@@ -135,7 +136,8 @@ def blur_along(images: Tensor, radius: int, sigma: float, angles: Tensor) -> Ten
 
     Args:
         images: (B, C, H, W) floating.
-        radius: pixels, >= 0. sigma: > 0.
+        radius: pixels, >= 0.
+        sigma: > 0.
         angles: (B,) float, degrees: 0 looks right, 90 down.
     Returns:
         Like `images`, not rounded.

@@ -53,7 +53,8 @@ def apply_spatter(images: Tensor, drawn: Tensor, constants: tuple[float, ...]) -
     """What `spatter` does once chance has decided.
 
     Args:
-        images: (B, C, H, W) float32 in [0, 1]. drawn: (B, 1, H, W) float32, any values.
+        images: (B, C, H, W) float32 in [0, 1].
+        drawn: (B, 1, H, W) float32, any values.
         constants: sigma and threshold of the liquid; opacity of water or sigma of mud; 1 for mud.
     """
     sigma, threshold, strength, mud = constants

@@ -35,7 +35,8 @@ def apply_snow(
 
     Args:
         images: (B, C, H, W) float32 in [0, 1].
-        flakes: (B, 1, H, W) float32, any values. angles: (B,) float32, degrees.
+        flakes: (B, 1, H, W) float32, any values.
+        angles: (B,) float32, degrees.
         constants: zoom and threshold of the flakes, radius and sigma of their motion, share of the
             image kept.
     """
@@ -127,7 +128,8 @@ def plasma(noise: Tensor, side: int, decay: float) -> Tensor:
     Args:
         noise: (B, side² − 1) floating in [−1, 1]; coarse levels first, in each the centres of the
             squares, then the upper edges, then the left ones, row by row.
-        side: a power of two, >= 2. decay: > 1.
+        side: a power of two, >= 2.
+        decay: > 1.
     Returns:
         (B, side, side), in each cloud from 0 to 1.
     """

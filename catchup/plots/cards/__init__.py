@@ -1,6 +1,6 @@
 """Cards: plain functions from stored values to a figure, one under each slider of the widgets."""
 
-from .activations import activation_card, filter_card, gallery_card, live_card
+from .activations import activation_card, filter_card, live_card
 from .playground import near_plain, playground_card
 from .radius import mean_rise, radius_card, sharpness_within
 from .severity import Severities, ask_networks, severity_card
@@ -12,7 +12,6 @@ __all__ = [
     "activation_card",
     "ask_networks",
     "filter_card",
-    "gallery_card",
     "live_card",
     "mean_rise",
     "near_plain",

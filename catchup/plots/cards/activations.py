@@ -12,11 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from ...inspection.activations import Observations
-from ...inspection.methods import MethodGallery, run_methods
 from ...utils.choices import check_index, pick
 from .. import tiles
 from ..filters import MAP_GRADIENT, NORM
-from ..methods import method_gallery
 from ..panels import canvas, frame, picture, place, say, wall
 from ..style import FAINT, INK, WEAK
 
@@ -78,7 +76,8 @@ def activation_card(
 
     Args:
         store: from `observe`.
-        block, epoch: which. image: its number in the store.
+        block, epoch: which.
+        image: its number in the store.
         scale: "own": each map by its own largest value; "common": all by the largest of this image
             and epoch.
         show: at most this many filters, evenly spaced in that order, ≥ 1.
@@ -137,21 +136,6 @@ def live_card(
     _draw_errors(middle, rows)
     _draw_norms(right, histogram)
     return figure
-
-
-def gallery_card(gallery: MethodGallery, lam: float, pair: int = 0, seed: int = 0) -> "Figure":
-    """Every method on one pair of images, the same draw for all (`plots.method_gallery`).
-
-    Unlike the other cards it runs the model: a step of each method, on the few images of the
-        gallery.
-
-    Args:
-        gallery: from `make_gallery`. lam: λ in [0, 1]. pair: its number. seed: of boxes, masks and
-            all else that is drawn.
-    Raises:
-        ValueError: if there is no such pair, or λ leaves [0, 1].
-    """
-    return method_gallery(run_methods(gallery, lam, pair=pair, seed=seed))
 
 
 def _three(epochs: Sequence[int]) -> list[int]:

@@ -32,7 +32,9 @@ class Severities:
     of it.
 
     Args:
-        pixels: {corruption: (6, C, H, W) uint8}. label: the true class. classes: all names.
+        pixels: {corruption: (6, C, H, W) uint8}.
+        label: the true class.
+        classes: all names.
         shares: {method: {corruption: (6, classes) float32}}, softmax probabilities.
     """
 
@@ -58,7 +60,8 @@ def ask_networks(
     Args:
         models: {method: network from images in [0, 1] to logits}, at least one, on the device of
             `images`.
-        images: where the image stands. image: its number there.
+        images: where the image stands.
+        image: its number there.
         corruptions, seed: as for `catchup.measures.corruption.corruption_tiles`.
     Raises:
         ValueError: if there is no such image or no network; as `corruption_tiles`.
@@ -86,8 +89,9 @@ def severity_card(store: Severities, corruption: str, severity: int) -> "Figure"
     line per network.
 
     Args:
-        store: from `ask_networks`. corruption: one of its corruptions. severity: 0 (the image
-            itself) to 5.
+        store: from `ask_networks`.
+        corruption: one of its corruptions.
+        severity: 0 (the image itself) to 5.
     Raises:
         ValueError: if there is no such corruption or severity.
     """

@@ -43,8 +43,11 @@ class Sweep:
     """The largest region's box of n maps at each of T thresholds.
 
     Args:
-        pixels: (n, C, H, W) uint8. boxes: the true ones. thresholds: T, ascending.
-        maps: (n, H, W) float32 in [0, 1]. correct: (n,) bool, whether the class was recognised.
+        pixels: (n, C, H, W) uint8.
+        boxes: the true ones.
+        thresholds: T, ascending.
+        maps: (n, H, W) float32 in [0, 1].
+        correct: (n,) bool, whether the class was recognised.
         edges: (n, T, 4) float32, as `Boxes.edges`; zeros where nothing is above the threshold.
         iou: (n, T) float64 in [0, 1], with the best true box.
     """
@@ -72,8 +75,8 @@ def sweep_thresholds(
     """Maps and boxes of a few images at every threshold, from one forward pass.
 
     Args:
-        model, images, boxes, cam: as for `catchup.measures.localization.locate`. thresholds: each
-            in [0, 1), ascending.
+        model, images, boxes, cam: as for `catchup.measures.localization.locate`.
+        thresholds: each in [0, 1), ascending.
     Raises:
         ValueError, FloatingPointError: as `locate`; if there is no threshold.
     """
