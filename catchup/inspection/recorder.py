@@ -5,19 +5,29 @@ Source: the questions of Kang, Kang & Kim, AAAI 2024, Section 1 and Figure 1b (n
 maps against their gradients), and of Section 2.2: which filters the mixing gave a chance to learn.
 The paper shows pictures; here are the numbers, per filter and epoch, for any model and method.
 
-A context sets the hooks and takes them away; what is measured is detached and summed up on the
-model's device. One training pass in `every` is measured, the others cost nothing but the hooks'
-calls. In a run of several processes each one records its own share of the batches.
+A context watches the model from outside and leaves nothing on it, so that its copies are not
+watched. What is measured is detached and summed up on the model's device. One training step in
+`every` is measured, the others cost nothing but the hooks' calls. In a run of several processes
+each one records its own share of the batches.
+
+A step is one forward pass of the model in training mode with gradients on, other than those that a
+method makes beside it (saliency, teachers, further copies of the images). The maps are those of
+this pass. The gradient of a kernel is what one backward pass adds to it, whichever passes it goes
+through.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from ..hooks.blocks import find_blocks, submodule, unwrap
-from ..hooks.layers import hooked
+from ..hooks.blocks import find_blocks, unwrap
+from ..hooks.layers import hookable
+from ..hooks.passes import is_side_pass, watching
 from ..mixers import Draw, Mixed, Mixer
 from ..mixers.catchup import filter_influence, relative_filter_influence
 from ..utils.choices import check_whole
@@ -34,18 +44,19 @@ def recording(
     mixer: Mixer | None = None,
     every: int = 10,
 ) -> Iterator["Record"]:
-    """Inside the block, training passes of `model` are measured filter by filter.
+    """Inside the block, training steps of `model` are measured filter by filter.
 
-    Only passes in training mode with gradients on are counted, so validation does not disturb.
-    Hooks are removed on leaving, also after an error; what was recorded stays readable.
+    Validation does not disturb, also between forward and backward. On leaving, also after an error,
+    nothing is watched any more; what was recorded stays readable. A block that did not run in any
+    measured step is named in a warning.
 
     Args:
         model: any CNN, on any device, also wrapped for DDP; not compiled as a whole.
         blocks: qualified names of the modules to watch, each with (B, C, H, W) output, or one name;
             None finds them.
         mixer: the method in use, if its lessons are to be recorded too.
-        every: one training pass in so many is measured, ≥ 1. Which filters were kept is counted in
-            every pass.
+        every: one training step in so many is measured, ≥ 1. Which filters were kept is counted in
+            every step.
     Yields:
         A `Record`; call its `end_epoch` after each epoch (`catchup.fit(...,
         on_epoch=record.end_epoch)`).
@@ -64,17 +75,14 @@ def recording(
         if isinstance(blocks, str)
         else tuple(find_blocks(model) if blocks is None else blocks)
     )
-    for name in names:
-        submodule(model, name)  # a wrong name is refused here, with the nearest right one
+    modules = {name: hookable(model, name) for name in names}
     record = Record(unwrap(model), names, every, mixer is not None)
     with ExitStack() as stack:
-        stack.enter_context(hooked(model, names, record._measure, changes=False))
         stack.callback(record._close)
-        stack.enter_context(unwrap(model).register_forward_pre_hook(record._begin_pass))
+        on_leave = {module: record._block_hook(name) for name, module in modules.items()}
         for name, conv in record.weights.items():
-            weight = unwrap(model).get_submodule(conv).weight
-            if weight.requires_grad:
-                stack.callback(weight.register_hook(record._weight_hook(name)).remove)
+            _watch_kernel(stack, unwrap(model).get_submodule(conv), record._kernels[name], on_leave)
+        stack.enter_context(watching({unwrap(model): record._begin_pass}, on_leave))
         if mixer is not None:
             stack.enter_context(mixer.watched(record._watch))
         yield record
@@ -98,9 +106,11 @@ class Record:
         for name in blocks:
             if (conv := _filters_of(model, name)) is not None:
                 self.weights[name] = conv
-        self._every, self._with_lessons, self._model = every, lessons, model
-        self._passes, self._active, self._mixed, self._open = 0, False, None, True
-        self._norms: dict[str, Tensor] = {}
+        self._every, self._with_lessons = every, lessons
+        self._steps, self._open, self._measured = 0, True, False
+        self._pass: _Pass | None = None
+        self._kernels = {name: _Kernel(self, name) for name in self.weights}
+        self._ran: set[str] = set()
         self._epochs: list[tuple[int, dict[str, dict]]] = []
         self._tallies = {name: BlockTally() for name in blocks}
 
@@ -216,49 +226,47 @@ class Record:
 
     # -- hooks -------------------------------------------------------------------------------------
 
-    def _begin_pass(self, model: nn.Module, _args) -> None:
-        # not a copy
-        training = (
-            self._open and model is self._model and model.training and torch.is_grad_enabled()
-        )
-        self._active, self._mixed = training and self._passes % self._every == 0, None
-        self._passes += training
-        self._norms.clear()
+    def _begin_pass(self, model: nn.Module) -> None:
+        own = model.training and torch.is_grad_enabled() and not is_side_pass()
+        self._pass = _Pass() if self._open and own else None
+        if self._pass is not None:
+            self._measured = self._pass.measured = self._steps % self._every == 0
+            self._steps += 1
 
-    def _measure(self, name: str, maps: Tensor) -> None:
-        if not self._active:
-            return
-        if not isinstance(maps, Tensor) or maps.ndim != 4:
-            shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-            raise ValueError(
-                f"block {name!r} must return maps (B, C, H, W) to be recorded, got {shape}"
-            )
-        tally, norms = self._tallies[name], filter_influence(maps)
-        self._norms[name] = norms
-        tally.norm.add(norms)
-        tally.channels, tally.images = maps.shape[1], tally.images + len(maps)
-        tally.batches += 1
-        if maps.requires_grad:
-            maps.register_hook(lambda grad: self._map_gradient(name, tally, norms, grad))
-
-    def _map_gradient(self, name: str, tally: BlockTally, norms: Tensor, grad: Tensor) -> None:
-        gradients = len(grad) * filter_influence(grad)
-        tally.map_gradient.add(gradients)
-        tally.histogram.add(norms, gradients)
-        if self._mixed != name:
-            tally.gradient_plain.add(gradients)
-
-    def _weight_hook(self, name: str):
-        def hook(grad: Tensor) -> None:
-            tally = self._tallies[name]
-            if self._active and len(grad) == tally.channels:
-                tally.weight_gradient.add(filter_influence(grad.detach().flatten(1)[None]))
+    def _block_hook(self, name: str) -> Callable[[nn.Module, object], None]:
+        def hook(_module: nn.Module, maps: object) -> None:
+            now = self._pass
+            if now is None or not now.measured or is_side_pass():
+                return
+            if not isinstance(maps, Tensor) or maps.ndim != 4:
+                shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+                raise ValueError(
+                    f"block {name!r} must return maps (B, C, H, W) to be recorded, got {shape}"
+                )
+            if name not in now.norms:
+                self._measure(name, now, maps)
+            # Activation checkpointing runs a block again, and only then its maps have a graph.
+            if maps.requires_grad and name not in now.awaited:
+                now.awaited.add(name)
+                tally, norms = self._tallies[name], now.norms[name]
+                maps.register_hook(lambda grad: _add_map_gradient(name, now, tally, norms, grad))
 
         return hook
 
+    def _measure(self, name: str, now: "_Pass", maps: Tensor) -> None:
+        """The maps of a block, at its first run in a pass."""
+        tally, norms = self._tallies[name], filter_influence(maps)
+        now.norms[name] = norms
+        self._ran.add(name)
+        tally.norm.add(norms)
+        tally.channels, tally.images = maps.shape[1], tally.images + len(maps)
+        tally.batches += 1
+
     def _watch(self, block: str | None, draw: Draw, mixed: Mixed) -> None:
-        self._mixed = block
+        now = self._pass
         keep = None if mixed.keep is None or block not in self._tallies else mixed.keep
+        if now is not None:
+            now.mixed = block
         if not self._open or keep is None or keep.shape != (*mixed.maps.shape[:2], 1, 1):
             return  # not a choice of whole channels
         tally, keep = self._tallies[block], keep[:, :, 0, 0]
@@ -267,21 +275,101 @@ class Record:
             tally.replaced + (~keep).sum(dim=0),
         )
         tally.mixed_steps += 1
-        if self._active and block in self._norms:
-            norms = self._norms[block]
-            lead = relative_filter_influence(
-                norms, norms[draw.partner.to(norms.device, non_blocking=True)]
-            )
-            tally.lead_kept.add(lead, keep)
-            tally.lead_replaced.add(lead, ~keep)
-        if self._active and mixed.maps.requires_grad:
+        if now is None or not now.measured or block not in now.norms:
+            return
+        norms = now.norms[block]
+        partners = norms[draw.partner.to(norms.device, non_blocking=True)]
+        lead = relative_filter_influence(norms, partners)
+        tally.lead_kept.add(lead, keep)
+        tally.lead_replaced.add(lead, ~keep)
+        if mixed.maps.requires_grad:
             mixed.maps.register_hook(lambda grad: _lesson(tally, keep, grad))
 
     def _close(self) -> None:
         if any(tally.images for tally in self._tallies.values()):
             self.end_epoch()
-        self._open = self._active = False
-        self._norms.clear()
+        self._open, self._measured, self._pass = False, False, None
+        if self._ran and (silent := [name for name in self.blocks if name not in self._ran]):
+            warnings.warn(
+                f"not recorded, for it did not run in a training step: {', '.join(silent)}",
+                stacklevel=2,
+            )
+
+
+@dataclass
+class _Pass:
+    """The step's own forward pass that runs, or ran last.
+
+    Attributes:
+        measured: whether this step is one of those measured.
+        mixed: the block that was mixed; None for the input or none.
+        norms: {block: filter norms (B, C) of its maps}.
+        awaited: blocks the gradient of whose maps is on its way.
+    """
+
+    measured: bool = False
+    mixed: str | None = None
+    norms: dict[str, Tensor] = field(default_factory=dict)
+    awaited: set[str] = field(default_factory=set)
+
+
+class _Kernel:
+    """The gradient of a block's kernels: gathered during a backward pass, added when it is done."""
+
+    def __init__(self, record: Record, name: str):
+        self.record, self.name = record, name
+        self.gradient: Tensor | None = None
+
+    def gather(self, grad: Tensor) -> None:
+        """Takes up what goes through one use of the kernels."""
+        self.gradient = grad.detach() if self.gradient is None else self.gradient + grad.detach()
+
+    def replace(self, grad: Tensor) -> None:
+        """Takes up the whole gradient of a parameter, summed over its uses already."""
+        self.gradient = grad.detach()
+
+    def add(self, _parameter: Tensor) -> None:
+        """Called when a parameter has its gradient: `torch.autograd.grad` never comes here."""
+        tally, gradient = self.record._tallies[self.name], self.gradient
+        self.gradient = None
+        if self.record._measured and gradient is not None and len(gradient) == tally.channels:
+            tally.weight_gradient.add(filter_influence(gradient.flatten(1)[None]))
+
+
+def _watch_kernel(
+    stack: ExitStack, conv: nn.Module, kernel: _Kernel, on_leave: dict[nn.Module, Callable]
+) -> None:
+    """Hooks on the parameters that a convolution's kernels are, or are computed from."""
+    weight = conv._parameters.get("weight")
+    if weight is not None:
+        sources = [weight]
+        if weight.requires_grad:
+            stack.callback(weight.register_hook(kernel.replace).remove)
+    elif is_parametrized(conv, "weight"):
+        computed = conv.parametrizations["weight"]
+        sources = list(computed.parameters())
+        on_leave[computed] = lambda _module, made: _gather_from(kernel, made)
+    else:  # the older norms of torch.nn.utils, which set a plain tensor before each pass
+        sources = list(conv._parameters.values())
+        on_leave[conv] = lambda module, _output: _gather_from(kernel, module.weight)
+    for source in sources:
+        if source is not None and source.requires_grad:
+            stack.callback(source.register_post_accumulate_grad_hook(kernel.add).remove)
+
+
+def _gather_from(kernel: _Kernel, made: object) -> None:
+    if isinstance(made, Tensor) and made.requires_grad:
+        made.register_hook(kernel.gather)
+
+
+def _add_map_gradient(
+    name: str, now: _Pass, tally: BlockTally, norms: Tensor, grad: Tensor
+) -> None:
+    gradients = len(grad) * filter_influence(grad)
+    tally.map_gradient.add(gradients)
+    tally.histogram.add(norms, gradients)
+    if now.mixed != name:
+        tally.gradient_plain.add(gradients)
 
 
 def _lesson(tally: BlockTally, keep: Tensor, grad: Tensor) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..hooks.layers import edited
+from ..hooks.passes import side_passes
 from ..utils.choices import pick
 from .checks import check_batch, check_draw, check_logits, check_maps, check_positive
 from .draw import Draw, Mixed, Step
@@ -262,14 +263,17 @@ class Mixer(ABC):
         with self._regularised(model, draw.seed):
             loss = self._mixed_loss(model, self._seen(images, draw.seed), labels, draw, blocks)
             for regulariser in self._memory.regularisers:
-                extra = regulariser.extra_loss(model, images, draw.seed)
+                with side_passes():
+                    extra = regulariser.extra_loss(model, images, draw.seed)
                 loss = loss if extra is None else loss + extra
         return loss
 
     def _mixed_loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw, blocks
     ) -> Tensor:
-        draw = draw if draw.layer is None else self.plan(model, images, labels, draw)
+        if draw.layer is not None:
+            with side_passes():
+                draw = self.plan(model, images, labels, draw)
         block = blocks[draw.layer - 1] if draw.layer else None
         logits, mixed = self._forward(model, images, draw, block)
         check_logits(logits, labels)
@@ -281,7 +285,8 @@ class Mixer(ABC):
         step = Step(draw, block, mixed.own_weight, mixed.keep, target, logits.detach())
         self._memory.last = step
         loss = target.loss(logits, self.criterion)
-        extra = self.auxiliary_loss(model, images, labels, step, mixed, logits)
+        with side_passes():
+            extra = self.auxiliary_loss(model, images, labels, step, mixed, logits)
         return loss if extra is None else loss + extra
 
     @contextmanager

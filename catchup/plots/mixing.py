@@ -3,6 +3,7 @@ had of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -131,21 +132,22 @@ def lessons(
 
     Left, per filter, how far the image led its partner (mean RFI) where it kept the map, and where
     it got the partner's. How often it was kept is no question: in about half of its pairs, whatever
-    the method. Right, the gradient at the mixed map in those pairs against that of passes in which
-    this block was not mixed: above the diagonal, mixing here gave more than mixing elsewhere or not
-    at all.
+    the method. Right, the gradient at the mixed map in those pairs against that of steps in which
+    this block was not mixed (of the nearest epoch that has such a step): above the diagonal, mixing
+    here gave more than mixing elsewhere or not at all.
 
     Args:
         rows: from `recording(...).lessons()`.
         block: its name; None where there is only one.
-        epoch: None takes the last in which the block was mixed.
+        epoch: None takes the last with a measured step that mixed the block.
         axes: two Axes; None makes a figure.
     Returns:
         (2,) Axes.
     Raises:
         ValueError: if there is no such block or epoch, or nothing was mixed there.
     """
-    rows = _rows_with_lessons(rows, block, epoch)
+    every = rows_of_block(rows, block)
+    rows, when = _with_plain_gradients(_rows_with_lessons(rows, block, epoch), every)
     left, right = axes = get_panels(
         axes, 2, f"{rows[0]['block']}, epoch {rows[0]['epoch']}", (5.4, 4.2)
     )
@@ -166,7 +168,7 @@ def lessons(
     _diagonal(right, rows)
     right.set(
         title="Above the line: more gradient than otherwise",
-        xlabel=f"gradient when not mixed here {GRADIENT}",
+        xlabel=f"gradient when not mixed here{when} {GRADIENT}",
         ylabel=f"gradient when mixed here {GRADIENT}",
     )
     right.legend(loc="lower left", framealpha=0.9)
@@ -199,16 +201,38 @@ def _rows_with_lessons(
 ) -> list[Mapping]:
     """The rows of one block and epoch, if there is a lesson in them."""
     rows = rows_of_block(rows, block)
-    mixed = sorted({row["epoch"] for row in rows if row["kept"] + row["replaced"]})
+    lessons = [row for row in rows if row["kept"] + row["replaced"]]
+    mixed = _epochs_with(lessons, "lead_kept", "lead_replaced")
     if epoch is None and mixed:
-        epoch = mixed[-1]
+        epoch = (_epochs_with(lessons, "lead_kept", "lead_replaced", "gradient_plain") or mixed)[-1]
     chosen = rows_of_epoch(rows, epoch)
     if epoch not in mixed:
         when = "any epoch" if epoch is None else f"epoch {epoch}"
         raise ValueError(
-            f"block {rows[0]['block']} was not mixed in {when}: there is no lesson to draw"
+            f"block {rows[0]['block']} was not mixed in {when}, in a step that was measured:"
+            " there is no lesson to draw"
         )
     return chosen
+
+
+def _epochs_with(rows: Sequence[Mapping], *fields: str) -> list[int]:
+    """The epochs in which a filter has a number in each of these fields, ascending."""
+    return sorted({row["epoch"] for row in rows if not any(isnan(row[field]) for field in fields)})
+
+
+def _with_plain_gradients(
+    rows: Sequence[Mapping], every: Sequence[Mapping]
+) -> tuple[list[Mapping], str]:
+    """The rows of an epoch, and where their gradients without mixing are from: another epoch, the
+    nearest, where every measured step of this one mixed the block.
+    """
+    epoch, known = rows[0]["epoch"], _epochs_with(every, "gradient_plain")
+    if epoch in known or not known:
+        return list(rows), ""
+    nearest = min(known, key=lambda other: abs(other - epoch))
+    plain = {row["filter"]: row["gradient_plain"] for row in every if row["epoch"] == nearest}
+    borrowed = [{**row, "gradient_plain": plain[row["filter"]]} for row in rows]
+    return borrowed, f", in epoch {nearest}"
 
 
 def _wide() -> "Axes":

@@ -38,10 +38,9 @@ def test_each_snapshot_answers_as_the_model_did_then():
     )
 
 
-def test_a_copy_made_inside_a_recording_loses_its_hooks_and_the_model_keeps_them(tiny):
-    with catchup.recording(tiny, every=1):
-        hooks = count_hooks(tiny)
-        assert count_hooks(Snapshots(tiny).model(0)) == 0 and count_hooks(tiny) == hooks > 0
+def test_a_copy_loses_its_hooks_and_the_model_keeps_them(tiny):
+    with tiny.layer1.register_forward_hook(lambda *_: None), catchup.recording(tiny, every=1):
+        assert count_hooks(Snapshots(tiny).model(0)) == 0 and count_hooks(tiny) == 1
 
 
 @pytest.mark.slow
