@@ -269,8 +269,8 @@ def _endurance(found: Mapping) -> str:
 def _mutations(found: Mapping) -> str:
     rows = found["mutations"]
     return (
-        f"`python tests/bulk/mutations.py` breaks {len(rows)} places of the package, one by one: the"
-        f" tests notice {sum(row['noticed'] for row in rows)}."
+        f"`python tests/bulk/mutations.py` breaks {len(rows)} places of the package, one by one:"
+        f" the tests notice {sum(row['noticed'] for row in rows)}."
     )
 
 

@@ -250,8 +250,8 @@ def _checkpoint_of(run_dir: Path, settings: dict) -> tuple[dict, str]:
     ]
     if changed:
         raise CheckpointError(
-            f"{path} is of another run than {runs.RUN} beside it ({'; '.join(changed[:3])}): put the"
-            " two files of one run together, or train it again"
+            f"{path} is of another run than {runs.RUN} beside it ({'; '.join(changed[:3])}): put"
+            " the two files of one run together, or train it again"
         )
     return state, digest
 

@@ -24,9 +24,9 @@ COMPILED = (
     "compile its blocks instead: catchup.compile_blocks(model)"
 )
 CHECKPOINTED = (
-    "layer {layer!r} runs inside activation checkpointing (or in training mode without gradients, or"
-    " under saved-tensor hooks), where a second run would miss the change; name layers outside it or"
-    " around it, or look things up in evaluation mode"
+    "layer {layer!r} runs inside activation checkpointing (or in training mode without gradients,"
+    " or under saved-tensor hooks), where a second run would miss the change; name layers outside"
+    " it or around it, or look things up in evaluation mode"
 )
 
 

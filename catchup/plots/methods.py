@@ -223,7 +223,8 @@ def _row_of_pair(rows: "Sequence[MethodResult]") -> "MethodResult":
 
 def _names(rows: "Sequence[MethodResult]") -> str:
     """What stands over the pair."""
-    return f"the pair\nimage: {_row_of_pair(rows).own_class}, partner: {_row_of_pair(rows).partner_class}"
+    row = _row_of_pair(rows)
+    return f"the pair\nimage: {row.own_class}, partner: {row.partner_class}"
 
 
 def _pair(rows: "Sequence[MethodResult]") -> np.ndarray:

@@ -64,8 +64,8 @@ def parse_spec(text: str, kind: str = "method") -> tuple[str, dict]:
         ValueError: if the text is not written so, or sets something twice.
     """
     form = (
-        f"{_with_article(kind)} is written name or name:setting=value,… (a number, a word, or a list in"
-        f" brackets), got {_short(text)}"
+        f"{_with_article(kind)} is written name or name:setting=value,… (a number, a word, or a"
+        f" list in brackets), got {_short(text)}"
     )
     name, colon, rest = (
         text.partition(":") if isinstance(text, str) and len(text) <= LONGEST else ("", "", "")

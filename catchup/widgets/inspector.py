@@ -26,8 +26,8 @@ SHELL = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; \
-style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+script-src 'unsafe-inline'; style-src 'unsafe-inline'">
 <title>@title@</title>
 <style>
 body { margin: 24px auto; max-width: 1060px; padding: 0 16px; background: #fff; }
@@ -47,7 +47,8 @@ const text = atob(document.getElementById("buffer").textContent);
 state.buffer = new DataView(Uint8Array.from(text, (letter) => letter.charCodeAt(0)).buffer);
 const heard = {};
 const model = {
-  get: (name) => state[name], save_changes() {}, on: (event, listener) => { heard[event] = listener; }, off() {},
+  get: (name) => state[name], save_changes() {},
+  on: (event, listener) => { heard[event] = listener; }, off() {},
   set: (name, value) => { state[name] = value; heard[`change:${name}`]?.(); },
 };
 widget.render({ model, el: document.getElementById("inspector") });

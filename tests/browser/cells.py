@@ -5,7 +5,7 @@ import json, os, threading
 from pathlib import Path
 
 def put(name, values):
-    """What the kernel holds, for the test to read: whole at every moment, whichever thread writes."""
+    """What the kernel holds, for the test to read: whole at every moment."""
     unfinished = Path(f"{name}.{threading.get_ident()}")
     unfinished.write_text(json.dumps(values))
     os.replace(unfinished, name)
@@ -30,7 +30,8 @@ def spiral(turns, colour, more):
 EXPLORER = '''
 explorer = explore(spiral, turns=Range("Turns", 0, 10, 0.05, 1, "{:.2f} turns"),
                    colour=Choice("Colour", {"blue": "#0072B2", "orange": "#E69F00"}),
-                   play=Play("Wind it up", "turns", 50), more=Buttons("Once more", ["Draw again", "Stop"]))
+                   play=Play("Wind it up", "turns", 50),
+                   more=Buttons("Once more", ["Draw again", "Stop"]))
 explorer.disable("more/Stop")
 
 def note(_=None):
@@ -50,12 +51,14 @@ from catchup.widgets import mask_inspector
 
 def network(seed):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(3, 100, 3), nn.ReLU(), nn.Conv2d(100, 12, 3, stride=2), nn.ReLU(),
+    return nn.Sequential(nn.Conv2d(3, 100, 3), nn.ReLU(),
+                         nn.Conv2d(100, 12, 3, stride=2), nn.ReLU(),
                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 4))
 
-images, labels = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3])
-inspector = mask_inspector({"epoch 0": network(0), "epoch 9": network(9)}, images, labels, blocks=("1", "3"),
-                           class_names=["ape", "bee", "cow", "doe"], layer="1")
+images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+labels = torch.tensor([0, 1, 2, 3])
+inspector = mask_inspector({"epoch 0": network(0), "epoch 9": network(9)}, images, labels,
+                           blocks=("1", "3"), class_names=["ape", "bee", "cow", "doe"], layer="1")
 
 def note_inspector(_=None):
     state = {name: getattr(inspector, name) for name in ("lam", "pair", "layer", "checkpoint")}
@@ -78,7 +81,8 @@ from catchup.mixers import make
 from catchup.training import dataset_of, model_of
 from catchup.widgets import activation_explorer, filter_browser, lam_playground, live_panel
 
-settings = Settings(subset=5, width=4, epochs=2000, batch_size=10, lr=0.01)  # minutes, so that only Stop can end it
+# minutes, so that only Stop can end it
+settings = Settings(subset=5, width=4, epochs=2000, batch_size=10, lr=0.01)
 digits = dataset_of(settings)
 run = LiveRun(model_of(settings, digits), make("catchup", seed=0), digits, settings, interval_s=0.2)
 panel = live_panel(run)
@@ -102,10 +106,12 @@ EXPLORERS = """
 models = {epoch: model_of(Settings(width=4, seed=epoch), digits) for epoch in (0, 1, 2, 4)}
 images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 store = observe(models, images, ["stem", "layer1", "layer4"])
-shown = {"browser": filter_browser(store), "explorer": activation_explorer(store), "playground": lam_playground()}
+shown = {"browser": filter_browser(store), "explorer": activation_explorer(store),
+         "playground": lam_playground()}
 
 def note_values(_=None):
-    values = {name: {**one.values, "said": one.description, "error": one.error} for name, one in shown.items()}
+    values = {name: {**one.values, "said": one.description, "error": one.error}
+              for name, one in shown.items()}
     put("panels.json", values)
 
 for name, one in shown.items():

@@ -111,7 +111,8 @@ def page_picture(page):
     return page.evaluate("""async () => {
         const image = document.querySelector('.jp-OutputArea img');
         await image.decode();
-        const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight), pen = canvas.getContext('2d');
+        const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+        const pen = canvas.getContext('2d');
         pen.drawImage(image, 0, 0);
         const bytes = pen.getImageData(0, 0, canvas.width, canvas.height).data;
         const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
@@ -127,7 +128,8 @@ def test_a_key_press_gives_a_new_picture_soon(page, kernel, record_property):
         const image = document.querySelector('.jp-OutputArea img');
         const input = document.querySelector('input[name=turns]');
         input.addEventListener('input', () => { window.pressed = performance.now(); });
-        new MutationObserver(() => image.decode().then(() => window.waits.push(performance.now() - window.pressed)))
+        new MutationObserver(() => image.decode()
+            .then(() => window.waits.push(performance.now() - window.pressed)))
             .observe(image, { attributeFilter: ['src'] });
     }""")
     medians = []
@@ -190,8 +192,9 @@ def test_a_choice_by_keyboard(page, kernel):
 def test_the_picture_has_the_description_as_its_alternative_text(page, kernel):
     put(page, 1.5)
     settled(page, kernel, 1.5)
-    found = """() => [...document.querySelectorAll('.widget-vbox')].filter(box => box.querySelector('img')).map(
-        box => [box.querySelector('img').alt, box.querySelector('.catchup-description').textContent])"""
+    found = """() => [...document.querySelectorAll('.widget-vbox')]
+        .filter(box => box.querySelector('img')).map(box => [box.querySelector('img').alt,
+            box.querySelector('.catchup-description').textContent])"""
     until(lambda: all(alt and alt == text for alt, text in page.evaluate(found)))
     assert page.evaluate(found), "no picture was found"
 
@@ -273,7 +276,8 @@ def test_a_hundred_presses_on_lambda_redraw_at_once_and_reach_the_kernel(
         const input = document.querySelector('input[name=lam]');
         input.addEventListener('keydown', () => { window.pressed = performance.now(); });
         new MutationObserver(() => window.draws.push(performance.now() - window.pressed))
-            .observe(document.querySelector('.catchup-inspector canvas'), { attributeFilter: ['data-drawn'] });
+            .observe(document.querySelector('.catchup-inspector canvas'),
+                { attributeFilter: ['data-drawn'] });
     }""")
     for _ in range(100):
         page.keyboard.press("ArrowRight")

@@ -155,7 +155,8 @@ from catchup.experiments import engines
 
 if __name__ == "__main__":
     jobs = [({str(tmp_path)!r}, 0, 0), ({str(tmp_path)!r}, 1, 100)]
-    for number, answer in engines.run_jobs(engines.make_engine("pool:jobs=1"), work.noted, jobs, Path()):
+    pool = engines.make_engine("pool:jobs=1")
+    for number, answer in engines.run_jobs(pool, work.noted, jobs, Path()):
         print(number, answer, flush=True)
 """)
     with subprocess.Popen(

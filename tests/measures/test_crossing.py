@@ -84,8 +84,8 @@ def test_the_sentence_holds_the_numbers():
     crossing = find_crossings(rows_of({0: [-1, 1, 2], 1: [-1, 1, 2]}), ("top1_error",))[0]
     said = describe_crossing(crossing)
     assert said == (
-        "catchup against baseline, top-1 error: mixing pays from 20 epochs on (95 % of the resampled"
-        " pairs: 20 … 20; 10 … 160 epochs, 2 pairs)."
+        "catchup against baseline, top-1 error: mixing pays from 20 epochs on (95 % of the"
+        " resampled pairs: 20 … 20; 10 … 160 epochs, 2 pairs)."
     )
     late = find_crossings(rows_of({0: [-1, -1, 3], 1: [-1, -1, -1]}), ("top1_error",))[0]
     assert "beyond 160" in describe_crossing(late)

@@ -54,8 +54,9 @@ GOOD = [
     "strip.error = 'a'\nstrip.error = ''",
     "assert len(seen) == 1",
 ]
+# or it may hang; no scan
 AWAKE = """import notebook_scan
-notebook_scan.OutputWidget.send = notebook_scan.awake(notebook_scan.OutputWidget.send)"""  # or it may hang; no scan
+notebook_scan.OutputWidget.send = notebook_scan.awake(notebook_scan.OutputWidget.send)"""
 SUMMARY = re.compile(r"^(PASSED|FAILED) (?:\S*/)?(\w+)\.ipynb", re.M)
 
 

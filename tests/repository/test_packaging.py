@@ -110,11 +110,16 @@ def test_import_is_light_seeds_nothing_and_touches_no_global_state():
     script = """
 import sys, random
 import numpy, torch
-before = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_num_threads()
-import catchup, catchup.cli.commands, catchup.experiments.evaluation, catchup.plots, catchup.experiments.demo
-heavy = ["torchvision", "timm", "sklearn", "PIL", "captum", "accelerate", "matplotlib", "seaborn", "scipy", "IPython"]
+def state():
+    numbers = numpy.random.get_state()[1].tolist()
+    return torch.get_rng_state(), random.getstate(), numbers, torch.get_num_threads()
+before = state()
+import catchup, catchup.cli.commands, catchup.experiments.evaluation
+import catchup.plots, catchup.experiments.demo
+heavy = ["torchvision", "timm", "sklearn", "PIL", "captum", "accelerate", "matplotlib",
+         "seaborn", "scipy", "IPython"]
 print([name for name in heavy if name in sys.modules])
-after = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_num_threads()
+after = state()
 print(torch.equal(before[0], after[0]) and before[1:] == after[1:])
 """
     done = subprocess.run(

@@ -63,8 +63,8 @@ def one_run():
     made = Dataset("made", part, part, (0.5,) * 3, (0.25,) * 3, Augmentation())
     with tempfile.TemporaryDirectory() as folder:
         result = fit(models.create("resnet18", num_classes=2, width=2), CatchUpMix(seed=0), made,
-                     Settings(epochs=1, batch_size=4, lr=0.01, device="cpu", precision="fp32"), out=Path(folder),
-                     progress=False)
+                     Settings(epochs=1, batch_size=4, lr=0.01, device="cpu", precision="fp32"),
+                     out=Path(folder), progress=False)
         assert len(result.rows) == 1 and (Path(folder) / "checkpoint.pt").is_file()
 
 for name in sys.argv[1:]:  # in turn
@@ -81,8 +81,10 @@ print("worked without", *sys.argv[1:])
 import catchup
 from catchup.inspection.attribution import grad_cam, saliency
 from catchup.plots.filters import norm_gradient
-calls = {"widgets": lambda: __import__("catchup.widgets"), "saliency": lambda: saliency(model, images, labels),
-         "grad_cam": lambda: grad_cam(model, images, labels, "layer1"), "histograms": lambda: norm_gradient([]),
+calls = {"widgets": lambda: __import__("catchup.widgets"),
+         "saliency": lambda: saliency(model, images, labels),
+         "grad_cam": lambda: grad_cam(model, images, labels, "layer1"),
+         "histograms": lambda: norm_gradient([]),
          "timm": lambda: catchup.models.create("timm.resnet18", num_classes=2)}
 for name, call in calls.items():
     try:

@@ -23,11 +23,17 @@ from .text import (
 from .verdict import RULE
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0; font-variant-numeric: tabular-nums; }
+body {
+  font: 16px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1a1a1a;
+}
+table {
+  border-collapse: collapse; width: 100%; margin: .5rem 0; font-variant-numeric: tabular-nums;
+}
 th, td { border-bottom: 1px solid #ccc; padding: .2rem .5rem; text-align: right; }
 th:nth-child(-n+2), td:nth-child(-n+2), th:nth-child(9), td:nth-child(9) { text-align: left; }
-tr.reproduced { background: #dbe9f6; } tr.same { background: #eef5fb; } tr.opposite { background: #fbe9dd; }
+tr.reproduced { background: #dbe9f6; } tr.same { background: #eef5fb; }
+tr.opposite { background: #fbe9dd; }
 tr.not-run { color: #666; } .notes { font-size: .85rem; } code { overflow-wrap: anywhere; }
 nav a { margin-right: .8rem; white-space: nowrap; } .wide { overflow-x: auto; }
 """

@@ -252,7 +252,8 @@ for attempt in range(2):
             time.sleep(60)
 
     try:
-        fit(model_of(short, digits), make("baseline", seed=0), digits, short, progress=False, on_step=broken)
+        fit(model_of(short, digits), make("baseline", seed=0), digits, short, progress=False,
+            on_step=broken)
     except OSError as error:
         said = str(error)
 raise SystemExit(said)  # as the command line does
