@@ -150,7 +150,7 @@ class AlignMixup(FeatureMixer, InputMixup):
         "input or last block: weighted sum of aligned maps (Venkataramanan et al., CVPR 2022)"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         pick("positions", self.positions, POSITIONS)
         pick("features", self.features, FEATURES)

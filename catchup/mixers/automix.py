@@ -106,7 +106,7 @@ class AutoMix(BetaMixer):
     )
     passes: ClassVar[tuple[int, int]] = (4, 3)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("block_lr", self.block_lr)
         if (

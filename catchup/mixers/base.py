@@ -64,7 +64,7 @@ class Mixer(ABC):
     # forward and backward passes of the model in one mixed step
     passes: ClassVar[tuple[int, int]] = (1, 1)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.prob <= 1:
             raise ValueError(f"prob must lie in [0, 1], got {self.prob}")
         if not callable(self.criterion):
@@ -337,7 +337,7 @@ class BetaMixer(Mixer):
 
     alpha: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("alpha", self.alpha)
 

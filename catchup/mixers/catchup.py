@@ -161,7 +161,7 @@ class CatchUpMix(FeatureMixer, BetaMixer):
         "input or one block: keeps each image's lagging channels (Kang, Kang & Kim, AAAI 2024)"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         pick("input mix", self.input_mix, INPUT_MIXERS)
         pick("label rule", self.label_rule, ("lam", "kept"))

@@ -118,7 +118,7 @@ class CoMixup(Mixer):
     )
     passes: ClassVar[tuple[int, int]] = (2, 2)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("alpha", self.alpha)
         check_at_least(

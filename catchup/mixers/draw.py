@@ -33,7 +33,7 @@ class Draw:
     seed: int = 0
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         given = torch.as_tensor(self.partner, device="cpu")
         if len(given) and (
             given.is_floating_point() or given.is_complex() or given.dtype == torch.bool

@@ -21,7 +21,7 @@ class FeatureMixer(Mixer):
     layers: tuple[int, ...] | None = None
     blocks: tuple[str, ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name, value in (("layers", self.layers), ("blocks", self.blocks)):
             if name == "layers" and not all(isinstance(layer, int) for layer in value or ()):

@@ -92,7 +92,7 @@ class FMix(BetaMixer):
     title: ClassVar[str] = "FMix"
     about: ClassVar[str] = "input: a mask cut from low-frequency noise (Harris et al., 2020)"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.decay < np.inf:
             raise ValueError(f"decay must be a number ≥ 0, got {self.decay}")

@@ -103,7 +103,7 @@ class GuidedMixup(Mixer):
         "input: pixels by the ratio of saliency, pairs far apart (Kang & Kim, AAAI 2023)"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         pick("saliency", self.saliency, ("sr", "ap"))
         pick("pairing", self.pairing, ("greedy", "random"))

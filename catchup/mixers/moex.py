@@ -96,7 +96,7 @@ class MoEx(FeatureMixer):
         "stem: normalised features in the partner's moments (Li et al., CVPR 2021)"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.lam <= 1:
             raise ValueError(f"lam must lie in [0, 1], got {self.lam}")

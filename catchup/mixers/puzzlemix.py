@@ -354,7 +354,7 @@ class PuzzleMix(BetaMixer):
     )
     passes: ClassVar[tuple[int, int]] = (2, 2)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(
             n_labels=(self.n_labels, 2),

@@ -38,7 +38,7 @@ class RandomChannelMix(FeatureMixer, BetaMixer):
         "one block: keeps random channels, the control of Catch-up Mix (ibid., Table 9)"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if 0 in (self.layers or ()):
             raise ValueError(

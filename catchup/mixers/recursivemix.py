@@ -118,7 +118,7 @@ class RecursiveMix(Mixer):
         "input: the mixed batch of the step before pasted in, small (Yang et al., NeurIPS 2022)"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.alpha <= 1:
             raise ValueError(f"alpha must lie in (0, 1], got {self.alpha}")

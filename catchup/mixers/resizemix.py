@@ -95,7 +95,7 @@ class ResizeMix(Mixer):
     title: ClassVar[str] = "ResizeMix"
     about: ClassVar[str] = "input: the whole partner, made small, pasted in (Qin et al., 2020)"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.scope) != 2 or not 0 < self.scope[0] <= self.scope[1] <= 1:
             raise ValueError(

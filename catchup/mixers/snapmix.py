@@ -134,7 +134,7 @@ class SnapMix(BetaMixer):
     )
     passes: ClassVar[tuple[int, int]] = (2, 1)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         pick("mode of the CAM pass", self.cam_mode, ("eval", "train"))
         pick("rule for pairs of one label", self.same_label, ("doubled", "plain"))

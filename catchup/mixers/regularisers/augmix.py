@@ -131,7 +131,7 @@ class AugMix(Regulariser):
     )
     passes: ClassVar[tuple[int, int]] = (3, 3)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, low, high in (("weight", 0, 1e6), ("severity", 0.1, 10), ("alpha", 1e-6, 1e6)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(

@@ -45,7 +45,7 @@ class BranchRegulariser(Regulariser):
 
     name: ClassVar[str]  # what its chance is drawn under
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.survival <= 1:
             raise ValueError(f"survival must lie in (0, 1], got {self.survival}")
 

@@ -57,7 +57,7 @@ class Cutout(Regulariser):
         "images: a square of each set to the mean colour (DeVries & Taylor, 2017)"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise ValueError(f"size must be a whole number of at least 1 pixel, got {self.size!r}")
         if not 0 <= self.prob <= 1:

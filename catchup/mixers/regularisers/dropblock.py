@@ -96,7 +96,7 @@ class DropBlock(Regulariser):
         "last two stages: squares of the maps set to zero (Ghiasi, Lin & Le, NeurIPS 2018)"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep must lie in (0, 1], got {self.keep}")
         if isinstance(self.block, bool) or not isinstance(self.block, int) or self.block < 1:

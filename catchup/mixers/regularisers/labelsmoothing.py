@@ -26,7 +26,7 @@ class LabelSmoothing(Regulariser):
     title: ClassVar[str] = "label smoothing"
     about: ClassVar[str] = "labels: a share goes to all classes alike (Szegedy et al., CVPR 2016)"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon must lie in [0, 1], got {self.epsilon}")
 

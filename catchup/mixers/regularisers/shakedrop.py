@@ -65,7 +65,7 @@ class ShakeDrop(BranchRegulariser):
     )
     name: ClassVar[str] = "shakedrop"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         pick("per", self.per, LEVELS)
         for name, ends in (("alpha", self.alpha), ("beta", self.beta)):

@@ -53,7 +53,7 @@ class StochDepth(BranchRegulariser):
     about: ClassVar[str] = "residual branches: left out at random (Huang et al., ECCV 2016)"
     name: ClassVar[str] = "stochdepth"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         pick("per", self.per, ("batch", "image"))
 

@@ -58,7 +58,7 @@ def _first_layer(model: nn.Module, images: Tensor) -> str | None:
     buffers = {name: value.clone() for name, value in model.named_buffers()}
 
     def look(name: str):
-        def hook(_module, _args, output):
+        def hook(_module, _args, output) -> None:
             if isinstance(output, Tensor) and not _finite(output):
                 found.append(name)
 
