@@ -212,16 +212,7 @@ def load(
     source, request = _request(
         name, data_dir, image_size, skip_unreadable, progress, loader, workers
     )
-    if source.read is None:
-        raise ValueError(
-            f"{name} has no training images: "
-            + (
-                "it is for catchup.data.load_images, and for evaluate --tests ood"
-                if source.images_of
-                else "its folder is for evaluate --tests corruption, and catchup.data.fetch gets it"
-            )
-        )
-    return source.read(request)
+    return _read_whole(source, request)
 
 
 def load_images(
@@ -264,15 +255,7 @@ def load_images(
         able = ", ".join(known for known, one in SOURCES.items() if one.images_of)
         raise ValueError(f"the classes of {name} cannot be chosen; they can for: {able}")
     else:
-        found = load(
-            name,
-            data_dir,
-            image_size=image_size,
-            skip_unreadable=skip_unreadable,
-            progress=progress,
-            loader=loader,
-            workers=workers,
-        ).test
+        found = _read_whole(source, request).test
     return found if window is None else middle_square(found, window)
 
 
@@ -304,6 +287,20 @@ def fetch(name: str, data_dir: str | Path = "data", *, progress: bool = True) ->
         able = ", ".join(known for known, one in SOURCES.items() if one.archive)
         raise ValueError(f"{name} is not fetched alone ({source.origin}); these are: {able}")
     return obtain(source.archive, Path(data_dir).expanduser(), progress)
+
+
+def _read_whole(source: DataSource, request: Request) -> Dataset:
+    """The data set, training part and all."""
+    if source.read is None:
+        raise ValueError(
+            f"{request.name} has no training images: "
+            + (
+                "it is for catchup.data.load_images, and for evaluate --tests ood"
+                if source.images_of
+                else "its folder is for evaluate --tests corruption, and catchup.data.fetch gets it"
+            )
+        )
+    return source.read(request)
 
 
 def _request(

@@ -89,6 +89,12 @@ CIFAR100_C = Archive(
     "CIFAR-100-C.tar",
     "CIFAR-100-C",
 )
+TINY = Archive(
+    "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    "90528d7ca1a48142e341f4ef8d21d0de",
+    "tiny-imagenet-200.zip",
+    "tiny-imagenet-200",
+)
 
 
 def obtain(archive: Archive, data_dir: Path, progress: bool = True) -> Path:
@@ -118,13 +124,6 @@ def obtain(archive: Archive, data_dir: Path, progress: bool = True) -> Path:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
     return place
-
-
-def download(
-    url: str, md5: str | None, file: str, folder: str, data_dir: Path, progress: bool = True
-) -> None:
-    """`obtain`, for an archive that is told in words."""
-    obtain(Archive(url, md5, file, folder), data_dir, progress)
 
 
 def _fetch_and_unpack(archive: Archive, data_dir: Path, work: Path, progress: bool) -> None:

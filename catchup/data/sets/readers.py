@@ -13,7 +13,7 @@ from ...utils.choices import pick
 from ..augment import Augmentation
 from ..boxes import Boxes
 from ..channels import channel_statistics, statistics_of
-from ..files.archives import download
+from ..files.archives import TINY, Archive, obtain
 from ..files.folders import Split, list_class_folders, list_tiny_imagenet
 from ..files.placement import place_boxes
 from ..files.splits import Request, split_images
@@ -23,9 +23,6 @@ from .shapes import CUES, draw_scenes, images_of, test_sets
 
 # What AlignMixup's public code takes for CIFAR-100 and Tiny-ImageNet alike; taken for CIFAR-10 too.
 CIFAR_MEAN, CIFAR_STD = NORMALISATIONS["cifar"]
-TINY_FOLDER = "tiny-imagenet-200"
-TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
-TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 SHAPES_RHO, SHAPES_TRAIN, SHAPES_TEST = 0.95, 10240, 2048
 
 
@@ -118,14 +115,8 @@ def read_cifar(request: Request) -> Dataset:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.name]
     folder = request.data_dir / kind.base_folder
     if not folder.is_dir():
-        download(
-            kind.url,
-            kind.tgz_md5,
-            kind.filename,
-            kind.base_folder,
-            request.data_dir,
-            request.progress,
-        )
+        archive = Archive(kind.url, kind.tgz_md5, kind.filename, kind.base_folder)
+        obtain(archive, request.data_dir, request.progress)
     try:
         parts = [kind(request.data_dir, train=train, download=False) for train in (True, False)]
     except RuntimeError as error:
@@ -148,16 +139,9 @@ def read_tiny_imagenet(request: Request) -> Dataset:
     if request.path is not None:
         root = tiny_root(request.path) or request.path
     else:
-        root = tiny_root(request.data_dir) or request.data_dir / TINY_FOLDER
+        root = tiny_root(request.data_dir) or request.data_dir / TINY.folder
         if not root.is_dir():
-            download(
-                TINY_URL,
-                TINY_MD5,
-                f"{TINY_FOLDER}.zip",
-                TINY_FOLDER,
-                request.data_dir,
-                request.progress,
-            )
+            obtain(TINY, request.data_dir, request.progress)
     listing = list_tiny_imagenet(root)
     train, test, kept, _ = split_images(listing, request)
     augmentation = Augmentation(pad=_pad(4, 64, request.image_size), flip=True)
@@ -217,7 +201,7 @@ def read_folder(request: Request) -> Dataset:
 def tiny_root(folder: Path) -> Path | None:
     """`folder` or its `tiny-imagenet-200/`, whichever holds `wnids.txt`."""
     return next(
-        (root for root in (folder, folder / TINY_FOLDER) if (root / "wnids.txt").is_file()), None
+        (root for root in (folder, folder / TINY.folder) if (root / "wnids.txt").is_file()), None
     )
 
 
