@@ -7,6 +7,7 @@ without any of this package's methods. Every step mixes (prob is set to 1), so t
 mixes in half its steps costs a run half of what stands here.
 """
 
+import json as json_format
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.command import call
 from benchmarks.timing import Passes, clock_of, count_passes, peak_memory, ratios
 from catchup import models
 from catchup.data.augment import to_float
@@ -34,6 +36,7 @@ from catchup.utils.files import read_json, write_json
 from catchup.utils.progress import bar
 from catchup.utils.provenance import surroundings
 from catchup.utils.text import as_text
+from catchup.utils.threads import single_threaded
 
 # the toolkit's own, on a whole step
 GOALS = {
@@ -436,6 +439,35 @@ def _check_file(path: Path) -> None:
         and not (isinstance(held := read_json(path), dict) and "bench" in held)
     ):
         raise ValueError(
-            f"{path} holds something else than the results of `catchup overhead`; give another file"
+            f"{path} holds something else than the results of `python -m benchmarks.method_cost`; give another file"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def main(
+    bench: CostSettings = CostSettings(),
+    methods: tuple[str, ...] = tuple(MIXERS),
+    out: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure what methods cost: their training step against the plain one, in time, memory and
+    passes.
+
+    Every step mixes (prob is set to 1). On a GPU seconds for each method; on a CPU minutes, so take
+    a smaller width or fewer rounds and steps there.
+
+    Args:
+        bench: What is timed, and how often.
+        methods: Methods with their settings: cutmix, guidedmixup:saliency=ap. All of them, if none
+            is named.
+        out: JSON file for the results, written after every method; results of an earlier call are
+            replaced.
+        json: Print the results as JSON instead of a table.
+    """
+    with single_threaded():  # the clock of a CPU adds up its threads
+        results = measure_costs(methods, bench, out=out)
+    print(json_format.dumps(results) if json else report(results))
+
+
+if __name__ == "__main__":
+    raise SystemExit(call(main, "method_cost"))

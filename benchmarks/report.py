@@ -1,4 +1,4 @@
-"""The README's section on speed, written from the records of `catchup bench` and of the scripts
+"""The README's section on speed, written from the records of `python -m benchmarks.throughput` and of the scripts
 that try to break runs.
 
     python -m benchmarks.report            prints it
@@ -34,12 +34,12 @@ def section(folder: Path = RECORDS) -> str:
     Args:
         folder: with the records; those that are missing are left out.
     Raises:
-        ValueError: if there is no record of `catchup bench` at all, or one is damaged.
+        ValueError: if there is no record of `python -m benchmarks.throughput` at all, or one is damaged.
     """
     benches = [read_json(folder / name) for name in BENCHES if (folder / name).is_file()]
     if not benches:
         raise ValueError(
-            f"{folder} holds none of {', '.join(BENCHES)}: run `catchup bench --out` first"
+            f"{folder} holds none of {', '.join(BENCHES)}: run `python -m benchmarks.throughput --out` first"
         )
     earlier = [read_json(folder / name) for name in EARLIER if (folder / name).is_file()]
     told = [
@@ -69,7 +69,7 @@ def _throughput(benches: Sequence[Mapping]) -> str:
     )
     where = f"{hardware['processor']}, {hardware['threads']} threads, {benches[0]['computed_in']}"
     head = (
-        f"`catchup bench`: {load['model']}, {side}×{side} images, {load['classes']} classes,"
+        f"`python -m benchmarks.throughput`: {load['model']}, {side}×{side} images, {load['classes']} classes,"
         f" {where}; images per second, and in brackets an epoch's time as a multiple of ours"
         " (median, quartiles), all in turn; the plain loop and the one that gives memory back in"
         " processes of their own:"

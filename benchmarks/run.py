@@ -1,9 +1,10 @@
-"""`catchup bench`: the speed of training, where a step's time goes, and how it grows; side by side,
+"""`python -m benchmarks.throughput`: the speed of training, where a step's time goes, and how it grows; side by side,
 in one call.
 
 The parts are functions of their own: `benchmarks.throughput`, and those of `benchmarks.scaling`.
 """
 
+import json as json_format
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -98,6 +99,30 @@ def _check_file(path: Path) -> None:
         and not (isinstance(held := read_json(path), dict) and "load" in held)
     ):
         raise ValueError(
-            f"{path} holds something else than the results of `catchup bench`; give another file"
+            f"{path} holds something else than the results of `python -m benchmarks.throughput`; give another file"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def main(
+    load: Workload = Workload(),
+    parts: tuple[str, ...] = ("throughput", "mix"),
+    out: Path | None = None,
+    folder: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure how fast training is here: beside the loop most people write, and beside what the
+    model itself takes.
+
+    Args:
+        load: What is trained, and how often.
+        parts: throughput, mix (the pieces of Catch-up Mix), scaling (growth with images, classes,
+            width), streaming (images out of files), precision (the error with bf16). Minutes for
+            all of them on a CPU.
+        out: JSON file for the results, written after every part; results of an earlier call are
+            replaced.
+        folder: Class folders of images to stream; pictures are made up, if none is named.
+        json: Print the results as JSON instead of text.
+    """
+    results = measure(load, parts, out=out, folder=folder)
+    print(json_format.dumps(results) if json else report(results))

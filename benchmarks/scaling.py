@@ -1,4 +1,4 @@
-"""Where the time of a step goes, and how it and the memory grow: the parts of `catchup bench`
+"""Where the time of a step goes, and how it and the memory grow: the parts of `python -m benchmarks.throughput`
 beside the throughput.
 
 Times are the process's own (on a GPU the wall clock's, after waiting for it), medians over rounds

@@ -395,3 +395,10 @@ def describe(found: Mapping) -> str:
     )
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in found["tflops_per_s"].items())
     return "\n\n".join([as_text(rows), aims, f"TFLOP/s: {rates}"])
+
+
+if __name__ == "__main__":
+    from benchmarks.command import call
+    from benchmarks.run import main
+
+    raise SystemExit(call(main, "throughput"))

@@ -17,10 +17,11 @@ from .. import __version__
 from ..mixers import MIXERS, Mixer
 from ..mixers.regularisers import REGULARISERS, Regulariser
 from ..training.settings import Settings
+from ..utils.choices import pick
 from ..utils.console import make_printable
 from ..utils.text import as_text
 from . import compare as cli_compare
-from .options import by_recipe, named_method, options_of
+from .options import Leading, options_of, read_leading
 
 # PyTorch's words, off the GPU
 OUT_OF_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")
@@ -37,8 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
-        said = {name: _called(one) for name, one in cli_compare.each(argv).items()}
-        code = cli_compare.compared(said) if argv[:1] == ["compare"] else said[""]
+        code = _compare(argv) if argv[:1] == ["compare"] else _call(argv)
         if sys.stdout is not None:  # closed by who started this
             sys.stdout.flush()
     except BrokenPipeError as error:
@@ -63,16 +63,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code or 0
 
 
-def _called(argv: list[str]):
-    """Calls the command that the arguments name; what it returned."""
+def _compare(argv: list[str]) -> int:
+    """Several comparisons in one call: the arguments are read once for each, as its recipe gives
+    the defaults.
+    """
+    leading = read_leading(argv)
+    calls = {
+        name: _call(argv, comparison=one) for name, one in cli_compare.combinations(leading).items()
+    }
+    return cli_compare.run_calls(calls)
+
+
+def _call(argv: list[str], comparison: tuple[str | None, str | None] = (None, None)):
+    """Calls the command that the arguments name; what it returned.
+
+    Args:
+        argv: of any command.
+        comparison: of `compare`: the recipe and the data set.
+    """
+    leading = read_leading(argv) if argv[:1] in (["train"], ["compare"]) else Leading()
     return tyro.extras.subcommand_cli_from_dict(
         {
             "demo": demo,
-            "train": _train_command(argv),
+            "train": _train_command(leading),
             "evaluate": _evaluate_command(),
-            "compare": cli_compare.command(argv),
-            "overhead": _overhead_command(),
-            "bench": _bench_command(),
+            "compare": cli_compare.make_command(leading, *comparison),
             "methods": methods,
             "datasets": datasets,
             "background": background,
@@ -322,12 +337,13 @@ def datasets(data_dir: str = "data", fetch: str | None = None, json: bool = Fals
     print(as_text([[name for name in rows[0]], *table]))
 
 
-def _train_command(argv: Sequence[str]):
+def _train_command(leading: Leading):
     """The `train` command, with the settings of the named method among its options; a named recipe
     sets defaults.
     """
-    method = named_method(argv)
-    kind, usual = MIXERS[method], by_recipe(argv, method)
+    method = pick("method", leading.method or Settings.method, MIXERS)
+    recipe, data = (next(iter(named), None) for named in (leading.recipe, leading.data))
+    kind, usual = MIXERS[method], leading.defaults(recipe, method, data)
     run_options = options_of(
         "run",
         [field for field in fields(Settings) if field.name != "method_settings"],
@@ -370,75 +386,6 @@ def _train_command(argv: Sequence[str]):
         print(f"next: catchup evaluate {out}")
 
     return train
-
-
-def _overhead_command():
-    """The `overhead` command, with the fields of `CostSettings` among its options."""
-    from benchmarks.method_cost import CostSettings
-
-    bench_options = options_of("bench", list(fields(CostSettings)), CostSettings)
-
-    def overhead(
-        bench: bench_options,
-        methods: tuple[str, ...] = tuple(MIXERS),
-        out: Path | None = None,
-        json: bool = False,
-    ) -> None:
-        """Measure what methods cost: their training step against the plain one, in time, memory and
-        passes.
-
-        Every step mixes (prob is set to 1). On a GPU seconds for each method; on a CPU minutes, so
-        take a smaller width or fewer rounds and steps there.
-
-        Args:
-            methods: Methods with their settings: cutmix, guidedmixup:saliency=ap. All of them, if
-                none is named.
-            out: JSON file for the results, written after every method; results of an earlier call
-                are replaced.
-            json: Print the results as JSON instead of a table.
-        """
-        from benchmarks.method_cost import measure_costs, report
-
-        from ..utils.threads import single_threaded
-
-        with single_threaded():  # the clock of a CPU adds up its threads
-            results = measure_costs(methods, CostSettings(**vars(bench)), out=out)
-        print(json_format.dumps(results) if json else report(results))
-
-    return overhead
-
-
-def _bench_command():
-    """The `bench` command, with the fields of `Workload` among its options."""
-    from benchmarks.throughput import Workload
-
-    load_options = options_of("load", list(fields(Workload)), Workload)
-
-    def bench(
-        load: load_options,
-        parts: tuple[str, ...] = ("throughput", "mix"),
-        out: Path | None = None,
-        folder: Path | None = None,
-        json: bool = False,
-    ) -> None:
-        """Measure how fast training is here: beside the loop most people write, and beside what the
-        model itself takes.
-
-        Args:
-            parts: throughput, mix (the pieces of Catch-up Mix), scaling (growth with images,
-                classes, width), streaming (images out of files), precision (the error with bf16).
-                Minutes for all of them on a CPU.
-            out: JSON file for the results, written after every part; results of an earlier call are
-                replaced.
-            folder: Class folders of images to stream; pictures are made up, if none is named.
-            json: Print the results as JSON instead of text.
-        """
-        from benchmarks.run import measure, report
-
-        results = measure(Workload(**vars(load)), parts, out=out, folder=folder)
-        print(json_format.dumps(results) if json else report(results))
-
-    return bench
 
 
 def _listed(what: str, name: str, kind: type[Mixer] | type[Regulariser]) -> dict:

@@ -3,7 +3,6 @@ prints.
 """
 
 import json as json_format
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -11,9 +10,7 @@ from pathlib import Path
 from ..experiments.engines import make_engine
 from ..experiments.planning import APART, RESULTS, Comparison, assess_runs, filename, outlook
 from ..training.settings import Settings
-from .options import by_recipe, options_of, under_recipe
-
-SEVERAL = ("recipe", "data")  # options of `compare` that may name more than one
+from .options import Leading, options_of, under_recipe
 
 
 @dataclass(frozen=True)
@@ -26,48 +23,40 @@ class ComparisonCall:
     json: bool
 
 
-def each(argv: Sequence[str]) -> dict[str, list[str]]:
-    """The arguments of one comparison for every combination of several recipes and data sets, by
-    its folder's name.
+def combinations(leading: Leading) -> dict[str, tuple[str | None, str | None]]:
+    """Every combination of the recipes and data sets, by its folder's name: "" for the only one.
 
-    Args:
-        argv: of any command. Of another than `compare`, or with one of each, they come back as they
-            are, named "".
     Raises:
         ValueError: if one is named twice, or two have one name for files.
     """
-    values = {option: _values(argv, option) for option in SEVERAL if argv[:1] == ["compare"]}
-    several = {option: found for option, found in values.items() if len(found) > 1}
-    if not several:
-        return {"": list(argv)}
-    bare, parts = list(argv), {}
-    for option, found in several.items():
-        at = _place(bare, option)
-        del bare[at : at + 1 + len(found)]
-    for chosen in product(*several.values()):
-        name = filename("-".join(chosen))
+    parts: dict[str, tuple[str | None, str | None]] = {}
+    for recipe, data in product(leading.recipe or (None,), leading.data or (None,)):
+        several = [
+            one
+            for one, all_of in ((recipe, leading.recipe), (data, leading.data))
+            if len(all_of) > 1
+        ]
+        name = filename("-".join(several))
         if name in parts:
             raise ValueError(
-                f"every data set and recipe may be named once, got {' '.join(chosen)!r} twice"
+                f"every data set and recipe may be named once, got {' '.join(several)!r} twice"
             )
-        parts[name] = [
-            *bare,
-            *(text for option, value in zip(several, chosen) for text in (f"--{option}", value)),
-        ]
+        parts[name] = recipe, data
     return parts
 
 
-def command(argv: Sequence[str]):
-    """The command for tyro: what `train` can be told, but for what the runs of a comparison differ
-    in.
+def make_command(leading: Leading, own_recipe: str | None, own_data: str | None):
+    """The command for tyro, for one recipe and data set: what `train` can be told, but for what the
+    runs of a comparison differ in.
     """
     from ..measures.registry import Options
 
+    usual = leading.defaults(own_recipe, None, own_data)
     run_options = options_of(
         "run",
-        [field for field in fields(Settings) if field.name not in APART],
+        [field for field in fields(Settings) if field.name not in (*APART, "recipe", "data")],
         Settings,
-        by_recipe(argv, None),
+        usual,
     )
     test_options = options_of("tests", list(fields(Options)), Options)
 
@@ -75,6 +64,8 @@ def command(argv: Sequence[str]):
         out: Path,
         run: run_options,
         options: test_options,
+        data: tuple[str, ...] = (usual.get("data", Settings.data),),
+        recipe: tuple[str, ...] = (),
         methods: tuple[str, ...] = ("baseline", "catchup"),
         seeds: tuple[int, ...] = (0, 1, 2),
         tests: str = "clean",
@@ -90,6 +81,8 @@ def command(argv: Sequence[str]):
 
         Args:
             out: Folder of the comparison; called again, it goes on and does only what is missing.
+            data: Data sets (see `catchup datasets`).
+            recipe: Published protocols to take the settings from (see `catchup recipes`).
             methods: Methods with their settings: cutmix, cutmix:alpha=0.2,prob=0.5. The first is
                 what the others are compared with. A recipe adds its own settings of each method.
             seeds: Paired over the methods: same subset, initial weights, order of the images.
@@ -101,7 +94,8 @@ def command(argv: Sequence[str]):
                 trained.
             json: Print the results as JSON instead of a table.
         """
-        settings = Settings(**vars(run))
+        chosen = vars(run) | {"data": own_data or data[0], "recipe": own_recipe}
+        settings = Settings(**chosen)
         comparison = Comparison(
             out=out,
             methods=under_recipe(methods, settings),
@@ -115,7 +109,7 @@ def command(argv: Sequence[str]):
     return compare
 
 
-def compared(parts: dict[str, ComparisonCall]) -> int:
+def run_calls(parts: dict[str, ComparisonCall]) -> int:
     """Does what was asked and prints what came of it; the exit code: 1 if a run failed.
 
     Args:
@@ -157,17 +151,3 @@ def _print_plan(comparisons: dict[str, Comparison], asked: ComparisonCall) -> No
         }
         return print(json_format.dumps(plain.get("", plain)))
     print(outlook([run for rows in stands.values() for run in rows], at_once))
-
-
-def _place(argv: Sequence[str], option: str) -> int | None:
-    """Where "--option" stands among the arguments; the last, if it is there several times."""
-    return max((place for place, text in enumerate(argv) if text == f"--{option}"), default=None)
-
-
-def _values(argv: Sequence[str], option: str) -> list[str]:
-    """What stands behind "--option", up to the next option."""
-    if (place := _place(argv, option)) is None:
-        return []
-    rest = argv[place + 1 :]
-    end = next((number for number, text in enumerate(rest) if text.startswith("-")), len(rest))
-    return list(rest[:end])

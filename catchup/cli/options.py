@@ -1,19 +1,16 @@
-"""The options of the commands: dataclasses for tyro from those of the package, and what it needs
-before it reads.
+"""The options of the commands: dataclasses for tyro from those of the package.
 
 The settings of a method can only be offered once the method is known, and a recipe is where the
-other options' defaults come from; so these two are looked for among the arguments first.
+other options' defaults come from; so tyro reads these two first (`Leading`), then all.
 """
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import Field, field, make_dataclass
+from dataclasses import Field, dataclass, field, make_dataclass
 from typing import Annotated, Literal
 
 import tyro
 
-from ..mixers import make
 from ..mixers.target import CRITERIA
 from ..training.settings import Settings
 
@@ -55,54 +52,41 @@ def options_of(
     )
 
 
-def _named(argv: Sequence[str], option: str) -> str | None:
-    """What stands behind "--option" among the arguments, before tyro reads them; the last, if there
-    are several.
-    """
-    found = None
-    for here, following in zip(argv, [*argv[1:], None]):
-        flag, equals, value = here.partition("=")
-        if flag.replace("_", "-") == f"--{option}":
-            found = value if equals else following
-    return found
+@dataclass(frozen=True, kw_only=True)
+class Leading:
+    """The options from which the defaults of the others follow; None where they are not given."""
+
+    method: str | None = None
+    recipe: tuple[str, ...] = ()
+    scale: str | None = None
+    data: tuple[str, ...] = ()
+    model: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    image_size: int | None = None
+    window: int | None = None
+
+    def defaults(self, recipe: str | None, method: str | None, data: str | None) -> dict:
+        """The settings of a recipe as defaults, none without one; the scale leaves alone what is
+        given.
+        """
+        if recipe is None:
+            return {}
+        from ..training.recipes import settings_of
+
+        keys = ("model", "epochs", "batch_size", "image_size", "window")
+        given = {"data": data, **{key: getattr(self, key) for key in keys}}
+        given = {key: value for key, value in given.items() if value is not None}
+        return vars(settings_of(recipe, method, self.scale, **given))
 
 
-def named_method(argv: Sequence[str]) -> str:
-    """The method that the arguments of `train` name, so that its settings can be offered; unknown
-    names are refused.
-    """
-    name = _named(argv, "method")
-    if name is None:
-        return Settings().method
-    make(name)
-    return name
-
-
-def by_recipe(argv: Sequence[str], method: str | None) -> dict:
-    """The settings of the recipe that the arguments of `train` or `compare` name, which become the
-    options' defaults.
-
-    The scale has to know what it must leave alone; a value that is none is left to tyro, which will
-    refuse it.
-    """
-    name = _named(argv, "recipe") if argv[:1] in (["train"], ["compare"]) else None
-    if name is None:
-        return {}
-    from ..training.recipes import settings_of
-
-    given = {}
-    for key, kind in {
-        "data": str,
-        "model": str,
-        "epochs": int,
-        "batch_size": int,
-        "image_size": int,
-        "window": int,
-    }.items():
-        with suppress(TypeError, ValueError):
-            given[key] = kind(_named(argv, key.replace("_", "-")) or "")
-    given = {key: value for key, value in given.items() if value}
-    return vars(settings_of(name, method, _named(argv, "scale"), **given))
+def read_leading(argv: Sequence[str]) -> Leading:
+    """The leading options of `train` or `compare`, read before the others."""
+    command = f"catchup {argv[0]}"
+    leading, _ = tyro.cli(
+        Leading, prog=command, args=argv[1:], return_unknown_args=True, add_help=False
+    )
+    return leading
 
 
 def under_recipe(methods: Sequence[str], settings: Settings) -> tuple[str, ...]:

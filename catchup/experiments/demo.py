@@ -49,7 +49,7 @@ LEARNT = {"clean_train_error": "error on its training images"}
 ERRORS, KEPT = ("top1_error", "fgsm_error", "pgd_error"), "without_strongest"
 # what the curve over the budgets shows; the attacks would take as long again
 FEW = ("clean", "feature-drop")
-FILES, FORMERLY = ("results.json", "feature_drop.png", "budget.png"), "errors.png"
+FILES = ("results.json", "feature_drop.png", "budget.png")
 
 
 def run_demo(
@@ -304,13 +304,12 @@ def _budget_line(rows: Sequence[Mapping]) -> str:
 
 
 def _folder(out: Path) -> Path:
-    """The folder, made, without what only an earlier version of the demo drew."""
+    """The folder, made."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the demo")
-    if out.is_dir() and not {file.name for file in out.iterdir()} <= {*FILES, FORMERLY}:
+    if out.is_dir() and not {file.name for file in out.iterdir()} <= set(FILES):
         raise ValueError(f"{out} holds other files than a demo's; give a new folder")
     out.mkdir(parents=True, exist_ok=True)
-    (out / FORMERLY).unlink(missing_ok=True)
     return out
 
 

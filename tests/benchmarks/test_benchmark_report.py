@@ -36,7 +36,7 @@ def test_every_number_of_the_table_stands_in_the_record():
 
 
 def test_without_records_it_says_what_to_run(tmp_path):
-    with pytest.raises(ValueError, match="run `catchup bench --out` first"):
+    with pytest.raises(ValueError, match="run `python -m benchmarks.throughput --out` first"):
         performance.section(tmp_path)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks import method_cost as cost
+from benchmarks.command import call
 from benchmarks.timing import count_passes
 from catchup import MIXERS
 from catchup.mixers import Mixer, make
@@ -291,3 +292,52 @@ def test_files_of_another_kind_are_left_alone(tmp_path):
     with pytest.raises(ValueError, match="holds something else"):
         cost.measure_costs(["cutmix"], TINY, out=tmp_path, progress=False)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.json"]
+
+
+def command_of(words):
+    return call(cost.main, "method_cost", words)
+
+
+@pytest.mark.slow
+def test_overhead_prints_and_writes_what_methods_cost(tmp_path, capsys):
+    out = tmp_path / "cost.json"
+    command = [
+        "--methods",
+        "cutmix",
+        "guidedmixup:saliency=ap",
+        "--width",
+        "4",
+        "--batch",
+        "4",
+        "--image-size",
+        "8",
+        "--classes",
+        "3",
+        "--rounds",
+        "2",
+        "--steps",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    assert command_of([*command, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "guidedmixup:saliency=ap" in said
+        and "2/2" in said
+        and "≤ 1.02" in said
+        and "prob is set to 1" in said
+    )
+    assert "resnet18 width 4, 8×8, batch 4, 3 classes, fp32, cpu" in said
+    written = json.loads(out.read_text())
+    assert [row["method"] for row in written["rows"]] == ["cutmix", "guidedmixup:saliency=ap"]
+    assert {"versions", "hardware", "command", "commit"} <= written.keys()
+    assert command_of([*command, "--json", "--methods", "mixup"]) == 0
+    assert [row["method"] for row in json.loads(capsys.readouterr().out)["rows"]] == ["mixup"]
+    for bad, words in (
+        (["--methods", "catchpu"], "Did you mean 'catchup'?"),
+        (["--rounds", "1"], "rounds must be"),
+        (["--methods", "cutmix:alpha"], "a method is written name or name:setting=value"),
+    ):
+        assert command_of([*command, *bad]) == 2
+        assert words in capsys.readouterr().err

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 
 from benchmarks import run as bench
 from benchmarks import scaling, throughput
+from benchmarks.command import call
 from benchmarks.throughput import Workload
-from catchup.cli.commands import main
 from catchup.mixers.catchup import filter_influence
 from catchup.training.machine.precision import chosen
 
@@ -239,9 +239,10 @@ def test_bad_input_is_refused_before_anything_is_measured(tmp_path, monkeypatch)
 def test_the_command_writes_its_record(tmp_path, capsys):
     out = tmp_path / "bench.json"
     assert (
-        main(
+        call(
+            bench.main,
+            "throughput",
             [
-                "bench",
                 "--parts",
                 "mix",
                 "--width",
@@ -262,7 +263,7 @@ def test_the_command_writes_its_record(tmp_path, capsys):
                 "cpu",
                 "--out",
                 str(out),
-            ]
+            ],
         )
         == 0
     )

@@ -188,7 +188,11 @@ def test_compare_over_several_data_sets_and_its_plan(tmp_path, capsys, few_shape
     ]
     assert main([*command, *data, "--plan"]) == 0
     said = out_of(capsys)
-    assert "2 runs: 0 finished, 2 to do" in said and "catchup bench" in said and not out.exists()
+    assert (
+        "2 runs: 0 finished, 2 to do" in said
+        and "benchmarks.throughput" in said
+        and not out.exists()
+    )
     assert main([*command, *data]) == 0
     said = out_of(capsys)
     assert (
@@ -273,52 +277,6 @@ def test_compare_ends_with_1_where_a_run_diverged(tmp_path, capsys):
     ]
     assert main(command) == 1
     assert "left out: baseline, seed 0: the loss is not finite at step" in out_of(capsys)
-
-
-@pytest.mark.slow
-def test_overhead_prints_and_writes_what_methods_cost(tmp_path, capsys):
-    out = tmp_path / "cost.json"
-    command = [
-        "overhead",
-        "--methods",
-        "cutmix",
-        "guidedmixup:saliency=ap",
-        "--width",
-        "4",
-        "--batch",
-        "4",
-        "--image-size",
-        "8",
-        "--classes",
-        "3",
-        "--rounds",
-        "2",
-        "--steps",
-        "1",
-        "--device",
-        "cpu",
-    ]
-    assert main([*command, "--out", str(out)]) == 0
-    said = out_of(capsys)
-    assert (
-        "guidedmixup:saliency=ap" in said
-        and "2/2" in said
-        and "≤ 1.02" in said
-        and "prob is set to 1" in said
-    )
-    assert "resnet18 width 4, 8×8, batch 4, 3 classes, fp32, cpu" in said
-    written = json.loads(out.read_text())
-    assert [row["method"] for row in written["rows"]] == ["cutmix", "guidedmixup:saliency=ap"]
-    assert {"versions", "hardware", "command", "commit"} <= written.keys()
-    assert main([*command, "--json", "--methods", "mixup"]) == 0
-    assert [row["method"] for row in json.loads(out_of(capsys))["rows"]] == ["mixup"]
-    for bad, words in (
-        (["--methods", "catchpu"], "Did you mean 'catchup'?"),
-        (["--rounds", "1"], "rounds must be"),
-        (["--methods", "cutmix:alpha"], "a method is written name or name:setting=value"),
-    ):
-        assert main([*command, *bad]) == 2
-        assert words in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -480,7 +438,6 @@ def test_the_help_of_evaluate_names_every_test(capsys):
         ["datasets"],
         ["background"],
         ["compare"],
-        ["overhead"],
         ["recipes"],
         ["report"],
     ],

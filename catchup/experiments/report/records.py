@@ -68,7 +68,7 @@ class Group(NamedTuple):
 
 
 class StepCost(NamedTuple):
-    """A record of `catchup overhead`."""
+    """A record of `python -m benchmarks.method_cost`."""
 
     source: str
     record: Mapping
@@ -209,7 +209,7 @@ def _sources(path: Path) -> Iterable[tuple[str, dict]]:
         if not _is_record(held):
             raise ValueError(
                 f"{path} holds no evaluation objects: name a results.json of `catchup compare`, a"
-                " record of `catchup overhead`, or a run's folder"
+                " record of `python -m benchmarks.method_cost`, or a run's folder"
             )
         return [(str(path), held)]
     if (path / RESULTS).is_file():

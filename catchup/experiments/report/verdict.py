@@ -34,7 +34,7 @@ because of its scale.
 """
 
 from collections.abc import Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import NamedTuple
 
 from ...measures.statistics import interval
@@ -107,11 +107,6 @@ def paired_difference(ours: Sequence[float], reference: Sequence[float]) -> Diff
     values = [a - b for a, b in zip(ours, reference)]
     low, high = interval(values) or (None, None)
     return Difference(mean(values), low, high, len(values))
-
-
-def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation, None for a single value."""
-    return mean(values), stdev(values) if len(values) > 1 else None
 
 
 def judge(
