@@ -336,8 +336,10 @@ def test_overhead_prints_and_writes_what_methods_cost(tmp_path, capsys):
     assert [row["method"] for row in json.loads(capsys.readouterr().out)["rows"]] == ["mixup"]
     for bad, words in (
         (["--methods", "catchpu"], "Did you mean 'catchup'?"),
-        (["--rounds", "1"], "rounds must be"),
         (["--methods", "cutmix:alpha"], "a method is written name or name:setting=value"),
     ):
         assert command_of([*command, *bad]) == 2
         assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        command_of([*command, "--rounds", "1"])
+    assert exit_.value.code == 2 and "rounds must be" in capsys.readouterr().err
