@@ -67,7 +67,9 @@ class LiveRun:
         self._folder = tempfile.TemporaryDirectory(prefix="catchup-live-") if out is None else None
         self.out = Path(self._folder.name if out is None else out)
         self.on_change, self.interval_s, self._every = on_change, interval_s, every
-        self.state, self.error, self.result = "ready", None, None
+        self.state = "ready"
+        self.error: BaseException | None = None
+        self.result: Result | None = None
         self.rows: list[dict] = []
         self.losses: list[tuple[int, float]] = []
         self.step, self.steps, self._stride, self._told = 0, 0, 1, 0.0

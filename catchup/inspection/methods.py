@@ -462,7 +462,8 @@ def _first_result(
         places[other],
         keep,
         gallery.pixels[[places[0], places[other]]],
-        *(gallery.classes[labels[i]] for i in (0, other)),
+        gallery.classes[labels[0]],
+        gallery.classes[labels[other]],
         {name: weight for name, weight in zip(gallery.classes, label) if weight > 0},
         mixer.passes,
     )

@@ -123,7 +123,7 @@ def _find_library(name: str) -> tuple[str, str]:
             return library, bare
         near += [f"{library}.{match}" for match in get_close_matches(bare, listed)]
     # always raises
-    pick("model (own name, torchvision.NAME or timm.NAME)", name, [*names(), *near])
+    return "", pick("model (own name, torchvision.NAME or timm.NAME)", name, [*names(), *near])
 
 
 def _library_models(library: str, required: bool) -> list[str]:

@@ -139,7 +139,7 @@ class StagedNet(nn.Module):
             for position in range(depth):
                 stride = 2 if stage > 0 and position == 0 else 1
                 blocks.append(block(channels, width * 2**stage, stride))
-                channels = width * 2**stage * block.expansion
+                channels = width * 2**stage * block.expansion  # type: ignore[attr-defined]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if norm_before_pool else None
         self.fc = nn.Linear(channels, num_classes)

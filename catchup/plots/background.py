@@ -112,7 +112,7 @@ def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = 
             xlabel="epoch",
             ylabel="variance of the response (%)" if ax is axes[0] else "",
         )
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params("x", integer=True)
         add_grid(ax)
     top = max(ax.get_ylim()[1] for ax in axes)
     # only now: a limit set early would hold for all panels, whatever is drawn later

@@ -162,7 +162,7 @@ def norms_over_epochs(
         _draw_by_value(ax, epochs, norms, values, colour_by)
         head = f"Bright lines: high {_words(colour_by)} in the last epoch"
     ax.set(title=f"{rows[0]['block']}: {head}", xlabel="epoch", ylabel=NORM, ylim=(0, None))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params("x", integer=True)
     return add_legend(ax) if colour_by is None else add_grid(ax)
 
 
@@ -203,7 +203,7 @@ def weak_and_strong(
                     label=f"_{place}" if place else f"{side}est {rows[0]['filters']}",
                 )
         ax.set(title=title(method), xlabel="epoch", ylabel=MAP_GRADIENT)
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params("x", integer=True)
         add_grid(ax).legend(frameon=False)
     ends = [end for ax in axes for end in ax.get_ylim()]
     for ax in axes:
@@ -257,7 +257,7 @@ def reliance_over_epochs(
         xlabel="epoch",
         ylabel=RELIANCE[measure],
     )
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params("x", integer=True)
     return add_legend(ax)
 
 
@@ -326,8 +326,8 @@ def _joint(seaborn, ax: "Axes", row: Mapping, most: float, limits: Sequence[tupl
         inset.set(xticks=[], yticks=[], xlabel="", ylabel="", **shared)
         inset.spines[:].set_visible(False)
     ax.set(xlim=limits[0], ylim=limits[1], xlabel=NORM, ylabel=MAP_GRADIENT)
+    ax.locator_params(integer=True, nbins=5)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.get_major_locator().set_params(integer=True, nbins=5)
         axis.set_major_formatter(lambda power, _place: _decade(power))
     return mesh
 

@@ -119,7 +119,7 @@ def plot_surface(
     flat.contour(radii, radii, values.T, levels, colors="white", linewidths=0.5, alpha=0.6)
     flat.plot(0, 0, "+", color="white", markersize=12, markeredgewidth=2)
     flat.figure.colorbar(drawn, ax=flat, label=HEIGHTS[height], shrink=0.8, format="%.3g")
-    relief.plot_surface(
+    relief.plot_surface(  # type: ignore[attr-defined]
         *np.meshgrid(radii, radii, indexing="ij"),
         values,
         cmap="cividis",
@@ -139,7 +139,8 @@ def plot_surface(
     )
     relief.set(zlim=(low, high), title=f"The same as a relief: {HEIGHTS[height]}")
     relief.locator_params(nbins=5)
-    relief.set_box_aspect(None, zoom=0.88)  # or the labels are cut off
+    # or the labels are cut off
+    relief.set_box_aspect(None, zoom=0.88)  # type: ignore[call-arg]
     return flat, relief
 
 

@@ -179,7 +179,7 @@ def training_curves(
         )
         named.add(method)
     ax.set(title="How each run went, one line per seed", xlabel="epoch", ylabel=CURVES[measure])
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params("x", integer=True)
     return add_legend(ax)
 
 

@@ -295,7 +295,7 @@ def as_png(figure: "Figure", dpi: int = 110) -> bytes:
     figure.set_canvas(earlier)
     # each holds on to the pixels, and a figure waits long for the garbage collector
     for text in figure.findobj(Text):
-        text._renderer = None
+        text._renderer = None  # type: ignore[attr-defined]
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close(figure)
     return buffer.getvalue()

@@ -49,7 +49,8 @@ def place_boxes(edges: np.ndarray, sizes: np.ndarray, image_size: int) -> Boxes:
     if not len(edges):
         return Boxes(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), (image_size, image_size))
     plans = np.array(
-        [placement(*size, image_size) for size in np.asarray(sizes).tolist()], dtype=np.float64
+        [placement(width, height, image_size) for width, height in np.asarray(sizes).tolist()],
+        dtype=np.float64,
     )
     scale = plans[:, :2] / sizes
     moved = edges * np.tile(scale, 2) - np.tile(plans[:, 2:], 2)

@@ -200,7 +200,8 @@ def test_sets(n: int, seed: int, cue: str = "texture") -> dict[str, Images]:
     }
 
 
-test_sets.__test__ = False  # pytest would take it for a test
+# pytest would take it for a test
+test_sets.__test__ = False  # type: ignore[attr-defined]
 
 
 # Chance

@@ -96,9 +96,10 @@ def make_report(
             id(one.record): one.record for cell in cells for one in (cell.ours, *cell.others) if one
         }.values()
     )
+    records: list[Group | StepCost] = [*found.groups, *found.costs]
     idle = [
         f"{record.source}: nothing of it stands in a cell shown here"
-        for record in (*found.groups, *found.costs)
+        for record in records
         if not any(record is one for one in used)
     ]
     return {

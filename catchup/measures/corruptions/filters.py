@@ -153,7 +153,8 @@ def blur_along(images: Tensor, radius: int, sigma: float, angles: Tensor) -> Ten
     starts = (
         starts + torch.arange(len(images), device=images.device)[:, None] * padded[0, 0].numel()
     )
-    pixels, blurred = as_rows(padded), 0.0
+    blurred: Tensor | float = 0.0
+    pixels = as_rows(padded)
     for step, weight in enumerate(weights):
         if weight > FAINT:
             blurred = blurred + weight * pixels.index_select(
