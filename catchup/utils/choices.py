@@ -12,8 +12,6 @@ Made = TypeVar("Made")
 
 # needs no quotes: ap, layer1.0, dropblock:block=5
 _WORD = re.compile(r"[A-Za-z_][^\s,()\[\]{}'\"]*")
-# signs of a text, and brackets in brackets: what is more is no method
-LONGEST, DEEPEST = (10_000, 20)
 _SWITCHES = {"true": True, "false": False}
 
 
@@ -67,9 +65,7 @@ def parse_spec(text: str, kind: str = "method") -> tuple[str, dict]:
         f"{_with_article(kind)} is written name or name:setting=value,… (a number, a word, or a"
         f" list in brackets), got {_short(text)}"
     )
-    name, colon, rest = (
-        text.partition(":") if isinstance(text, str) and len(text) <= LONGEST else ("", "", "")
-    )
+    name, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
     try:
         pairs = (
             [
@@ -80,7 +76,7 @@ def parse_spec(text: str, kind: str = "method") -> tuple[str, dict]:
             else []
         )
         _name(name)
-    except SyntaxError:
+    except (SyntaxError, RecursionError):  # the latter from brackets in brackets, hundreds deep
         raise ValueError(form) from None
     settings = dict(pairs)
     if len(settings) < len(pairs):
@@ -121,7 +117,7 @@ def _parts(text: str) -> list[str]:
             quote = sign
         else:
             depth += (sign in "([") - (sign in ")]")
-        if not 0 <= depth <= DEEPEST:
+        if depth < 0:
             raise SyntaxError(text)
         if sign == "," and not depth and not quote:
             parts.append("")
