@@ -27,9 +27,10 @@ from catchup.data.sets.shapes import draw_scenes, render
 from catchup.mixers import MIXERS, Mixer, make
 from catchup.mixers.regularisers import parsed
 from catchup.training.groups import PRECISIONS
-from catchup.training.machine.accelerator import accelerator
+from catchup.training.machine.accelerator import make_accelerator
 from catchup.training.machine.onednn import memory_format
-from catchup.training.seeds import seeded
+from catchup.training.machine.precision import resolve_precision
+from catchup.training.seeds import fork_rng
 from catchup.training.settings import Settings
 from catchup.utils.choices import build, check_least, parse_spec, pick
 from catchup.utils.files import read_json, write_json
@@ -176,9 +177,11 @@ class Training:
     def __init__(self, mixer: Mixer | None, bench: CostSettings):
         self.mixer, self.engine = (
             mixer,
-            accelerator(Settings(precision=bench.precision, device=bench.device)),
+            make_accelerator(
+                resolve_precision(Settings(precision=bench.precision, device=bench.device))
+            ),
         )
-        with seeded(0):
+        with fork_rng(0):
             model = models.create(bench.model, num_classes=bench.classes, width=bench.width)
         layout = memory_format(model, self.engine.device)
         model = model.to(self.engine.device, memory_format=layout)
@@ -406,7 +409,9 @@ def mixer_of(label: str) -> Mixer:
 
 
 def _device(bench: CostSettings) -> torch.device:
-    return accelerator(Settings(precision=bench.precision, device=bench.device)).device
+    return make_accelerator(
+        resolve_precision(Settings(precision=bench.precision, device=bench.device))
+    ).device
 
 
 def _check_runnable(methods: Sequence[str], bench: CostSettings) -> None:
@@ -418,7 +423,7 @@ def _check_runnable(methods: Sequence[str], bench: CostSettings) -> None:
     if len(set(methods)) < len(methods):
         raise ValueError(f"a method may be named once, got {', '.join(methods)}")
     mixers = [mixer_of(label) for label in methods]
-    with seeded(0):
+    with fork_rng(0):
         model = models.create(bench.model, num_classes=bench.classes, width=bench.width)
     for mixer in mixers:
         mixer.check(model)

@@ -14,8 +14,9 @@ import torch
 
 from benchmarks import scaling
 from benchmarks.throughput import Workload, describe, throughput
-from catchup.training.machine.accelerator import accelerator
-from catchup.training.seeds import seeded
+from catchup.training.machine.accelerator import make_accelerator
+from catchup.training.machine.precision import resolve_precision
+from catchup.training.seeds import fork_rng
 from catchup.training.settings import Settings
 from catchup.utils.choices import pick
 from catchup.utils.files import read_json, write_json
@@ -68,7 +69,7 @@ def measure(
         "precision": scaling.precisions,
     }
     for part in bar(asked, "bench", "part", progress):
-        with seeded(0):
+        with fork_rng(0):
             results[part] = work[part](load)
         if out is not None:
             write_json(Path(out), {**results, **surroundings()})
@@ -88,7 +89,7 @@ def report(results: Mapping) -> str:
 
 
 def _device(settings: Settings) -> torch.device:
-    return accelerator(settings).device
+    return make_accelerator(resolve_precision(settings)).device
 
 
 def _check_file(path: Path) -> None:

@@ -42,9 +42,10 @@ from catchup.data.augment import to_float
 from catchup.data.sets.shapes import draw_scenes, render
 from catchup.mixers import make
 from catchup.training.groups import PRECISIONS
-from catchup.training.loop import Run
-from catchup.training.machine.precision import with_precision
-from catchup.training.seeds import seeded
+from catchup.training.loop import TrainingRun
+from catchup.training.machine.accelerator import make_accelerator
+from catchup.training.machine.precision import resolve_precision
+from catchup.training.seeds import fork_rng
 from catchup.training.settings import Settings
 from catchup.utils.choices import check_least, pick
 from catchup.utils.text import as_text
@@ -93,7 +94,7 @@ class Workload:
     @property
     def settings(self) -> Settings:
         """Those of ours: long enough that no epoch of a measurement is validated."""
-        return with_precision(
+        return resolve_precision(
             Settings(
                 model=self.model,
                 width=self.width,
@@ -173,9 +174,12 @@ class Trainer:
         settings = load.settings
         if ordinary:
             settings = replace(settings, precision="fp32", compile=False)
-        self.run = Run(network(load), make(method, seed=0), dataset(load), settings, None, False)
+        settings = resolve_precision(settings)
+        self.run = TrainingRun(
+            network(load), make(method, seed=0), dataset(load), settings, make_accelerator(settings)
+        )
         if ordinary:
-            self.run.memory_format = torch.contiguous_format
+            self.run.feed.memory_format = torch.contiguous_format
             self.run.model.to(memory_format=torch.contiguous_format)
         self.device, self._epochs = self.run.accelerator.device, 0
 
@@ -183,7 +187,9 @@ class Trainer:
     def batch(self) -> tuple[Tensor, Tensor]:
         """The first batch, not augmented, in the run's memory format; labels."""
         first = self.run.dataset.train.take(range(self.run.settings.batch_size))
-        return to_float(first.pixels).contiguous(memory_format=self.run.memory_format), first.labels
+        return to_float(first.pixels).contiguous(
+            memory_format=self.run.feed.memory_format
+        ), first.labels
 
     def epoch(self) -> None:
         """One epoch of training, without validation."""
@@ -327,7 +333,7 @@ def bare(trainer: Trainer) -> None:
 
 def network(load: Workload) -> nn.Module:
     """The model, its weights always the same."""
-    with seeded(0):
+    with fork_rng(0):
         return models.create(load.model, num_classes=load.classes, width=load.width)
 
 

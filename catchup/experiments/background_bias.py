@@ -26,7 +26,7 @@ from ..data.sets.shapes import CUES, KINDS, test_sets
 from ..measures.statistics import comparison
 from ..mixers import MIXERS, make
 from ..models.inference import PixelModel, predict, top_k_error
-from ..training.lock import locked_file
+from ..training.lock import lock_file
 from ..training.settings import Settings
 from ..training.trainer import dataset_of, fit, model_of
 from ..utils.choices import pick
@@ -115,7 +115,7 @@ def run_background(
     if wanted.keys() <= found.keys():  # a file that can only be read will do
         return [found[key] for key in wanted]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with locked_file(out):
+    with lock_file(out):
         found = _found(out, settings)
         missing = {key: chosen for key, chosen in wanted.items() if key not in found}
         for row in bar(

@@ -29,9 +29,9 @@ from ..measures.registry import Options, columns
 from ..measures.robustness import masking_verdicts
 from ..measures.statistics import comparison, differences
 from ..mixers import make
-from ..training import folder as runs
-from ..training.lock import locked
-from ..training.machine.accelerator import accelerator
+from ..training.folder import RUN
+from ..training.lock import lock_folder
+from ..training.machine.accelerator import make_accelerator
 from ..training.settings import Settings
 from ..training.trainer import dataset_of, model_of, train, try_out
 from ..utils.files import jsonable, read_json, write_atomically, write_json
@@ -212,7 +212,7 @@ def sweep(
             _check_runnable(sheet.missing, progress, engine)
     with ExitStack() as stack:
         for sheet in sheets:
-            stack.enter_context(locked(Path(sheet.of.out)))
+            stack.enter_context(lock_folder(Path(sheet.of.out)))
         _fill(sheets, engine, progress)
         return [sheet.write() for sheet in sheets]
 
@@ -287,7 +287,7 @@ def _check_runnable(missing: Sequence[PlannedRun], progress: bool, engine: engin
     """ValueError if the data, the model, the precision or a method's layers do not fit together."""
     first = missing[0].settings
     if not engine.elsewhere:  # where other machines compute, they know what they can
-        accelerator(first)
+        make_accelerator(first)
     dataset = dataset_of(first, progress)
     model = model_of(first, dataset)
     try_out(model, dataset)
@@ -299,7 +299,7 @@ def _train_and_evaluate(
     one: PlannedRun, tests: Sequence[str], options: Options, progress: bool
 ) -> dict:
     """The evaluation object of a run, trained as far as it is not yet."""
-    record = one.folder / runs.RUN
+    record = one.folder / RUN
     if not record.is_file() or "result" not in read_json(record):
         train(one.settings, one.folder, resume=record.is_file(), progress=progress)
     return evaluate(

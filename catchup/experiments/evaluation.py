@@ -16,9 +16,9 @@ from ..data.protocol import NORMALISATIONS
 from ..measures.registry import MEASURES, Options, Subject, load_outside, measure, select_tests
 from ..models.inference import PixelModel
 from ..training import checkpoint
-from ..training import folder as runs
 from ..training.checkpoint import CheckpointError
-from ..training.lock import locked_file
+from ..training.folder import CHECKPOINT, EVALUATION, RUN
+from ..training.lock import lock_file
 from ..training.machine.onednn import memory_format
 from ..training.settings import WITHOUT_EFFECT, Settings
 from ..training.trainer import Result, dataset_of, model_of
@@ -204,7 +204,7 @@ def _check_place(out: Path, model: str) -> None:
         raise ValueError(f"{out} is a file; give a folder for the evaluation")
     if not out.is_dir() or all(path.name.startswith(".") for path in out.iterdir()):
         return
-    held = read_evaluation(out / runs.EVALUATION) if (out / runs.EVALUATION).is_file() else {}
+    held = read_evaluation(out / EVALUATION) if (out / EVALUATION).is_file() else {}
     if (held.get("method"), held.get("model")) != ("pretrained", model):
         raise ValueError(
             f"{out} holds something else than the evaluation of {model}; give a new or an empty"
@@ -214,9 +214,9 @@ def _check_place(out: Path, model: str) -> None:
 
 def _run_of(run_dir: Path) -> tuple[dict, Settings]:
     """The run's record and its settings."""
-    path = run_dir / runs.RUN
+    path = run_dir / RUN
     if not path.is_file():
-        raise ValueError(f"{run_dir} is not the folder of a run: it holds no {runs.RUN}")
+        raise ValueError(f"{run_dir} is not the folder of a run: it holds no {RUN}")
     run = read_object(path)
     try:
         return run, Settings.from_dict(run["settings"])
@@ -233,7 +233,7 @@ def _checkpoint_of(run_dir: Path, settings: dict) -> tuple[dict, str]:
     Raises:
         CheckpointError: if it is none, or that of a run with other settings than run.json has.
     """
-    path = run_dir / runs.CHECKPOINT
+    path = run_dir / CHECKPOINT
     state, digest = checkpoint.load_with_digest(path)
     rows, own = state.get("rows"), state.get("run")
     whole = "model" in state and isinstance(own, dict) and isinstance(rows, list)
@@ -244,13 +244,13 @@ def _checkpoint_of(run_dir: Path, settings: dict) -> tuple[dict, str]:
             " it again"
         )
     changed = [
-        f"{key} {str(own.get(key))[:60]} there, {str(value)[:60]} in {runs.RUN}"
+        f"{key} {str(own.get(key))[:60]} there, {str(value)[:60]} in {RUN}"
         for key, value in settings.items()
         if key not in WITHOUT_EFFECT and own.get(key) != value
     ]
     if changed:
         raise CheckpointError(
-            f"{path} is of another run than {runs.RUN} beside it ({'; '.join(changed[:3])}): put"
+            f"{path} is of another run than {RUN} beside it ({'; '.join(changed[:3])}): put"
             " the two files of one run together, or train it again"
         )
     return state, digest
@@ -269,7 +269,7 @@ def _restored(run_dir: Path, settings: Settings, dataset: Dataset, weights: dict
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
         raise CheckpointError(
-            f"{run_dir / runs.CHECKPOINT} holds the weights of another model than {runs.RUN} names"
+            f"{run_dir / CHECKPOINT} holds the weights of another model than {RUN} names"
             f" beside it ({settings.model}, width {settings.width}, {len(dataset.test.classes)}"
             f" classes of {settings.data}): put the two files of one run together, or train it"
             " again"
@@ -321,8 +321,8 @@ def _merge(
     """Writes the row into evaluation.json, with what an earlier evaluation with the `same` values
     found by other tests; evaluations side by side wait for each other here, so that none is lost.
     """
-    path = folder / runs.EVALUATION
-    with locked_file(path, wait_s=MERGING_S):
+    path = folder / EVALUATION
+    with lock_file(path, wait_s=MERGING_S):
         remove_abandoned(folder, f".{path.name}.*.tmp")
         earlier = read_evaluation(path) if path.is_file() else {}
         merged = jsonable({**_completed(row, asked, earlier, same), **more, **surroundings()})

@@ -19,7 +19,7 @@ from torch import nn
 from ..data import Dataset
 from ..inspection.recorder import Record, recording
 from ..mixers import Mixer
-from ..training import folder as runs
+from ..training.folder import CHECKPOINT
 from ..training.loop import Progress
 from ..training.settings import Settings
 from ..training.trainer import Result, fit
@@ -178,7 +178,7 @@ class LiveRun:
     def _fit(self) -> Result:
         options = {
             "out": self.out,
-            "resume": (self.out / runs.CHECKPOINT).exists(),
+            "resume": (self.out / CHECKPOINT).exists(),
             "progress": False,
             "on_step": self._after_step,
             "should_stop": self._halt.is_set,

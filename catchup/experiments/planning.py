@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from ..measures.registry import MEASURES, Options
 from ..mixers import make
-from ..training import folder as runs
-from ..training.lock import vacant
-from ..training.machine.precision import with_precision
+from ..training.folder import CHECKPOINT, EVALUATION, METRICS, RUN, check_claim, read_metrics
+from ..training.lock import is_vacant
+from ..training.machine.precision import resolve_precision
 from ..training.settings import Settings
 from ..utils.choices import build, parse_spec
 from ..utils.files import jsonable, read_json
@@ -88,8 +88,8 @@ def plan_runs(one: Comparison) -> list[PlannedRun]:
         for seed in one.seeds
         for label in one.methods
     }
-    shared = with_precision(
-        one.settings, [path for path in folders.values() if (path / runs.RUN).is_file()]
+    shared = resolve_precision(
+        one.settings, [path for path in folders.values() if (path / RUN).is_file()]
     )
     return [
         PlannedRun(
@@ -113,14 +113,14 @@ def check_folder(out: Path, runs_of_it: Sequence[PlannedRun]) -> None:
     shared = {key: value for key, value in chosen[runs_of_it[0].folder].items() if key not in APART}
     ours = (RESULTS, TABLE) if _is_ours(out / RESULTS) else ()
     for path in sorted(out.iterdir()) if out.is_dir() else ():
-        if path.name in ours or path.name.startswith(".") or path.is_dir() and vacant(path):
+        if path.name in ours or path.name.startswith(".") or path.is_dir() and is_vacant(path):
             continue
-        if not (path / runs.RUN).is_file():
+        if not (path / RUN).is_file():
             raise ValueError(
                 f"{out} holds {path.name}, which is no part of a comparison; give a new folder"
             )
         now = chosen.get(path) or {**_settings_of(path), **shared}
-        runs.check_claim(path, now, resume=True)
+        check_claim(path, now, None, resume=True)
 
 
 def options_for(one: Comparison, run: PlannedRun) -> Options:
@@ -132,7 +132,7 @@ def find_evaluation(folder: Path, tests: Sequence[str], options: Options) -> dic
     """The evaluation of the finished run in `folder`, if it is of its checkpoint and covers these
     tests.
     """
-    path, state = folder / runs.EVALUATION, folder / runs.CHECKPOINT
+    path, state = folder / EVALUATION, folder / CHECKPOINT
     row = read_evaluation(path) if path.is_file() else {}
     told = row.get("measured_with") or {}
     if not row.get("finished") or row.get("settings") != _settings_of(folder):
@@ -223,18 +223,14 @@ def _prospect(run: PlannedRun, one: Comparison, epochs: int, times: Sequence[flo
     if find_evaluation(run.folder, one.tests, options_for(one, run)):
         state, left = "finished", 0.0
     else:
-        state = "begun" if (run.folder / runs.RUN).is_file() else "missing"
+        state = "begun" if (run.folder / RUN).is_file() else "missing"
         left = max(0, run.settings.epochs - epochs) * mean(times) if times else None
     return Prospect(run.folder, run.label, run.settings.seed, state, epochs, left)
 
 
 def _times(folder: Path) -> list[float]:
     """Seconds of each finished epoch of a run; none where there are none."""
-    return (
-        [row["time_s"] for row in runs.read_metrics(folder)]
-        if (folder / runs.METRICS).is_file()
-        else []
-    )
+    return [row["time_s"] for row in read_metrics(folder)] if (folder / METRICS).is_file() else []
 
 
 def _time_left(run: Prospect) -> str:
@@ -266,7 +262,7 @@ def filename(text: str) -> str:
 
 def _settings_of(folder: Path) -> dict:
     """The settings that a run's record holds; empty where it holds none."""
-    record = read_json(folder / runs.RUN)
+    record = read_json(folder / RUN)
     settings = record.get("settings") if isinstance(record, Mapping) else None
     return settings if isinstance(settings, dict) else {}
 

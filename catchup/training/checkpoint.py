@@ -16,8 +16,7 @@ import torch
 from ..utils.files import write_atomically
 
 MARK = b"catchup1"
-# of the state; a version that changes what it means raises it, and older versions refuse it
-FORMAT = 1
+FORMAT = 2  # of the state; who changes what it means raises it
 
 
 class CheckpointError(ValueError):
@@ -72,7 +71,7 @@ def load_with_digest(path: Path) -> tuple[dict, str]:
         raise CheckpointError(
             f"{path} is damaged (its SHA-256 does not match): restore a copy, or train it again"
         )
-    return _checked(_opened(body, path), path), hashlib.sha256(content).hexdigest()
+    return _check_state(_open(body, path), path), hashlib.sha256(content).hexdigest()
 
 
 def _kind(content: bytes) -> str:
@@ -89,7 +88,7 @@ def _kind(content: bytes) -> str:
     )
 
 
-def _opened(body: bytes, path: Path):
+def _open(body: bytes, path: Path) -> object:
     """What the archive holds; a right checksum does not make it friendly, so nothing about it is
     taken for granted.
     """
@@ -110,16 +109,23 @@ def _opened(body: bytes, path: Path):
         ) from None
 
 
-def _checked(state, path: Path) -> dict:
+def _check_state(state: object, path: Path) -> dict:
     """The state, if it is a dictionary of a format that this version knows."""
     if not isinstance(state, dict):
         raise CheckpointError(
             f"{path} holds a {type(state).__name__}, not the state of a run: train it again"
         )
-    found = state.get("format", FORMAT)
-    if not isinstance(found, int) or found > FORMAT:
+    version = state.get("format", FORMAT)
+    if version == FORMAT and isinstance(version, int):
+        return state
+    known = isinstance(version, int) and not isinstance(version, bool) and version > 0
+    if not known:
         raise CheckpointError(
-            f"{path} has the format {str(found)[:20]}, this version of catchup reads up to"
-            f" {FORMAT}: install the version that wrote it, or train it again"
+            f"{path} has the format {str(version)[:20]}, which no version of catchup wrote: restore"
+            " a copy, or train it again"
         )
-    return state
+    which = "an earlier" if version < FORMAT else "a newer"
+    raise CheckpointError(
+        f"{path} has the format {str(version)[:20]}, of {which} version of catchup, and this one"
+        f" reads {FORMAT}: go on with the version that wrote it, or train it again"
+    )

@@ -7,12 +7,14 @@ DIR/.lock           while a process works there (see `catchup.training.lock`)
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..data.identity import check_same_data
 from ..utils.files import read_json, read_lines, read_object, write_atomically, write_json
 from ..utils.provenance import surroundings
-from .lock import vacant
+from .lock import is_vacant
 from .settings import WITHOUT_EFFECT
 
 RUN, METRICS, CHECKPOINT, EVALUATION = (
@@ -23,23 +25,26 @@ RUN, METRICS, CHECKPOINT, EVALUATION = (
 )
 
 
-def claim(out: Path, settings: Mapping, resume: bool) -> None:
-    """Takes `out` for a run of these settings, or refuses it before anything is written.
+def claim(out: Path, settings: Mapping, data: Mapping, resume: bool) -> None:
+    """Takes `out` for a run of these settings and data, or refuses it before anything is written.
 
     Args:
         out: the folder; made if it does not exist.
         settings: plain values (see `plain`).
+        data: likewise, as `catchup.data.identity.DataIdentity.as_dict` makes them.
         resume: whether an interrupted run of the same settings is to be continued.
     Raises:
         ValueError: if the folder holds another run or something else, or if there is nothing to
             resume.
     """
-    if check_claim(out, settings, resume):
+    if check_claim(out, settings, data, resume):
         Path(out).mkdir(parents=True, exist_ok=True)
-        write_json(Path(out) / RUN, {"settings": dict(settings), **surroundings()})
+        write_json(
+            Path(out) / RUN, {"settings": dict(settings), "data": dict(data), **surroundings()}
+        )
 
 
-def check_claim(out: Path, settings: Mapping, resume: bool) -> bool:
+def check_claim(out: Path, settings: Mapping, data: Mapping | None, resume: bool) -> bool:
     """What `claim` refuses, and nothing is written: True for a new run, False for one to be
     continued.
     """
@@ -50,15 +55,15 @@ def check_claim(out: Path, settings: Mapping, resume: bool) -> bool:
     if not found.is_file():
         if resume:
             raise ValueError(f"nothing to resume: {out} holds no {RUN}")
-        if out.is_dir() and not vacant(out):
+        if out.is_dir() and not is_vacant(out):
             raise ValueError(f"{out} is not empty and holds no run; give a new or an empty folder")
         return True
     if not resume:
         raise ValueError(
             f"{out} already holds a run; continue it with --resume, or give another folder"
         )
-    before = read_json(found)
-    before = before.get("settings") if isinstance(before, dict) else None
+    record = read_json(found)
+    before = record.get("settings") if isinstance(record, dict) else None
     if not isinstance(before, dict):
         raise ValueError(f"{found} does not hold the settings of a run; give another folder")
     changed = [
@@ -70,6 +75,28 @@ def check_claim(out: Path, settings: Mapping, resume: bool) -> bool:
         more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
         said = "; ".join(one[:90] for one in changed[:3]) + more
         raise ValueError(f"{out} holds a run with other settings ({said}); give another folder")
+    check_same_data(record.get("data"), data, f"{out} holds a run")
+    return False
+
+
+def find_checkpoint(out: Path, resume: bool) -> bool:
+    """Is there a checkpoint in `out` to go on from?
+
+    Raises:
+        ValueError: if there is one and the run is not to be resumed, or if it is missing though the
+            metrics tell of epochs that it held.
+    """
+    if (out / CHECKPOINT).exists():
+        if not resume:
+            raise ValueError(f"{out} holds a checkpoint already; resume it, or give another folder")
+        return True
+    if resume and (out / METRICS).is_file():
+        if rows := read_metrics(out):
+            raise ValueError(
+                f"{out} has lost its {CHECKPOINT}: {len(rows)} epochs were finished, and nothing is"
+                " left to resume; restore a copy, or train it again in another folder"
+            )
+        warnings.warn(f"{out} holds no checkpoint yet: its run begins anew", stacklevel=4)
     return False
 
 

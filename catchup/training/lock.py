@@ -33,7 +33,7 @@ class InUse(ValueError):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Inside the block no other run works in `folder`; what dead runs left half-written there is
     removed first.
 
@@ -56,7 +56,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_file(path: Path, wait_s: float = 0.0) -> Iterator[None]:
+def lock_file(path: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Inside the block no other process that asks for it writes `path`; the lock is beside it, in
     .NAME.lock, and stays there after a kill for the next one to take over.
 
@@ -105,7 +105,7 @@ def _alone(lock: Path, what: Path) -> Iterator[None]:
             _held.pop(place, None)
 
 
-def vacant(folder: Path) -> bool:
+def is_vacant(folder: Path) -> bool:
     """Is there nothing in the folder, but for what a run killed at its very start may have left?"""
     return all(
         path.name == LOCK or TEMPORARY.fullmatch(path.name) for path in Path(folder).iterdir()

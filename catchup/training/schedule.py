@@ -11,7 +11,7 @@ import torch
 from .settings import Settings
 
 
-def schedule(
+def make_schedule(
     optimizer: torch.optim.Optimizer, settings: Settings, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """PyTorch's scheduler of that name over `steps` optimiser steps; a group's own `min_lr` comes

@@ -10,16 +10,14 @@ import torch
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Inside the block torch's global generator starts from `seed`; afterwards it is where it
-    was.
-    """
+def fork_rng(seed: int) -> Iterator[None]:
+    """Inside the block torch's global generator starts from `seed`; afterwards it is where it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
-def _generator(*keys: int) -> torch.Generator:
+def make_generator(*keys: int) -> torch.Generator:
     """A CPU generator that follows from the keys alone."""
     return torch.Generator().manual_seed(
         int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1)

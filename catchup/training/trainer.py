@@ -7,8 +7,10 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,21 +18,25 @@ from torch import Tensor, nn
 from .. import models
 from ..data import Augmentation, Dataset, load, subset
 from ..data.augment import normalise, to_float
+from ..data.identity import identify
 from ..data.protocol import with_protocol, without_augmentation
 from ..data.resize import ResizedCrop
 from ..mixers import Mixer, make
 from ..utils.files import jsonable, read_json, write_json
 from ..utils.progress import bar
-from . import folder as runs
-from .lock import locked
-from .loop import Progress, Run
+from .folder import RUN, check_claim, claim
+from .lock import lock_folder
+from .loop import Progress, TrainingRun
 from .machine import heap
-from .machine.accelerator import accelerator, given_back
-from .machine.distributed import leave_at_exit, stay
-from .machine.precision import with_precision
-from .machine.signals import Asked, deferred
-from .seeds import seeded
+from .machine.accelerator import make_accelerator, restore_model
+from .machine.distributed import destroy_group_at_exit, keep_group_at_exit
+from .machine.precision import resolve_precision
+from .machine.signals import StopRequest, defer_signals
+from .seeds import fork_rng
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -75,27 +81,37 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
         FloatingPointError, MemoryError, OSError, KeyboardInterrupt, SystemExit: as `fit`.
     """
     out = Path(out)
-    settings = with_precision(settings, [out] if resume else [])
-    mixer, engine = (
-        make(settings.method, seed=settings.seed, **settings.method_settings),
-        accelerator(settings),
-    )
-    with engine.main_process_first():  # one process downloads and decodes, the others find it done
-        dataset = dataset_of(settings, progress and engine.is_main_process)
+    settings = resolve_precision(settings, [out] if resume else [])
+    mixer = make(settings.method, seed=settings.seed, **settings.method_settings)
+    accelerator = make_accelerator(settings)
+    is_main = accelerator.is_main_process
+    with accelerator.main_process_first():  # one process downloads and decodes, for all of them
+        dataset = dataset_of(settings, progress and is_main)
     model = model_of(settings, dataset)
     mixer.check(model)
     try_out(model, dataset)
-    chosen = jsonable(settings.as_dict())
-    if engine.is_main_process:
-        # first of all, so that what is refused leaves no trace
-        runs.check_claim(out, chosen, resume)
-    with _deferred() as asked, _locked(out, engine):
-        if engine.is_main_process:
-            runs.claim(out, chosen, resume)
-        engine.wait_for_everyone()
-        result = _fitted(asked, model, mixer, dataset, settings, out, resume, progress)
-        if engine.is_main_process and result.finished:
-            write_json(out / runs.RUN, {**read_json(out / runs.RUN), "result": result.summary})
+    identity = identify(dataset)
+    record = {"settings": jsonable(settings.as_dict()), "data": identity.as_dict()}
+    if is_main:  # before the lock, so that what is refused leaves no trace
+        check_claim(out, **record, resume=resume)
+    begin = partial(
+        TrainingRun,
+        model,
+        mixer,
+        dataset,
+        settings,
+        accelerator,
+        out=out,
+        identity=identity,
+        resume=resume,
+    )
+    with _defer_signals() as request, _lock(out, accelerator):
+        if is_main:
+            claim(out, **record, resume=resume)
+        accelerator.wait_for_everyone()
+        result = _fit(request, begin, progress)
+        if is_main and result.finished:
+            write_json(out / RUN, {**read_json(out / RUN), "result": result.summary})
     return result
 
 
@@ -154,7 +170,7 @@ def model_of(settings: Settings, dataset: Dataset) -> nn.Module:
         for key, default in off.items()
         if getattr(settings, key) != default
     }
-    with seeded(settings.seed):
+    with fork_rng(settings.seed):
         return models.create(
             settings.model,
             num_classes=len(dataset.train.classes),
@@ -207,7 +223,7 @@ def fit(
         settings: epochs, batch size, optimiser, schedule, precision, seed (data, model and method
             are not read).
         out: a folder for metrics and checkpoints, made if needed. None writes nothing.
-        resume: take up the checkpoint in `out`, if there is one.
+        resume: go on from the checkpoint in `out`, if there is one; its data have to be these.
         progress: a bar on standard error.
         on_epoch: called with each epoch's row.
         on_step: called after each step; a true answer, of any process, stops the run there. What
@@ -224,7 +240,8 @@ def fit(
 
     Raises:
         ValueError: if `out` holds a checkpoint and `resume` is not set, if the checkpoint is of
-            another run or of another number of processes, or another run is at work in `out`.
+            another run, of other data or of another number of processes, if it is missing though
+            epochs were finished, or another run is at work in `out`.
         CheckpointError: if the checkpoint is damaged or of another model.
         FloatingPointError: if the loss or the weights are no longer finite: after the step on a
             CPU, within 50 on a GPU. MemoryError: if a step does not fit. OSError: if a checkpoint
@@ -232,76 +249,66 @@ def fit(
         KeyboardInterrupt: after an interrupt. SystemExit: 143, after SIGTERM, which clusters send
             before they kill.
     """
-    settings = with_precision(settings, [Path(out)] if resume and out is not None else [])
-    engine = accelerator(settings)
+    out = None if out is None else Path(out)
+    settings = resolve_precision(settings, [out] if resume and out else [])
+    accelerator = make_accelerator(settings)
+    identity = None if out is None else identify(dataset)
+    begin = partial(
+        TrainingRun,
+        model,
+        mixer,
+        dataset,
+        settings,
+        accelerator,
+        out=out,
+        identity=identity,
+        resume=resume,
+        on_step=on_step,
+    )
     # in this order: an interrupt must not leave the folder locked
-    with _deferred() as asked, _locked(out, engine):
-        return _fitted(
-            asked,
-            model,
-            mixer,
-            dataset,
-            settings,
-            out,
-            resume,
-            progress,
-            on_epoch,
-            on_step,
-            should_stop,
-        )
+    with _defer_signals() as request, _lock(out, accelerator):
+        return _fit(request, begin, progress, on_epoch, should_stop)
 
 
-def _deferred() -> AbstractContextManager[Asked]:
-    """Signals put off; under torchrun, which repeats a Ctrl-C to its processes, the second one
-    too.
-    """
-    return deferred(patient=int(os.environ.get("WORLD_SIZE", 1)) > 1)
+def _defer_signals() -> AbstractContextManager[StopRequest]:
+    """Signals put off; under torchrun, which repeats a Ctrl-C to its processes, the second one too."""
+    return defer_signals(patient=int(os.environ.get("WORLD_SIZE", 1)) > 1)
 
 
-def _locked(out: Path | None, engine) -> AbstractContextManager:
+def _lock(out: Path | None, accelerator: "Accelerator") -> AbstractContextManager[None]:
     """The lock of the folder, for the process that writes there."""
-    return nullcontext() if out is None or not engine.is_main_process else locked(out)
+    return nullcontext() if out is None or not accelerator.is_main_process else lock_folder(out)
 
 
-def _fitted(
-    asked,
-    model,
-    mixer,
-    dataset,
-    settings,
-    out,
-    resume,
-    progress,
-    on_epoch=None,
-    on_step=None,
-    should_stop=None,
+def _fit(
+    request: StopRequest,
+    begin: "partial[TrainingRun]",
+    progress: bool,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Result:
-    """`fit`, the signals being noted in `asked` and the folder ours."""
-    stay()
-    with seeded(settings.seed), given_back(model):
-        run = Run(
-            model,
-            mixer,
-            dataset,
-            settings,
-            out,
-            resume,
-            on_step,
-            lambda: bool(asked) or (should_stop is not None and should_stop()),
-        )
-        with heap.kept() if run.accelerator.device.type == "cpu" else nullcontext():
-            _go_on(run, settings, progress, on_epoch)
-        asked.agree(run.where())
-    if run.accelerator.num_processes > 1:
-        leave_at_exit()
+    """`fit`: the run that `begin` makes, the signals being noted in `request` and the folder ours."""
+
+    def stops() -> bool:
+        return bool(request) or (should_stop is not None and should_stop())
+
+    model, _, _, settings, accelerator = begin.args
+    keep_group_at_exit()
+    with fork_rng(settings.seed), restore_model(model):
+        run = begin(should_stop=stops)
+        with heap.kept() if run.on_cpu else nullcontext():
+            _train_epochs(run, progress, on_epoch)
+        request.agree(run.position())
+    if accelerator.num_processes > 1:
+        destroy_group_at_exit()
     return Result(model, run.rows, finished=len(run.rows) == settings.epochs)
 
 
-def _go_on(
-    run: Run, settings: Settings, progress: bool, on_epoch: Callable[[dict], None] | None
+def _train_epochs(
+    run: TrainingRun, progress: bool, on_epoch: Callable[[dict[str, Any]], None] | None
 ) -> None:
     """The epochs that are left, or as many as nobody stops."""
-    todo, shown = range(len(run.rows), settings.epochs), progress and run.main
+    todo, shown = range(len(run.rows), run.settings.epochs), progress and run.is_main
     for epoch in bar(todo, None, "epoch", shown, initial=todo.start, total=todo.stop, leave=False):
         row = run.epoch(epoch)
         if row is None:

@@ -17,7 +17,7 @@ from benchmarks import scaling, throughput
 from benchmarks.command import call
 from benchmarks.throughput import Workload
 from catchup.mixers.catchup import filter_influence
-from catchup.training.machine.precision import chosen
+from catchup.training.machine.precision import choose_precision
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def test_every_variant_is_timed_and_related_to_ours(measured):
         rows[name]["ratio"] for name in ("dataloader", "limit", "catchup")
     ]
     assert (
-        measured["computed_in"] == chosen("auto", torch.device("cpu"))
+        measured["computed_in"] == choose_precision("auto", torch.device("cpu"))
         and measured["device"] == "cpu"
     )
 

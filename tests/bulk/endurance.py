@@ -41,8 +41,8 @@ from benchmarks.throughput import Trainer, Workload
 from catchup import Settings, count_hooks, fit, train
 from catchup.mixers import MIXERS, make
 from catchup.training import checkpoint
-from catchup.training import folder as runs
-from catchup.training.seeds import seeded
+from catchup.training.folder import CHECKPOINT, read_metrics
+from catchup.training.seeds import fork_rng
 from catchup.training.trainer import dataset_of, model_of
 from catchup.utils.files import jsonable, read_json, write_json
 from catchup.utils.provenance import surroundings
@@ -68,7 +68,7 @@ def interrupted(after_s: float, work: Callable[[], object], signum: int = signal
 
 def network() -> TinyNet:
     """The small network of the interrupted runs: always the same weights."""
-    with seeded(0):
+    with fork_rng(0):
         return TinyNet(10, 1)
 
 
@@ -123,7 +123,7 @@ def interrupts(trials: int, least: int, folder: Path, seed: int = 0) -> dict:
             found["handlers_changed"] += handlers() != before
             found["left_over"] += bool(list(out.glob(".*")))
         found["trials"] += 1
-        found["rows_wrong"] += [row["epoch"] for row in runs.read_metrics(out)] != list(
+        found["rows_wrong"] += [row["epoch"] for row in read_metrics(out)] != list(
             range(1, settings.epochs + 1)
         )
         found["identical"] += torch.equal(weights(result.model), reference)
@@ -149,13 +149,13 @@ def terminations(trials: int, folder: Path, seed: int = 0) -> dict:
             break
         out = folder / f"terminated-{number}"
         code, took = _terminated(settings, out, rng.uniform(0, 0.3 * whole_s))
-        if code == 0 or code == -signal.SIGTERM and len(runs.read_metrics(out)) == settings.epochs:
+        if code == 0 or code == -signal.SIGTERM and len(read_metrics(out)) == settings.epochs:
             continue  # it was through, or about to leave
         stops.append(took)
         found["trials"] += 1
         found["code_143"] += code == 143
         with suppress(checkpoint.CheckpointError):
-            checkpoint.load(out / runs.CHECKPOINT)
+            checkpoint.load(out / CHECKPOINT)
             found["kept"] += 1
         if (
             kills.ended(
@@ -184,7 +184,7 @@ def _terminated(settings: Settings, out: Path, after_s: float) -> tuple[int, flo
     """
     pid = kills.forked(lambda: train(settings, out, progress=False))
     end = time.monotonic() + 120
-    while not (out / runs.CHECKPOINT).exists() and time.monotonic() < end:
+    while not (out / CHECKPOINT).exists() and time.monotonic() < end:
         time.sleep(0.001)
     time.sleep(after_s)
     sent = time.perf_counter()
@@ -207,7 +207,7 @@ def _step_and_save(settings: Settings, out: Path) -> tuple[float, float]:
         progress=False,
         on_step=lambda _: times.append(time.perf_counter()),
     )
-    state = checkpoint.load(out / runs.CHECKPOINT)
+    state = checkpoint.load(out / CHECKPOINT)
     for _ in range(9):
         started = time.perf_counter()
         checkpoint.save(out / "again.pt", state)

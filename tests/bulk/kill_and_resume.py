@@ -36,8 +36,8 @@ import numpy as np
 import torch
 
 from catchup import Settings, train
-from catchup.training import checkpoint
-from catchup.training import folder as runs
+from catchup.training import checkpoint, folder
+from catchup.training.folder import CHECKPOINT, RUN, read_metrics
 from catchup.utils.files import write_json
 from catchup.utils.provenance import surroundings
 
@@ -80,11 +80,11 @@ class Ending(NamedTuple):
 
 def ending(out: Path) -> Ending:
     """What the run in `out` has ended with."""
-    state = checkpoint.load(Path(out) / runs.CHECKPOINT)["model"]
+    state = checkpoint.load(Path(out) / CHECKPOINT)["model"]
     weights = b"".join(value.numpy().tobytes() for value in state.values())
     rows = [
         {key: value for key, value in row.items() if key not in ("images_per_s", "time_s")}
-        for row in runs.read_metrics(out)
+        for row in read_metrics(out)
     ]
     return Ending(hashlib.sha256(weights).hexdigest(), rows)
 
@@ -165,12 +165,12 @@ class Attempt:
             if forget:
                 _forget(forget)
             warnings.simplefilter("ignore")
-            train(settings, out, resume=(out / runs.RUN).is_file(), progress=False)
+            train(settings, out, resume=(out / RUN).is_file(), progress=False)
 
         self.pid = forked(work)
 
     def _tell(self) -> None:
-        for module in (checkpoint, runs):
+        for module in (checkpoint, folder):
             write = module.write_atomically
 
             def told(path, content, write=write):
@@ -259,12 +259,12 @@ def trial(
         found["kills"] += 1
         found["in_write"] += in_write
         found["strays"] = max(found["strays"], strays(out))
-        found["lost"] += there and not (out / runs.CHECKPOINT).exists()
-        there = (out / runs.CHECKPOINT).exists()
+        found["lost"] += there and not (out / CHECKPOINT).exists()
+        there = (out / CHECKPOINT).exists()
         found["resumed"] += there
         if there:
             try:
-                checkpoint.load(out / runs.CHECKPOINT)
+                checkpoint.load(out / CHECKPOINT)
             except checkpoint.CheckpointError:
                 found["unloadable"] += 1
     return {**found, "left": sorted(path.name for path in out.iterdir()), "ending": ending(out)}
@@ -336,7 +336,7 @@ def writes(kills: int, folder: Path, seed: int = 0) -> dict:
     must be there.
     """
     folder.mkdir()
-    path, rng = folder / runs.CHECKPOINT, random.Random(seed)
+    path, rng = folder / CHECKPOINT, random.Random(seed)
     checkpoint.save(path, {"weights": torch.zeros(200_000), "number": -1})
 
     def save_for_ever() -> None:

@@ -36,8 +36,8 @@ from catchup.experiments.report import cells as report
 from catchup.measures import corruption
 from catchup.mixers.regularisers import parse
 from catchup.training import checkpoint
-from catchup.training import folder as runs
 from catchup.training.checkpoint import CheckpointError
+from catchup.training.folder import evaluations, read_metrics, write_metrics_of
 
 NEXT = re.compile(
     r"\b(train|restore|give|get|make|mend|remove|pull|install|name|unpack|run|evaluate|take|put|choose|"
@@ -434,12 +434,9 @@ def json_readers(folder: Path) -> dict:
             run / "evaluation.json",
             lambda: evaluate(run, ("calibration",), device="cpu", **quiet),
         ),
-        "metrics.jsonl": (run / "metrics.jsonl", lambda: runs.read_metrics(run)),
-        "epochs": (
-            run / "metrics.jsonl",
-            lambda: runs.write_metrics_of(folder, folder / "all.jsonl"),
-        ),
-        "evaluations": (run / "evaluation.json", lambda: runs.evaluations(folder)),
+        "metrics.jsonl": (run / "metrics.jsonl", lambda: read_metrics(run)),
+        "epochs": (run / "metrics.jsonl", lambda: write_metrics_of(folder, folder / "all.jsonl")),
+        "evaluations": (run / "evaluation.json", lambda: evaluations(folder)),
         "results.json": (results, lambda: report.make_report([results.parent])),
         "record": (rows, lambda: report.make_report([rows])),
         "evaluated run": (run / "evaluation.json", lambda: report.make_report([run])),

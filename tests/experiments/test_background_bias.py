@@ -22,7 +22,7 @@ from catchup.experiments.background_bias import (
 )
 from catchup.experiments.follow_filters import growth_and_background, summarise, weak_gradient
 from catchup.training import trainer as training
-from catchup.training.loop import batches
+from catchup.training.feed import epoch_order
 
 TINY = replace(background.SETTINGS, subset=2, width=4, epochs=2, batch_size=8)
 
@@ -145,7 +145,7 @@ def test_methods_of_a_seed_get_the_same_images_weights_and_order(tmp_path, monke
         seen[settings.method, settings.seed, settings.data] = (
             [value.clone() for value in model.state_dict().values()],
             dataset.train,
-            torch.cat(batches(len(dataset.train), settings.batch_size, settings.seed, 0)),
+            torch.cat(epoch_order(len(dataset.train), settings.batch_size, settings.seed, 0)),
         )
         return training.fit(model, mixer, dataset, settings, **options)
 

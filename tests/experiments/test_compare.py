@@ -20,8 +20,8 @@ from catchup.experiments import compare, planning
 from catchup.experiments.engines import here
 from catchup.experiments.evaluation import evaluate
 from catchup.training import checkpoint, loop
-from catchup.training import folder as runs
-from catchup.training.lock import locked
+from catchup.training.folder import read_metrics, write_metrics
+from catchup.training.lock import lock_folder
 from catchup.training.trainer import train
 from catchup.utils.files import read_json
 
@@ -211,7 +211,7 @@ def test_after_an_interruption_it_goes_on_inside_the_run(whole, tmp_path, monkey
     """Stopped as by Ctrl-C after the first epoch of the second run: everything comes out as without
     it.
     """
-    keep, kept = loop.Run.keep, []
+    keep, kept = loop.TrainingRun.keep, []
 
     def interrupted(run, row):
         keep(run, row)
@@ -219,7 +219,7 @@ def test_after_an_interruption_it_goes_on_inside_the_run(whole, tmp_path, monkey
         if len(kept) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.Run, "keep", interrupted)
+    monkeypatch.setattr(loop.TrainingRun, "keep", interrupted)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         compared(out, METHODS[:2], (0, 1))
@@ -453,7 +453,7 @@ def test_a_pool_whose_processes_are_killed_gives_the_rows_of_one_process(
     assert len(killed) == 2 and results["failed"] == [] and same(results, expected)
     for row in results["rows"]:
         folder = out / f"{row['label']}-{row['seed']}"
-        assert [line["epoch"] for line in runs.read_metrics(folder)] == [1, 2]
+        assert [line["epoch"] for line in read_metrics(folder)] == [1, 2]
         ours, theirs = (
             checkpoint.load(path / folder.name / "checkpoint.pt")["model"]
             for path in (out, whole[0])
@@ -539,7 +539,7 @@ def test_a_run_whose_process_dies_again_and_again_is_reported(copied, monkeypatc
 
 
 def test_one_call_at_a_time_in_a_folder(whole, copied, no_training):
-    with locked(copied), pytest.raises(ValueError, match="in use"):
+    with lock_folder(copied), pytest.raises(ValueError, match="in use"):
         compared(copied, METHODS[:1])
     assert compared(copied, METHODS[:1])["rows"] and not (copied / ".lock").exists()
 
@@ -599,11 +599,11 @@ def test_a_sweep_is_several_comparisons_with_one_engine(tmp_path, monkeypatch):
 def test_what_is_still_to_be_done_and_how_long_it_takes(copied, no_training):
     rows = [{"epoch": epoch, "time_s": time} for epoch, time in ((1, 10.0), (2, 20.0))]
     for seed in SEEDS:
-        runs.write_metrics(copied / f"baseline-{seed}", rows)
-        runs.write_metrics(
+        write_metrics(copied / f"baseline-{seed}", rows)
+        write_metrics(
             copied / f"catchup-{seed}", [{**row, "time_s": 2 * row["time_s"]} for row in rows]
         )
-    runs.write_metrics(copied / "catchup-2", rows[:1])
+    write_metrics(copied / "catchup-2", rows[:1])
     (copied / "catchup-2" / "evaluation.json").unlink()
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     names = ("baseline", "catchup", "cutmix")

@@ -25,8 +25,8 @@ from catchup.measures.feature_drop import FRACTIONS
 from catchup.measures.registry import Options, load_outside
 from catchup.measures.robustness import masking_verdict, masking_verdicts
 from catchup.training import checkpoint
-from catchup.training import folder as runs
 from catchup.training.checkpoint import CheckpointError
+from catchup.training.folder import read_metrics
 from catchup.training.settings import Settings
 from catchup.training.trainer import dataset_of, fit, model_of, train
 from catchup.utils.files import read_json, write_json
@@ -129,7 +129,7 @@ def test_the_object_is_complete_and_is_what_lies_in_the_folder(full):
         "fgsm": {"sample": None, "eps_255": 4.0},
         "pgd": {"sample": None, "eps_255": 4.0, "pgd_steps": 10, "pgd_step_size_255": 1.0},
     }
-    rows = runs.read_metrics(folder)
+    rows = read_metrics(folder)
     errors = [line["val_error_percent"] for line in rows]
     assert row["last_error"] == errors[-1] == pytest.approx(row["top1_error"])
     assert row["last_val_loss"] == rows[-1]["val_loss"] > 0

@@ -35,7 +35,7 @@ from catchup.measures.ood import ood_metrics
 from catchup.measures.statistics import differences
 from catchup.mixers.cutmix import cut_box
 from catchup.mixers.regularisers import parse
-from catchup.training.loop import batches
+from catchup.training.feed import epoch_order
 from catchup.utils.choices import parse_spec
 from conftest import TinyNet
 
@@ -416,12 +416,12 @@ def test_a_subset_is_balanced_and_grows_by_adding(counts, seed, share):
     epoch=st.integers(0, 99),
 )
 def test_batches_hold_every_index_once_but_for_a_last_one_of_one(n, size, seed, epoch):
-    made = batches(n, size, seed, epoch)
+    made = epoch_order(n, size, seed, epoch)
     every = torch.cat(made).tolist()
     left_out = int(n % size == 1 and n > 1)
     assert len(set(every)) == len(every) == n - left_out and set(every) <= set(range(n))
     assert all(len(one) == size for one in made[:-1]) and 1 <= len(made[-1]) <= size
-    assert all(torch.equal(*pair) for pair in zip(made, batches(n, size, seed, epoch)))
+    assert all(torch.equal(*pair) for pair in zip(made, epoch_order(n, size, seed, epoch)))
 
 
 @many

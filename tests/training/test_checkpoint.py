@@ -31,6 +31,22 @@ def test_what_was_saved_comes_back_and_no_other_file_is_left(path):
     assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
 
 
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        (1, "format 1, of an earlier version of catchup, .* train it again"),
+        (3, "format 3, of a newer version"),
+        (-1, "format -1, which no version of catchup wrote"),
+        (True, "format True, which no version"),
+        ("2", "format 2, which no version"),
+    ],
+)
+def test_another_format_is_refused_in_a_sentence(tmp_path, version, words):
+    checkpoint.save(tmp_path / "checkpoint.pt", {**STATE, "format": version})
+    with pytest.raises(CheckpointError, match=words):
+        checkpoint.load(tmp_path / "checkpoint.pt")
+
+
 def test_plain_torch_load_reads_it(path):
     assert torch.load(path, weights_only=True)["epoch"] == 3
 

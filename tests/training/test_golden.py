@@ -15,13 +15,13 @@ from catchup import Settings, fit, train
 from catchup.experiments.evaluation import evaluate
 from catchup.mixers import make
 from catchup.training import checkpoint
-from catchup.training import folder as runs
+from catchup.training.folder import CHECKPOINT, RUN
 from catchup.training.trainer import dataset_of
 from catchup.utils.files import read_json
 from conftest import TinyNet
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-RUNS = [folder for folder in sorted(GOLDEN.glob("*/*")) if (folder / runs.RUN).exists()]
+RUNS = [folder for folder in sorted(GOLDEN.glob("*/*")) if (folder / RUN).exists()]
 
 
 def close(one, other) -> bool:
@@ -44,19 +44,19 @@ def test_the_files_are_there_and_small():
 @pytest.mark.parametrize("folder", RUNS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 def test_a_run_of_an_earlier_format_goes_on_to_the_weights_of_a_whole_one(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "old")
-    state = checkpoint.load(tmp_path / "old" / runs.CHECKPOINT)
+    state = checkpoint.load(tmp_path / "old" / CHECKPOINT)
     assert state["epoch"] == 1 and state["under_way"]["batches"] == 2
-    settings = Settings.from_dict(read_json(folder / runs.RUN)["settings"])
+    settings = Settings.from_dict(read_json(folder / RUN)["settings"])
     train(settings, tmp_path / "old", resume=True, progress=False)
     train(settings, tmp_path / "new", progress=False)
-    one, other = (checkpoint.load(tmp_path / name / runs.CHECKPOINT) for name in ("old", "new"))
+    one, other = (checkpoint.load(tmp_path / name / CHECKPOINT) for name in ("old", "new"))
     assert close(one, other) and not close(one, state)
     row = evaluate(tmp_path / "old", ("clean",), device="cpu", progress=False)
     assert row["finished"] and row["epochs"] == 3
 
 
 def test_a_methods_own_networks_of_an_earlier_format_are_taken_up(tmp_path):
-    shutil.copytree(GOLDEN / "format1" / "automix-own-model", tmp_path / "old")
+    shutil.copytree(GOLDEN / "format2" / "automix-own-model", tmp_path / "old")
     settings = Settings(
         subset=5, epochs=3, batch_size=16, lr=0.05, method="automix", device="cpu", precision="fp32"
     )
@@ -73,5 +73,5 @@ def test_a_methods_own_networks_of_an_earlier_format_are_taken_up(tmp_path):
             resume=True,
             progress=False,
         )
-    one, other = (checkpoint.load(tmp_path / name / runs.CHECKPOINT) for name in ("old", "new"))
+    one, other = (checkpoint.load(tmp_path / name / CHECKPOINT) for name in ("old", "new"))
     assert close(one, other) and set(one["mixer"]["modules"]) == {"momentum", "mix_block"}

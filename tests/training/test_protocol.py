@@ -23,7 +23,7 @@ from catchup.data.colour import (
 from catchup.data.protocol import NORMALISATIONS, with_protocol
 from catchup.data.resize import BoxDraw, ResizedCrop, crop_and_resize, draw_boxes
 from catchup.mixers import make
-from catchup.training.schedule import schedule
+from catchup.training.schedule import make_schedule
 from catchup.training.trainer import augmentation_of, dataset_of, model_of, train, try_out
 
 
@@ -396,7 +396,7 @@ def test_a_run_with_windows_trains_and_measures_the_middle(tmp_path):
 def test_a_warm_up_rises_linearly_to_the_schedule(kind):
     def rates(settings):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.2)
-        plan, found = schedule(optimizer, settings, 100), []
+        plan, found = make_schedule(optimizer, settings, 100), []
         for _ in range(100):
             found.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
@@ -413,7 +413,7 @@ def test_a_warm_up_rises_linearly_to_the_schedule(kind):
 def test_a_warm_up_keeps_each_groups_own_rate_and_floor():
     own = {"params": [torch.zeros(1, requires_grad=True)], "lr": 0.4, "min_lr": 0.002}
     optimizer = torch.optim.SGD([{"params": [torch.zeros(1, requires_grad=True)]}, own], lr=0.1)
-    plan = schedule(optimizer, Settings(lr=0.1, min_lr=0.05, epochs=10, warmup_epochs=1), 100)
+    plan = make_schedule(optimizer, Settings(lr=0.1, min_lr=0.05, epochs=10, warmup_epochs=1), 100)
     rates = []
     for _ in range(101):
         rates.append([group["lr"] for group in optimizer.param_groups])

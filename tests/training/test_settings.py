@@ -11,6 +11,20 @@ from catchup import MIXERS, Settings
 from catchup.training.folder import claim
 from catchup.utils.files import jsonable
 
+DATA = {
+    "name": "digits",
+    "classes": ["0", "1"],
+    "train_count": 2,
+    "test_count": 2,
+    "shape": [1, 8, 8],
+    "test_shape": [1, 8, 8],
+    "mean": [0.5],
+    "std": [0.5],
+    "train_fingerprint": "pixels:0",
+    "test_fingerprint": "pixels:1",
+}
+
+
 # Every setting, none at its default: what a record has to keep.
 ALL = {
     "data": "folder:photos",
@@ -87,13 +101,13 @@ def test_a_group_stands_by_itself(group):
 
 
 def test_a_recipes_name_decides_nothing_a_setting_does(tmp_path):
-    claim(tmp_path / "run", jsonable(Settings().as_dict()), resume=False)
+    claim(tmp_path / "run", jsonable(Settings().as_dict()), data=DATA, resume=False)
     labelled = jsonable(
         Settings(recipe="c100-400", scale="small", loader="stream", workers=3).as_dict()
     )
-    claim(tmp_path / "run", labelled, resume=True)
+    claim(tmp_path / "run", labelled, data=DATA, resume=True)
     with pytest.raises(ValueError, match="pad was None, now 2"):
-        claim(tmp_path / "run", {**labelled, "pad": 2}, resume=True)
+        claim(tmp_path / "run", {**labelled, "pad": 2}, data=DATA, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from catchup import MIXERS, Settings, count_hooks, data, fit, models, train
 from catchup.data.augment import crop_and_flip, normalise, to_float
 from catchup.mixers import make
 from catchup.training import checkpoint
-from catchup.training import folder as runs
-from catchup.training.loop import batches
+from catchup.training.feed import epoch_order
+from catchup.training.folder import read_metrics, write_metrics_of
 from catchup.training.machine.onednn import memory_format
-from catchup.training.schedule import schedule
+from catchup.training.schedule import make_schedule
 from catchup.training.trainer import Result, dataset_of, model_of
 
 # In float32 wherever it runs: the last batch is of two images, whose gradients bfloat16 can make
@@ -65,7 +65,7 @@ def test_after_8_or_40_steps_the_weights_equal_a_plain_loops(digits, method, epo
         torch.manual_seed(0)
         for epoch in range(epochs):
             mixer.begin_epoch(epoch, epochs)
-            for indices in batches(50, 13, 0, epoch):
+            for indices in epoch_order(50, 13, 0, epoch):
                 images = normalise(to_float(digits.train.pixels[indices]), digits.mean, digits.std)
                 loss = mixer.loss(model, images, digits.train.labels[indices])
                 loss.backward()
@@ -113,7 +113,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(digits, tmp_path, met
     assert digest(resumed.model) == digest(whole.model)
     clocks = ("time_s", "images_per_s")
     rows = [
-        [{key: row[key] for key in row if key not in clocks} for row in runs.read_metrics(out)]
+        [{key: row[key] for key in row if key not in clocks} for row in read_metrics(out)]
         for out in (tmp_path, other)
     ]
     assert rows[0] == rows[1] and [row["epoch"] for row in rows[1]] == [1, 2, 3, 4]
@@ -151,7 +151,7 @@ def test_a_run_stopped_after_any_step_ends_with_the_same_weights(digits, tmp_pat
     rows = [
         [
             {key: row[key] for key in row if key not in ("time_s", "images_per_s")}
-            for row in runs.read_metrics(out)
+            for row in read_metrics(out)
         ]
         for out in (tmp_path / "whole", other)
     ]
@@ -218,9 +218,10 @@ def test_a_run_killed_before_its_first_checkpoint_repeats_no_line(tmp_path, monk
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "save", killed)
         train(settings, tmp_path / "run", progress=False)
-    assert [row["epoch"] for row in runs.read_metrics(tmp_path / "run")] == [1]
+    # a line is written after the checkpoint that holds it
+    assert read_metrics(tmp_path / "run") == []
     train(settings, tmp_path / "run", resume=True, progress=False)
-    assert [row["epoch"] for row in runs.read_metrics(tmp_path / "run")] == [1, 2]
+    assert [row["epoch"] for row in read_metrics(tmp_path / "run")] == [1, 2]
 
 
 def test_train_fills_its_folder_and_resumes(tmp_path):
@@ -243,7 +244,7 @@ def test_train_fills_its_folder_and_resumes(tmp_path):
     assert digest(train(settings, tmp_path / "run", resume=True, progress=False).model) == digest(
         result.model
     )
-    runs.write_metrics_of(tmp_path, tmp_path / "all.jsonl")
+    write_metrics_of(tmp_path, tmp_path / "all.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
     assert [(row["run"], row["method"], row["seed"], row["epoch"]) for row in rows] == [
         ("run", "catchup", 0, 1),
@@ -371,15 +372,15 @@ def test_channels_last_only_where_it_is_safe():
 
 @pytest.mark.parametrize(("n", "size"), [(50, 16), (33, 16), (5, 16), (1, 16), (32, 16)])
 def test_batches_hold_every_index_once_and_no_last_single_image(n, size):
-    order = batches(n, size, 0, 3)
+    order = epoch_order(n, size, 0, 3)
     indices = torch.cat(order)
     assert (
         len(set(indices.tolist())) == len(indices) == (n - 1 if n > size and n % size == 1 else n)
     )
     assert all(len(batch) > 1 or n == 1 for batch in order)
-    assert torch.equal(torch.cat(batches(n, size, 0, 3)), indices)
+    assert torch.equal(torch.cat(epoch_order(n, size, 0, 3)), indices)
     if n > 5:
-        assert not torch.equal(torch.cat(batches(n, size, 0, 4)), indices)
+        assert not torch.equal(torch.cat(epoch_order(n, size, 0, 4)), indices)
 
 
 def test_every_regulariser_trains_augmix_with_the_data_sets_mean_and_std(digits):
@@ -417,7 +418,7 @@ def test_a_methods_own_network_that_is_no_longer_finite_stops_the_run(digits):
 )
 def test_schedules_are_the_textbook_ones(name, expected):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    plan, rates = schedule(optimizer, Settings(schedule=name), 100), []
+    plan, rates = make_schedule(optimizer, Settings(schedule=name), 100), []
     for _ in range(101):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
@@ -428,14 +429,14 @@ def test_schedules_are_the_textbook_ones(name, expected):
 def test_a_cosine_ends_at_min_lr_and_every_group_at_its_own():
     own = {"params": [torch.zeros(1, requires_grad=True)], "lr": 0.2, "min_lr": 0.001}
     optimizer = torch.optim.SGD([{"params": [torch.zeros(1, requires_grad=True)]}, own], lr=0.1)
-    plan, rates = schedule(optimizer, Settings(lr=0.1, min_lr=0.05), 100), []
+    plan, rates = make_schedule(optimizer, Settings(lr=0.1, min_lr=0.05), 100), []
     for _ in range(101):
         rates.append([group["lr"] for group in optimizer.param_groups])
         optimizer.step()
         plan.step()
     assert rates[0] == [0.1, 0.2] and rates[100] == pytest.approx([0.05, 0.001])
     assert rates[50] == pytest.approx([0.075, 0.1005])
-    alone = schedule(
+    alone = make_schedule(
         torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1),
         Settings(lr=0.1, min_lr=0.05),
         100,
@@ -445,7 +446,7 @@ def test_a_cosine_ends_at_min_lr_and_every_group_at_its_own():
 
 def test_one_cycle_rises_to_lr_and_falls_to_almost_nothing():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
-    plan, rates = schedule(optimizer, Settings(schedule="onecycle"), 100), []
+    plan, rates = make_schedule(optimizer, Settings(schedule="onecycle"), 100), []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
@@ -522,7 +523,7 @@ def test_two_processes_fill_one_folder(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    rows = runs.read_metrics(tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
     # 50 images in batches of 16: the last two do not fill two processes
     assert [row["step"] for row in rows] == [3, 6]
     assert all(0 <= row["train_accuracy_mixed_percent"] <= 100 for row in rows)

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from ...measures.statistics import value_of
 from ...models import full_width
-from ...training import folder as runs
 from ...training import recipes
+from ...training.folder import EVALUATION
 from ...training.settings import PLACE, WITHOUT_EFFECT
 from ...utils.choices import parse_spec
 from ...utils.files import read_json
@@ -214,19 +214,17 @@ def _sources(path: Path) -> Iterable[tuple[str, dict]]:
         return [(str(path), held)]
     if (path / RESULTS).is_file():
         return _sources(path / RESULTS)
-    if (path / runs.EVALUATION).is_file():
-        return [(str(path.parent), {"rows": [read_evaluation(path / runs.EVALUATION)]})]
+    if (path / EVALUATION).is_file():
+        return [(str(path.parent), {"rows": [read_evaluation(path / EVALUATION)]})]
     inside = sorted(path.glob(f"*/{RESULTS}")) if path.is_dir() else []
-    single = (
-        sorted(found.parent for found in path.glob(f"*/{runs.EVALUATION}")) if path.is_dir() else []
-    )
+    single = sorted(found.parent for found in path.glob(f"*/{EVALUATION}")) if path.is_dir() else []
     if not inside and not single:
         raise ValueError(
-            f"{path} holds no evaluated run ({runs.EVALUATION} or {RESULTS}, in it or one folder"
+            f"{path} holds no evaluated run ({EVALUATION} or {RESULTS}, in it or one folder"
             " below): run `catchup evaluate` or `catchup compare` first"
         )
     pooled = (
-        [(str(path), {"rows": [read_evaluation(folder / runs.EVALUATION) for folder in single]})]
+        [(str(path), {"rows": [read_evaluation(folder / EVALUATION) for folder in single]})]
         if single
         else []
     )

@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from ..settings import Settings
-from .precision import with_precision
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 # what accelerate sets on a model
 _ENGINES = ("forward", "_original_forward", "_is_accelerate_prepared")
 
 
 @contextmanager
-def given_back(model: nn.Module) -> Iterator[None]:
+def restore_model(model: nn.Module) -> Iterator[None]:
     """Afterwards the engine has left no trace on `model`: neither its mixed precision nor its mark,
     with which the model would be trained in float32 the next time, without a word.
     """
@@ -28,14 +31,17 @@ def given_back(model: nn.Module) -> Iterator[None]:
         own.update(before)
 
 
-def accelerator(settings: Settings):
-    """The engine: device, precision and processes. One of another device or precision is
-    replaced.
+def make_accelerator(settings: Settings) -> "Accelerator":
+    """The engine: device, precision and processes. One of another device or precision is replaced.
+
+    Args:
+        settings: with the precision decided (`resolve_precision`).
+    Raises:
+        ValueError: for fp16 without a GPU.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
 
-    settings = with_precision(settings)
     precision, on_cpu = (
         {"fp32": "no"}.get(settings.precision, settings.precision),
         settings.device == "cpu",

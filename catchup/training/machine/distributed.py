@@ -28,7 +28,7 @@ def world() -> tuple[int, int]:
     return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if ready else (0, 1)
 
 
-def largest(*values: float) -> list[float]:
+def all_reduce_max(*values: float) -> list[float]:
     """The largest of each value over all processes; every one has to call it, equally often.
 
     Args:
@@ -41,7 +41,7 @@ def largest(*values: float) -> list[float]:
     return told.tolist()
 
 
-def gathered(state: dict) -> list[dict]:
+def all_gather(state: dict) -> list[dict]:
     """The states of all processes, in their order, in every process; tensors are moved to the CPU
     first.
 
@@ -51,22 +51,22 @@ def gathered(state: dict) -> list[dict]:
     if world()[1] == 1:
         return [state]
     states = [None] * world()[1]
-    torch.distributed.all_gather_object(states, on_cpu(state), group=_between_cpus())
+    torch.distributed.all_gather_object(states, to_cpu(state), group=_between_cpus())
     return states
 
 
-def on_cpu(value):
+def to_cpu(value):
     """The same with every tensor on the CPU."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
     if isinstance(value, dict):
-        return {key: on_cpu(item) for key, item in value.items()}
-    return type(value)(map(on_cpu, value)) if isinstance(value, (list, tuple)) else value
+        return {key: to_cpu(item) for key, item in value.items()}
+    return type(value)(map(to_cpu, value)) if isinstance(value, (list, tuple)) else value
 
 
-def leave_at_exit() -> None:
+def destroy_group_at_exit() -> None:
     """Has the process leave its group first of all when it ends; for runs that went well, see
-    `stay`.
+    `keep_group_at_exit`.
 
     Nothing else does. Threads of gloo may still hold a tensor of the last exchange then, wait for
     the interpreter in
@@ -74,12 +74,12 @@ def leave_at_exit() -> None:
     well. The threads end with the last reference to the group, so one that the caller keeps is one
     that keeps them.
     """
-    stay()  # once is enough
+    keep_group_at_exit()  # once is enough
     atexit.register(_leave)
 
 
-def stay() -> None:
-    """Takes `leave_at_exit` back: a process that fails must not wait for the exchanges that the
+def keep_group_at_exit() -> None:
+    """Takes `destroy_group_at_exit` back: a process that fails must not wait for the exchanges that the
     others are late for.
     """
     atexit.unregister(_leave)

@@ -81,7 +81,7 @@ def _first_layer(model: nn.Module, images: Tensor) -> str | None:
     return found[0] if found else None
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Was there too little memory, on the CPU or another device?"""
     from accelerate.utils.memory import should_reduce_batch_size
 

@@ -14,7 +14,7 @@ import torch
 
 from ...utils.files import read_json
 from .. import checkpoint
-from .. import folder as runs
+from ..folder import CHECKPOINT, RUN
 from ..groups import PRECISIONS
 from ..settings import Settings
 
@@ -34,14 +34,14 @@ def has_bfloat16(device: torch.device) -> bool:
     )
 
 
-def chosen(precision: str, device: torch.device) -> str:
+def choose_precision(precision: str, device: torch.device) -> str:
     """`precision` itself, or for "auto" what the device is best at: "bf16" or "fp32"."""
     if precision != "auto":
         return precision
     return "bf16" if has_bfloat16(device) else "fp32"
 
 
-def with_precision(settings: Settings, begun: Iterable[Path] = ()) -> Settings:
+def resolve_precision(settings: Settings, begun: Iterable[Path] = ()) -> Settings:
     """The settings with their precision decided, so that records and resumed runs say what was
     computed.
 
@@ -57,7 +57,8 @@ def with_precision(settings: Settings, begun: Iterable[Path] = ()) -> Settings:
     on_gpu = settings.device != "cpu" and torch.cuda.is_available()
     found = next(filter(None, map(_begun_in, begun)), None)
     return replace(
-        settings, precision=found or chosen("auto", torch.device("cuda" if on_gpu else "cpu"))
+        settings,
+        precision=found or choose_precision("auto", torch.device("cuda" if on_gpu else "cpu")),
     )
 
 
@@ -65,11 +66,11 @@ def _begun_in(folder: Path) -> str | None:
     """The precision of the run in `folder`, by its record or its checkpoint; None if it tells of
     none.
     """
-    if (folder / runs.RUN).is_file():
-        record = read_json(folder / runs.RUN)
+    if (folder / RUN).is_file():
+        record = read_json(folder / RUN)
         told = record.get("settings") if isinstance(record, dict) else None
-    elif (folder / runs.CHECKPOINT).is_file():
-        told = checkpoint.load(folder / runs.CHECKPOINT).get("run")
+    elif (folder / CHECKPOINT).is_file():
+        told = checkpoint.load(folder / CHECKPOINT).get("run")
     else:
         return None
     value = told.get("precision") if isinstance(told, dict) else None

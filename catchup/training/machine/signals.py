@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM put off to the end of a step, so that what they stop is whole.
 
 Python raises KeyboardInterrupt between any two instructions: between a layer's hook and its
-removal, or after half of the weights have taken their step. Inside `deferred` a signal is only
+removal, or after half of the weights have taken their step. Inside `defer_signals` a signal is only
 noted; the loop asks between two steps.
 
 Where it misleads: signal handlers belong to the main thread. In any other thread nothing is put
@@ -14,12 +14,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .distributed import largest
+from .distributed import all_reduce_max
 
 TERMINATED = 128 + signal.SIGTERM  # 143: what a shell reports of a process that SIGTERM ended
 
 
-class Asked:
+class StopRequest:
     """What has been asked for: `signal` is None, SIGINT or SIGTERM; true once there is one."""
 
     def __init__(self, patient: bool = False):
@@ -43,7 +43,7 @@ class Asked:
         """At the end of a run: what any of its processes was asked for, all are. `saved`: said to
         whoever asked.
         """
-        self.saved, self.signal = saved, int(largest(self.signal or 0)[0]) or None
+        self.saved, self.signal = saved, int(all_reduce_max(self.signal or 0)[0]) or None
 
     def leave(self) -> None:
         """Raises what the signal asks for, once: KeyboardInterrupt, or SystemExit(143); nothing if
@@ -57,7 +57,7 @@ class Asked:
 
 
 @contextmanager
-def deferred(patient: bool = False) -> Iterator[Asked]:
+def defer_signals(patient: bool = False) -> Iterator[StopRequest]:
     """Inside the block Ctrl-C and SIGTERM are noted; on leaving it they take effect, and the
     earlier handlers are back.
 
@@ -69,12 +69,12 @@ def deferred(patient: bool = False) -> Iterator[Asked]:
         patient: a second Ctrl-C does not break through either: under torchrun the launcher repeats
             the first.
     Yields:
-        Asked: to be looked at between steps.
+        StopRequest: to be looked at between steps.
     Raises:
         KeyboardInterrupt: on leaving after SIGINT; at once at the second. SystemExit: 143, on
             leaving after SIGTERM.
     """
-    asked, earlier = Asked(patient), {}
+    asked, earlier = StopRequest(patient), {}
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
@@ -107,13 +107,13 @@ def _ours(signum: int) -> bool:
     return signum == signal.SIGINT or handler is signal.SIG_DFL
 
 
-def _outer() -> Asked | None:
+def _outer() -> StopRequest | None:
     """What an outer block notes its signals in."""
     notes = (
         getattr(signal.getsignal(signum), "__self__", None)
         for signum in (signal.SIGINT, signal.SIGTERM)
     )
-    return next((note for note in notes if isinstance(note, Asked)), None)
+    return next((note for note in notes if isinstance(note, StopRequest)), None)
 
 
 def _restore(earlier: dict) -> None:

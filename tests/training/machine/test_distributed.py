@@ -21,7 +21,7 @@ from joined import free_port, together
 from catchup import Settings, fit
 from catchup.data import Augmentation, Dataset, Images
 from catchup.mixers import make
-from catchup.training import folder as runs
+from catchup.training.folder import read_metrics
 from conftest import TinyNet
 
 # 53 images in batches of 16: three whole batches and one of five, of which one process gets three
@@ -147,7 +147,7 @@ def test_measurements_are_of_all_processes_and_one_of_them_writes(both):
                 assert ours[key] == theirs[key] and math.isfinite(ours[key])
         assert first["weights"] == second["weights"]
         folder = both[1] / method
-        assert runs.read_metrics(folder) == first["rows"]  # its times, not the other's
+        assert read_metrics(folder) == first["rows"]  # its times, not the other's
         assert {path.name for path in folder.iterdir()} == {"metrics.jsonl", "checkpoint.pt"}
 
 

@@ -13,9 +13,9 @@ from catchup import Settings, count_hooks, fit
 from catchup.cli.commands import main
 from catchup.mixers import Baseline, make
 from catchup.training import checkpoint
-from catchup.training.loop import Run
-from catchup.training.machine.failures import first_broken, memory_needed, out_of_memory
-from catchup.training.seeds import seeded
+from catchup.training.loop import TrainingRun
+from catchup.training.machine.failures import first_broken, is_out_of_memory, memory_needed
+from catchup.training.seeds import fork_rng
 from catchup.training.trainer import dataset_of, model_of
 from conftest import TinyNet
 
@@ -31,14 +31,14 @@ def digits():
 
 
 def network():
-    with seeded(0):
+    with fork_rng(0):
         return TinyNet(10, 1)
 
 
 @contextmanager
 def before_step(monkeypatch, number, spoil):
     """`spoil(run, images)` happens before step `number`."""
-    step = Run._step
+    step = TrainingRun._step
 
     def spoilt(run, images, *others):
         if run.step + 1 == number:
@@ -46,7 +46,7 @@ def before_step(monkeypatch, number, spoil):
         return step(run, images, *others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_step", spoilt)
+        patch.setattr(TrainingRun, "_step", spoilt)
         yield
 
 
@@ -212,10 +212,10 @@ def test_too_little_memory_is_told_with_the_need_and_the_remedy(digits, tmp_path
 
 
 def test_other_errors_are_not_taken_for_it(digits):
-    assert not out_of_memory(RuntimeError("shapes do not fit")) and not out_of_memory(
+    assert not is_out_of_memory(RuntimeError("shapes do not fit")) and not is_out_of_memory(
         ValueError("out of memory.")
     )
-    assert not out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED."))
+    assert not is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED."))
     assert "MemoryError" in memory_needed(MemoryError(), torch.device("cpu"))
 
     class Broken(Baseline):
@@ -230,7 +230,7 @@ def test_the_command_line_says_it_in_a_line(tmp_path, monkeypatch, capsys):
     def hungry(*_):
         raise MemoryError
 
-    monkeypatch.setattr(Run, "_updated", hungry)
+    monkeypatch.setattr(TrainingRun, "_loss", hungry)
     assert (
         main(
             [

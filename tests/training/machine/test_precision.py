@@ -11,12 +11,26 @@ import torch
 from catchup.data import load, subset
 from catchup.experiments.planning import Comparison, plan_runs
 from catchup.mixers import make
-from catchup.training import folder as runs
+from catchup.training.folder import RUN, claim
 from catchup.training.machine import precision
-from catchup.training.machine.precision import chosen, has_bfloat16, with_precision
+from catchup.training.machine.precision import choose_precision, has_bfloat16, resolve_precision
 from catchup.training.settings import Settings
 from catchup.training.trainer import dataset_of, fit, model_of, train
 from catchup.utils.files import jsonable, read_json
+
+DATA = {
+    "name": "digits",
+    "classes": ["0", "1"],
+    "train_count": 2,
+    "test_count": 2,
+    "shape": [1, 8, 8],
+    "test_shape": [1, 8, 8],
+    "mean": [0.5],
+    "std": [0.5],
+    "train_fingerprint": "pixels:0",
+    "test_fingerprint": "pixels:1",
+}
+
 
 CPU = torch.device("cpu")
 
@@ -35,7 +49,7 @@ def test_the_processor_is_asked(monkeypatch, capabilities, expected):
     monkeypatch.setattr(precision, "has_bfloat16", has_bfloat16)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert has_bfloat16(CPU) is expected
-    assert chosen("auto", CPU) == ("bf16" if expected else "fp32")
+    assert choose_precision("auto", CPU) == ("bf16" if expected else "fp32")
 
 
 def test_an_older_torch_that_cannot_tell_means_no(monkeypatch):
@@ -54,8 +68,8 @@ def test_emulated_bfloat16_on_a_gpu_does_not_count(monkeypatch):
 def test_a_named_precision_stays(monkeypatch, wanted):
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     assert (
-        chosen(wanted, CPU) == wanted
-        and with_precision(Settings(precision=wanted)).precision == wanted
+        choose_precision(wanted, CPU) == wanted
+        and resolve_precision(Settings(precision=wanted)).precision == wanted
     )
 
 
@@ -65,7 +79,7 @@ def test_the_record_says_what_was_computed(monkeypatch, tmp_path, fast):
     settings = Settings(subset=3, width=4, epochs=1, batch_size=30, lr=0.05, device="cpu")
     assert settings.precision == "auto"
     train(settings, tmp_path / "run", progress=False)
-    assert read_json(tmp_path / "run" / runs.RUN)["settings"]["precision"] == (
+    assert read_json(tmp_path / "run" / RUN)["settings"]["precision"] == (
         "bf16" if fast else "fp32"
     )
     # the same machine says the same again
@@ -100,13 +114,13 @@ def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fas
     fitted(on_step=lambda at: True)
     for folder, its_own in (
         (begun[0].folder, begun[0].settings),
-        (tmp_path / "train", with_precision(settings)),
+        (tmp_path / "train", resolve_precision(settings)),
     ):
-        runs.claim(folder, jsonable(its_own.as_dict()), resume=False)
+        claim(folder, jsonable(its_own.as_dict()), data=DATA, resume=False)
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: not fast)
-    kept = with_precision(settings, [tmp_path / "fit"]).precision
-    assert kept == begun[0].settings.precision != with_precision(settings).precision
+    kept = resolve_precision(settings, [tmp_path / "fit"]).precision
+    assert kept == begun[0].settings.precision != resolve_precision(settings).precision
     assert plan_runs(one) == begun
     for result in (
         fitted(resume=True),
@@ -115,7 +129,7 @@ def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fas
         for name, value in whole.model.state_dict().items():
             assert torch.equal(value, result.model.state_dict()[name]), name
     with pytest.raises(ValueError, match="precision was"):
-        train(with_precision(settings), tmp_path / "whole", resume=True, progress=False)
+        train(resolve_precision(settings), tmp_path / "whole", resume=True, progress=False)
 
 
 def test_a_model_is_given_back_as_it_was():

@@ -15,8 +15,8 @@ from torch import nn
 from catchup import Settings, fit
 from catchup.mixers import make
 from catchup.training import checkpoint
-from catchup.training.machine.distributed import gathered, largest, on_cpu, world
-from catchup.training.seeds import seeded
+from catchup.training.machine.distributed import all_gather, all_reduce_max, to_cpu, world
+from catchup.training.seeds import fork_rng
 from catchup.training.trainer import dataset_of
 from conftest import TinyNet
 
@@ -41,7 +41,7 @@ def digits():
 
 
 def trained(digits, method, out, **options):
-    with seeded(0):
+    with fork_rng(0):
         model = Normed()
     settings = {
         "automix": {"block": "layer2"},
@@ -104,7 +104,7 @@ def test_numbers_that_are_none_in_one_process_end_both(digits, tmp_path):
         from catchup.mixers import Baseline
 
         mixer = Baseline(seed=0)
-        with seeded(0):
+        with fork_rng(0):
             model = Normed()
         try:
             fit(model, mixer, digits, TINY, out=tmp_path / "run", progress=False, on_step=spoil)
@@ -117,16 +117,20 @@ def test_numbers_that_are_none_in_one_process_end_both(digits, tmp_path):
 
 
 def test_what_processes_tell_each_other(tmp_path):
-    assert largest(1, -2.5) == [1, -2.5] and gathered({"a": 1}) == [{"a": 1}] and world() == (0, 1)
+    assert (
+        all_reduce_max(1, -2.5) == [1, -2.5]
+        and all_gather({"a": 1}) == [{"a": 1}]
+        and world() == (0, 1)
+    )
 
     def work(rank):
         torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
         told = [
-            largest(float(rank), -float(rank), float("-inf")),
+            all_reduce_max(float(rank), -float(rank), float("-inf")),
             world(),
             [
                 state["x"].tolist()
-                for state in gathered({"x": torch.tensor([rank]), "y": [None, (1, "b")]})
+                for state in all_gather({"x": torch.tensor([rank]), "y": [None, (1, "b")]})
             ],
         ]
         (tmp_path / str(rank)).write_text(json.dumps(told))
@@ -138,7 +142,7 @@ def test_what_processes_tell_each_other(tmp_path):
             [rank, 2],
             [[0], [1]],
         ]
-    kept = on_cpu({"a": [torch.ones(1, requires_grad=True)], "b": (1, None)})
+    kept = to_cpu({"a": [torch.ones(1, requires_grad=True)], "b": (1, None)})
     assert not kept["a"][0].requires_grad and kept["b"] == (1, None)
 
 

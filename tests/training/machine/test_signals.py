@@ -19,8 +19,8 @@ from catchup import Settings, count_hooks, fit, train
 from catchup.cli.commands import main
 from catchup.mixers import make
 from catchup.training import checkpoint
-from catchup.training import folder as runs
-from catchup.training.machine.signals import TERMINATED, deferred
+from catchup.training.folder import read_metrics
+from catchup.training.machine.signals import TERMINATED, defer_signals
 from catchup.training.trainer import dataset_of
 from catchup.utils.files import read_json
 
@@ -33,7 +33,7 @@ ITSELF = os.getpid
 @pytest.fixture(autouse=True)
 def _usual_handlers():
     """Another test of this process may have left handlers of its own (Ray sets one), which
-    `deferred` would respect.
+    `defer_signals` would respect.
     """
     earlier = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -94,9 +94,9 @@ def test_an_interrupt_says_where_the_run_is_and_how_it_goes_on(digits, tmp_path)
 
 def test_an_interrupt_during_a_validation_is_heard_there(digits, tmp_path, monkeypatch):
     """The training of the epoch is kept; its measurement is made again."""
-    from catchup.training import loop
+    from catchup.training import validation
 
-    predict = loop.predict
+    predict = validation.predict
 
     def slow(*arguments, **options):
         os.kill(ITSELF(), signal.SIGINT)
@@ -106,11 +106,11 @@ def test_an_interrupt_during_a_validation_is_heard_there(digits, tmp_path, monke
     whole = fit(network(), make("catchup", seed=0, layers=(0,)), digits, short, progress=False)
     model = network()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "predict", slow)
+        patch.setattr(validation, "predict", slow)
         fit(
             model, make("catchup", seed=0, layers=(0,)), digits, short, progress=False, out=tmp_path
         )
-    assert runs.read_metrics(tmp_path) == [] and model.training
+    assert read_metrics(tmp_path) == [] and model.training
     again = fit(
         model,
         make("catchup", seed=0, layers=(0,)),
@@ -160,14 +160,14 @@ def test_train_keeps_no_result_of_a_run_that_was_stopped(tmp_path, monkeypatch):
     from catchup.training import loop
 
     settings = Settings(subset=5, width=2, epochs=1, batch_size=25, device="cpu", precision="fp32")
-    step = loop.Run._step
+    step = loop.TrainingRun._step
 
     def killed(*arguments):
         os.kill(ITSELF(), signal.SIGTERM)
         return step(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(loop.Run, "_step", killed)
+        patch.setattr(loop.TrainingRun, "_step", killed)
         train(settings, tmp_path / "run", progress=False)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "checkpoint.pt",
@@ -204,12 +204,12 @@ def test_the_command_line_ends_with_143_and_its_run_goes_on(tmp_path):
         raise SystemExit(main(command))
 
     child, end = forked(work), time.monotonic() + 240
-    while not (out / "metrics.jsonl").exists() or not runs.read_metrics(out):
+    while not (out / "metrics.jsonl").exists() or not read_metrics(out):
         assert time.monotonic() < end and os.waitpid(child, os.WNOHANG) == (0, 0)
         time.sleep(0.05)
     os.kill(child, signal.SIGTERM)
     assert ended(child) == 143
-    state, kept = checkpoint.load(out / "checkpoint.pt"), runs.read_metrics(out)
+    state, kept = checkpoint.load(out / "checkpoint.pt"), read_metrics(out)
     assert state["epoch"] == len(kept) >= 1 and sorted(path.name for path in out.iterdir()) == [
         "checkpoint.pt",
         "metrics.jsonl",
@@ -272,12 +272,12 @@ def _lines(work, stop_at=None) -> int:
 def test_the_earlier_handlers_are_back_and_the_signal_takes_effect_on_leaving():
     before, reached = handlers(), []
     with pytest.raises(KeyboardInterrupt):
-        with deferred() as asked:
+        with defer_signals() as asked:
             assert handlers() != before and not asked
             os.kill(ITSELF(), signal.SIGINT)
             reached.append(bool(asked))
     assert reached == [True] and handlers() == before
-    with deferred():
+    with defer_signals():
         pass
     assert handlers() == before
 
@@ -285,14 +285,14 @@ def test_the_earlier_handlers_are_back_and_the_signal_takes_effect_on_leaving():
 def test_a_second_ctrl_c_breaks_through_unless_a_launcher_repeats_it():
     before = handlers()
     with pytest.raises(KeyboardInterrupt, match="second Ctrl-C"):
-        with deferred():
+        with defer_signals():
             os.kill(ITSELF(), signal.SIGINT)
             os.kill(ITSELF(), signal.SIGINT)
             pytest.fail("not reached")
     assert handlers() == before
     reached = []
     with pytest.raises(KeyboardInterrupt):
-        with deferred(patient=True):
+        with defer_signals(patient=True):
             os.kill(ITSELF(), signal.SIGINT)
             os.kill(ITSELF(), signal.SIGINT)
             reached.append(True)
@@ -304,18 +304,18 @@ def test_a_second_ctrl_c_breaks_through_unless_a_launcher_repeats_it():
 )
 def test_a_signal_outweighs_an_error_which_stays_visible(signum, raised):
     with pytest.raises(raised) as found:
-        with deferred():
+        with defer_signals():
             os.kill(ITSELF(), signum)
             raise FloatingPointError("also")
     assert isinstance(found.value.__context__, FloatingPointError)
     with pytest.raises(FloatingPointError):
-        with deferred():
+        with defer_signals():
             raise FloatingPointError("alone")
 
 
 def test_sigterm_outweighs_ctrl_c_in_either_order():
     for order in ((signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)):
-        with pytest.raises(SystemExit) as left, deferred():
+        with pytest.raises(SystemExit) as left, defer_signals():
             for signum in order:
                 os.kill(ITSELF(), signum)
         assert left.value.code == TERMINATED == 143
@@ -323,11 +323,11 @@ def test_sigterm_outweighs_ctrl_c_in_either_order():
 
 def test_nested_blocks_share_what_was_asked_and_raise_once():
     before, reached = handlers(), []
-    with deferred() as outer:
+    with defer_signals() as outer:
         own = handlers()
         with pytest.raises(KeyboardInterrupt):
             os.kill(ITSELF(), signal.SIGINT)
-            with deferred() as inner:
+            with defer_signals() as inner:
                 assert inner is outer and inner and handlers() == own
         reached.append(bool(outer))  # it was raised once, and somebody has dealt with it
         assert handlers() == own
@@ -340,7 +340,7 @@ def test_what_is_ignored_or_anothers_stays_so(monkeypatch):
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, others)
-        with deferred() as asked:
+        with defer_signals() as asked:
             assert handlers() == (signal.SIG_IGN, others)
             os.kill(ITSELF(), signal.SIGINT)
             os.kill(ITSELF(), signal.SIGTERM)
@@ -350,7 +350,7 @@ def test_what_is_ignored_or_anothers_stays_so(monkeypatch):
         signal.signal(signal.SIGINT, before[0])
         signal.signal(signal.SIGTERM, before[1])
     monkeypatch.setattr(signal, "getsignal", lambda _: None)  # a handler set by C code
-    with deferred():
+    with defer_signals():
         monkeypatch.undo()
         assert handlers() == before
 
@@ -359,7 +359,7 @@ def test_in_another_thread_nothing_is_put_off():
     before, seen = handlers(), []
 
     def work():
-        with deferred() as asked:
+        with defer_signals() as asked:
             seen.append((handlers(), bool(asked)))
 
     thread = threading.Thread(target=work)
