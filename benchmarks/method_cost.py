@@ -25,7 +25,7 @@ from catchup import models
 from catchup.data.augment import to_float
 from catchup.data.sets.shapes import draw_scenes, render
 from catchup.mixers import MIXERS, Mixer, make
-from catchup.mixers.regularisers import parsed
+from catchup.mixers.regularisers import parse_all
 from catchup.training.groups import PRECISIONS
 from catchup.training.machine.accelerator import make_accelerator
 from catchup.training.machine.onednn import memory_format
@@ -364,7 +364,7 @@ def _row(label: str, bench: CostSettings, plain_bytes: int | None) -> dict:
 
 def stated_passes(mixer: Mixer) -> tuple[int, int]:
     """Forward and backward passes of one step, as the method and its regularisers state them."""
-    forward, backward = zip(mixer.passes, *(one.passes for one in parsed(mixer.regularisers)))
+    forward, backward = zip(mixer.passes, *(one.passes for one in parse_all(mixer.regularisers)))
     return sum(forward), sum(backward)
 
 

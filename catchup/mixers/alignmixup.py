@@ -10,7 +10,7 @@ What to know of it: where only average pooling and a linear layer follow the ali
 PreActResNet without a last BatchNorm), a converged R changes nothing, because every position is
 used exactly once and pooling forgets the
 order: the pooled features are those of the plain weighted sum. There the alignment acts through
-what is not converged (`column_error`). Where a BatchNorm and ReLU or an attention follow, it acts
+what is not converged. Where a BatchNorm and ReLU or an attention follow, it acts
 by itself.
 """
 
@@ -70,7 +70,7 @@ def assignment(cost: Tensor, epsilon: float = 0.1, iterations: int = 100) -> Ten
     Each iteration scales the columns of e^(−M/ε) to sum 1, then the rows, as logarithms. There is
     no early stop, which would make the device wait in every iteration. Rows are last: they sum to 1
     whether or not R has converged, so that an aligned feature is always a weighted mean of
-    features. What is not converged shows in the columns (`column_error`): costs far above ε need
+    features. What is not converged shows in the columns, which do not sum to 1: costs far above ε need
     many iterations, and before that R is close to each position's nearest match, whoever else has
     it too. Costs far below ε converge at once, to the uniform plan.
 
@@ -86,20 +86,7 @@ def assignment(cost: Tensor, epsilon: float = 0.1, iterations: int = 100) -> Ten
     return logs.exp()
 
 
-def column_error(plan: Tensor) -> Tensor:
-    """How far an assignment is from converged: |use of a position − 1|, mean over the positions of
-    the moved image.
-
-    Args:
-        plan: R, (B, r, r), rows sum to 1.
-    Returns:
-        (B,) in [0, 2): 0 where every position is used once; 2 − 2/r where a single one stands for
-        all.
-    """
-    return (plan.sum(dim=1) - 1).abs().mean(dim=1)
-
-
-def aligned(moved: Tensor, plan: Tensor) -> Tensor:
+def align(moved: Tensor, plan: Tensor) -> Tensor:
     """Ã = A' Rᵀ: at each position the mean of the moved image's features, weighted by its row of R.
 
     Args:
@@ -184,7 +171,7 @@ class AlignMixup(FeatureMixer, InputMixup):
             partner,
         )
         weight = 1 - draw.lam if own else draw.lam  # of the image that is moved
-        return Mixed(torch.lerp(_wide(kept), aligned(moved, plan), weight).to(maps.dtype), draw.lam)
+        return Mixed(torch.lerp(_wide(kept), align(moved, plan), weight).to(maps.dtype), draw.lam)
 
     @staticmethod
     def _own_partner_apart(plan: Tensor, partner: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from ..hooks.layers import captured, map_channels
 from .base import BetaMixer
 from .checks import check_batch, check_positive
 from .draw import Draw, Mixed, Step
-from .parts.mixblock import mask_loss, seeded_block, upsampled
+from .parts.mixblock import mask_loss, seeded_block, upsample
 from .parts.momentum import cosine, follow, frozen_copy, same_modes
 from .target import Target
 
@@ -269,11 +269,11 @@ class AutoMix(BetaMixer):
     def _mask(self, maps: Tensor, draw: Draw, size: tuple[int, int]) -> Tensor:
         """s_i at the images' size, (B, 1, H, W) float32."""
         partner = draw.partner.to(maps.device, non_blocking=True)
-        return upsampled(self._made("mix_block")(maps, maps[partner], draw.lam), size)
+        return upsample(self._made("mix_block")(maps, maps[partner], draw.lam), size)
 
     def _label_loss(self, target: Target, logits: Tensor) -> Tensor:
         """The criterion of labels as the regularisers change them."""
-        for regulariser in self._memory.regularisers:
+        for regulariser in self.memory.regularisers:
             target = regulariser.target(target, logits.shape[1])
         return target.loss(logits, self.criterion)
 

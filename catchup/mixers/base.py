@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..hooks.passes import side_passes
 from ..utils.choices import pick
 from .checks import check_batch, check_draw, check_logits, check_maps, check_positive
 from .draw import Draw, Mixed, Step
-from .regularisers import Regulariser, parsed
+from .regularisers import Regulariser, parse_all
 from .target import CRITERIA, Target
 
 # (block or None for the input; draw; what `mix` returned)
@@ -28,8 +29,17 @@ Watcher = Callable[[str | None, Draw, Mixed], None]
 
 
 @dataclass
-class _Memory:
-    """What changes while a mixer is used; its settings never do."""
+class Memory:
+    """What changes while a mixer is used; its settings never do.
+
+    Attributes:
+        rng: where all draws come from.
+        regularisers: what composes with the method, as the run told them of its data.
+        state: what the method keeps between steps (a history), tensors and numbers.
+        modules: the method's own networks (AutoMix's Mix Block), made by `begin_run`.
+        last: what the last step did; None before it.
+        watchers: who sees every mix, see `Mixer.watched`.
+    """
 
     rng: np.random.Generator
     regularisers: tuple[Regulariser, ...] = ()
@@ -69,9 +79,15 @@ class Mixer(ABC):
             raise ValueError(f"prob must lie in [0, 1], got {self.prob}")
         if not callable(self.criterion):
             pick("criterion", self.criterion, CRITERIA)
+        self.memory  # made now, so that the seed is that of this moment and bad names fail here
+
+    @cached_property
+    def memory(self) -> Memory:
+        """All that changes, in one plain object beside the frozen settings: what a mixer is asked
+        to do never depends on what it has done.
+        """
         seed = torch.initial_seed() if self.seed is None else self.seed
-        memory = _Memory(np.random.default_rng(seed % 2**64), parsed(self.regularisers))
-        object.__setattr__(self, "_memory", memory)
+        return Memory(np.random.default_rng(seed % 2**64), parse_all(self.regularisers))
 
     # -- the method: `mix` has to be written, the rest may be overridden ---------------------------
 
@@ -146,7 +162,7 @@ class Mixer(ABC):
         or layer.
         """
         self.layer_set(len(self.block_names(model)))
-        for regulariser in self._memory.regularisers:
+        for regulariser in self.memory.regularisers:
             regulariser.check(model)
 
     def begin_run(self, model: nn.Module, num_classes: int) -> list[dict]:
@@ -164,8 +180,9 @@ class Mixer(ABC):
         """Called once before training: how the run normalises its images, which some regularisers
         need (AugMix).
         """
-        told = tuple(regulariser.for_data(mean, std) for regulariser in self._memory.regularisers)
-        self._memory.regularisers = told
+        self.memory.regularisers = tuple(
+            regulariser.for_data(mean, std) for regulariser in self.memory.regularisers
+        )
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Called before epoch `epoch` (from 0) of `epochs`."""
@@ -203,37 +220,37 @@ class Mixer(ABC):
     @property
     def rng(self) -> np.random.Generator:
         """The generator all draws come from."""
-        return self._memory.rng
+        return self.memory.rng
 
     @property
     def state(self) -> dict[str, Any]:
         """What the method remembers between steps (a history), tensors and numbers; stored with the
         run.
         """
-        return self._memory.state
+        return self.memory.state
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         """The method's own networks (AutoMix's Mix Block), made by `begin_run`; stored with the
         run.
         """
-        return self._memory.modules
+        return self.memory.modules
 
     @property
     def last(self) -> Step | None:
         """What the last step did."""
-        return self._memory.last
+        return self.memory.last
 
     @contextmanager
     def watched(self, watcher: Watcher) -> Iterator[None]:
         """Inside the block `watcher(block, draw, mixed)` sees every mix, its graph still
         attached.
         """
-        self._memory.watchers.append(watcher)
+        self.memory.watchers.append(watcher)
         try:
             yield
         finally:
-            self._memory.watchers.remove(watcher)
+            self.memory.watchers.remove(watcher)
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, draw: Draw | None = None
@@ -260,16 +277,18 @@ class Mixer(ABC):
             if draw is None
             else check_draw(draw, images, blocks)
         )
-        with self._regularised(model, draw.seed):
-            loss = self._mixed_loss(model, self._seen(images, draw.seed), labels, draw, blocks)
-            for regulariser in self._memory.regularisers:
+        with self._regularising(model, draw.seed):
+            loss = self._mixed_loss(
+                model, self._regularise(images, draw.seed), labels, draw, blocks
+            )
+            for regulariser in self.memory.regularisers:
                 with side_passes():
                     extra = regulariser.extra_loss(model, images, draw.seed)
                 loss = loss if extra is None else loss + extra
         return loss
 
     def _mixed_loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw, blocks
+        self, model: nn.Module, images: Tensor, labels: Tensor, draw: Draw, blocks: Sequence[str]
     ) -> Tensor:
         if draw.layer is not None:
             with side_passes():
@@ -280,26 +299,26 @@ class Mixer(ABC):
         target = (
             Target((labels,), (1.0,)) if draw.layer is None else self.target(labels, draw, mixed)
         )
-        for regulariser in self._memory.regularisers:
+        for regulariser in self.memory.regularisers:
             target = regulariser.target(target, logits.shape[1])
         step = Step(draw, block, mixed.own_weight, mixed.keep, target, logits.detach())
-        self._memory.last = step
+        self.memory.last = step
         loss = target.loss(logits, self.criterion)
         with side_passes():
             extra = self.auxiliary_loss(model, images, labels, step, mixed, logits)
         return loss if extra is None else loss + extra
 
     @contextmanager
-    def _regularised(self, model: nn.Module, seed: int) -> Iterator[None]:
+    def _regularising(self, model: nn.Module, seed: int) -> Iterator[None]:
         """Inside the block every regulariser acts in the model."""
         with ExitStack() as stack:
-            for regulariser in self._memory.regularisers:
+            for regulariser in self.memory.regularisers:
                 stack.enter_context(regulariser.around(model, seed))
             yield
 
-    def _seen(self, images: Tensor, seed: int) -> Tensor:
+    def _regularise(self, images: Tensor, seed: int) -> Tensor:
         """The images as the regularisers leave them."""
-        for regulariser in self._memory.regularisers:
+        for regulariser in self.memory.regularisers:
             images = regulariser.images(images, seed)
         return images
 
@@ -309,20 +328,20 @@ class Mixer(ABC):
         if draw.layer is None:
             return model(images), Mixed(images, 1.0)
         if block is None:
-            mixed = self._shown(None, draw, self.mix(images, draw))
+            mixed = self._show(None, draw, self.mix(images, draw))
             return model(mixed.maps), mixed
-        done: list[Mixed] = []
+        mixes: list[Mixed] = []
 
         def edit(maps: Tensor) -> Tensor:
-            done.append(self._shown(block, draw, self.mix(check_maps(maps, images, block), draw)))
-            return done[0].maps
+            mixes.append(self._show(block, draw, self.mix(check_maps(maps, images, block), draw)))
+            return mixes[0].maps
 
         with edited(model, block, edit):
             logits = model(images)
-        return logits, done[0]
+        return logits, mixes[0]
 
-    def _shown(self, block: str | None, draw: Draw, mixed: Mixed) -> Mixed:
-        for watcher in self._memory.watchers:
+    def _show(self, block: str | None, draw: Draw, mixed: Mixed) -> Mixed:
+        for watcher in self.memory.watchers:
             watcher(block, draw, mixed)
         return mixed
 

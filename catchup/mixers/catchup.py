@@ -7,6 +7,7 @@ the class draws and remembers.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from .cutmix import CutMix
 from .draw import Draw, Mixed
 from .feature import FeatureMixer
 from .mixup import InputMixup
-from .parts.partners import of_partners
+from .parts.channels import norm_on_cpu, select_channels, spread
 
 INPUT_MIXERS = {"cutmix": CutMix, "mixup": InputMixup, "none": Baseline}
 INPUT_ALPHA = {"cutmix": 1.0, "mixup": 0.2}  # Table 8's "official hyper-parameters"
@@ -42,14 +43,9 @@ def filter_influence(maps: Tensor) -> Tensor:
             f"{tuple(maps.shape)} {maps.dtype}" if isinstance(maps, Tensor) else type(maps).__name__
         )
         raise ValueError(f"maps must be (B, C, H, W) floating, got {got}")
-    dtype = torch.promote_types(maps.dtype, torch.float32)
-    # the channels, in memory
-    last = maps.ndim > 2 and maps.device.type == "cpu" and maps.stride(1) == 1
-    norm = _norm_of_squares if last else torch.linalg.vector_norm
-    # Squares, and half floats made float32, are copies; a quarter of the batch at a time keeps them
-    # small.
-    parts = maps.detach().split(-(-len(maps) // 4) if last or maps.dtype != dtype else len(maps))
-    return torch.cat([norm(part, dim=tuple(range(2, maps.ndim)), dtype=dtype) for part in parts])
+    positions = tuple(range(2, maps.ndim))
+    norm = norm_on_cpu if maps.device.type == "cpu" else torch.linalg.vector_norm
+    return norm(maps.detach(), dim=positions, dtype=torch.promote_types(maps.dtype, torch.float32))
 
 
 def relative_filter_influence(fi_source: Tensor, fi_target: Tensor) -> Tensor:
@@ -129,7 +125,8 @@ def mix_channels(maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
         partner.sort().values, torch.arange(len(partner))
     ):
         raise ValueError(f"partner must be a permutation of 0 … B-1, got {partner.tolist()}")
-    return _MixChannels.apply(maps, partner, _spread(keep, maps))
+    # torch.where(keep, maps, maps[partner]), with one map more in memory instead of two
+    return select_channels(maps, partner, spread(keep, maps))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,25 +162,27 @@ class CatchUpMix(FeatureMixer, BetaMixer):
         super().__post_init__()
         pick("input mix", self.input_mix, INPUT_MIXERS)
         pick("label rule", self.label_rule, ("lam", "kept"))
-        object.__setattr__(self, "_input", self._input_mixer())
+        self._input_mixer  # made now, so that a bad α fails here
 
     def draw_lam(self, layer: int, rng: np.random.Generator) -> float:
         """λ ~ Beta(α, α), with the input mix's own α at layer 0."""
-        return self._input.draw_lam(0, rng) if layer == 0 else super().draw_lam(layer, rng)
+        return self._input_mixer.draw_lam(0, rng) if layer == 0 else super().draw_lam(layer, rng)
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
         """Eqs. 4–6 on the output of a block, (B, C, …); the input mix on the images of layer 0."""
         if draw.layer == 0:
-            return self._input.mix(maps, draw)
+            return self._input_mixer.mix(maps, draw)
         partner = draw.partner.to(maps.device, non_blocking=True)
         influence = filter_influence(maps)
         keep = keep_mask(relative_filter_influence(influence, influence[partner]), draw.lam)
         own_weight = (
             draw.lam if self.label_rule == "lam" else int(draw.lam * maps.shape[1]) / maps.shape[1]
         )
-        return Mixed(mix_channels(maps, partner, keep), own_weight, _spread(keep, maps))
+        return Mixed(mix_channels(maps, partner, keep), own_weight, spread(keep, maps))
 
+    @cached_property
     def _input_mixer(self) -> Mixer:
+        """What mixes the images of layer 0."""
         if self.input_mix == "none":
             return Baseline()
         alpha = INPUT_ALPHA[self.input_mix] if self.input_alpha is None else self.input_alpha
@@ -193,56 +192,3 @@ class CatchUpMix(FeatureMixer, BetaMixer):
 def _sum_to_one(fi: Tensor) -> Tensor:
     """Rows divided by their sums; a row of zeros stays zeros."""
     return fi / fi.sum(dim=1, keepdim=True).clamp_min(torch.finfo(fi.dtype).tiny)
-
-
-def _norm_of_squares(maps: Tensor, dim: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """`torch.linalg.vector_norm`, several times faster on a CPU where the channels lie innermost in
-    memory.
-    """
-    return maps.to(dtype).square().sum(dim).sqrt()
-
-
-def _spread(keep: Tensor, maps: Tensor) -> Tensor:
-    """(B, C) seen as (B, C, 1, …), broadcastable to the maps."""
-    return keep.reshape(*keep.shape, *[1] * (maps.ndim - 2))
-
-
-def _weights(keep: Tensor, maps: Tensor) -> Tensor:
-    """Zeros and ones of the maps' dtype for a (B, C, 1, …) `keep`, broadcastable to the maps.
-
-    On a CPU, where the channels lie innermost in memory, they are written out for a whole row of
-    the image: in runs as short as the channels bfloat16 takes several times as long.
-    """
-    weights, innermost = (
-        keep.to(maps.dtype),
-        maps.ndim == 4 and maps.stride(1) == 1 != maps.shape[1],
-    )
-    if not innermost or maps.device.type != "cpu":
-        return weights
-    return weights.expand(-1, -1, -1, maps.shape[3]).contiguous(memory_format=torch.channels_last)
-
-
-class _MixChannels(torch.autograd.Function):
-    """Eq. 6 with one extra map. Plain indexing and `where` would hold two, and scatter the gradient
-    twice.
-    """
-
-    @staticmethod
-    def forward(ctx, maps: Tensor, partner: Tensor, keep: Tensor) -> Tensor:
-        ctx.save_for_backward(partner, keep)
-        mixed = of_partners(maps, partner)
-        # With weights of 0 and 1 `lerp_` selects finite numbers exactly, on a CPU several times as
-        # fast as `where`.
-        return (
-            mixed.lerp_(maps, _weights(keep, maps))
-            if maps.is_floating_point()
-            else mixed.where(~keep, maps)
-        )
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        partner, keep = ctx.saved_tensors
-        inverse = partner.argsort()  # image i lent its maps to image inverse[i]
-        lent = ~keep[inverse]  # what the borrower did not use sends nothing back
-        back = of_partners(grad, inverse).mul_(_weights(lent, grad))
-        return back.addcmul_(grad, _weights(keep, grad)), None, None

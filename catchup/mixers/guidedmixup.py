@@ -18,7 +18,7 @@ from ..utils.choices import pick
 from .base import Mixer
 from .draw import Draw, Mixed
 from .parts.partners import of_partners
-from .parts.saliency import blurred, gradient_saliency, spectral_residual, sum_to_one
+from .parts.saliency import blur, gradient_saliency, spectral_residual, sum_to_one
 
 
 def greedy_cycle(distance: np.ndarray) -> np.ndarray:
@@ -119,7 +119,7 @@ class GuidedMixup(Mixer):
             maps = spectral_residual(images)
         else:
             maps = gradient_saliency(model, images, labels, self.criterion)
-        maps = sum_to_one(blurred(maps))
+        maps = sum_to_one(blur(maps))
         partner = greedy_partners(maps) if self.pairing == "greedy" else draw.partner
         return replace(draw, partner=partner, extra={"saliency": maps})
 

@@ -13,7 +13,7 @@ adversarial noise that the release can add is left out.
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -212,7 +212,7 @@ def masked_transport(shown: Tensor, saliency: Tensor, distance: Tensor, eps: flo
         bid[refused], place[refused] = cost[refused].min(dim=1)
 
 
-def moved(images: Tensor, source: Tensor) -> Tensor:
+def move_cells(images: Tensor, source: Tensor) -> Tensor:
     """Images with their cells rearranged: place j shows cell source[:, j].
 
     Args:
@@ -238,12 +238,12 @@ class _Recalled(torch.autograd.Function):
     """A loss whose value and gradients have been computed before."""
 
     @staticmethod
-    def forward(ctx, value: Tensor, count: int, *parameters_and_gradients: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, count: int, *parameters_and_gradients: Tensor) -> Tensor:
         ctx.save_for_backward(*parameters_and_gradients[count:])
         return value.clone()
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return (
             None,
             None,
@@ -267,7 +267,7 @@ def training_saliency(
         `recalled_loss`.
     """
     with torch.enable_grad():
-        inputs, parameters = images.detach().clone().requires_grad_(), _trained(model)
+        inputs, parameters = images.detach().clone().requires_grad_(), _trained_parameters(model)
         logits = unwrap(model)(inputs)
         check_logits(logits, labels)
         loss = Target((labels,), (1.0,)).loss(logits, criterion)
@@ -288,12 +288,12 @@ def recalled_loss(model: nn.Module, draw: Draw) -> Tensor | None:
     """
     if "clean_loss" not in draw.extra:
         return None
-    parameters = _trained(model)
+    parameters = _trained_parameters(model)
     gradients = [draw.extra[f"clean_{k}"] for k in range(len(parameters))]
     return _Recalled.apply(draw.extra["clean_loss"], len(parameters), *parameters, *gradients)
 
 
-def _trained(model: nn.Module) -> list[nn.Parameter]:
+def _trained_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in unwrap(model).parameters() if parameter.requires_grad]
 
 
@@ -408,7 +408,7 @@ class PuzzleMix(BetaMixer):
         with torch.no_grad():
             mask = self.mask(maps, draw, n_blocks)
         own, other = (
-            self._transported(maps, maps[partner], mask, draw)
+            self._transport(maps, maps[partner], mask, draw)
             if self.transport
             else (maps, maps[partner])
         )
@@ -442,7 +442,7 @@ class PuzzleMix(BetaMixer):
         )
         return grid_labels(*problem).float() / (self.n_labels - 1)
 
-    def _transported(
+    def _transport(
         self, own: Tensor, other: Tensor, mask: Tensor, draw: Draw
     ) -> tuple[Tensor, Tensor]:
         """Both images with their cells moved to where the mask shows them."""
@@ -460,7 +460,7 @@ class PuzzleMix(BetaMixer):
             source = masked_transport(
                 shown, saliency, cell_distances(cells, own.device), self.t_eps
             )
-        return moved(own, source[: len(own)]), moved(other, source[len(own) :])
+        return move_cells(own, source[: len(own)]), move_cells(other, source[len(own) :])
 
     def cells(self, n_blocks: int, height: int, width: int) -> int:
         """Cells along a side that the transport moves: a multiple of the number of blocks, at most

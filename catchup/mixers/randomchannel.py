@@ -20,6 +20,7 @@ from .base import BetaMixer
 from .catchup import mix_channels
 from .draw import Draw, Mixed
 from .feature import FeatureMixer
+from .parts.channels import spread
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,8 +64,4 @@ class RandomChannelMix(FeatureMixer, BetaMixer):
         )
         keep = torch.from_numpy(ranks < int(draw.lam * channels)).to(maps.device, non_blocking=True)
         partner = draw.partner.to(maps.device, non_blocking=True)
-        return Mixed(
-            mix_channels(maps, partner, keep),
-            draw.lam,
-            keep.reshape(*keep.shape, *[1] * (maps.ndim - 2)),
-        )
+        return Mixed(mix_channels(maps, partner, keep), draw.lam, spread(keep, maps))

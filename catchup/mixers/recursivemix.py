@@ -12,6 +12,7 @@ places; and the region is looked up where it was pasted, while the release hands
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -125,8 +126,11 @@ class RecursiveMix(Mixer):
         if not 0 <= self.omega < math.inf:
             raise ValueError(f"omega must be a number ≥ 0, got {self.omega}")
         pick("interpolation", self.interpolation, INTERPOLATIONS)
-        # of the step under way, from the forward pass to the loss
-        object.__setattr__(self, "_regions", [])
+
+    @cached_property
+    def _regions(self) -> list[Tensor]:
+        """Of the step under way, from the forward pass to the loss."""
+        return []
 
     # -- the life of a run -------------------------------------------------------------------------
 

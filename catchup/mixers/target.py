@@ -57,7 +57,7 @@ class Target:
         """
         return cls(tuple(labels[column] for column in partners.T), tuple(weights.T))
 
-    def smoothed(self, epsilon: float, num_classes: int) -> "Target":
+    def smooth(self, epsilon: float, num_classes: int) -> "Target":
         """Label smoothing: each part gives up `epsilon` of its weight to the uniform distribution
         over the classes.
 

@@ -60,14 +60,14 @@ MUTATIONS = (
         "the highest RFI kept",
     ),
     Mutation(
-        "mixers/catchup.py",
+        "mixers/parts/channels.py",
         "inverse = partner.argsort()",
         "inverse = partner",
         "mixers/test_catchup.py",
         "the gradient sent to the partner's partner",
     ),
     Mutation(
-        "mixers/catchup.py",
+        "mixers/parts/channels.py",
         "maps.to(dtype).square().sum(dim).sqrt()",
         "maps.to(dtype).abs().sum(dim)",
         "benchmarks/test_throughput.py",

@@ -98,7 +98,7 @@ CALLS = [  # (call, what is said)
     (lambda: Draw(0, [[0, 1]], 0.5), r"a permutation of 0 … B-1, got \[\[0, 1\]\]"),
     (lambda: Draw("a", [0], 0.5), "layer must be an integer or None, got 'a'"),
     (lambda: Draw(0, [0], "half"), "str"),
-    (lambda: Target((LABELS,), (1.0,)).smoothed(2, 5), r"epsilon must lie in \[0, 1\], got 2"),
+    (lambda: Target((LABELS,), (1.0,)).smooth(2, 5), r"epsilon must lie in \[0, 1\], got 2"),
     (lambda: make("catchup", layers=()), r"layers must name at least one and none twice, got \(\)"),
     (lambda: make("catchup", layers=(1, 1)), r"none twice, got \(1, 1\)"),
     (lambda: make("catchup", layers=(1.5,)), r"layers must be integers, got \(1.5,\)"),

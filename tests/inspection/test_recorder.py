@@ -227,7 +227,7 @@ def test_no_hook_is_left_after_an_error_and_none_is_set_for_a_bad_argument(tiny,
     assert count_hooks(tiny) == 0 and len(record.rows()) == 20
     assert (
         not any(parameter._backward_hooks for parameter in tiny.parameters())
-        and not mixer._memory.watchers
+        and not mixer.memory.watchers
     )
     for bad, words in (
         ({"blocks": ("stem", "layr1")}, "Did you mean 'layer1'"),

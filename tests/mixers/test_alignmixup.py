@@ -10,7 +10,21 @@ from scipy.optimize import linear_sum_assignment
 
 from catchup import Draw
 from catchup.mixers import make
-from catchup.mixers.alignmixup import aligned, assignment, column_error, position_cost
+from catchup.mixers.alignmixup import align, assignment, position_cost
+
+
+def column_error(plan: torch.Tensor) -> torch.Tensor:
+    """How far an assignment is from converged: |use of a position − 1|, mean over the positions of
+    the moved image.
+
+    Args:
+        plan: R, (B, r, r), rows sum to 1.
+    Returns:
+        (B,) in [0, 2): 0 where every position is used once; 2 − 2/r where a single one stands for
+        all.
+    """
+    return (plan.sum(dim=1) - 1).abs().mean(dim=1)
+
 
 PARTNER = [1, 2, 0, 3]
 
@@ -327,7 +341,7 @@ def test_autocast_changes_nothing():
     plain = mixer.mix(maps, Draw(3, PARTNER, 0.3)).maps
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(mixer.mix(maps, Draw(3, PARTNER, 0.3)).maps, plain)
-        assert aligned(maps, torch.eye(16).expand(4, 16, 16)).dtype == torch.float32
+        assert align(maps, torch.eye(16).expand(4, 16, 16)).dtype == torch.float32
 
 
 # -- the step --------------------------------------------------------------------------------------

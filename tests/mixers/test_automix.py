@@ -239,7 +239,7 @@ def test_near_the_ends_the_classifier_is_given_inputmixup(net, batch):
 def test_label_changes_of_regularisers_apply_to_all_three_label_losses(net, batch):
     class Smooth(Regulariser):
         def target(self, target, num_classes):
-            return target.smoothed(1.0, num_classes)  # nothing of the labels is left
+            return target.smooth(1.0, num_classes)  # nothing of the labels is left
 
     images, labels = batch
     losses = []

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from catchup import Draw, count_hooks, models
 from catchup.mixers import make
 from catchup.mixers.guidedmixup import GuidedMixup, greedy_cycle, greedy_partners, saliency_mask
-from catchup.mixers.parts.saliency import blurred, spectral_residual, sum_to_one
+from catchup.mixers.parts.saliency import blur, spectral_residual, sum_to_one
 from conftest import TinyNet
 
 # -- the definition, nothing imported from the package ---------------------------------------------
@@ -154,7 +154,7 @@ def test_what_differs_from_the_rest_pops_out():
     wave = torch.sin(2 * torch.pi * torch.arange(64.0) / 8.3).expand(64, 64)
     image = wave.clone()
     image[28:36, 30:38] = wave.T[28:36, 30:38]
-    found = blurred(spectral_residual(image[None, None]))[0]
+    found = blur(spectral_residual(image[None, None]))[0]
     top, left = divmod(int(found.argmax()), 64)
     assert 28 <= top < 36 and 30 <= left < 38 and found.max() > 5 * found.median()
 
@@ -206,13 +206,13 @@ def test_blur_equals_torchvisions():
     from torchvision.transforms.v2.functional import gaussian_blur
 
     maps = torch.rand(3, 9, 14)
-    torch.testing.assert_close(blurred(maps), gaussian_blur(maps, [7, 7], [3.0, 3.0]))
-    torch.testing.assert_close(blurred(maps, 5, 0.8), gaussian_blur(maps, [5, 5], [0.8, 0.8]))
+    torch.testing.assert_close(blur(maps), gaussian_blur(maps, [7, 7], [3.0, 3.0]))
+    torch.testing.assert_close(blur(maps, 5, 0.8), gaussian_blur(maps, [5, 5], [0.8, 0.8]))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 3), (2, 9), (4, 4)])
 def test_blur_of_small_maps_keeps_a_constant(shape):
-    torch.testing.assert_close(blurred(torch.full((2, *shape), 0.3)), torch.full((2, *shape), 0.3))
+    torch.testing.assert_close(blur(torch.full((2, *shape), 0.3)), torch.full((2, *shape), 0.3))
 
 
 def test_maps_sum_to_one_and_those_that_say_nothing_are_uniform():

@@ -21,7 +21,7 @@ from catchup.mixers.puzzlemix import (
     label_prior,
     mask_problem,
     masked_transport,
-    moved,
+    move_cells,
 )
 from conftest import TinyNet
 
@@ -276,10 +276,10 @@ def test_a_worst_case_of_the_transport_ends():
 
 def test_moved_cells():
     images = torch.arange(16.0).reshape(1, 1, 4, 4)
-    turned = moved(images, torch.tensor([[1, 0, 3, 2]]))
+    turned = move_cells(images, torch.tensor([[1, 0, 3, 2]]))
     assert turned[0, 0].tolist() == [[2, 3, 0, 1], [6, 7, 4, 5], [10, 11, 8, 9], [14, 15, 12, 13]]
     oblong = torch.randn(2, 3, 4, 8)
-    assert torch.equal(moved(oblong, torch.arange(4).expand(2, 4)), oblong)
+    assert torch.equal(move_cells(oblong, torch.arange(4).expand(2, 4)), oblong)
 
 
 def test_prior_and_distances():

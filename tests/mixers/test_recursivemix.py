@@ -301,7 +301,7 @@ class Flat(Regulariser):
     about: ClassVar[str] = "a test's"
 
     def target(self, target, num_classes):
-        return target.smoothed(1.0, num_classes)
+        return target.smooth(1.0, num_classes)
 
 
 def test_labels_are_remembered_as_they_were_before_the_regularisers(tiny, batch):

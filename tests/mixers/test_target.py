@@ -112,9 +112,9 @@ def test_smoothing_equals_pytorchs(epsilon):
         torch.tensor([0, 5, 2, 2]),
         torch.tensor([1, 2, 3, 0]),
     )
-    alone = Target((labels,), (1.0,)).smoothed(epsilon, 6).cross_entropy(logits)
+    alone = Target((labels,), (1.0,)).smooth(epsilon, 6).cross_entropy(logits)
     torch.testing.assert_close(alone, F.cross_entropy(logits, labels, label_smoothing=epsilon))
-    both = Target.pair(labels, partner, 0.3).smoothed(epsilon, 6)
+    both = Target.pair(labels, partner, 0.3).smooth(epsilon, 6)
     expected = 0.3 * F.cross_entropy(
         logits, labels, label_smoothing=epsilon
     ) + 0.7 * F.cross_entropy(logits, labels[partner], label_smoothing=epsilon)
@@ -123,4 +123,4 @@ def test_smoothing_equals_pytorchs(epsilon):
 
 def test_smoothing_by_more_than_everything_is_refused():
     with pytest.raises(ValueError, match="epsilon must lie in .0, 1., got 1.5"):
-        Target((torch.tensor([0]),), (1.0,)).smoothed(1.5, 3)
+        Target((torch.tensor([0]),), (1.0,)).smooth(1.5, 3)

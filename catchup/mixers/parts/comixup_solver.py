@@ -88,14 +88,6 @@ def labelling_energy(labels: Tensor, cost: Tensor, beta: float) -> Tensor:
     return total + beta * unlike
 
 
-def objective(labels: Tensor, problem: Problem) -> Tensor:
-    """What is minimised, (P,), of labels (P, n, g, g) int64; padded outputs do not count."""
-    parts, n = problem.real.shape
-    cost = problem.cost.repeat_interleave(n, dim=0)
-    each = labelling_energy(labels.flatten(0, 1), cost, problem.beta).reshape(parts, n)
-    return (each * problem.real).sum(dim=1) + diversity(counts(labels, problem.real), problem)
-
-
 class _Tables(NamedTuple):
     """For every state of a row of g bits, which of the move's costs apply."""
 

@@ -46,18 +46,6 @@ def grid_labels(unary: Tensor, down: Tensor, right: Tensor, power: int = 2) -> T
     return (labels_by_rows if narrow else labels_by_cut)(unary, down, right, power)
 
 
-def grid_energy(
-    labels: Tensor, unary: Tensor, down: Tensor, right: Tensor, power: int = 2
-) -> Tensor:
-    """E of these labels, (B,) in the dtype of `unary`; `labels` (B, H, W) int64, the rest as in
-    `grid_labels`.
-    """
-    z = labels.to(unary.dtype) / (unary.shape[-1] - 1)
-    total = unary.gather(3, labels[..., None]).sum(dim=(1, 2, 3))
-    total = total + (down * (z[:, 1:] - z[:, :-1]).abs() ** power).sum(dim=(1, 2))
-    return total + (right * (z[:, :, 1:] - z[:, :, :-1]).abs() ** power).sum(dim=(1, 2))
-
-
 # -- narrow grids: dynamic programming over rows ---------------------------------------------------
 
 

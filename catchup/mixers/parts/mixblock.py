@@ -60,7 +60,7 @@ def similarity(own: Tensor, other: Tensor) -> Tensor:
     return (scores / math.sqrt(own.shape[1])).softmax(dim=2)
 
 
-def attended(p: Tensor, values: Tensor) -> Tensor:
+def attend(p: Tensor, values: Tensor) -> Tensor:
     """Sigmoid(P ⊗ W_Z z_{i,λ}), Eq. 5 before its upsampling.
 
     Args:
@@ -71,7 +71,7 @@ def attended(p: Tensor, values: Tensor) -> Tensor:
     return (p @ values.flatten(1)[:, :, None]).sigmoid().reshape(values.shape)
 
 
-def upsampled(mask: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """U: the mask (B, 1, h, w) at `size` (H, W), nearest position (below Eq. 5)."""
     return F.interpolate(mask, size=size, mode="nearest")
 
@@ -134,7 +134,7 @@ class MixBlock(nn.Module):
             # 0 · nan in the backward pass would spread
             own, other = (own.where(usable, 0), other.where(usable, 0))
             own, other = embed_lam(own, lam), embed_lam(other, 1 - lam)
-            mask = attended(similarity(self.similar(own), self.similar(other)), self.value(own))
+            mask = attend(similarity(self.similar(own), self.similar(other)), self.value(own))
             usable &= mask.detach().isfinite().flatten(1).all(dim=1)[:, None, None, None]
             return mask.where(usable, lam)
 

@@ -2,6 +2,8 @@
 on a CPU.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,7 @@ def of_partners(maps: Tensor, partner: Tensor) -> Tensor:
         A new tensor like `maps`, and no view, since a layer that works in place may follow;
         differentiable (twice) in `maps`.
     """
-    return _OfPartners.apply(maps, partner) if maps.requires_grad else _taken(maps, partner)
+    return _OfPartners.apply(maps, partner) if maps.requires_grad else _take(maps, partner)
 
 
 class _OfPartners(torch.autograd.Function):
@@ -26,17 +28,17 @@ class _OfPartners(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, maps: Tensor, partner: Tensor) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, partner: Tensor) -> Tensor:
         ctx.save_for_backward(partner)
-        return _taken(maps, partner)
+        return _take(maps, partner)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (partner,) = ctx.saved_tensors
         return of_partners(grad, partner.argsort()), None
 
 
-def _taken(maps: Tensor, partner: Tensor) -> Tensor:
+def _take(maps: Tensor, partner: Tensor) -> Tensor:
     if (
         maps.ndim != 4
         or maps.is_contiguous()

@@ -116,7 +116,7 @@ def spectral_residual(images: Tensor, side: int = 128) -> Tensor:
     Source: Hou & Zhang, "Saliency Detection: A Spectral Residual Approach", CVPR 2007: P the phase,
     L the log amplitude of the grey image's spectrum, R = L minus its 3×3 average (border values
     repeated, as in their code). They square the result, shrink images to a width of 64 and blur;
-    GuidedMixup's release takes the amplitude itself, shrinks to 128 and blurs (`blurred`). The
+    GuidedMixup's release takes the amplitude itself, shrinks to 128 and blurs (`blur`). The
     scale decides what stands out. Amplitudes below the rounding of the largest count as that
     rounding, so the map depends on no unit of the images, and an image of one colour comes out
     flat.
@@ -163,7 +163,7 @@ def _residual_amplitude(grey: Tensor) -> Tensor:
     return torch.fft.ifft2(spectrum * (-average).exp()).abs()
 
 
-def blurred(maps: Tensor, size: int = 7, sigma: float = 3.0) -> Tensor:
+def blur(maps: Tensor, size: int = 7, sigma: float = 3.0) -> Tensor:
     """Saliency maps under a Gaussian, their border mirrored (its values repeated where a side is ≤
     size // 2).
 

@@ -32,7 +32,7 @@ def parse(spec: str) -> Regulariser:
     return build(_make, spec, "regulariser")
 
 
-def parsed(specs: Sequence[str | Regulariser]) -> tuple[Regulariser, ...]:
+def parse_all(specs: Sequence[str | Regulariser]) -> tuple[Regulariser, ...]:
     """The regularisers of these texts, in their order; ValueError also if one is named twice."""
     if isinstance(specs, str):
         raise ValueError(f"regularisers must be a sequence of names, got the text {specs!r}")
@@ -50,4 +50,4 @@ def _make(name: str, **settings) -> Regulariser:
     return kind(**settings)
 
 
-__all__ = ["REGULARISERS", "Regulariser", "parse", "parsed"]
+__all__ = ["REGULARISERS", "Regulariser", "parse", "parse_all"]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...data.augment import normalise
 from ...hooks.blocks import unwrap
-from .augmix_operations import OPERATIONS, amounts, operated
+from .augmix_operations import OPERATIONS, amounts, apply_operations
 from .base import Regulariser
 from .seeds import numbers
 
@@ -59,7 +59,7 @@ def draw_chains(
     return Chains(kinds, levels, weights, rng.beta(alpha, alpha, batch))
 
 
-def mixed_chains(pixels: Tensor, chains: Chains) -> Tensor:
+def mix_chains(pixels: Tensor, chains: Chains) -> Tensor:
     """Σ w_i · chain_i(x), lines 4–10 of Algorithm 1.
 
     Args:
@@ -74,7 +74,7 @@ def mixed_chains(pixels: Tensor, chains: Chains) -> Tensor:
     for chain in range(chains.kinds.shape[1]):
         image = pixels
         for step in range(len(chains.kinds)):
-            image = operated(image, chains.kinds[step, chain], amount[step, chain])
+            image = apply_operations(image, chains.kinds[step, chain], amount[step, chain])
         total.addcmul_(weights[chain, :, None, None, None], image.float())
     return total
 
@@ -162,11 +162,11 @@ class AugMix(Regulariser):
         """
         if self.weight == 0:
             return None
-        augmented = self.augmented(images, seed)
+        augmented = self.augment(images, seed)
         logits = unwrap(model)(torch.cat([images, *augmented]))
         return self.weight * jensen_shannon(*logits.split(len(images)))
 
-    def augmented(self, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def augment(self, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Two AugMix images of each image, normalised as it is: lines 11–13 of Algorithm 1, m x +
         (1 − m) x_aug.
         """
@@ -177,7 +177,7 @@ class AugMix(Regulariser):
             chains = draw_chains(
                 len(pixels), self.width, self.depth, self.severity, self.alpha, rng
             )
-            mixture = normalise(mixed_chains(pixels, chains) / 255, mean, std)
+            mixture = normalise(mix_chains(pixels, chains) / 255, mean, std)
             own = (
                 torch.from_numpy(chains.own)
                 .float()

@@ -57,7 +57,7 @@ def amounts(kinds: np.ndarray, levels: np.ndarray, height: int, width: int) -> n
     return np.select([kinds == OPERATIONS.index(name) for name in found], list(found.values()), 0.0)
 
 
-def operated(pixels: Tensor, kinds: np.ndarray, amount: np.ndarray) -> Tensor:
+def apply_operations(pixels: Tensor, kinds: np.ndarray, amount: np.ndarray) -> Tensor:
     """Each image after its operation.
 
     Args:
@@ -179,7 +179,7 @@ def _number(pixels: Tensor, amount: np.ndarray) -> Tensor:
     return torch.from_numpy(amount.astype(np.int32)).to(pixels.device, non_blocking=True)
 
 
-def _warped(pixels: Tensor, kinds: np.ndarray, amount: np.ndarray) -> Tensor:
+def _warp(pixels: Tensor, kinds: np.ndarray, amount: np.ndarray) -> Tensor:
     maps = torch.from_numpy(matrices(kinds, amount, *pixels.shape[2:])).float()
     return warp(pixels, maps.to(pixels.device, non_blocking=True))
 
@@ -189,5 +189,5 @@ _GROUPS = (
     (("equalize",), lambda pixels, kinds, amount: equalize(pixels)),
     (("posterize",), lambda pixels, kinds, amount: posterize(pixels, _number(pixels, amount))),
     (("solarize",), lambda pixels, kinds, amount: solarize(pixels, _number(pixels, amount))),
-    (tuple(OPERATIONS[kind] for kind in AFFINE), _warped),
+    (tuple(OPERATIONS[kind] for kind in AFFINE), _warp),
 )

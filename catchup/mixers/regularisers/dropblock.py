@@ -34,7 +34,7 @@ def gamma(keep: float, block: tuple[int, int], size: tuple[int, int]) -> float:
     return (1 - keep) * size[0] * size[1] / (block[0] * block[1] * places)
 
 
-def grown(corners: Tensor, block: tuple[int, int]) -> Tensor:
+def grow_blocks(corners: Tensor, block: tuple[int, int]) -> Tensor:
     """The union of the blocks whose upper left corners are marked; blocks of even sizes too.
 
     Args:
@@ -125,7 +125,7 @@ class DropBlock(Regulariser):
         corners = torch.rand(places, generator=generator, device=generator.device) < gamma(
             self.keep, block, size
         )
-        return grown(corners, block)
+        return grow_blocks(corners, block)
 
     @contextmanager
     def around(self, model: nn.Module, seed: int) -> Iterator[None]:

@@ -32,4 +32,4 @@ class LabelSmoothing(Regulariser):
 
     def target(self, target: Target, num_classes: int) -> Target:
         """The smoothed labels; at ε = 0 the target itself."""
-        return target.smoothed(self.epsilon, num_classes) if self.epsilon else target
+        return target.smooth(self.epsilon, num_classes) if self.epsilon else target

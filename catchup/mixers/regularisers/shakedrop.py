@@ -6,7 +6,7 @@ Yamada, Iwamura, Akiba & Kise, "ShakeDrop Regularization for Deep Residual Learn
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def expected_factor(survival: float, alpha: tuple[float, float]) -> float:
     return survival + (1 - survival) * (alpha[0] + alpha[1]) / 2
 
 
-def shaken(maps: Tensor, ahead: Tensor, back: Tensor) -> Tensor:
+def shake(maps: Tensor, ahead: Tensor, back: Tensor) -> Tensor:
     """`ahead` × maps, with the gradient of `back` × maps.
 
     Args:
@@ -82,7 +82,7 @@ class ShakeDrop(BranchRegulariser):
     def on_branch(self, maps: Tensor, survival: float, generator: torch.Generator) -> Tensor:
         """The branch, shaken."""
         ahead, back = self.factors(maps.shape, survival, generator)
-        return shaken(maps, ahead.to(maps.dtype), back.to(maps.dtype))
+        return shake(maps, ahead.to(maps.dtype), back.to(maps.dtype))
 
     def factors(
         self, shape: tuple[int, ...], survival: float, generator: torch.Generator
@@ -112,11 +112,11 @@ class _Shaken(torch.autograd.Function):
     """One factor forward, another backward."""
 
     @staticmethod
-    def forward(ctx, maps: Tensor, ahead: Tensor, back: Tensor) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, ahead: Tensor, back: Tensor) -> Tensor:
         ctx.save_for_backward(back)
         return maps * ahead
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (back,) = ctx.saved_tensors
         return grad * back, None, None

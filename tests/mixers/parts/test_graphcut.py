@@ -11,12 +11,28 @@ import torch
 from catchup.mixers.parts.graphcut import (
     capacity_scale,
     cheapest_rows,
-    grid_energy,
     grid_labels,
     labels_by_cut,
     labels_by_rows,
     row_states,
 )
+
+
+def grid_energy(
+    labels: torch.Tensor,
+    unary: torch.Tensor,
+    down: torch.Tensor,
+    right: torch.Tensor,
+    power: int = 2,
+) -> torch.Tensor:
+    """E of these labels, (B,) in the dtype of `unary`; `labels` (B, H, W) int64, the rest as in
+    `grid_labels`.
+    """
+    z = labels.to(unary.dtype) / (unary.shape[-1] - 1)
+    total = unary.gather(3, labels[..., None]).sum(dim=(1, 2, 3))
+    total = total + (down * (z[:, 1:] - z[:, :-1]).abs() ** power).sum(dim=(1, 2))
+    return total + (right * (z[:, :, 1:] - z[:, :, :-1]).abs() ** power).sum(dim=(1, 2))
+
 
 WAYS = {"rows": labels_by_rows, "cut": labels_by_cut}
 

@@ -10,12 +10,12 @@ import torch
 from catchup import models
 from catchup.mixers.parts.mixblock import (
     MixBlock,
-    attended,
+    attend,
     embed_lam,
     mask_loss,
     seeded_block,
     similarity,
-    upsampled,
+    upsample,
 )
 
 
@@ -99,7 +99,7 @@ def test_attention_averages_the_values():
     p[0, 0, 3] = p[0, 1, 0] = p[0, 2, 2] = 1  # three rows pick one position each
     p[0, 3] = 0.25
     expected = torch.tensor([[[[4.0, 0.0], [-2.0, 1.0]]]]).sigmoid()
-    torch.testing.assert_close(attended(p, values), expected)
+    torch.testing.assert_close(attend(p, values), expected)
 
 
 def test_the_ratio_is_one_more_channel():
@@ -114,7 +114,7 @@ def test_the_ratio_is_one_more_channel():
 )
 def test_upsampling_takes_the_nearest_position(shape, size):
     mask = maps_of(*shape)
-    result = upsampled(mask, size)
+    result = upsample(mask, size)
     assert result.shape == (*shape[:2], *size)
     for y in range(size[0]):
         for x in range(size[1]):

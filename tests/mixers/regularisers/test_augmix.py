@@ -19,10 +19,10 @@ from catchup.mixers.regularisers.augmix import (
     Chains,
     draw_chains,
     jensen_shannon,
-    mixed_chains,
+    mix_chains,
     stored_pixels,
 )
-from catchup.mixers.regularisers.augmix_operations import OPERATIONS, amounts, operated
+from catchup.mixers.regularisers.augmix_operations import OPERATIONS, amounts, apply_operations
 
 BILINEAR = InterpolationMode.BILINEAR
 MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
@@ -109,7 +109,7 @@ def test_an_operation_is_torchvisions_image_by_image(name):
     pixels = photos(24)
     amount = leveled(name, 24, 20, 26)
     before = pixels.clone()
-    result = operated(pixels, np.full(24, OPERATIONS.index(name)), amount)
+    result = apply_operations(pixels, np.full(24, OPERATIONS.index(name)), amount)
     assert result.dtype == torch.uint8 and torch.equal(pixels, before)
     expected = torch.stack(
         [ORACLES[name](image, float(value)) for image, value in zip(pixels, amount)]
@@ -127,7 +127,7 @@ def test_an_operation_is_torchvisions_image_by_image(name):
 def test_an_operation_is_pillows_but_for_the_border_of_a_warp(name):
     pixels = photos(12)
     amount = leveled(name, 12, 20, 26)
-    result = operated(pixels, np.full(12, OPERATIONS.index(name)), amount)
+    result = apply_operations(pixels, np.full(12, OPERATIONS.index(name)), amount)
     expected = torch.stack(
         [pillow(image, name, float(value)) for image, value in zip(pixels, amount)]
     )
@@ -157,9 +157,9 @@ def test_each_image_gets_its_own_operation_and_none_where_none_is_drawn():
     rng = np.random.default_rng(0)
     kinds, levels = rng.integers(-1, len(OPERATIONS), 40), rng.uniform(-10, 10, 40)
     amount = amounts(kinds, levels, 20, 26)
-    result = operated(pixels, kinds, amount)
+    result = apply_operations(pixels, kinds, amount)
     for index, kind in enumerate(kinds):
-        alone = operated(
+        alone = apply_operations(
             pixels[index : index + 1], kinds[index : index + 1], amount[index : index + 1]
         )
         assert torch.equal(result[index], alone[0])
@@ -245,7 +245,7 @@ def test_the_mixture_is_algorithm_1_image_by_image(monkeypatch):
         lambda *settings: drawn.append(draw_chains(*settings)) or drawn[-1],
     )
     before = images.clone()
-    one, two = AugMix(mean=MEAN, std=STD).augmented(images, seed=5)
+    one, two = AugMix(mean=MEAN, std=STD).augment(images, seed=5)
     assert torch.equal(images, before) and not torch.allclose(one, two, atol=0.1)
     for offset, result in ((0, one), (10, two)):
         for index in range(10):
@@ -260,16 +260,14 @@ def test_weights_of_one_chain_give_that_chain():
     expected = pixels
     for step in range(3):
         amount = amounts(chains.kinds[step, 1], chains.levels[step, 1], 20, 26)
-        expected = operated(expected, chains.kinds[step, 1], amount)
-    assert torch.equal(mixed_chains(pixels, alone), expected.float())
+        expected = apply_operations(expected, chains.kinds[step, 1], amount)
+    assert torch.equal(mix_chains(pixels, alone), expected.float())
 
 
 def test_severity_decides_how_far_images_go():
     images = normalise(to_float(photos(30)), MEAN, STD)
     far = [
-        (AugMix(mean=MEAN, std=STD, severity=severity).augmented(images, 3)[0] - images)
-        .abs()
-        .mean()
+        (AugMix(mean=MEAN, std=STD, severity=severity).augment(images, 3)[0] - images).abs().mean()
         for severity in (0.1, 3.0, 10.0)
     ]
     assert far[0] < far[1] < far[2]
@@ -309,7 +307,7 @@ def test_the_loss_is_the_methods_plus_twelve_divergences_of_one_joint_pass(tiny,
     tiny.stem.register_forward_hook(lambda _m, _a, maps: sizes.append(len(maps)))
     loss = mixer.loss(tiny, images, labels)
     assert sizes == [7, 21]
-    one, two = AugMix(mean=MEAN, std=STD).augmented(images, mixer.last.draw.seed)
+    one, two = AugMix(mean=MEAN, std=STD).augment(images, mixer.last.draw.seed)
     divergence = jensen_shannon(tiny(images), tiny(one), tiny(two))
     assert divergence > 1e-3
     expected = plain.loss(tiny, images, labels) + 12 * divergence
@@ -323,21 +321,21 @@ def test_batch_norm_sees_the_three_batches_together():
     augmix, seen = AugMix(mean=MEAN, std=STD), []
     model[0].register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
     augmix.extra_loss(model, images, 3)
-    one, two = augmix.augmented(images, 3)
+    one, two = augmix.augment(images, 3)
     assert torch.equal(seen[0], torch.cat([images, one, two])) and model[0].num_batches_tracked == 1
 
 
 def test_grey_images_one_number_for_all_channels_and_the_memory_format():
     grey = normalise(to_float(photos(4)[:, :1]), (0.5,), (0.25,))
-    one, _ = AugMix(mean=0.5, std=0.25).augmented(grey, 0)
+    one, _ = AugMix(mean=0.5, std=0.25).augment(grey, 0)
     assert one.shape == grey.shape
     colour = normalise(to_float(photos(4)), (0.5,) * 3, (0.25,) * 3)
-    several, _ = AugMix(mean=(0.5, 0.5, 0.5), std=0.25).augmented(colour, 0)
-    assert torch.equal(several, AugMix(mean=0.5, std=0.25).augmented(colour, 0)[0])
+    several, _ = AugMix(mean=(0.5, 0.5, 0.5), std=0.25).augment(colour, 0)
+    assert torch.equal(several, AugMix(mean=0.5, std=0.25).augment(colour, 0)[0])
     last = colour.contiguous(memory_format=torch.channels_last)
-    again, _ = AugMix(mean=0.5, std=0.25).augmented(last, 0)
+    again, _ = AugMix(mean=0.5, std=0.25).augment(last, 0)
     assert torch.equal(again, several) and again.is_contiguous(memory_format=torch.channels_last)
-    assert AugMix(mean=0.5, std=0.25).augmented(colour.bfloat16(), 0)[0].dtype == torch.bfloat16
+    assert AugMix(mean=0.5, std=0.25).augment(colour.bfloat16(), 0)[0].dtype == torch.bfloat16
 
 
 def test_pixels_come_back_exactly():

@@ -8,7 +8,7 @@ from torchvision.ops import drop_block2d
 
 from catchup import models
 from catchup.mixers import make
-from catchup.mixers.regularisers.dropblock import DropBlock, drop_blocks, gamma, grown
+from catchup.mixers.regularisers.dropblock import DropBlock, drop_blocks, gamma, grow_blocks
 from catchup.mixers.regularisers.seeds import generator
 
 
@@ -29,7 +29,7 @@ def test_blocks_grow_as_in_the_loop_even_and_odd(block):
     corners = torch.rand(places, generator=torch.Generator().manual_seed(block[0])) < 0.2
     corners[0, 0], corners[0, 1] = False, True
     before = corners.clone()
-    dropped = grown(corners, block)
+    dropped = grow_blocks(corners, block)
     assert torch.equal(dropped, slow_blocks(corners, block, height, width)) and torch.equal(
         corners, before
     )
@@ -53,7 +53,7 @@ def test_the_same_corners_give_torchvisions_result(size, block, drop, monkeypatc
     monkeypatch.setattr(torch.Tensor, "bernoulli_", bernoulli)
     expected = drop_block2d(maps, drop, block)
     assert found[0] == pytest.approx(gamma(1 - drop, (block, block), size))
-    torch.testing.assert_close(drop_blocks(maps, grown(corners, (block, block))), expected)
+    torch.testing.assert_close(drop_blocks(maps, grow_blocks(corners, (block, block))), expected)
 
 
 def test_gamma_is_equation_1():

@@ -210,7 +210,7 @@ def test_channels_last_gives_the_same(name, model):
     mixer = begun("cutmix", model, ROWS[name].on)
     expected = mixer.loss(model, images, labels, draw=draw)
     other = images.contiguous(memory_format=torch.channels_last)
-    seen = mixer._memory.regularisers[0].images(other, 4)
+    seen = mixer.memory.regularisers[0].images(other, 4)
     assert seen.is_contiguous(memory_format=torch.channels_last)
     kept = []
     model.layer2.register_forward_hook(

@@ -9,7 +9,7 @@ from torchvision.ops import stochastic_depth
 from catchup import models
 from catchup.mixers.regularisers.branches import survivals
 from catchup.mixers.regularisers.seeds import generator
-from catchup.mixers.regularisers.shakedrop import LEVELS, ShakeDrop, expected_factor, shaken
+from catchup.mixers.regularisers.shakedrop import LEVELS, ShakeDrop, expected_factor, shake
 from catchup.mixers.regularisers.stochdepth import StochDepth, drop_branch
 
 
@@ -140,7 +140,7 @@ def test_what_shares_a_factor(per):
 
 def test_the_gradient_flows_on_through_what_follows_in_place():
     maps = torch.randn(3, 2, requires_grad=True)
-    result = shaken(
+    result = shake(
         maps * 1, torch.tensor([[2.0], [0.0], [-1.0]]), torch.tensor([[0.5], [1.0], [0.0]])
     )
     result += 1
