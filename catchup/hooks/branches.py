@@ -96,7 +96,8 @@ def _branch_of(module: nn.Module) -> str | None:
         if rule is None:
             continue
         children, shortcut = rule
-        if type(module).forward is not kind.forward or (shortcut and not getattr(module, shortcut)):
+        overridden = type(module).forward is not getattr(kind, "forward")
+        if overridden or (shortcut and not getattr(module, shortcut)):
             return None
         return next(
             (child for child in children.split("|") if getattr(module, child, None) is not None),

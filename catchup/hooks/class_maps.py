@@ -4,6 +4,7 @@ pass.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,26 +33,27 @@ def pooled_maps(
     Raises:
         ValueError: if there is no module `block`, or nothing returns such maps.
     """
-    inner, seen = unwrap(model), []
+    inner = unwrap(model)
+    last_maps: list[Tensor] = []
 
-    def keep(_module, _args, output) -> None:
+    def keep(_module: nn.Module, _args: tuple, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == channels:
-            if not seen or output.shape[-2:].numel() > 1:
+            if not last_maps or output.shape[-2:].numel() > 1:
                 # no copy: a ReLU in place that follows belongs to what is averaged
-                seen[:] = [output]
+                last_maps[:] = [output]
 
     with ExitStack() as stack, torch.no_grad():
         for part in [submodule(model, block)] if block else _outside_blocks(model):
             stack.enter_context(part.register_forward_hook(keep))
         logits = inner(images)
-    if not seen:
+    if not last_maps:
         raise ValueError(
             f"{f'module {block!r}' if block else 'no module'} of {type(inner).__name__} returns"
             f" maps (B, {channels}, h, w), as many channels as the classifier has inputs; class"
             " activation maps need a classifier that reads averaged maps, or block= and"
             " classifier= by name"
         )
-    return seen[0], logits
+    return last_maps[0], logits
 
 
 def class_activation_map(maps: Tensor, weight: Tensor, labels: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Compiling a model block by block, so that the hooks between the blocks still run."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,7 +9,7 @@ from torch import nn
 from .blocks import find_blocks, submodule
 
 
-def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options) -> nn.Module:
+def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options: Any) -> nn.Module:
     """The model, its blocks compiled one by one, so that hooks between them still run.
 
     Args:
@@ -27,11 +28,11 @@ class CompiledForward:
     weights.
     """
 
-    def __init__(self, module: nn.Module, options: dict):
+    def __init__(self, module: nn.Module, options: dict[str, Any]) -> None:
         self.module, self.options = module, options
         self.call = torch.compile(type(module).forward.__get__(module), **options)
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.call(*args, **kwargs)
 
     def __deepcopy__(self, memo: dict) -> "CompiledForward":

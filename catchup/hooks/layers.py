@@ -217,7 +217,7 @@ def _wrappers(model: nn.Module) -> list[nn.Module]:
     bare = unwrap(model)
     while model is not bare:
         wrappers.append(model)
-        model = model._modules["_orig_mod" if "_orig_mod" in model._modules else "module"]
+        model = model.get_submodule("_orig_mod" if "_orig_mod" in model._modules else "module")
     return wrappers
 
 
@@ -234,5 +234,5 @@ class _Reached(Exception):
     """Carries a block's output out of the forward pass."""
 
 
-def _stop(_module: nn.Module, _args, output) -> None:
+def _stop(_module: nn.Module, _args: tuple, output: Any) -> None:
     raise _Reached(output)

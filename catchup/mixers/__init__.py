@@ -1,6 +1,7 @@
 """The methods, by the name the command line knows them by."""
 
 from dataclasses import fields
+from typing import Any
 
 from ..utils.choices import pick
 from .alignmixup import AlignMixup
@@ -44,7 +45,7 @@ MIXERS: dict[str, type[Mixer]] = {
 }
 
 
-def make(name: str, **settings) -> Mixer:
+def make(name: str, **settings: Any) -> Mixer:
     """The method called `name` with these settings.
 
     Raises:

@@ -23,6 +23,7 @@ Where the paper contradicts itself or is silent:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -266,7 +267,7 @@ class AutoMix(BetaMixer):
             mask, draw.lam, self.mask_margin
         )
 
-    def _mask(self, maps: Tensor, draw: Draw, size: tuple[int, int]) -> Tensor:
+    def _mask(self, maps: Tensor, draw: Draw, size: Sequence[int]) -> Tensor:
         """s_i at the images' size, (B, 1, H, W) float32."""
         partner = draw.partner.to(maps.device, non_blocking=True)
         return upsample(self._made("mix_block")(maps, maps[partner], draw.lam), size)

@@ -22,7 +22,7 @@ from ..utils.choices import pick
 from .checks import check_batch, check_draw, check_logits, check_maps, check_positive
 from .draw import Draw, Mixed, Step
 from .regularisers import Regulariser, parse_all
-from .target import CRITERIA, Target
+from .target import CRITERIA, Criterion, Target
 
 # (block or None for the input; draw; what `mix` returned)
 Watcher = Callable[[str | None, Draw, Mixed], None]
@@ -65,7 +65,7 @@ class Mixer(ABC):
     """
 
     prob: float = 1.0
-    criterion: str | Callable[[Tensor, Target], Tensor] = "ce"
+    criterion: Criterion = "ce"
     regularisers: tuple[str, ...] = ()
     seed: int | None = None
 
@@ -117,7 +117,7 @@ class Mixer(ABC):
         """
         mixes = rng.random() < self.prob
         layers = self.layer_set(n_blocks)
-        layer = int(layers[rng.integers(len(layers))])
+        layer = layers[int(rng.integers(len(layers)))]
         lam, seed = self.draw_lam(layer, rng), int(rng.integers(2**32))
         # of its own, so that the batch size does not move the next draws
         pairs = np.random.default_rng([seed, 1])

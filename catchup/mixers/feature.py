@@ -23,9 +23,9 @@ class FeatureMixer(Mixer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not all(isinstance(layer, int) for layer in self.layers or ()):
+            raise ValueError(f"layers must be integers, got {tuple(self.layers or ())}")
         for name, value in (("layers", self.layers), ("blocks", self.blocks)):
-            if name == "layers" and not all(isinstance(layer, int) for layer in value or ()):
-                raise ValueError(f"layers must be integers, got {tuple(value)}")
             if value is not None and (len(value) == 0 or len(set(value)) < len(value)):
                 raise ValueError(
                     f"{name} must name at least one and none twice, got {tuple(value)}"

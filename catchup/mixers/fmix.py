@@ -105,7 +105,7 @@ class FMix(BetaMixer):
         hard.
         """
         rng = np.random.default_rng(draw.seed)
-        grey = low_frequency_image(*maps.shape[-2:], self.decay, rng)
+        grey = low_frequency_image(maps.shape[-2], maps.shape[-1], self.decay, rng)
         mask = top_mask(grey, draw.lam, self.max_soft, rng)
         own_weight = float(mask.mean()) if self.label_rule == "kept" else draw.lam
         other = maps[draw.partner.to(maps.device, non_blocking=True)]

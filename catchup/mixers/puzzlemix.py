@@ -12,6 +12,7 @@ adversarial noise that the release can add is left out.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from .checks import check_logits
 from .draw import Draw, Mixed, Step
 from .parts.graphcut import grid_labels
 from .parts.saliency import gradient_saliency, sum_to_one
-from .target import Target
+from .target import Criterion, Target
 
 MAX_CELLS = 16  # cells of a transport along a side: its costs are a matrix of cells², squared
 
@@ -113,7 +114,7 @@ def border_terms(
         (of[1, 0] + of[0, 1] - of[0, 0] - of[1, 1]) / 2,
     )
     fine = a.isfinite() & b.isfinite() & c.isfinite()
-    return tuple(torch.where(fine, part, 0) for part in (a, b, c))
+    return torch.where(fine, a, 0), torch.where(fine, b, 0), torch.where(fine, c, 0)
 
 
 def mask_problem(
@@ -159,7 +160,7 @@ def mask_problem(
         unary = unary + (pairs.transpose(1, 2) if turn else pairs)
         weight = (beta * (1 + gamma * c)).clamp_min(0)
         weights.append(weight.mT if turn else weight)
-    return unary, *weights
+    return unary, weights[0], weights[1]
 
 
 # -- the transport ---------------------------------------------------------------------------------
@@ -253,7 +254,7 @@ class _Recalled(torch.autograd.Function):
 
 
 def training_saliency(
-    model: nn.Module, images: Tensor, labels: Tensor, criterion
+    model: nn.Module, images: Tensor, labels: Tensor, criterion: Criterion
 ) -> dict[str, Tensor]:
     """As `gradient_saliency`, from a training pass on the clean images whose loss is to be learned
     from as well.
@@ -476,7 +477,7 @@ class PuzzleMix(BetaMixer):
         return max((n for n in allowed if min(height, width) // n >= size), default=n_blocks)
 
 
-def _spread(mask: Tensor, size: tuple[int, int]) -> Tensor:
+def _spread(mask: Tensor, size: Sequence[int]) -> Tensor:
     """A mask of blocks (B, n, n) on a finer grid, (B, *size); n divides both."""
     n = mask.shape[1]
     return mask.repeat_interleave(size[0] // n, dim=1).repeat_interleave(size[1] // n, dim=2)

@@ -278,12 +278,13 @@ class RecursiveMix(Mixer):
         """The linear layer that names the class of the region."""
         if self.share_head:
             return find_classifier(model, self.classifier)[1]
-        if "fc_roi" not in self.modules:
+        head = self.modules.get("fc_roi")
+        if not isinstance(head, nn.Linear):
             raise ValueError(
                 "RecursiveMix has a linear layer of its own: call begin_run(model, num_classes)"
                 " first and give its groups to the optimiser, or take share_head=True or omega=0"
             )
-        return self.modules["fc_roi"]
+        return head
 
     def _fits(self, model: nn.Module, head: nn.Linear, channels: int) -> None:
         """Raises ValueError unless the layer takes as many features as the block has maps."""
@@ -300,6 +301,6 @@ def _box(images: Tensor, draw: Draw) -> tuple[int, int, int, int] | None:
     """
     if not draw.extra:
         return None
-    centre = tuple(np.random.default_rng(draw.seed).random(2))
-    top, bottom, left, right = cut_box(*images.shape[-2:], draw.lam, centre)
+    y, x = np.random.default_rng(draw.seed).random(2)
+    top, bottom, left, right = cut_box(images.shape[-2], images.shape[-1], draw.lam, (y, x))
     return (top, bottom, left, right) if top < bottom and left < right else None

@@ -33,7 +33,7 @@ def small_size(height: int, width: int, lam: float) -> tuple[int, int]:
         return 0, 0
     # 1 − (1 − τ²) may come out a little too small: a whole number must not fall below itself
     tau = math.sqrt(1 - lam)
-    return tuple(max(int(tau * side + 1e-6), 1) for side in (height, width))
+    return max(int(tau * height + 1e-6), 1), max(int(tau * width + 1e-6), 1)
 
 
 def random_corners(

@@ -5,7 +5,7 @@ One object serves every mixing method: a pair (λ, 1 − λ), two weights that n
 a matrix and as a loss.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CRITERIA = ("ce", "bce_softmax")
+# one of these, or a function of (logits, target)
+Criterion = str | Callable[[Tensor, "Target"], Tensor]
 
 
 @dataclass(frozen=True)
@@ -76,18 +78,12 @@ class Target:
         )
 
     def soft(self, num_classes: int) -> Tensor:
-        """The target as a matrix, (B, num_classes) float32; row sums are the sums of the
-        weights.
-        """
-        total = 0
-        for labels, weight in self._parts():
-            rows = (
-                labels.float()
-                if labels.is_floating_point()
-                else F.one_hot(labels, num_classes).float()
-            )
-            total = total + _column(weight) * rows
-        return total
+        """The target as a matrix, (B, num_classes) float32; rows sum to the sum of the weights."""
+        return sum(
+            _column(weight)
+            * (labels if labels.is_floating_point() else F.one_hot(labels, num_classes)).float()
+            for labels, weight in self._parts()
+        )
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """Weighted cross-entropy, mean over the batch, 0-dim, at least float32, of logits (B, N) of
@@ -107,9 +103,7 @@ class Target:
         log_p, log_q = p.clamp_min(1e-12).log(), (1 - p).clamp_min(1e-12).log()
         return -(soft * log_p + (1 - soft) * log_q).mean()
 
-    def loss(
-        self, logits: Tensor, criterion: "str | Callable[[Tensor, Target], Tensor]" = "ce"
-    ) -> Tensor:
+    def loss(self, logits: Tensor, criterion: Criterion = "ce") -> Tensor:
         """The loss of `logits` (B, N): "ce", "bce_softmax", or your own function of (logits,
         target).
         """
@@ -134,7 +128,7 @@ class Target:
         )
         return sum((weight * hit).mean() for hit, weight in zip(hits, self.weights))
 
-    def _parts(self):
+    def _parts(self) -> Iterator[tuple[Tensor, float | Tensor]]:
         return zip(self.labels, self.weights, strict=True)
 
 

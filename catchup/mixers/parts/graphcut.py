@@ -1,8 +1,9 @@
 """Label problems on a grid, solved exactly: which label every block gets, so that the energy is the
 lowest there is.
 
-    E(l) = Σ_i unary[i, l_i] + Σ_{(i,j) neighbours} w_ij · |z_i − z_j|^power,    z = l / (K − 1) in
-                                                                                 {0, 1/(K−1), …, 1}
+    E(l) = Σ_i unary[i, l_i] + Σ_{(i,j) neighbours} w_ij · |z_i − z_j|^power
+
+with z = l / (K − 1) in {0, 1/(K−1), …, 1}
 
 over the four-neighbourhood, w ≥ 0, power 1 or 2. Both ways below reach the minimum, not a local
 one:
@@ -111,12 +112,10 @@ def labels_by_cut(unary: Tensor, down: Tensor, right: Tensor, power: int = 2) ->
     """
     _check(unary, down, right, power)
     batch, height, width, n_labels = unary.shape
-    costs, down, right = (
-        part.detach().to("cpu", torch.float64).numpy() for part in (unary, down, right)
-    )
-    if not all(np.isfinite(part).all() for part in (costs, down, right)):
+    problem = [part.detach().to("cpu", torch.float64).numpy() for part in (unary, down, right)]
+    if not all(np.isfinite(part).all() for part in problem):
         raise ValueError("costs and weights must be finite")
-    ones, arcs = _bits(costs, down, right, power)
+    ones, arcs = _bits(*problem, power)
     per_flow = _images_per_flow(ones)
     parts = [
         _cut(

@@ -21,6 +21,7 @@ al., NeurIPS 2017).
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,7 @@ def attend(p: Tensor, values: Tensor) -> Tensor:
     return (p @ values.flatten(1)[:, :, None]).sigmoid().reshape(values.shape)
 
 
-def upsample(mask: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(mask: Tensor, size: Sequence[int]) -> Tensor:
     """U: the mask (B, 1, h, w) at `size` (H, W), nearest position (below Eq. 5)."""
     return F.interpolate(mask, size=size, mode="nearest")
 

@@ -8,6 +8,7 @@ He et al., "Momentum Contrast", CVPR 2020, Eq. 2; Grill et al., "Bootstrap your 
 import copy
 import math
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ def frozen_copy(model: nn.Module) -> nn.Module:
     Returns:
         The same class on the same device, in the same dtype, memory format and mode.
     """
-    empty = {
+    empty: dict[int, Any] = {
         id(getattr(module, kind)): OrderedDict() for module in model.modules() for kind in HOOKS
     }
     for module in model.modules():

@@ -1,5 +1,7 @@
 """Where an image matters to its own label: saliency maps that methods mix by."""
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,10 +10,12 @@ from ...data.colour import LUMA
 from ...hooks.blocks import unwrap
 from ...hooks.layers import evaluating
 from ..checks import check_logits
-from ..target import Target
+from ..target import Criterion, Target
 
 
-def gradient_saliency(model: nn.Module, images: Tensor, labels: Tensor, criterion="ce") -> Tensor:
+def gradient_saliency(
+    model: nn.Module, images: Tensor, labels: Tensor, criterion: Criterion = "ce"
+) -> Tensor:
     """|∂ loss / ∂ pixel|, the l2 norm over the colours: one extra forward and backward pass.
 
     The pass is made in evaluation mode, so that no running statistic moves, and on the bare model,
@@ -61,7 +65,8 @@ def fine_grained_saliency(images: Tensor) -> Tensor:
         size, device = grey.shape[1:], images.device
         for _ in range(2):
             grey = (_blur(size[0], device) @ grey @ _blur(size[1], device).T + 0.5).floor()
-        brighter, darker, reaches = 0, 0, [min(half, max(size)) for half in SURROUNDS]
+        brighter, darker = torch.zeros_like(grey), torch.zeros_like(grey)
+        reaches = [min(half, max(size)) for half in SURROUNDS]
         # in a small image the widest surrounds are all the whole of it
         for reach in sorted(set(reaches)):
             rows, columns = (_surround(side, reach, device) for side in size)
@@ -78,7 +83,8 @@ def _grey_levels(images: Tensor) -> Tensor:
     one.
     """
     colours = LUMA if images.shape[1] == 3 else [1 / images.shape[1]] * images.shape[1]
-    grey = sum(weight * images[:, channel].float() for channel, weight in enumerate(colours))
+    weighted = (weight * images[:, channel].float() for channel, weight in enumerate(colours))
+    grey = reduce(torch.add, weighted)
     low, high = grey.amin(dim=(1, 2), keepdim=True), grey.amax(dim=(1, 2), keepdim=True)
     return torch.where(high == low, 0, ((grey - low) * (255 / (high - low)) + 0.5).floor())
 

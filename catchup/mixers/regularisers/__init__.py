@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from ...utils.choices import build, pick
 from .augmix import AugMix
@@ -43,7 +44,7 @@ def parse_all(specs: Sequence[str | Regulariser]) -> tuple[Regulariser, ...]:
     return found
 
 
-def _make(name: str, **settings) -> Regulariser:
+def _make(name: str, **settings: Any) -> Regulariser:
     kind = REGULARISERS[pick("regulariser", name, REGULARISERS)]
     for setting in settings:
         pick(f"setting of {name}", setting, [field.name for field in fields(kind)])
