@@ -152,7 +152,7 @@ MUTATIONS = (
     ),
     Mutation(
         "training/loop.py",
-        "self.schedule.step()",
+        "self.scheduler.step()",
         "pass",
         "training/test_training.py",
         "a rate that never changes",
@@ -257,8 +257,8 @@ MUTATIONS = (
     ),
     Mutation(
         "training/machine/precision.py",
-        "found or chosen(",
-        "chosen(",
+        "found or choose_precision(",
+        "choose_precision(",
         "training/machine/test_precision.py",
         "a resumed run in the precision of another machine",
     ),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from catchup.data import load, subset
+from catchup.data.identity import identify
 from catchup.experiments.planning import Comparison, plan_runs
 from catchup.mixers import make
 from catchup.training.folder import RUN, claim
@@ -17,20 +18,6 @@ from catchup.training.machine.precision import choose_precision, has_bfloat16, r
 from catchup.training.settings import Settings
 from catchup.training.trainer import dataset_of, fit, model_of, train
 from catchup.utils.files import jsonable, read_json
-
-DATA = {
-    "name": "digits",
-    "classes": ["0", "1"],
-    "train_count": 2,
-    "test_count": 2,
-    "shape": [1, 8, 8],
-    "test_shape": [1, 8, 8],
-    "mean": [0.5],
-    "std": [0.5],
-    "train_fingerprint": "pixels:0",
-    "test_fingerprint": "pixels:1",
-}
-
 
 CPU = torch.device("cpu")
 
@@ -116,7 +103,12 @@ def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fas
         (begun[0].folder, begun[0].settings),
         (tmp_path / "train", resolve_precision(settings)),
     ):
-        claim(folder, jsonable(its_own.as_dict()), data=DATA, resume=False)
+        claim(
+            folder,
+            jsonable(its_own.as_dict()),
+            data=identify(dataset_of(its_own)).as_dict(),
+            resume=False,
+        )
 
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: not fast)
     kept = resolve_precision(settings, [tmp_path / "fit"]).precision
