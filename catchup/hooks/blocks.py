@@ -61,6 +61,25 @@ def submodule(model: nn.Module, layer: str) -> nn.Module:
         raise ValueError(misfit("layer", layer, names)) from None
 
 
+def trailing_features(module: nn.Module) -> int | None:
+    """How many features the last layer with weights in `module` makes in the last dimension.
+
+    Args:
+        module: a block. Read in the order of registration, not run.
+    Returns:
+        The number; None where that layer is another than a linear one or a layer norm: convolutions
+        and batch norm have their channels second.
+    """
+    for part in reversed(list(module.modules())):
+        if isinstance(part, nn.Linear):
+            return part.out_features
+        if isinstance(part, nn.LayerNorm):
+            return part.normalized_shape[-1]
+        if part._parameters:
+            return None
+    return None
+
+
 def find_blocks(model: nn.Module) -> list[str]:
     """The layer blocks of a CNN, stem first, then its stages, as far as they can be read off its
     modules.

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..hooks.blocks import submodule, trailing_features
 from ..hooks.layers import edited
 from ..hooks.passes import side_passes
 from ..utils.choices import pick
@@ -331,9 +332,11 @@ class Mixer(ABC):
             mixed = self._show(None, draw, self.mix(images, draw))
             return model(mixed.maps), mixed
         mixes: list[Mixed] = []
+        features = trailing_features(submodule(model, block))
 
         def edit(maps: Tensor) -> Tensor:
-            mixes.append(self._show(block, draw, self.mix(check_maps(maps, images, block), draw)))
+            maps = check_maps(maps, images, block, features)
+            mixes.append(self._show(block, draw, self.mix(maps, draw)))
             return mixes[0].maps
 
         with edited(model, block, edit):

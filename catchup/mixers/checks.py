@@ -42,7 +42,26 @@ def check_batch(images: Tensor, labels: Tensor) -> Tensor:
         )
     if len(images) == 0:
         raise ValueError("the batch is empty: at least one image is needed")
+    if soft:
+        check_shares(labels)
     return labels.long() if hard else labels
+
+
+def check_shares(labels: Tensor) -> None:
+    """Raises ValueError unless soft labels (B, N) are shares of the classes: finite, none below 0,
+    each row summing to 1 (within a hundredth, for those made in half precision).
+    """
+    rows = labels.detach().float()
+    right = rows.isfinite().all(dim=1) & (rows >= 0).all(dim=1)
+    right &= (rows.sum(dim=1) - 1).abs() <= 0.01
+    if not right.all():
+        row = int(right.logical_not().nonzero()[0])
+        shown = ", ".join(f"{value:.3g}" for value in rows[row, :8].tolist())
+        raise ValueError(
+            f"soft labels must be shares of the classes, 0 … 1 with a sum of 1, got row {row}:"
+            f" {shown}{', …' if rows.shape[1] > 8 else ''} (sum {rows[row].sum().item():.4g});"
+            " logits need a softmax first"
+        )
 
 
 def check_draw(draw: Draw, images: Tensor, blocks: Sequence[str]) -> Draw:
@@ -56,13 +75,29 @@ def check_draw(draw: Draw, images: Tensor, blocks: Sequence[str]) -> Draw:
     return draw
 
 
-def check_maps(maps: Tensor, images: Tensor, block: str) -> Tensor:
-    """`maps`, if a block's output can be mixed per channel; ValueError otherwise."""
-    if not isinstance(maps, Tensor) or maps.ndim < 3 or len(maps) != len(images):
-        got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+def check_maps(maps: Tensor, images: Tensor, block: str, features: int | None = None) -> Tensor:
+    """`maps`, if a block's output can be mixed per channel; ValueError otherwise.
+
+    Args:
+        maps: what the block returned.
+        images: of the batch.
+        block: its name.
+        features: how many the block's last layer makes in its last dimension (see
+            `trailing_features`): maps that end in them are laid out (B, H, W, C).
+    """
+    shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != len(images):
+        what = ""
+        if isinstance(maps, Tensor) and maps.ndim == 3:
+            what = " (tokens of a transformer, or a signal, have no channels of pixels)"
         raise ValueError(
-            f"block {block!r} must return maps ({len(images)}, C, H, W), got {got}; name another"
-            " block"
+            f"block {block!r} must return maps ({len(images)}, C, H, W), got {shape}{what}; name"
+            " another block"
+        )
+    if features is not None and maps.shape[1] != features == maps.shape[3]:
+        raise ValueError(
+            f"block {block!r} must return maps ({len(images)}, C, H, W), got {shape} with its"
+            f" {features} channels last (B, H, W, C); name a block behind which they come second"
         )
     return maps
 
@@ -74,6 +109,12 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model must return logits ({len(labels)}, N), got {got}")
+    if logits.shape[1] < 2:
+        raise ValueError(
+            "the model must return a logit for each of at least 2 classes, got"
+            f" {tuple(logits.shape)}: the softmax over one class is constant, and nothing would be"
+            " learnt; give the two classes a logit each"
+        )
     if labels.ndim == 2 and labels.shape[1] != logits.shape[1]:
         raise ValueError(
             f"soft labels have {labels.shape[1]} classes, the model's logits {logits.shape[1]}"
