@@ -40,6 +40,7 @@ class Memory:
         modules: the method's own networks (AutoMix's Mix Block), made by `begin_run`.
         last: what the last step did; None before it.
         watchers: who sees every mix, see `Mixer.watched`.
+        worker: seed of the DataLoader's worker that the generator is of; None in the main process.
     """
 
     rng: np.random.Generator
@@ -48,6 +49,7 @@ class Memory:
     modules: dict[str, nn.Module] = field(default_factory=dict)
     last: Step | None = None
     watchers: list[Watcher] = field(default_factory=list)
+    worker: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,8 +63,8 @@ class Mixer(ABC):
             (logits, target).
         regularisers: what composes with the method, by name: "cutout", "dropblock:block=5" (see
             `catchup methods`).
-        seed: of the generator; None takes `torch.initial_seed()`, so `torch.manual_seed` governs
-            it.
+        seed: of the generator; None draws one from torch's global generator, which
+            `torch.manual_seed` governs, so that mixers made one after the other differ.
     """
 
     prob: float = 1.0
@@ -87,7 +89,7 @@ class Mixer(ABC):
         """All that changes, in one plain object beside the frozen settings: what a mixer is asked
         to do never depends on what it has done.
         """
-        seed = torch.initial_seed() if self.seed is None else self.seed
+        seed = int(torch.randint(2**62, ())) if self.seed is None else self.seed
         return Memory(np.random.default_rng(seed % 2**64), parse_all(self.regularisers))
 
     # -- the method: `mix` has to be written, the rest may be overridden ---------------------------
@@ -220,7 +222,14 @@ class Mixer(ABC):
 
     @property
     def rng(self) -> np.random.Generator:
-        """The generator all draws come from."""
+        """The generator all draws come from. In a worker of a DataLoader, which is a copy of the
+        process, one of its own, another in every epoch.
+        """
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None and self.memory.worker != worker.seed:
+            self.memory.worker = worker.seed
+            own = int(self.memory.rng.integers(2**32))
+            self.memory.rng = np.random.default_rng([own, worker.seed])
         return self.memory.rng
 
     @property
