@@ -12,6 +12,7 @@ from torch import nn
 from .. import models
 from ..data import Augmentation, Dataset, Images, load_images
 from ..data.files.archives import CIFAR100_C
+from ..data.identity import check_same_data, identify
 from ..data.protocol import NORMALISATIONS
 from ..measures.registry import MEASURES, Options, Subject, load_outside, measure, select_tests
 from ..models.inference import PixelModel
@@ -77,6 +78,9 @@ def evaluate(
     settings = replace(settings, data_dir=data_dir or settings.data_dir)
     options = with_published(options, settings)
     dataset = dataset_of(settings, progress)
+    identity = identify(dataset).as_dict()
+    check_same_data(run.get("data"), identity, f"{run_dir} holds a run")
+    check_same_data(state.get("data"), identity, f"{run_dir / runs.CHECKPOINT} is a checkpoint")
     model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
     model.to(place, memory_format=memory_format(model, place))
     outside = (
@@ -85,10 +89,11 @@ def evaluate(
     found = {
         **evaluation_of(model, dataset, asked, options=options, outside=outside, progress=progress),
         "checkpoint_sha256": digest,
+        "identity": identity,
     }
     head = describe_training(run["settings"], state["rows"])
     training = {"training": {key: run.get(key) for key in ("command", "commit")}}
-    return _merge(run_dir, {**head, **found}, asked, ("checkpoint_sha256", "n_test"), training)
+    return _merge(run_dir, {**head, **found}, asked, ("checkpoint_sha256", "identity"), training)
 
 
 def evaluation_of(
@@ -191,6 +196,7 @@ def evaluate_pretrained(
         "image_size": image_size,
         "window": window,
     }
+    head["identity"] = identify(dataset).as_dict()
     found = evaluation_of(
         network, dataset, asked, options=options, outside=outside, progress=progress
     )

@@ -252,7 +252,7 @@ def _sort_in(found: Records, source: str, rows: Iterable[Mapping]) -> None:
         shared = {
             key: value for key, value in (row.get("settings") or {}).items() if key not in ALONE
         }
-        key = [shared, row.get("epochs"), row.get("n_test"), row.get("identity")]
+        key = [shared, row.get("epochs"), row.get("n_test"), _test_images(row)]
         sorted_rows.setdefault(json.dumps(key, sort_keys=True), []).append(row)
     for group in sorted_rows.values():
         facts = _facts(str(group[0].get("data")), group[0].get("subset"))
@@ -266,6 +266,12 @@ def _sort_in(found: Records, source: str, rows: Iterable[Mapping]) -> None:
         )
         _check_seeds(source, [(method, row.get("seed")) for method, row in zip(methods, group)])
         found.groups.append(Group(source, tuple(group), methods, *facts))
+
+
+def _test_images(row: Mapping) -> list:
+    """What tells the test images of a row; its training images may differ from seed to seed."""
+    held = row.get("identity") or {}
+    return [held.get(key) for key in ("classes", "test_shape", "test_fingerprint")]
 
 
 def _check_seeds(source: str, seen: Sequence[tuple]) -> None:
