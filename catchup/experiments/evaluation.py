@@ -80,7 +80,7 @@ def evaluate(
     dataset = dataset_of(settings, progress)
     identity = identify(dataset).as_dict()
     check_same_data(run.get("data"), identity, f"{run_dir} holds a run")
-    check_same_data(state.get("data"), identity, f"{run_dir / runs.CHECKPOINT} is a checkpoint")
+    check_same_data(state.get("data"), identity, f"{run_dir / CHECKPOINT} is a checkpoint")
     model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
     model.to(place, memory_format=memory_format(model, place))
     outside = (
@@ -93,7 +93,9 @@ def evaluate(
     }
     head = describe_training(run["settings"], state["rows"])
     training = {"training": {key: run.get(key) for key in ("command", "commit")}}
-    return _merge(run_dir, {**head, **found}, asked, ("checkpoint_sha256", "identity"), training)
+    return _merge(
+        run_dir, {**head, **found}, asked, ("checkpoint_sha256", "n_test", "identity"), training
+    )
 
 
 def evaluation_of(

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from catchup.data import Images, load
+from catchup.experiments import evaluation
 from catchup.experiments.evaluation import (
     USUAL,
     evaluate,
@@ -338,9 +339,22 @@ def test_what_a_killed_evaluation_left_is_removed(run_dir):
     assert not list(run_dir.glob(".*.tmp"))
 
 
-def test_an_evaluation_carries_the_settings_of_its_run(run_dir):
-    row = evaluate(run_dir, ("clean",), progress=False)
-    assert row["settings"] == read_json(run_dir / "run.json")["settings"]
+def test_an_evaluation_carries_the_settings_and_the_data_of_its_run(run_dir):
+    row, run = evaluate(run_dir, ("clean",), progress=False), read_json(run_dir / "run.json")
+    assert (row["settings"], row["identity"]) == (run["settings"], run["data"])
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_other_images_than_the_runs_are_refused(run_dir, monkeypatch, part):
+    def changed(settings, progress=True):
+        dataset = dataset_of(settings, progress)
+        images = getattr(dataset, part)
+        return replace(dataset, **{part: replace(images, pixels=255 - images.pixels)})
+
+    monkeypatch.setattr(evaluation, "dataset_of", changed)
+    with pytest.raises(ValueError, match=f"of other data.*the {part} images or their labels"):
+        evaluate(run_dir, ("clean",), progress=False)
+    assert not (run_dir / "evaluation.json").exists()
 
 
 def test_a_run_that_never_validated_has_no_validation_error(run_dir):
