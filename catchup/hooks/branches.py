@@ -96,7 +96,7 @@ def _branch_of(module: nn.Module) -> str | None:
         if rule is None:
             continue
         children, shortcut = rule
-        overridden = type(module).forward is not getattr(kind, "forward")
+        overridden = type(module).forward is not kind.forward  # type: ignore[attr-defined]
         if overridden or (shortcut and not getattr(module, shortcut)):
             return None
         return next(

@@ -70,9 +70,9 @@ def assignment(cost: Tensor, epsilon: float = 0.1, iterations: int = 100) -> Ten
     Each iteration scales the columns of e^(−M/ε) to sum 1, then the rows, as logarithms. There is
     no early stop, which would make the device wait in every iteration. Rows are last: they sum to 1
     whether or not R has converged, so that an aligned feature is always a weighted mean of
-    features. What is not converged shows in the columns, which do not sum to 1: costs far above ε need
-    many iterations, and before that R is close to each position's nearest match, whoever else has
-    it too. Costs far below ε converge at once, to the uniform plan.
+    features. What is not converged shows in the columns, which do not sum to 1: costs far above ε
+    need many iterations, and before that R is close to each position's nearest match, whoever else
+    has it too. Costs far below ε converge at once, to the uniform plan.
 
     Args:
         cost: M, (B, r, r), float32 or float64, ≥ 0. M/ε above 1e30, infinity too, counts as 1e30.

@@ -151,7 +151,8 @@ class AutoMix(BetaMixer):
         bare = unwrap(model)
         average, device = frozen_copy(bare), next(bare.parameters()).device
         channels = map_channels(average, self._block_of(bare))
-        seed = np.random.default_rng([self.rng.bit_generator.seed_seq.entropy, 3]).integers(2**63)
+        entropy = self.rng.bit_generator.seed_seq.entropy  # type: ignore[attr-defined]
+        seed = np.random.default_rng([entropy, 3]).integers(2**63)
         mix_block = seeded_block(channels, self.reduction, int(seed)).to(device)
         self.modules.update(momentum=average, mix_block=mix_block)
         return [

@@ -82,7 +82,7 @@ class Mixer(ABC):
             raise ValueError(f"prob must lie in [0, 1], got {self.prob}")
         if not callable(self.criterion):
             pick("criterion", self.criterion, CRITERIA)
-        self.memory  # made now, so that the seed is that of this moment and bad names fail here
+        _ = self.memory  # made now, so that the seed is that of this moment and bad names fail here
 
     @cached_property
     def memory(self) -> Memory:

@@ -162,7 +162,7 @@ class CatchUpMix(FeatureMixer, BetaMixer):
         super().__post_init__()
         pick("input mix", self.input_mix, INPUT_MIXERS)
         pick("label rule", self.label_rule, ("lam", "kept"))
-        self._input_mixer  # made now, so that a bad α fails here
+        _ = self._input_mixer  # made now, so that a bad α fails here
 
     def draw_lam(self, layer: int, rng: np.random.Generator) -> float:
         """λ ~ Beta(α, α), with the input mix's own α at layer 0."""

@@ -197,7 +197,10 @@ class CoMixup(Mixer):
         log = torch.from_numpy(np.log(np.maximum(weights, 1e-8))).float()
         places = torch.from_numpy(rng.random((*real.shape, self.block, self.block)))
         start = (places * sizes[:, None, None, None]).long()
-        return tuple(part.to(device, non_blocking=True) for part in (members, real, log, start))
+        members, real, log, start = (
+            part.to(device, non_blocking=True) for part in (members, real, log, start)
+        )
+        return members, real, log, start
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
         """Images (B, C, H, W) put together as `draw.extra["source"]` says; the share is the own

@@ -2,7 +2,6 @@
 the step did.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import NamedTuple
@@ -31,7 +30,7 @@ class Draw:
     partner: Tensor
     lam: float
     seed: int = 0
-    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = torch.as_tensor(self.partner, device="cpu")

@@ -209,7 +209,8 @@ class SnapMix(BetaMixer):
         """
         target = super().target(labels, draw, mixed)
         (own, theirs), (own_weight, partner_weight) = target.labels, target.weights
-        if not isinstance(own_weight, Tensor):  # nothing was mixed
+        # nothing was mixed
+        if not (isinstance(own_weight, Tensor) and isinstance(partner_weight, Tensor)):
             return target
         same = (own == theirs) if own.ndim == 1 else (own == theirs).all(dim=1)
         if self.criterion == "bce_softmax":

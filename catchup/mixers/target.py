@@ -7,6 +7,7 @@ a matrix and as a loss.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +80,7 @@ class Target:
 
     def soft(self, num_classes: int) -> Tensor:
         """The target as a matrix, (B, num_classes) float32; rows sum to the sum of the weights."""
-        return sum(
+        return _sum(
             _column(weight)
             * (labels if labels.is_floating_point() else F.one_hot(labels, num_classes)).float()
             for labels, weight in self._parts()
@@ -90,7 +91,7 @@ class Target:
         any dtype.
         """
         log_p = _at_least_float32(logits).log_softmax(dim=1)
-        return sum((weight * _nll(log_p, labels)).mean() for labels, weight in self._parts())
+        return _sum((weight * _nll(log_p, labels)).mean() for labels, weight in self._parts())
 
     def bce_softmax(self, logits: Tensor) -> Tensor:
         """Binary cross-entropy of softmax(logits), mean over batch and classes, 0-dim float32.
@@ -126,10 +127,14 @@ class Target:
             )
             for labels, _ in self._parts()
         )
-        return sum((weight * hit).mean() for hit, weight in zip(hits, self.weights))
+        return _sum((weight * hit).mean() for hit, weight in zip(hits, self.weights))
 
     def _parts(self) -> Iterator[tuple[Tensor, float | Tensor]]:
         return zip(self.labels, self.weights, strict=True)
+
+
+def _sum(parts: Iterator[Tensor]) -> Tensor:
+    return reduce(torch.add, parts)
 
 
 def _column(weight: float | Tensor) -> float | Tensor:

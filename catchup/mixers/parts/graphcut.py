@@ -115,7 +115,7 @@ def labels_by_cut(unary: Tensor, down: Tensor, right: Tensor, power: int = 2) ->
     problem = [part.detach().to("cpu", torch.float64).numpy() for part in (unary, down, right)]
     if not all(np.isfinite(part).all() for part in problem):
         raise ValueError("costs and weights must be finite")
-    ones, arcs = _bits(*problem, power)
+    ones, arcs = _bits(problem[0], problem[1], problem[2], power)
     per_flow = _images_per_flow(ones)
     parts = [
         _cut(

@@ -185,7 +185,8 @@ class AugMix(Regulariser):
             )
             mixture.lerp_(images.float().repeat(2, 1, 1, 1), own)
             # in their memory format
-            return tuple(torch.empty_like(images).copy_(half) for half in mixture.chunk(2))
+            first, second = mixture.chunk(2)
+            return torch.empty_like(images).copy_(first), torch.empty_like(images).copy_(second)
 
     def _statistics(self, images: Tensor) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and std, one number per channel."""
@@ -195,10 +196,11 @@ class AugMix(Regulariser):
                 f" mean and std (per channel, of pixels in [0, 1]), got mean={self.mean},"
                 f" std={self.std}"
             )
-        return tuple(
+        mean, std = (
             value if isinstance(value, Sequence) else (value,) * images.shape[1]
             for value in (self.mean, self.std)
         )
+        return mean, std
 
 
 def stored_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
