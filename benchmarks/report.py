@@ -1,5 +1,5 @@
-"""The README's section on speed, written from the records of `python -m benchmarks.throughput` and of the scripts
-that try to break runs.
+"""The README's section on speed, written from the records of `python -m benchmarks.throughput` and
+of the scripts that try to break runs.
 
     python -m benchmarks.report            prints it
     python -m benchmarks.report README.md  puts it in its place there, between the two marks
@@ -34,7 +34,8 @@ def section(folder: Path = RECORDS) -> str:
     Args:
         folder: with the records; those that are missing are left out.
     Raises:
-        ValueError: if there is no record of `python -m benchmarks.throughput` at all, or one is damaged.
+        ValueError: if there is no record of `python -m benchmarks.throughput` at all, or one is
+            damaged.
     """
     benches = [read_json(folder / name) for name in BENCHES if (folder / name).is_file()]
     if not benches:

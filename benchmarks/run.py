@@ -1,5 +1,5 @@
-"""`python -m benchmarks.throughput`: the speed of training, where a step's time goes, and how it grows; side by side,
-in one call.
+"""`python -m benchmarks.throughput`: the speed of training, where a step's time goes, and how it
+grows; side by side, in one call.
 
 The parts are functions of their own: `benchmarks.throughput`, and those of `benchmarks.scaling`.
 """

@@ -1,5 +1,5 @@
-"""Where the time of a step goes, and how it and the memory grow: the parts of `python -m benchmarks.throughput`
-beside the throughput.
+"""Where the time of a step goes, and how it and the memory grow: the parts of `python -m
+benchmarks.throughput` beside the throughput.
 
 Times are the process's own (on a GPU the wall clock's, after waiting for it), medians over rounds
 in which the variants take turns. An exponent is the slope of the least-squares line through the

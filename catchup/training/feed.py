@@ -1,4 +1,6 @@
-"""What a run feeds to its model: the images of an epoch in their order, augmented and normalised."""
+"""What a run feeds to its model: the images of an epoch in their order, augmented and
+normalised.
+"""
 
 from collections.abc import Iterator
 from contextlib import closing

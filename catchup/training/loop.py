@@ -245,7 +245,9 @@ class TrainingRun:
         return bool(self.on_step is not None and self.on_step(at)) or bool(self.should_stop())
 
     def _bad_step(self, first_bad: Tensor, at_once: bool) -> float:
-        """The first step of a bad loss, inf if there was none, or if a GPU is not to be waited for."""
+        """The first step of a bad loss, inf if there was none, or if a GPU is not to be waited
+        for.
+        """
         reads = at_once or self.on_cpu or self.step % READ_EVERY == 0
         return first_bad.item() if reads else math.inf
 

@@ -11,7 +11,9 @@ import torch
 
 @contextmanager
 def fork_rng(seed: int) -> Iterator[None]:
-    """Inside the block torch's global generator starts from `seed`; afterwards it is where it was."""
+    """Inside the block torch's global generator starts from `seed`; afterwards it is where it
+    was.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

@@ -96,7 +96,9 @@ def describe_run(settings: Settings, mixer: Mixer) -> dict[str, Any]:
 
 @contextmanager
 def guard_parts(out: Path | None) -> Iterator[None]:
-    """Inside the block a part of the state that is missing or impossible becomes a CheckpointError."""
+    """Inside the block a part of the state that is missing or impossible becomes a
+    CheckpointError.
+    """
     try:
         yield
     except CheckpointError:

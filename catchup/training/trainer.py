@@ -271,7 +271,9 @@ def fit(
 
 
 def _defer_signals() -> AbstractContextManager[StopRequest]:
-    """Signals put off; under torchrun, which repeats a Ctrl-C to its processes, the second one too."""
+    """Signals put off; under torchrun, which repeats a Ctrl-C to its processes, the second one
+    too.
+    """
     return defer_signals(patient=int(os.environ.get("WORLD_SIZE", 1)) > 1)
 
 
@@ -287,7 +289,9 @@ def _fit(
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Result:
-    """`fit`: the run that `begin` makes, the signals being noted in `request` and the folder ours."""
+    """`fit`: the run that `begin` makes, the signals being noted in `request` and the folder
+    ours.
+    """
 
     def stops() -> bool:
         return bool(request) or (should_stop is not None and should_stop())

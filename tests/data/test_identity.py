@@ -1,4 +1,6 @@
-"""The identity of a data set: the same for the same images, and a phrase for each thing that differs."""
+"""The identity of a data set: the same for the same images, and a phrase for each thing that
+differs.
+"""
 
 import json
 from dataclasses import replace

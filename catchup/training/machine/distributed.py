@@ -79,8 +79,8 @@ def destroy_group_at_exit() -> None:
 
 
 def keep_group_at_exit() -> None:
-    """Takes `destroy_group_at_exit` back: a process that fails must not wait for the exchanges that the
-    others are late for.
+    """Takes `destroy_group_at_exit` back: a process that fails must not wait for the exchanges that
+    the others are late for.
     """
     atexit.unregister(_leave)
 

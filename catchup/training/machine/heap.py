@@ -3,8 +3,8 @@ for again.
 
 PyTorch takes the memory of tensors on a CPU from the C library. glibc gives large blocks back to
 the system as soon as they are free, so that the next step gets new pages: the kernel clears each of
-them and stops the program once per page. `python -m benchmarks.throughput` shows what that costs (its variant
-"returned" is our loop without this file).
+them and stops the program once per page. `python -m benchmarks.throughput` shows what that costs
+(its variant "returned" is our loop without this file).
 
 Where it misleads: the limits are the process's, not the loop's. What else the process frees
 meanwhile is kept too, and it holds its largest moment until the block ends. And it is the main
