@@ -444,7 +444,8 @@ def _check_file(path: Path) -> None:
         and not (isinstance(held := read_json(path), dict) and "bench" in held)
     ):
         raise ValueError(
-            f"{path} holds something else than the results of `python -m benchmarks.method_cost`; give another file"
+            f"{path} holds something else than the results of"
+            " `python -m benchmarks.method_cost`; give another file"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
 

@@ -40,7 +40,8 @@ def section(folder: Path = RECORDS) -> str:
     benches = [read_json(folder / name) for name in BENCHES if (folder / name).is_file()]
     if not benches:
         raise ValueError(
-            f"{folder} holds none of {', '.join(BENCHES)}: run `python -m benchmarks.throughput --out` first"
+            f"{folder} holds none of {', '.join(BENCHES)}: run"
+            " `python -m benchmarks.throughput --out` first"
         )
     earlier = [read_json(folder / name) for name in EARLIER if (folder / name).is_file()]
     told = [
@@ -70,10 +71,10 @@ def _throughput(benches: Sequence[Mapping]) -> str:
     )
     where = f"{hardware['processor']}, {hardware['threads']} threads, {benches[0]['computed_in']}"
     head = (
-        f"`python -m benchmarks.throughput`: {load['model']}, {side}×{side} images, {load['classes']} classes,"
-        f" {where}; images per second, and in brackets an epoch's time as a multiple of ours"
-        " (median, quartiles), all in turn; the plain loop and the one that gives memory back in"
-        " processes of their own:"
+        f"`python -m benchmarks.throughput`: {load['model']}, {side}×{side} images,"
+        f" {load['classes']} classes, {where}; images per second, and in brackets an"
+        " epoch's time as a multiple of ours (median, quartiles), all in turn; the plain loop and"
+        " the one that gives memory back in processes of their own:"
     )
     table = [
         [

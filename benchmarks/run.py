@@ -100,13 +100,14 @@ def _check_file(path: Path) -> None:
         and not (isinstance(held := read_json(path), dict) and "load" in held)
     ):
         raise ValueError(
-            f"{path} holds something else than the results of `python -m benchmarks.throughput`; give another file"
+            f"{path} holds something else than the results of"
+            " `python -m benchmarks.throughput`; give another file"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def main(
-    load: Workload = Workload(),
+    load: Workload = Workload(),  # noqa: B008 (frozen)
     parts: tuple[str, ...] = ("throughput", "mix"),
     out: Path | None = None,
     folder: Path | None = None,

@@ -7,7 +7,7 @@ one.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Protocol
@@ -23,8 +23,13 @@ from .channels import check_channels, luma
 class ImageSource(Protocol):
     """Labelled images, wherever they lie; what each member gives stands in `Images`."""
 
-    labels: Tensor
-    classes: tuple[str, ...]
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -41,7 +46,7 @@ class ImageSource(Protocol):
     def part(self, indices: Tensor | Sequence[int]) -> "ImageSource":
         """The images at `indices`, where they lie."""
 
-    def batches(self, order: Sequence[Tensor]) -> Iterator["Images"]:
+    def batches(self, order: Sequence[Tensor]) -> Generator["Images", None, None]:
         """`take` of each of `order` in turn."""
 
     def chunks(self, size: int) -> Iterator["Images"]:
@@ -110,7 +115,7 @@ class Images:
         """
         return self.take(indices)
 
-    def batches(self, order: Sequence[Tensor]) -> Iterator["Images"]:
+    def batches(self, order: Sequence[Tensor]) -> Generator["Images", None, None]:
         """`take` of each of `order` in turn, indices on any device: what a training goes through in
         one epoch.
         """

@@ -213,7 +213,8 @@ def outlook(stands: Sequence[Prospect], at_once: int | None = 1) -> str:
     elif open_ones:
         lines += [
             "no epoch is finished here, so their time is not known; do one seed first, or measure"
-            " the images/s with `python -m benchmarks.throughput`: runs x epochs x images / (images/s) / runs at once"
+            " the images/s with `python -m benchmarks.throughput`: runs x"
+            " epochs x images / (images/s) / runs at once"
         ]
     return "\n".join(lines)
 

@@ -8,8 +8,9 @@ from contextlib import closing
 import torch
 from torch import Tensor, nn
 
-from ..data import Dataset, Images, StreamedImages
+from ..data import Dataset
 from ..data.augment import normalise, to_float
+from ..data.images import ImageSource
 from ..hooks.layers import evaluating
 
 
@@ -40,7 +41,7 @@ class PixelModel(nn.Module):
 @torch.no_grad()
 def predict(
     model: PixelModel,
-    images: Images | StreamedImages,
+    images: ImageSource,
     batch_size: int = 500,
     before_batch: Callable[[], None] | None = None,
 ) -> Tensor:

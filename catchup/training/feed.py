@@ -2,7 +2,7 @@
 normalised.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ class Feed:
 
     def batches(
         self, epoch: int, begun: int, generator: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor, int]]:
+    ) -> Generator[tuple[Tensor, Tensor, int], None, None]:
         """The batches of an epoch that follow the first `begun` ones.
 
         Args:

@@ -116,7 +116,7 @@ class TrainingRun:
         layout = memory_format(model, device)
         self.feed = Feed(self.dataset, settings, self.accelerator, layout)
         self.steps = self.feed.steps
-        model = model.to(device, memory_format=layout)
+        model = model.to(device, memory_format=layout)  # type: ignore[call-overload]
         if settings.compile:
             compile_blocks(model)
         groups = self.mixer.begin_run(model, len(self.dataset.train.classes))
@@ -208,7 +208,8 @@ class TrainingRun:
             if is_out_of_memory(error):
                 raise self._too_large(error, len(images)) from error
             raise
-        self.under_way.lr = self.optimizer.param_groups[0]["lr"]
+        if self.under_way is not None:
+            self.under_way.lr = self.optimizer.param_groups[0]["lr"]
         self.scheduler.step()
         self.optimizer.zero_grad()
         self.mixer.end_step(self.model)
@@ -363,7 +364,7 @@ class TrainingRun:
             raise Stopped
 
     def _meters(self, loss: Tensor) -> Tensor:
-        last = self.mixer.last
+        last: Any = self.mixer.last  # of the step just made
         return torch.stack([loss.float(), last.target.accuracy(last.logits)])
 
     def _check_weights(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import models
 from ..mixers import MIXERS, make
@@ -123,7 +123,7 @@ def named(name: str) -> Recipe:
 
 
 def settings_of(
-    name: str, method: str | None = None, scale: str | float | None = None, **given
+    name: str, method: str | None = None, scale: str | float | None = None, **given: Any
 ) -> Settings:
     """The settings of a run by a recipe.
 
@@ -188,7 +188,7 @@ def announcement(settings: Settings) -> str:
     Args:
         settings: of the run; `recipe` is set.
     """
-    one, method = named(settings.recipe), settings.method
+    one, method = named(settings.recipe or ""), settings.method
     full, scaled = (settings_of(one.name, method, scale) for scale in (None, settings.scale))
     said = [f"recipe {one.name}: {one.title}; its source prints {REPORTS[one.reports]}"]
     said += (
@@ -420,7 +420,7 @@ def _smaller(now: Mapping, pixels: int, fixed: frozenset[str]) -> dict:
     return {key: now[key] // halved for key in ("image_size", "window") if now[key] is not None}
 
 
-def _worded(key: str, value) -> str:
+def _worded(key: str, value: Any) -> str:
     """A setting in words."""
     if value is None:
         return "all" if key == "subset" else "its own"
@@ -440,7 +440,7 @@ def _phrase(values: Mapping) -> str:
     return ", ".join(f"{key} {_spelled(value)}" for key, value in values.items())
 
 
-def _spelled(value) -> str:
+def _spelled(value: Any) -> str:
     """A value as `catchup.utils.choices.parse_spec` reads it back."""
     if isinstance(value, (tuple, list)):
         return f"[{','.join(map(_spelled, value))}]"

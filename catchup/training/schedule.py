@@ -28,7 +28,10 @@ def make_schedule(
         return kinds.LambdaLR(
             optimizer,
             [
-                lambda step, share=share: share(step) * min(1.0, (step + 1) / rises)
+                lambda step, share=share: (
+                    share(step)  # type: ignore[misc]
+                    * min(1.0, (step + 1) / rises)
+                )
                 for share in shares
             ],
         )

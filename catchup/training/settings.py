@@ -54,12 +54,11 @@ class Settings(  # the last base's fields come first, on the command line too
         if missing := [one.name for one in fields(cls) if one.name not in values]:
             raise TypeError(f"the settings lack {', '.join(missing)}")
         pairs = ("milestones", "resized_scale", "resized_ratio")  # JSON has made lists of them
-        settings = cls(
-            **{
-                key: tuple(value) if key in pairs and value is not None else value
-                for key, value in values.items()
-            }
-        )
+        chosen: dict[str, Any] = {
+            key: tuple(value) if key in pairs and value is not None else value
+            for key, value in values.items()
+        }
+        settings = cls(**chosen)
         for name, kind in get_type_hints(cls).items():
             if not _is_a(getattr(settings, name), kind):
                 raise TypeError(f"{name} cannot be {str(getattr(settings, name))[:50]!r}")

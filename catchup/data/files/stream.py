@@ -13,7 +13,7 @@ about a hundred bytes each. A file that cannot be read ends the run when its tur
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -192,7 +192,7 @@ class StreamedImages:
             self, names=self.names[index.numpy()], labels=self.labels[index.to(self.labels.device)]
         )
 
-    def batches(self, order: Sequence[Tensor]) -> Iterator[Images]:
+    def batches(self, order: Sequence[Tensor]) -> Generator[Images, None, None]:
         """The images at each of `order` in turn, (K,) integers with K >= 1; nothing else is
         decoded.
 

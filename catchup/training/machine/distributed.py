@@ -8,6 +8,7 @@ gradients go over NCCL: a signal, a clock or a number that is none must not make
 import atexit
 import gc
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ if torch.distributed.is_available():
     import torch.distributed.nn.functional
 
 # by the identity of the world, so that a new one does not meet an old one's group
-_GROUPS: dict[int, object] = {}
+_GROUPS: dict[int, Any] = {}
 
 
 def world() -> tuple[int, int]:
@@ -50,12 +51,12 @@ def all_gather(state: dict) -> list[dict]:
     """
     if world()[1] == 1:
         return [state]
-    states = [None] * world()[1]
+    states: list[Any] = [None] * world()[1]
     torch.distributed.all_gather_object(states, to_cpu(state), group=_between_cpus())
     return states
 
 
-def to_cpu(value):
+def to_cpu(value: Any) -> Any:
     """The same with every tensor on the CPU."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
@@ -98,7 +99,7 @@ def _leave() -> None:
         torch.distributed.destroy_process_group(group)
 
 
-def _between_cpus():
+def _between_cpus() -> Any:
     """The group of all processes over gloo; made by the first call, which all of them make
     together.
     """
@@ -119,8 +120,9 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """
 
     def average(parameter: nn.Parameter) -> None:
-        torch.distributed.all_reduce(parameter.grad)
-        parameter.grad /= torch.distributed.get_world_size()
+        gradient: Any = parameter.grad  # it has just been accumulated
+        torch.distributed.all_reduce(gradient)
+        gradient /= torch.distributed.get_world_size()
 
     for parameter in parameters:
         parameter.register_post_accumulate_grad_hook(average)

@@ -2,7 +2,7 @@
 where numbers stopped being finite, and how much memory was asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +57,8 @@ def _first_layer(model: nn.Module, images: Tensor) -> str | None:
     found: list[str] = []
     buffers = {name: value.clone() for name, value in model.named_buffers()}
 
-    def look(name: str):
-        def hook(_module, _args, output) -> None:
+    def look(name: str) -> Callable:
+        def hook(_module: nn.Module, _args: tuple, output: object) -> None:
             if isinstance(output, Tensor) and not _finite(output):
                 found.append(name)
 

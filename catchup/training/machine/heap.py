@@ -39,7 +39,8 @@ def kept() -> AbstractContextManager[None]:
 
 
 def _keep() -> None:
-    libc = _glibc()
+    if (libc := _glibc()) is None:
+        return
     any(libc.mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST)  # the first that it takes
     libc.mallopt(M_TRIM_THRESHOLD, NEVER)
 

@@ -27,7 +27,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    found = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    found: dict = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
     return any(
         found.get(name, False)
         for name in ("amx_bf16", "avx512_bf16", "bf16", "arm_bf16", "sve_bf16")
@@ -58,7 +58,7 @@ def resolve_precision(settings: Settings, begun: Iterable[Path] = ()) -> Setting
     found = next(filter(None, map(_begun_in, begun)), None)
     return replace(
         settings,
-        precision=found or choose_precision("auto", torch.device("cuda" if on_gpu else "cpu")),
+        precision=found or choose_precision("auto", torch.device("cuda" if on_gpu else "cpu")),  # type: ignore[arg-type]
     )
 
 

@@ -30,7 +30,7 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
-    def note(self, signum: int, _frame=None) -> None:
+    def note(self, signum: int, _frame: object = None) -> None:
         """The handler. A second Ctrl-C breaks through at once; SIGTERM may come often, as launchers
         repeat it.
         """
