@@ -5,3 +5,27 @@ paired runs, `engines/` say where they are done, `background_bias` and `follow_f
 causal test, `live` a run that can be watched, `demo` the first thing a newcomer sees, `report/` our
 records beside the printed numbers.
 """
+
+from .background_bias import follow_run, run_background
+from .budget import plan_budgets, run_budgets
+from .compare import run_comparison, sweep
+from .demo import run_demo
+from .engines import make_engine
+from .evaluation import evaluate, evaluate_pretrained
+from .live import LiveRun
+from .planning import plan_runs
+
+__all__ = [
+    "LiveRun",
+    "evaluate",
+    "evaluate_pretrained",
+    "follow_run",
+    "make_engine",
+    "plan_budgets",
+    "plan_runs",
+    "run_background",
+    "run_budgets",
+    "run_comparison",
+    "run_demo",
+    "sweep",
+]
