@@ -100,6 +100,7 @@ def test_the_plain_loop_is_the_ordinary_one():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.model.parameters()))
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_is_told_apart_from_one_that_is_slow(capfd):
     with throughput.Elsewhere(partial(int, "no number")) as elsewhere:
         with pytest.raises(RuntimeError, match="ended with exit code 1"):
@@ -175,6 +176,7 @@ def test_the_pieces_are_those_of_the_method(measured):
         assert share == pytest.approx(100 * mean / found["step_ms"])
 
 
+@pytest.mark.slow
 def test_growth_is_swept_over_the_sizes_it_names(monkeypatch):
     monkeypatch.setattr(
         scaling,
@@ -236,6 +238,7 @@ def test_bad_input_is_refused_before_anything_is_measured(tmp_path, monkeypatch)
     assert other.read_text() == '{"rows": []}'
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_record(tmp_path, capsys):
     out = tmp_path / "bench.json"
     assert (

@@ -208,6 +208,7 @@ def test_checkpoints_that_are_no_files(name, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", hostile.STATES)
 def test_states_that_do_not_fit_the_run(name, run, capsys):
     path = run / "checkpoint.pt"
@@ -312,6 +313,7 @@ def mutated(good: bytes, chance: np.random.Generator) -> bytes:
     return good[:here] + block + good[here + len(block) :]
 
 
+@pytest.mark.slow
 def test_600_mutations_of_a_checkpoint_are_refused(tmp_path):
     path, chance = tmp_path / "checkpoint.pt", np.random.default_rng(0)
     checkpoint.save(
@@ -328,6 +330,7 @@ def test_600_mutations_of_a_checkpoint_are_refused(tmp_path):
     assert refusals > 0.9 * MUTATIONS
 
 
+@pytest.mark.slow
 def test_600_mutations_of_a_cache_are_made_again_or_change_nothing(tmp_path):
     path, chance = tmp_path / "cache.npz", np.random.default_rng(1)
     pixels, skipped = chance.integers(0, 256, (9, 3, 4, 4), dtype=np.uint8), np.array([4])
@@ -398,6 +401,7 @@ def test_image_files_of_unusual_kinds_are_read_as_torchvision_does(name, tmp_pat
     assert read.dtype == np.uint8 and read.size
 
 
+@pytest.mark.slow
 def test_a_long_narrow_image_does_not_fill_the_memory(pictures, tmp_path):
     path = tmp_path / "narrow.png"
     path.write_bytes(hostile.png(1, 65000, bytes(2 * 65000), colour=0))
@@ -484,6 +488,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_json_of_every_kind_for_every_reader(reader, whole, tmp_path):
     folder = tmp_path / "all"
@@ -779,6 +784,7 @@ def test_lists_of_published_sets(name, tmp_path):
 # Command lines, settings and texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", hostile.COMMANDS)
 def test_command_lines(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -819,6 +825,7 @@ def test_settings(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", hostile.SPECS)
 def test_texts_that_name_a_regulariser(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -826,6 +833,7 @@ def test_texts_that_name_a_regulariser(name, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_tyro_refuses_ends_without_a_traceback(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:

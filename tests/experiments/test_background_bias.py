@@ -99,6 +99,7 @@ def test_finished_runs_are_not_done_again(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_fill_one_file(tmp_path):
     """Each would write the rows it knows of, and lose the other's."""
     out = tmp_path / "rows.jsonl"
@@ -184,6 +185,7 @@ def test_bad_requests_are_refused_before_anything_is_written(options, says, tmp_
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_files_of_something_else_are_refused_and_left_alone(tmp_path):
     out = tmp_path / "rows.jsonl"
     asked(out, methods=("baseline",))
@@ -300,6 +302,7 @@ def told():
     return settings, follow_run("catchup", 0.9, 1, settings=settings, every=1, n=2, progress=False)
 
 
+@pytest.mark.slow
 def test_a_story_is_told_whatever_the_interval_of_validations(tmp_path):
     told = follow_run("baseline", 0.5, settings=replace(TINY, validate_every=0), progress=False)
     assert (
@@ -363,6 +366,7 @@ def filters(epoch, responses, grounds=(), shapes=(), **more):
     return rows
 
 
+@pytest.mark.slow
 def test_a_followed_run_has_its_story_in_few_numbers_and_is_the_same_run(tmp_path, told):
     settings, found = told
     options = {"methods": ("catchup",), "rhos": (0.9,), "seeds": (1,), "settings": settings}
@@ -378,6 +382,7 @@ def test_a_followed_run_has_its_story_in_few_numbers_and_is_the_same_run(tmp_pat
     assert "weak_gradient" not in blocks[0] and blocks[-1]["weak_gradient"] > 0
 
 
+@pytest.mark.slow
 def test_an_epoch_too_short_to_be_recorded_is_left_out_of_the_story(tmp_path):
     # 1 step in 4
     (row,) = asked(tmp_path / "rows.jsonl", methods=("catchup",), follow_filters=True)

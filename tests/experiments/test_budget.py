@@ -55,6 +55,7 @@ def test_what_is_written_is_what_is_returned_and_the_crossings_are_those_of_the_
     assert said.count("catchup against baseline") == 3 and "error on training images" in said
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_done_again(done, monkeypatch):
     comparison, results = done
     monkeypatch.setattr(

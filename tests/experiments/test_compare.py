@@ -98,6 +98,7 @@ def test_every_method_and_seed_is_a_run_with_its_evaluation(whole):
     assert settings["method_settings"]["input_mix"] == "cutmix"
 
 
+@pytest.mark.slow
 def test_a_run_is_the_one_that_train_and_evaluate_make(whole, tmp_path):
     settings = read_json(whole[0] / "catchup-1" / "run.json")["settings"]
     train(Settings.from_dict(settings), tmp_path / "alone", progress=False)
@@ -179,6 +180,7 @@ def test_what_is_finished_is_not_done_again(whole, copied, no_training):
     assert {path: path.read_bytes() for path in copied.glob("*/*")} == before
 
 
+@pytest.mark.slow
 def test_more_seeds_methods_and_tests_do_what_is_missing(whole, copied, monkeypatch):
     trained, evaluated = _watched(monkeypatch)
     results = compared(copied, ("baseline", "cutmix"), (0, 3), tests=("clean",))
@@ -207,6 +209,7 @@ def _watched(monkeypatch) -> tuple[list, list]:
     return trained, evaluated
 
 
+@pytest.mark.slow
 def test_after_an_interruption_it_goes_on_inside_the_run(whole, tmp_path, monkeypatch):
     """Stopped as by Ctrl-C after the first epoch of the second run: everything comes out as without
     it.
@@ -274,6 +277,7 @@ def test_a_single_seed_has_no_interval(whole, copied, no_training):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_left_out_and_named(copied, monkeypatch):
     def diverging(settings, out, **more):
         if settings.seed == 3:
@@ -416,6 +420,7 @@ def same(ours, theirs):
     ] == [{key: value for key, value in row.items() if key not in apart} for row in theirs["rows"]]
 
 
+@pytest.mark.slow
 def test_a_pool_whose_processes_are_killed_gives_the_rows_of_one_process(
     whole, tmp_path, forked, monkeypatch
 ):
@@ -467,6 +472,7 @@ def test_a_pool_whose_processes_are_killed_gives_the_rows_of_one_process(
     }
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(
     whole, tmp_path, forked, monkeypatch
 ):
@@ -490,6 +496,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(
     assert {row["seed"]: row["top1_error"] for row in results["rows"]} == errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["debug", "local"])
 def test_submitit_does_the_runs(whole, tmp_path, cluster):
     pytest.importorskip("submitit")
@@ -566,6 +573,7 @@ def test_an_engine_that_cannot_be_is_refused_before_anything_is_written(
 # Several comparisons, and what is still to be done
 
 
+@pytest.mark.slow
 def test_a_sweep_is_several_comparisons_with_one_engine(tmp_path, monkeypatch):
     asked, run_jobs = [], compare.engines.run_jobs
     monkeypatch.setattr(

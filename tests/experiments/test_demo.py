@@ -275,6 +275,7 @@ def test_budget_curves_refuse_what_cannot_be_averaged(rows, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_pairs_share_their_images_and_first_weights():
     """The baseline and a mixer that never mixes are the same run, seed by seed."""
     settings = replace(SMALL, epochs=2)

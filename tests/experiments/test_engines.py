@@ -67,6 +67,7 @@ def test_this_process_does_one_after_the_other(tmp_path):
     assert found == {number: (number, os.getpid()) for number in range(3)}
 
 
+@pytest.mark.slow
 def test_a_pool_works_in_the_callers_folder_on_its_share_of_the_threads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
@@ -79,6 +80,7 @@ def test_a_pool_works_in_the_callers_folder_on_its_share_of_the_threads(tmp_path
     )
 
 
+@pytest.mark.slow
 def test_eight_processes_do_every_job_once_while_some_are_killed(tmp_path):
     """R15: 40 jobs, 8 processes, six of them killed from outside and four by their own jobs."""
     jobs, killed = [(str(tmp_path), number, 0.05) for number in range(40)], []

@@ -78,6 +78,7 @@ def network(folder):
     return model.eval()
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_a_plain_loop_over_the_test_images(full):
     folder, row = full
     data, model = load("digits"), network(folder)
@@ -150,12 +151,14 @@ def test_the_object_is_complete_and_is_what_lies_in_the_folder(full):
         assert row["feature_drop"][which][0][1] == pytest.approx(100 - row["top1_error"])
 
 
+@pytest.mark.slow
 def test_an_evaluation_repeats_itself(full):
     folder, row = full
     again = evaluate(folder, ("pgd", "fgsm"), device="cpu", progress=False)
     assert {key: again[key] for key in MEASURED} == {key: row[key] for key in MEASURED}
 
 
+@pytest.mark.slow
 def test_tests_not_asked_for_are_null_then_kept_while_the_checkpoint_is_the_same(run_dir):
     first = evaluate(run_dir, ("clean",), progress=False)
     assert [key for key in MEASURED if first[key] is not None] == ["top1_error", "top5_error"]
@@ -175,6 +178,7 @@ def test_tests_not_asked_for_are_null_then_kept_while_the_checkpoint_is_the_same
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "key, value", [("n_test", 499), ("checkpoint_sha256", "other"), ("measured_with", None)]
 )
@@ -199,6 +203,7 @@ def test_options_are_recorded_with_the_test_and_kept_with_its_fields(run_dir):
     }
 
 
+@pytest.mark.slow
 def test_images_from_elsewhere_are_brought_to_the_models_size_and_channels():
     digits, shapes = load("digits"), load("shapes")
     for inside, name, outside in ((digits, "shapes", shapes), (shapes, "digits", digits)):
@@ -291,6 +296,7 @@ def test_masking_of_several_models_is_one_sentence_or_names_them():
     assert masking_verdicts([{"fgsm_error": None}]) == []
 
 
+@pytest.mark.slow
 def test_what_a_test_lacks_is_said_before_anything_is_measured(trained):
     for tests, sentence in (
         (("clean", "ood"), "--ood"),

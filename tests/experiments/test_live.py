@@ -93,6 +93,7 @@ def test_a_start_that_comes_while_it_stops_is_not_lost(digits, plain):
     assert digest(run.model) == plain and run.step == 15
 
 
+@pytest.mark.slow
 def test_every_epoch_of_a_stopped_run_is_told_once_and_by_its_number(digits):
     run = live(digits, every=1, interval_s=0.0)
     for step in (6, 9, 11):  # the second start ends before an epoch does
@@ -105,6 +106,7 @@ def test_every_epoch_of_a_stopped_run_is_told_once_and_by_its_number(digits):
         assert {row["epoch"]: row["images"] for row in rows} == {1: 50, 2: 30, 3: 10}
 
 
+@pytest.mark.slow
 def test_a_stop_during_a_validation_is_heard_and_the_run_goes_on(digits, plain):
     run = live(digits)
     hook = run.model.register_forward_pre_hook(
@@ -116,6 +118,7 @@ def test_a_stop_during_a_validation_is_heard_and_the_run_goes_on(digits, plain):
     assert run.start().wait().finished and digest(run.model) == plain and len(run.rows) == 3
 
 
+@pytest.mark.slow
 def test_paused_it_stands_still_and_goes_on(digits, plain):
     run = live(digits).start()
     run.pause()
@@ -145,6 +148,7 @@ def test_an_interrupt_while_waiting_stops_the_run_and_keeps_it(digits, plain):
     assert run.start().wait().finished and digest(run.model) == plain
 
 
+@pytest.mark.slow
 def test_awaited_it_leaves_the_loop_to_others(digits, plain):
     import asyncio
 

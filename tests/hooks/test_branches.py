@@ -128,6 +128,7 @@ def scaled(block: nn.Module, branch: nn.Module, maps: torch.Tensor, factor: floa
         handle.remove()
 
 
+@pytest.mark.slow
 def test_the_table_names_classes_that_exist_and_every_one_is_tested():
     pytest.importorskip("timm")
     kinds = {

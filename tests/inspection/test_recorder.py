@@ -153,6 +153,7 @@ def test_every_step_counts_who_was_kept_but_only_some_are_measured(tiny, batch):
         )
 
 
+@pytest.mark.slow
 def test_catchup_keeps_where_an_image_lags_and_random_channels_anywhere(tiny, batch):
     leads = {}
     for method in ("catchup", "randomchannel"):
@@ -219,6 +220,7 @@ def test_validation_copies_and_passes_without_gradient_are_not_recorded(tiny, ba
     assert record.rows() == []
 
 
+@pytest.mark.slow
 def test_no_hook_is_left_after_an_error_and_none_is_set_for_a_bad_argument(tiny, batch):
     mixer = CatchUpMix(seed=0)
     with pytest.raises(KeyboardInterrupt), recording(tiny, mixer=mixer, every=1) as record:
@@ -260,6 +262,7 @@ def test_a_block_without_maps_is_refused(tiny, batch):
     assert count_hooks(tiny) == 0
 
 
+@pytest.mark.slow
 def test_what_is_kept_does_not_grow_with_the_steps(tiny, batch):
     def numbers(steps):
         with recording(tiny, mixer=(mixer := CatchUpMix(seed=0)), every=1) as record:

@@ -183,6 +183,7 @@ def test_a_block_that_never_runs_is_named():
     assert {row["block"] for row in record.rows()} == {"body.1"}
 
 
+@pytest.mark.slow
 def test_blocks_that_are_compiled_are_recorded_alike():
     (images, labels), rows = data(), []
     for compiled in (False, True):

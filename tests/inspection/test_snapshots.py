@@ -12,6 +12,7 @@ from catchup.training.trainer import dataset_of, model_of
 SMALL = Settings(subset=5, width=4, epochs=3, batch_size=16, lr=0.05, precision="fp32")
 
 
+@pytest.mark.slow
 def test_each_snapshot_answers_as_the_model_did_then():
     digits = dataset_of(SMALL)
     model, answers = model_of(SMALL, digits), {}

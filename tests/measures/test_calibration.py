@@ -34,6 +34,7 @@ def naive(logits, labels, n_bins):
     return 100 * error, bins
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_bins", [1, 4, 15])
 @pytest.mark.parametrize("scale", [0.3, 2.0, 20.0])
 def test_error_and_bins_are_those_of_the_naive_loop(n_bins, scale):

@@ -403,6 +403,7 @@ def within(name, ours, theirs, tolerance=None):
 # ---- the tests ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name,severity", [pair for pair in PAIRS if pair[0] not in ("shot_noise", "frost")]
 )

@@ -184,6 +184,7 @@ def test_where_two_heads_could_be_meant_none_is_guessed():
         find_classifier(TwoHeads())
 
 
+@pytest.mark.slow
 def test_library_models_give_the_vector_their_head_reads():
     for name, size in (("torchvision.mobilenet_v2", 1280), ("timm.regnety_002", 368)):
         model, images = in_pixels(models.create(name, num_classes=10)), as_images(3, size=32)

@@ -55,6 +55,7 @@ def test_shares_in_half_precision_and_smoothed_pass():
         check_shares(rows.to(dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "block", "size"),
     [

@@ -230,6 +230,7 @@ def length(distance, partner):
     return sum(distance[i, j] for i, j in enumerate(partner))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 30, 100])
 def test_greedy_pairs_are_the_definitions_and_one_cycle(size):
     maps = torch.rand(

@@ -181,6 +181,7 @@ def test_every_method_has_a_row():
     assert all(set(row.waived) <= PROPERTIES and all(row.waived.values()) for row in ROWS.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXERS)
 def test_layers_of_the_row_are_those_it_draws(name, tiny, batch):
     mixer, row = begun(name, tiny, **({} if name == "baseline" else {"prob": 1.0})), ROWS[name]
@@ -205,6 +206,7 @@ def test_mixing_an_image_with_itself_changes_nothing(name, layer):
     torch.testing.assert_close(mixed(name, maps, Draw(layer, range(5), 0.37, seed=7)).maps, maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "layer"), cases())
 def test_values_lie_between_the_pairs_and_shares_in_0_1(name, layer):
     maps, rng = maps_at(layer), np.random.default_rng(0)
@@ -293,6 +295,7 @@ def test_a_draw_can_be_stored_and_replayed(name, tiny, batch):
     assert torch.equal(mixer.loss(tiny, *batch, draw=Draw(**stored)), loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXERS)
 def test_saved_state_deep_copy_and_pickle_give_the_same_next_step(name, tiny, batch):
     mixer = begun(name, tiny)
@@ -306,6 +309,7 @@ def test_saved_state_deep_copy_and_pickle_give_the_same_next_step(name, tiny, ba
         assert torch.equal(twin.loss(tiny, *batch), expected[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXERS)
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_any_batch_size_and_one_is_a_plain_step(name, size, tiny):
@@ -318,6 +322,7 @@ def test_any_batch_size_and_one_is_a_plain_step(name, size, tiny):
             torch.testing.assert_close(loss, F.cross_entropy(tiny(images), labels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", holding("soft"))
 def test_hard_and_soft_labels_give_the_same_loss(name, tiny, batch):
     images, labels = batch
@@ -376,6 +381,7 @@ def test_a_criterion_of_your_own(tiny, batch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", holding("stateless"))
 def test_gradients_accumulate_as_the_mean_of_the_replayed_steps(name, batch):
     torch.manual_seed(0)

@@ -93,6 +93,7 @@ def check_mixed(name: str, maps: Tensor, draw: Draw) -> None:
             assert torch.equal(result.maps, torch.where(result.keep, maps, other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXERS)
 @few
 @given(data=st.data())

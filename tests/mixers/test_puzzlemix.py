@@ -343,6 +343,7 @@ def test_salient_blocks_survive():
     assert mask[0, 0, 0] == mask[1, 0, 1] == 1 and mask[0, 0, 1] == mask[1, 0, 0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_without_a_usable_saliency_all_blocks_count_alike(value):
     images, saliency = pictures(4, 8, seed=6)

@@ -63,6 +63,7 @@ def slow_saliency(image):
     return brighter / max(brighter.max(), 1) + darker / max(darker.max(), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "height", "width"),
     [(3, 16, 16), (3, 30, 13), (1, 9, 7), (4, 5, 27), (3, 2, 2), (3, 1, 6), (1, 62, 40)],

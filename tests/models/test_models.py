@@ -99,6 +99,7 @@ def test_models_have_the_published_number_of_parameters(name, stem, num_classes,
     assert n_parameters(on_meta(name, num_classes=num_classes, stem=stem)) == published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "num_classes", "millions"),
     [
@@ -125,6 +126,7 @@ def pyramid_count(width, alpha, per_stage, num_classes):
     return count + 2 * inputs + inputs * num_classes + num_classes
 
 
+@pytest.mark.slow
 def test_pyramidnet_count_follows_the_formula():
     assert n_parameters(on_meta("pyramidnet200", num_classes=10)) == pyramid_count(16, 240, 22, 10)
     assert n_parameters(on_meta("pyramidnet200", width=4)) == pyramid_count(4, 60, 22, 10)
@@ -254,6 +256,7 @@ LAYER_SETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.names())
 def test_the_blocks_found_are_the_papers_layer_set_with_either_stem(name):
     pooled = {"features.relu0": "features.pool0"}
@@ -441,6 +444,7 @@ def test_preact_and_plain_resnet_agree_with_a_forward_written_out_in_functions()
     torch.testing.assert_close(same(image), image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "package"),
     [
@@ -459,6 +463,7 @@ def test_a_name_finds_ours_first_then_torchvision_then_timm(name, package):
     assert model(torch.rand(2, 3, 64, 64, device="meta")).shape == (2, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["torchvision.resnet18", "torchvision.vgg11", "torchvision.convnext_tiny", "timm.resnet18"],

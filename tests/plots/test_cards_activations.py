@@ -244,6 +244,7 @@ def test_an_activation_card_shows_the_answer_and_keeps_its_tiles_in_place(store)
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call, sentence",
     [
@@ -288,6 +289,7 @@ def test_the_share_of_nearly_plain_steps_is_that_of_scipy(alpha):
     assert f"{100 * near_plain(alpha):.1f} % of the steps" in words(playground_card(alpha, 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam, channels", [(0, 64), (0.37, 64), (0.99, 7), (1, 300)])
 def test_the_playground_shows_the_cut_the_labels_and_the_box(lam, channels):
     source, partner = torch.zeros(3, 64, 64), torch.ones(3, 64, 64)

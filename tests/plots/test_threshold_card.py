@@ -57,6 +57,7 @@ def test_every_threshold_is_what_locating_with_it_finds(scene, store):
     )
 
 
+@pytest.mark.slow
 def test_images_with_several_boxes_or_none_count_as_when_located(scene):
     model, images, _ = scene
     edges = torch.tensor([[0, 0, 8, 8], [10, 12, 30, 31], [4, 4, 20, 28]], dtype=torch.float32)

@@ -41,6 +41,7 @@ def test_the_files_are_there_and_small():
     assert all(path.stat().st_size <= 102_400 for path in GOLDEN.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", RUNS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 def test_a_run_of_an_earlier_format_goes_on_to_the_weights_of_a_whole_one(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "old")

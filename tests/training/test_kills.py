@@ -64,6 +64,7 @@ def test_what_is_forgotten_on_resuming_shows(folder, monkeypatch, case, forgotte
     assert (found["ending"].weights != reference.weights) is (differs == "weights")
 
 
+@pytest.mark.slow
 def test_killed_while_it_does_nothing_but_save_a_whole_checkpoint_is_there(folder):
     found = kills.writes(8, folder / "writes")
     assert found.pop("most_strays") <= 1 and found == {

@@ -415,6 +415,7 @@ def test_the_command_lists_recipes_and_shows_one_whole(capsys):
 SMALL = ["--data", "digits", "--width", "4", "--subset", "3", "--epochs", "1", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_training_by_a_recipe_with_options_that_go_before_it(tmp_path, capsys):
     run = tmp_path / "run"
     command = [

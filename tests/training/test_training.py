@@ -210,6 +210,7 @@ def test_weights_of_another_model_are_not_taken_up(digits, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_repeats_no_line(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
@@ -224,6 +225,7 @@ def test_a_run_killed_before_its_first_checkpoint_repeats_no_line(tmp_path, monk
     assert [row["epoch"] for row in read_metrics(tmp_path / "run")] == [1, 2]
 
 
+@pytest.mark.slow
 def test_train_fills_its_folder_and_resumes(tmp_path):
     settings = replace(
         SMALL, epochs=2, method="catchup", method_settings={"alpha": 2.0, "layers": (0, 1)}
@@ -256,6 +258,7 @@ def test_train_fills_its_folder_and_resumes(tmp_path):
         train(replace(settings, epochs=3), tmp_path / "run", resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_resuming_from_a_damaged_checkpoint_loses_nothing(tmp_path):
     settings = replace(SMALL, epochs=2)
     train(settings, tmp_path, progress=False)
@@ -268,6 +271,7 @@ def test_resuming_from_a_damaged_checkpoint_loses_nothing(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(
     digits, tmp_path
 ):

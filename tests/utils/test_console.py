@@ -35,6 +35,7 @@ def test_other_streams_stay_as_they_are():
     assert own.errors == "replace"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "words"),
     [

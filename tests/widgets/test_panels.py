@@ -98,6 +98,7 @@ def test_the_filter_browser_shows_the_filter_card(store):
     )
 
 
+@pytest.mark.slow
 def test_beyond_a_blocks_filters_the_last_one_is_shown(store):
     panel = filter_browser(store, filter=7)
     assert panel.description.startswith("Filter 7 of 8 in layer2")
@@ -125,6 +126,7 @@ def test_the_activation_explorer_shows_the_activation_card(store):
     assert panel.controls.controls["epoch"].spec("epoch")["texts"] == ["0", "2", "5"]
 
 
+@pytest.mark.slow
 def test_the_ten_strongest_hold_their_share():
     torch.manual_seed(0)
     store = observe({0: TinyNet(width=20)}, torch.rand(2, 3, 12, 12), ["stem"])
@@ -153,6 +155,7 @@ def test_the_playground_shows_the_playground():
     )
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_is_said_in_the_panel(store, monkeypatch):
     panel = lam_playground(torch.zeros(3, 4, 4), torch.zeros(3, 5, 5))
     assert panel.error == "ValueError: image and partner need one size, got (4, 4) and (5, 5)"
@@ -190,6 +193,7 @@ def test_a_wrong_start_is_refused(store, make_panel, sentence):
         make_panel(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make_panel, move",
     [
@@ -306,6 +310,7 @@ def test_the_buttons_follow_the_states_and_drive_the_run(digits):
     assert panel.values == {"run": {"start": 3, "pause": 1, "stop": 1}} and not panel.error
 
 
+@pytest.mark.slow
 def test_going_on_is_told_at_once(digits):
     run = live(digits)
     panel = live_panel(run)

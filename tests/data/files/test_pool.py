@@ -107,6 +107,7 @@ def test_a_killed_worker_costs_a_warning_and_no_results():
     assert seen == [number**2 for number in range(40)]
 
 
+@pytest.mark.slow
 def test_workers_go_when_the_run_is_killed():
     def run(pipe):
         results = map_ahead(who, iter(range(10**9)), 2)

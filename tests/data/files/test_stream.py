@@ -475,6 +475,7 @@ def test_a_folder_with_a_run_takes_another_loader(photos, tmp_path):
     train(replace(settings, workers=1), tmp_path / "run", resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_training_never_asks_for_all_pixels(photos, tmp_path, monkeypatch):
     def refuse(self):
         raise AssertionError("all pixels")

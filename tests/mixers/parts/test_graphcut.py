@@ -77,6 +77,7 @@ def least(unary, down, right, power):
     return total[best]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def test_it_acts_with_the_method_and_leaves_nothing_behind(name, method, model):
     assert all(torch.equal(weights[key], value) for key, value in model.named_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", MIXERS)
 def test_all_of_them_together_with_every_method(method, model):
     # each its own: a look-up in evaluation mode sees running statistics

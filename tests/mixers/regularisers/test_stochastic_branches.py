@@ -90,6 +90,7 @@ def test_forward_and_backward_factors_are_the_papers(b, monkeypatch):
     torch.testing.assert_close(maps.grad, backward)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("alpha", "survival"),
     [

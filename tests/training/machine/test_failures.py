@@ -94,6 +94,7 @@ def bad_loss(value):
     return spoil
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf], ids=str)
 @pytest.mark.parametrize(
     ("spoil", "step", "words"),
@@ -122,6 +123,7 @@ def test_numbers_that_are_none_end_the_run_within_a_step(
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
+@pytest.mark.slow
 def test_answers_that_are_none_are_followed_to_their_layer(digits):
     """Only in evaluation mode, where running statistics count: the weights are finite, what they
     make of images not.
@@ -178,6 +180,7 @@ def test_the_first_layer_is_named_and_the_model_left_as_it_was():
     assert first_broken(model, None, {"head": other}) == "the weights 'head.bias'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [
@@ -226,6 +229,7 @@ def test_other_errors_are_not_taken_for_it(digits):
         fit(network(), Broken(seed=0), digits, TINY, progress=False)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_in_a_line(tmp_path, monkeypatch, capsys):
     def hungry(*_):
         raise MemoryError
@@ -253,6 +257,7 @@ def test_the_command_line_says_it_in_a_line(tmp_path, monkeypatch, capsys):
     )
 
 
+@pytest.mark.slow
 def test_seeds_methods_and_settings_are_what_decides(digits):
     """Three times the same; and the number of checkpoints decides nothing."""
     ends = []

@@ -73,6 +73,7 @@ def test_the_record_says_what_was_computed(monkeypatch, tmp_path, fast):
     train(settings, tmp_path / "run", resume=True, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fast):
     """Begun where bfloat16 is in hardware, or is not, and taken up on a machine of the other
@@ -124,6 +125,7 @@ def test_a_run_keeps_its_precision_on_another_machine(monkeypatch, tmp_path, fas
         train(resolve_precision(settings), tmp_path / "whole", resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_a_model_is_given_back_as_it_was():
     """Trained again in the same process it is trained in the same precision, whatever stopped the
     first run.
@@ -177,6 +179,7 @@ def test_a_forward_of_the_models_own_survives():
     assert model.forward is own
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_as_float32_does():
     """Emulated where the processor has none: slower, and the same numbers. The record of `catchup
     bench` has more.

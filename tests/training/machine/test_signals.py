@@ -179,6 +179,7 @@ def test_train_keeps_no_result_of_a_run_that_was_stopped(tmp_path, monkeypatch):
     assert "result" in read_json(tmp_path / "run" / "run.json")
 
 
+@pytest.mark.slow
 def test_the_command_line_ends_with_143_and_its_run_goes_on(tmp_path):
     out = tmp_path / "run"
     command = [
