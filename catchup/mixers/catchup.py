@@ -182,11 +182,11 @@ class CatchUpMix(FeatureMixer, BetaMixer):
 
     @cached_property
     def _input_mixer(self) -> Mixer:
-        """What mixes the images of layer 0."""
+        """What mixes the images of layer 0. It draws nothing: its seed is not looked at."""
         if self.input_mix == "none":
-            return Baseline()
+            return Baseline(seed=0)
         alpha = INPUT_ALPHA[self.input_mix] if self.input_alpha is None else self.input_alpha
-        return INPUT_MIXERS[self.input_mix](alpha=alpha)
+        return INPUT_MIXERS[self.input_mix](alpha=alpha, seed=0)
 
 
 def _sum_to_one(fi: Tensor) -> Tensor:

@@ -303,7 +303,7 @@ def test_other_peoples_files_are_left_alone(tmp_path):
 
 @pytest.mark.slow
 def test_files_of_an_earlier_demo_are_replaced(tmp_path):
-    for name in ("results.json", "feature_drop.png", "errors.png"):  # the last is drawn no more
+    for name in ("results.json", "feature_drop.png"):
         (tmp_path / name).write_text("old")
     demo.run_demo(
         tmp_path,

@@ -448,7 +448,7 @@ def test_unknown_tests_and_models_without_a_head_are_refused(trained):
             evaluation_of(nn.Linear(1, 1), data, tests)
     with pytest.raises(ValueError, match="unknown device"):
         evaluate(trained, device="gpu")
-    with pytest.raises(ValueError, match="leave this test out"):
+    with pytest.raises(ValueError, match="no linear layer"):
         evaluation_of(nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten()), data, USUAL)
     assert not (trained / "evaluation.json").exists()
 

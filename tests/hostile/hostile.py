@@ -274,6 +274,9 @@ UNREADABLE = {
     "bomb.png": lambda: png(10000, 10000, bytes(1251 * 10000), depth=1, colour=0),
     "no-size.png": lambda: png(0, 0, b""),
     "sixteen-bits.png": lambda: encoded(Image.fromarray(np.full((8, 8), 1000, dtype=np.uint16))),
+    "colour-sixteen-bits.png": lambda: png(
+        2, 2, b"\0" + noise(12) + b"\0" + noise(12, 1), depth=16
+    ),
     "floats.tif": lambda: encoded(Image.fromarray(np.ones((8, 8), dtype=np.float32)), "TIFF"),
     "postscript.png": lambda: encoded(picture(), "EPS"),  # Pillow would start Ghostscript for it
     "drawing.png": lambda: b"<svg xmlns='http://www.w3.org/2000/svg' width='8' height='8'/>",
@@ -287,9 +290,6 @@ READABLE = {
     "alpha.png": lambda: encoded(picture(4)),
     "grey-alpha.png": lambda: encoded(picture(2)),
     "one-bit.png": lambda: encoded(picture(None).convert("1")),
-    "colour-sixteen-bits.png": lambda: png(
-        2, 2, b"\0" + noise(12) + b"\0" + noise(12, 1), depth=16
-    ),
     "animation.gif": lambda: encoded(
         picture(), "GIF", save_all=True, append_images=[picture(seed=4)]
     ),

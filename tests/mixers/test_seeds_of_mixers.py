@@ -23,9 +23,10 @@ def test_mixers_made_one_after_the_other_differ_and_torchs_seed_governs_them(met
     assert len(set(first)) == len(first)
 
 
-def test_a_seed_of_its_own_takes_nothing_from_torchs_generator():
+@pytest.mark.parametrize("method", MIXERS)
+def test_a_seed_of_its_own_takes_nothing_from_torchs_generator(method):
     torch.manual_seed(5)
-    make("cutmix", seed=0)
+    make(method, seed=0)
     after = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(3))

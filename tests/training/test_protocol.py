@@ -254,7 +254,7 @@ def test_everything_at_once_is_pure_given_the_generator():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"window": 0}, "window must be an integer"),
+        ({"window": 0}, "window must be a whole number"),
         ({"jitter": 1.5}, "jitter must lie in"),
         ({"pca_noise": -1.0}, "pca_noise be >= 0"),
         ({"pad": 2, "resized": ResizedCrop()}, "pad must be 0 with it, got 2"),

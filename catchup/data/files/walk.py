@@ -42,7 +42,9 @@ def folder_names(folder: Path) -> tuple[str, ...]:
     with os.scandir(folder) as entries:
         return tuple(
             sorted(
-                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+                entry.name
+                for entry in entries
+                if _is_folder(entry) and not entry.name.startswith(".")
             )
         )
 
@@ -81,7 +83,7 @@ def _images_below(
         for entry in entries:
             if entry.name.startswith("."):  # a .DS_Store is not worth a word
                 passed[HIDDEN if entry.is_dir() or _has_suffix(entry.name) else OTHER] += 1
-            elif not entry.is_dir():
+            elif not _is_folder(entry):
                 if is_image(entry.name):
                     yield folder / entry.name
                 else:
@@ -93,6 +95,14 @@ def _images_below(
                 else:
                     met.add(place)
                     yield from _images_below(below, deep, met, passed)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or leads to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _place(folder: Path) -> tuple[int, int]:

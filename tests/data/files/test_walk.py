@@ -113,7 +113,7 @@ def test_an_error_of_the_system_is_not_remembered(tmp_path, loader, monkeypatch)
         return read(file, *rest)
 
     for module in (decode, survey):
-        monkeypatch.setattr(module, "_read_image", fails)
+        monkeypatch.setattr(module, "read_image", fails)
     options = {"loader": loader, "skip_unreadable": True, "workers": 0}
     assert len(load(root, **options)[0].train) == 2
     monkeypatch.undo()
