@@ -37,6 +37,12 @@ def test_every_room_has_its_tests():
     assert not [room for room in ROOMS if not list((ROOT / "tests" / room).rglob("test_*.py"))]
 
 
+def test_no_two_test_files_share_a_name():
+    """pytest collects only the first of them."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)
+
+
 def test_most_files_are_short():
     lengths = {path: len(path.read_text().splitlines()) for path in SOURCES}
     assert sum(length < 250 for length in lengths.values()) >= 0.75 * len(lengths)
