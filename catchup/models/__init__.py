@@ -24,6 +24,7 @@ from .residual import (
     resnext50_32x4d,
 )
 from .stem import STEMS
+from .weights import load_weights, save_weights
 from .wide import WideResNet, wrn16_8, wrn28_10
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "create",
     "densenet121",
     "full_width",
+    "load_weights",
     "mobilenet_v2",
     "names",
     "predict",
@@ -55,6 +57,7 @@ __all__ = [
     "resnet18",
     "resnet50",
     "resnext50_32x4d",
+    "save_weights",
     "top_k_error",
     "vgg11",
     "vgg11_bn",
