@@ -112,6 +112,8 @@ class TrainingRun:
         """Brings the model to its device, and makes its optimiser and schedule."""
         settings, device = self.settings, self.accelerator.device
         self.mixer.check(model)
+        # What came in evaluation mode inside a model in training mode is frozen, and stays so.
+        self.frozen = [part for part in model.modules() if model.training and not part.training]
         self.mixer.begin_data(self.dataset.mean, self.dataset.std)
         layout = memory_format(model, device)
         self.feed = Feed(self.dataset, settings, self.accelerator, layout)
@@ -179,6 +181,8 @@ class TrainingRun:
         first_bad = torch.full((), math.inf, device=self.accelerator.device)
         started = time.perf_counter() - now.time_s
         self.model.train()
+        for part in self.frozen:
+            part.training = False
         # closing: a stop ends the processes that decode ahead
         with closing(self.feed.batches(now.number, now.batches, now.augment)) as batches:
             for images, labels, whole in batches:

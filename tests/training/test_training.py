@@ -88,6 +88,21 @@ def test_the_global_generator_is_left_alone(digits):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_parts_that_came_in_evaluation_mode_stay_so(digits, frozen):
+    settings = replace(SMALL, epochs=2)
+    model = model_of(settings, digits)
+    norm = next(part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d))
+    if frozen:
+        norm.eval()
+    else:
+        model.eval()  # as a whole, as it comes from an evaluation: it is trained
+    before = norm.running_mean.clone()
+    fit(model, make("catchup", seed=0), digits, settings, progress=False)
+    assert torch.equal(norm.running_mean, before) == frozen
+    assert norm.training == (not frozen) and model.training
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["baseline", "catchup", "recursivemix", "automix"])
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(digits, tmp_path, method):
