@@ -472,7 +472,8 @@ def test_a_run_goes_on_with_another_loader_and_decodes_what_is_left(photos, tmp_
 def test_a_folder_with_a_run_takes_another_loader(photos, tmp_path):
     settings = settings_of(photos, epochs=1, batch_size=50)
     train(replace(settings, **HOW[1]), tmp_path / "run", progress=False)
-    train(replace(settings, workers=1), tmp_path / "run", resume=True, progress=False)
+    again = train(replace(settings, workers=1), tmp_path / "run", resume=True, progress=False)
+    assert again.finished and len(again.rows) == 1
 
 
 @pytest.mark.slow
@@ -481,11 +482,12 @@ def test_training_never_asks_for_all_pixels(photos, tmp_path, monkeypatch):
         raise AssertionError("all pixels")
 
     monkeypatch.setattr(StreamedImages, "pixels", property(refuse))
-    train(
+    result = train(
         settings_of(photos, epochs=1, window=10, subset=0.5, **HOW[1]),
         tmp_path / "run",
         progress=False,
     )
+    assert result.finished
 
 
 @pytest.mark.slow
