@@ -1,3 +1,3 @@
-"""Benchmarks: what a step, a method and a run cost, beside others, and the README's section on
-speed written from it.
+"""Benchmarks: what a step, a method and a run cost, beside others, and the section
+of docs/cost.md on speed written from it.
 """

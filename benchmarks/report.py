@@ -1,10 +1,10 @@
-"""The README's section on speed, written from the records of `python -m benchmarks.throughput` and
-of the scripts that try to break runs.
+"""The section on speed in docs/cost.md, written from the records of `python -m
+benchmarks.throughput` and of the scripts that try to break runs.
 
     python -m benchmarks.report            prints it
-    python -m benchmarks.report README.md  puts it in its place there, between the two marks
+    python -m benchmarks.report docs/cost.md  puts it in its place there, between the two marks
 
-Every number in it is read from `data/results`; a test holds the README against it.
+Every number in it is read from `data/results`; a test holds the page against it.
 """
 
 import sys

@@ -2,7 +2,7 @@
 once for all.
 
 A new method is a subclass with `mix` (and, where it differs, `draw`, `target` or the whole `loss`),
-a line in `mixers/__init__.py`, a row in the tests' table and a row in the README.
+a line in `mixers/__init__.py`, a row in the tests' table and a row in `docs/methods.md`.
 """
 
 from abc import ABC, abstractmethod

@@ -139,7 +139,7 @@ def _library_models(library: str, required: bool) -> list[str]:
     except ImportError:
         if required:
             raise ValueError(
-                "timm models need the package timm: pip install 'catchup-mix[timm]'"
+                "timm models need the package timm: from a clone, pip install -e '.[timm]'"
             ) from None
         return []
     return timm.list_models()

@@ -22,5 +22,5 @@ def require(package: str, extra: str = "notebooks") -> ModuleType:
         if missing.name != package.partition(".")[0]:
             raise
         raise ImportError(
-            f"this needs the package {missing.name}: pip install 'catchup-mix[{extra}]'"
+            f"this needs the package {missing.name}: from a clone, pip install -e '.[{extra}]'"
         ) from None

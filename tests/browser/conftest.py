@@ -72,7 +72,7 @@ def browser():
 def lab(browser, tmp_path_factory):
     """(address, folder) of a running JupyterLab whose settings live in a temporary folder."""
     pytest.importorskip(
-        "jupyterlab", reason='JupyterLab is not installed: pip install "catchup-mix[notebooks]"'
+        "jupyterlab", reason='JupyterLab is not installed: pip install -e ".[notebooks]"'
     )
     home, root = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("lab")
     (home / "app").mkdir()

@@ -1,4 +1,6 @@
-"""The README's code runs and prints what stands beneath it; its table is the recorded one."""
+"""The code of README and docs runs and prints what stands beneath it; their tables are the recorded
+ones.
+"""
 
 import contextlib
 import io
@@ -7,16 +9,21 @@ import re
 from pathlib import Path
 from statistics import fmean, median
 
+import address
+import figures
 import pytest
 
 from catchup.experiments import background_bias as background
 from catchup.measures.registry import MEASURES
-from catchup.measures.statistics import COLUMNS, comparison, differences, value_of
+from catchup.measures.statistics import COLUMNS, by_method, comparison, differences, value_of
 from catchup.utils.text import as_markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```\n+(?:```text\n(.*?)```)?", README, re.S)
+COMMANDS, COST, RESULTS, WHERE = (
+    (ROOT / "docs" / f"{page}.md").read_text() for page in ("commands", "cost", "results", "where")
+)
+EXAMPLES = re.findall(r"```python\n(.*?)```\n+(?:```text\n(.*?)```)?", README + WHERE, re.S)
 
 
 def test_there_are_examples():
@@ -31,9 +38,72 @@ def test_the_code_runs_and_prints_what_is_shown(code, output):
     assert printed.getvalue().strip() == output.strip()
 
 
-def test_every_path_the_readme_names_exists():
-    for name in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
-        assert (ROOT / name).exists(), name
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=str
+)
+def test_every_path_a_page_names_exists(page):
+    for name in re.findall(r"\]\(((?!http)[^)#]+)\)", page.read_text()):
+        assert (page.parent / name).exists(), name
+
+
+def test_the_readme_is_short_and_leads_to_every_page():
+    assert len(README.splitlines()) <= 150
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"](docs/{page.name})" in README, page.name
+
+
+def test_the_address_is_one():
+    assert f"git clone {address.read_address()} && cd catchup" in README
+    assert all(address.read_address() in (ROOT / name).read_text() for name in address.SHOWN)
+
+
+def test_another_address_is_written_wherever_it_is_shown(tmp_path, monkeypatch):
+    for name in address.SHOWN:
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    monkeypatch.setattr(address, "ROOT", tmp_path)
+    old = address.read_address()
+    address.move("https://example.org/me/catchup")
+    assert address.read_address() == "https://example.org/me/catchup"
+    assert not any(old in (tmp_path / name).read_text() for name in address.SHOWN)
+    with pytest.raises(ValueError, match="got 'catchup/'"):
+        address.move("catchup/")
+
+
+def test_the_main_table_is_that_of_the_trained_networks_and_says_what_they_say():
+    rows = figures.read_rows()
+    columns = {"clean_train_error": "error on its training images", **COLUMNS}
+    columns.pop("pgd_error")
+    assert f"\n{as_markdown(comparison(rows, columns))}\n" in RESULTS
+    plain = " ".join(RESULTS.split())
+    assert max(row["clean_train_error"] for row in rows) <= 2  # "know their training images"
+    clean = {one["method"]: -one["mean"] for one in differences(rows, ["top1_error"])}
+    assert (
+        f"Catch-up Mix errs {clean['catchup']:.1f} points less than plain training on clean images"
+        in plain
+        and f"CutMix {clean['cutmix']:.1f} points less, random channels"
+        f" {clean['randomchannel']:.1f}."
+        in plain
+    )
+    kept = {
+        method: fmean(value_of(row, "without_strongest") for row in group)
+        for method, group in by_method(rows).items()
+    }
+    assert f"keeps accuracy, {kept.pop('catchup'):.0f} % where" in plain
+    assert all(0.5 <= value < 1.5 for value in kept.values())  # "about 1 %"
+    assert min(row["fgsm_error"] for row in rows) > 93
+
+
+def test_the_title_of_the_claim_figure_follows_the_numbers():
+    rows = figures.read_rows()
+    drawn = figures.claim(rows)
+    assert "keeps 35 % accuracy, a plainly trained one 7 %" in drawn.get_suptitle()
+    assert drawn.axes[0].lines and "200 epochs" in drawn.get_supxlabel()
+    swap = {"baseline": "catchup", "catchup": "baseline"}
+    turned = [{**row, "method": swap.get(row["method"], row["method"])} for row in rows]
+    assert (
+        "keeps only 7 % accuracy, a plainly trained one 35 %"
+        in figures.claim(turned).get_suptitle()
+    )
 
 
 @pytest.mark.parametrize("rho", [0.8, 0.95])
@@ -48,7 +118,7 @@ def test_the_table_of_the_causal_test_is_the_recorded_one(rho):
         "broken_accuracy": "background drawn at random",
         "cue_followed": "misled by a reversed background",
     }
-    assert f"ρ = {rho}:\n\n{as_markdown(comparison(rows, columns))}" in README
+    assert f"ρ = {rho}:\n\n{as_markdown(comparison(rows, columns))}" in RESULTS
 
 
 def test_the_demos_table_and_what_is_said_of_it_are_the_recorded_ones():
@@ -107,7 +177,7 @@ def test_more_than_half_of_the_training_images_are_still_misclassified_under_mix
 
 def test_the_table_is_that_of_the_recorded_runs():
     rows = json.loads((ROOT / "data" / "results" / "c100-50.json").read_text())["rows"]
-    assert as_markdown(comparison(rows)) in README
+    assert as_markdown(comparison(rows)) in RESULTS
     assert {(row["finished"], row["n_test"]) for row in rows} == {(True, 10000)}
     assert all(row["training"]["command"].startswith("catchup train") for row in rows)
 
@@ -120,7 +190,7 @@ def test_the_table_of_all_methods_is_the_recorded_one():
         "median10_error": "median of the last ten",
     }
     alone = comparison(rows, columns)[: len(rows) + 1]  # one seed: the differences say nothing more
-    assert f"{as_markdown(alone)}\n" in README
+    assert f"{as_markdown(alone)}\n" in RESULTS
     assert rows[0]["method"] == "baseline" and all(
         row["finished"] and row["seed"] == 0 for row in rows
     )
@@ -155,7 +225,7 @@ def test_the_table_of_costs_is_the_recorded_one_and_says_which_goals_are_missed(
         ]
         other = beside[row["method"]]
         line = next(
-            line for line in README.splitlines() if line.startswith(f"| {' | '.join(shown)} |")
+            line for line in COST.splitlines() if line.startswith(f"| {' | '.join(shown)} |")
         )
         assert f" | {other['ratio']:.2f} ({other['low']:.2f}–{other['high']:.2f}) | " in line
     assert missed_goals(results) == ["moex"] and missed_goals(wide) == ["automix", "moex"]
@@ -165,7 +235,7 @@ def test_the_table_of_costs_is_the_recorded_one_and_says_which_goals_are_missed(
     ) == (64, "bf16")
     for record in (results, wide):
         command = record["command"].partition(" --out")[0]
-        assert command in " ".join(README.split())
+        assert command in " ".join(COST.split())
 
 
 def test_the_table_of_the_scaled_runs_is_the_recorded_one_and_says_what_the_prose_says():
@@ -180,7 +250,7 @@ def test_the_table_of_the_scaled_runs_is_the_recorded_one_and_says_what_the_pros
         "without_strongest": "accuracy without the strongest 20 %",
         "ood.auroc": "AUROC against textures",
     }
-    assert f"{as_markdown(comparison(rows, columns, intervals=True))}\n" in README
+    assert f"{as_markdown(comparison(rows, columns, intervals=True))}\n" in RESULTS
     deformed = list(MEASURES["deformation"].columns)
     found = {
         (one["method"], one["measure"]): one["mean"]
@@ -207,8 +277,8 @@ def test_the_worked_example_of_500_runs_is_computed_from_the_record():
         row["images_per_s"] for row in map(json.loads, lines) if row["method"] == "baseline"
     )
     hours = 500 * 40 * 5000 / speed / 3600
-    assert f"median {speed:.0f} images/s" in README
-    assert f"come to {hours:.0f} hours, or {hours / 20:.1f} on twenty such cores" in README
+    assert f"median {speed:.0f} images/s" in COMMANDS
+    assert f"come to {hours:.0f} hours, or {hours / 20:.1f} on twenty such cores" in COMMANDS
 
 
 def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
@@ -217,7 +287,7 @@ def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
     )
     # the others have fewer measurements
     rows = [row for row in record["rows"] if row["fgsm_error"] is not None]
-    plain, deformed = " ".join(README.split()), list(MEASURES["deformation"].columns)
+    plain, deformed = " ".join(RESULTS.split()), list(MEASURES["deformation"].columns)
     attacks = ["fgsm_error", "pgd_error"]
     found = {
         (one["method"], one["measure"]): one
@@ -245,7 +315,7 @@ def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
     clean, kept = (
         found["catchup:alpha=10", measure] for measure in ("top1_error", "without_strongest")
     )
-    assert f"by {clean['mean']:.1f} points [{clean['low']:+.1f}, {clean['high']:+.1f}]" in README
+    assert f"by {clean['mean']:.1f} points [{clean['low']:+.1f}, {clean['high']:+.1f}]" in RESULTS
     assert (
         f"{-kept['mean']:.1f} points *less* than plain training [−{-kept['low']:.1f},"
         f" {kept['high']:+.1f}]" in plain
@@ -276,11 +346,11 @@ def test_what_the_readme_says_of_tiny_imagenet_is_recorded():
         )
     )
     assert (
-        f"from {first:.0f} to {ours:.0f} with" in README
-        and f"to {min(others):.0f}–{max(others):.0f} with" in README
+        f"from {first:.0f} to {ours:.0f} with" in RESULTS
+        and f"to {min(others):.0f}–{max(others):.0f} with" in RESULTS
     )
     error = means("calibration.ece")
-    assert f"calibration error from {error.pop('baseline'):.1f} to about 2" in README
+    assert f"calibration error from {error.pop('baseline'):.1f} to about 2" in RESULTS
     assert all(1.5 < value < 2.5 for value in error.values())
     # no network finds the objects as well as a box in the middle
     for measure in ("gt_known_loc", "maxboxacc_v2"):

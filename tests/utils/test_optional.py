@@ -114,9 +114,9 @@ def test_without_any_of_them_the_core_works_and_what_needs_one_says_how_to_get_i
     for line in lines[:4]:
         assert (
             " ImportError this needs the package " in line
-            and "pip install 'catchup-mix[notebooks]'" in line
+            and "pip install -e '.[notebooks]'" in line
         )
-    assert "pip install 'catchup-mix[timm]'" in lines[4]
+    assert "pip install -e '.[timm]'" in lines[4]
 
 
 def asked_for() -> list[tuple[str, str]]:
@@ -157,6 +157,7 @@ def test_a_package_that_is_there_but_broken_says_so_itself(tmp_path, monkeypatch
     with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
         require("halfthere")
     with pytest.raises(
-        ImportError, match=r"this needs the package notthere: pip install 'catchup-mix\[ray\]'"
+        ImportError,
+        match=r"this needs the package notthere: from a clone, pip install -e '\.\[ray\]'",
     ):
         require("notthere.deep", "ray")

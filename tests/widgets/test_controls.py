@@ -267,4 +267,4 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it():
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
     )
-    assert done.stdout == "light\n" and "pip install 'catchup-mix[notebooks]'" in done.stderr
+    assert done.stdout == "light\n" and "pip install -e '.[notebooks]'" in done.stderr
