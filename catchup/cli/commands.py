@@ -21,6 +21,7 @@ from ..utils.choices import pick
 from ..utils.console import make_printable
 from ..utils.text import as_text
 from . import compare as cli_compare
+from .notebooks import notebooks
 from .options import Leading, options_of, read_leading
 
 # PyTorch's words, off the GPU
@@ -93,6 +94,7 @@ def _call(argv: list[str], comparison: tuple[str | None, str | None] = (None, No
             "background": background,
             "recipes": recipes,
             "report": report,
+            "notebooks": notebooks,
         },
         args=argv,
         prog="catchup",

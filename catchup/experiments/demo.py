@@ -177,7 +177,8 @@ def report(results: Mapping, out: Path) -> str:
             "",
             f"results: {out / FILES[0]}",
             f"figures: {out / FILES[1]}, {out / FILES[2]}",
-            "next:    uv run jupyter lab notebooks/00_quickstart.ipynb",
+            "next:    uv run jupyter lab notebooks/00_quickstart.ipynb    (in a clone)",
+            "         catchup notebooks course                            (elsewhere)",
         ]
     )
 
