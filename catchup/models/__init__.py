@@ -1,8 +1,8 @@
 """Models: the networks of the papers, and every torchvision or timm classifier, by name; and their
 answers.
 
-`registry` knows the names, the other files hold the networks with their sources, `inference` turns
-pixels into logits.
+`registry` knows the names, `trained_networks` those that come with their weights; the other files
+hold the networks with their sources, `inference` turns pixels into logits.
 """
 
 from .inference import PixelModel, predict, top_k_error
@@ -24,6 +24,7 @@ from .residual import (
     resnext50_32x4d,
 )
 from .stem import STEMS
+from .trained_networks import trained, trained_card, trained_course, trained_names
 from .weights import load_weights, save_weights
 from .wide import WideResNet, wrn16_8, wrn28_10
 
@@ -59,6 +60,10 @@ __all__ = [
     "resnext50_32x4d",
     "save_weights",
     "top_k_error",
+    "trained",
+    "trained_card",
+    "trained_course",
+    "trained_names",
     "vgg11",
     "vgg11_bn",
     "wrn16_8",
