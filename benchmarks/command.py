@@ -2,8 +2,11 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import tyro
+
+from catchup.utils.files import read_json
 
 
 def call(main: Callable[..., None], name: str, argv: Sequence[str] | None = None) -> int:
@@ -27,3 +30,16 @@ def call(main: Callable[..., None], name: str, argv: Sequence[str] | None = None
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def check_results_file(path: Path, mark: str, name: str) -> None:
+    """Makes the folder of `path`; ValueError where something else than results of the benchmark
+    `name` would be overwritten, which are known by their field `mark`.
+    """
+    held = read_json(path) if path.is_file() else {mark: None}
+    if path.is_dir() or not isinstance(held, dict) or mark not in held:
+        raise ValueError(
+            f"{path} holds something else than the results of `python -m benchmarks.{name}`;"
+            " give another file"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)

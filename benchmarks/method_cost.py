@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.command import call
+from benchmarks.command import call, check_results_file
 from benchmarks.timing import Passes, clock_of, count_passes, peak_memory, ratios
 from catchup import models
 from catchup.data.augment import to_float
@@ -33,7 +33,7 @@ from catchup.training.machine.precision import resolve_precision
 from catchup.training.seeds import fork_rng
 from catchup.training.settings import Settings
 from catchup.utils.choices import build, check_least, parse_spec, pick
-from catchup.utils.files import read_json, write_json
+from catchup.utils.files import write_json
 from catchup.utils.progress import bar
 from catchup.utils.provenance import surroundings
 from catchup.utils.text import as_text
@@ -153,7 +153,7 @@ def measure_costs(
     _check_runnable(methods, bench)
     results = {"bench": asdict(bench), "device": _device(bench).type, "rows": []}
     if out is not None:
-        _check_file(Path(out))
+        check_results_file(Path(out), "bench", "method_cost")
     plain_bytes, _ = measure_memory(None, bench)
     for label in bar(methods, "overhead", "method", progress):
         results["rows"].append(_row(label, bench, plain_bytes))
@@ -434,20 +434,6 @@ def _check_runnable(methods: Sequence[str], bench: CostSettings) -> None:
         raise ValueError(
             f"{bench.model} cannot train on images of side {bench.image_size}: {error}"
         ) from error
-
-
-def _check_file(path: Path) -> None:
-    """ValueError unless results can be written to `path` without harm to something else."""
-    if (
-        path.is_dir()
-        or path.exists()
-        and not (isinstance(held := read_json(path), dict) and "bench" in held)
-    ):
-        raise ValueError(
-            f"{path} holds something else than the results of"
-            " `python -m benchmarks.method_cost`; give another file"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def main(

@@ -21,7 +21,7 @@ EARLIER = ("bench-16-avx2.json", "bench-64-avx2.json")  # of a processor without
 SPOKEN = {
     "dataloader": "plain PyTorch loop with a DataLoader",
     "ordinary": "ours, ordinary memory format and float32",
-    "returned": "ours, freed memory given back",
+    "returned": "ours, freed memory given back, as it is since",
     "ours": "ours",
     "catchup": "ours with Catch-up Mix",
     "limit": "bare forward and backward",
@@ -64,39 +64,22 @@ def section(folder: Path = RECORDS) -> str:
 
 def _throughput(benches: Sequence[Mapping]) -> str:
     """The throughput of all records, a column each."""
-    hardware, load, side = (
-        benches[0]["hardware"],
-        benches[0]["load"],
-        benches[0]["load"]["image_size"],
-    )
+    hardware, load = benches[0]["hardware"], benches[0]["load"]
+    side = load["image_size"]
     where = f"{hardware['processor']}, {hardware['threads']} threads, {benches[0]['computed_in']}"
     head = (
         f"`python -m benchmarks.throughput`: {load['model']}, {side}×{side} images,"
         f" {load['classes']} classes, {where}; images per second, and in brackets an"
-        " epoch's time as a multiple of ours (median, quartiles), all in turn; the plain loop and"
-        " the one that gives memory back in processes of their own:"
+        " epoch's time as a multiple of ours (median, quartiles), all in turn:"
     )
-    table = [
-        [
-            "",
-            *(
-                f"width {bench['load']['width']}, batch {bench['load']['batch']}"
-                for bench in benches
-            ),
-        ]
-    ]
+    loads = [bench["load"] for bench in benches]
+    table = [["", *(f"width {load['width']}, batch {load['batch']}" for load in loads)]]
     for name, spoken in SPOKEN.items():
-        rows = [bench["throughput"]["variants"][name] for bench in benches]
-        table.append(
-            [
-                spoken,
-                *(
-                    f"{row['images_per_s']:.0f} ({row['ratio']:.2f},"
-                    f" {row['low']:.2f}–{row['high']:.2f})"
-                    for row in rows
-                ),
-            ]
-        )
+        rows = [bench["throughput"]["variants"].get(name) for bench in benches]
+        if not all(rows):  # "returned" is of older records alone
+            continue
+        form = "{images_per_s:.0f} ({ratio:.2f}, {low:.2f}–{high:.2f})"
+        table.append([spoken, *(form.format_map(row) for row in rows)])
     return f"{head}\n\n{as_markdown(table)}\n\n{' '.join(_aims(bench) for bench in benches)}"
 
 

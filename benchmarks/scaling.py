@@ -20,7 +20,7 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor
 
-from benchmarks.throughput import Trainer, Workload
+from benchmarks.loops import Trainer, Workload
 from benchmarks.timing import clock_of, peak_memory, ratios
 from catchup.data import load as load_data
 from catchup.data import subset
@@ -122,40 +122,13 @@ def sweeps(load: Workload) -> list[dict]:
         over their channels (the width) and over the batch.
     """
     device = Trainer(replace(load, steps=1), "baseline").device
-    return [
-        _sweep(
-            "training epoch",
-            "images",
-            [count * load.batch for count in SWEEPS["images"]],
-            partial(_epoch_of, load),
-            load.rounds,
-            device,
-        ),
-        _sweep(
-            "Catch-up step",
-            "classes",
-            SWEEPS["classes"],
-            partial(_step_of, load),
-            load.rounds,
-            device,
-        ),
-        _sweep(
-            "Catch-up mixing",
-            "width",
-            SWEEPS["width"],
-            partial(_mixing_of, load.batch, device),
-            load.rounds,
-            device,
-        ),
-        _sweep(
-            "Catch-up mixing",
-            "batch",
-            SWEEPS["batch"],
-            lambda size: _mixing_of(size, device, 64),
-            load.rounds,
-            device,
-        ),
-    ]
+    rows = (
+        ("training epoch", "images", lambda batches: _epoch_of(load, batches * load.batch)),
+        ("Catch-up step", "classes", partial(_step_of, load)),
+        ("Catch-up mixing", "width", partial(_mixing_of, load.batch, device)),
+        ("Catch-up mixing", "batch", lambda size: _mixing_of(size, device, 64)),
+    )
+    return [_sweep(cost, over, work, load, device) for cost, over, work in rows]
 
 
 def _epoch_of(load: Workload, images: int) -> Callable[[], None]:
@@ -183,22 +156,22 @@ def _mixing_of(batch: int, device: torch.device, channels: int) -> Callable[[], 
 def _sweep(
     cost: str,
     over: str,
-    sizes: Sequence[int],
     work_of: Callable[[int], Callable[[], None]],
-    rounds: int,
+    load: Workload,
     device: torch.device,
 ) -> dict:
     """One row of `sweeps`: all sizes in turn."""
-    work = {size: work_of(size) for size in sizes}
+    work = {size: work_of(size) for size in SWEEPS[over]}
     with single_threaded():
-        found = ratios(work, rounds, clock_of(device))
-    seconds = [found[size]["time_s"] for size in sizes]
-    peaks = [_peak(work_of, size, device) for size in sizes]
+        found = ratios(work, load.rounds, clock_of(device))
+    seconds = [found[size]["time_s"] for size in SWEEPS[over]]
+    peaks = [_peak(work_of, size, device) for size in SWEEPS[over]]
+    sizes = [size * (load.batch if over == "images" else 1) for size in SWEEPS[over]]
     slope, error = exponent(sizes, seconds)
     row = {
         "cost": cost,
         "over": over,
-        "sizes": list(sizes),
+        "sizes": sizes,
         "seconds": seconds,
         "exponent": slope,
         "exponent_se": error,

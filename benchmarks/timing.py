@@ -26,7 +26,6 @@ from catchup import models
 from catchup.hooks.blocks import unwrap
 from catchup.inspection.recorder import recording
 from catchup.mixers import make
-from catchup.training.machine import heap
 from catchup.utils.provenance import surroundings
 
 
@@ -36,8 +35,7 @@ def ratios(
     clock: Callable[[], float] | None = None,
     turns: int = 1,
 ) -> dict:
-    """Runs every variant once a round, in turn, the order reversed every other time; memory is kept
-    as in training.
+    """Runs every variant once a round, in turn, the order reversed every other time.
 
     Args:
         work: {name: what to time}; the first is what the others are compared with. Each is run once
@@ -60,15 +58,14 @@ def ratios(
         )
     clock = clock or clock_of(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     times = {name: [0.0] * rounds for name in work}
-    with heap.kept():
-        for _ in range(turns):
-            for call in work.values():
-                call()
-        for turn in range(rounds * turns):
-            for name in list(work)[:: -1 if turn % 2 else 1]:
-                start = clock()
-                work[name]()
-                times[name][turn // turns] += clock() - start
+    for _ in range(turns):
+        for call in work.values():
+            call()
+    for turn in range(rounds * turns):
+        for name in list(work)[:: -1 if turn % 2 else 1]:
+            start = clock()
+            work[name]()
+            times[name][turn // turns] += clock() - start
     first = next(iter(times.values()))
     found = {}
     for name, took in times.items():

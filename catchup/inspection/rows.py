@@ -10,15 +10,20 @@ from torch import Tensor
 from ..utils.choices import pick
 
 
+def check_rows(rows: Sequence[Mapping]) -> Sequence[Mapping]:
+    """The rows; ValueError if there are none."""
+    if not rows:
+        raise ValueError("there are no rows, got an empty sequence")
+    return rows
+
+
 def rows_of_block(rows: Sequence[Mapping], block: str | None = None) -> list[Mapping]:
     """The rows of one block; None where there is only one.
 
     Raises:
         ValueError: if there are no rows, no such block, or None stands for several.
     """
-    blocks = list(dict.fromkeys(row["block"] for row in rows))
-    if not blocks:
-        raise ValueError("there are no rows, got an empty sequence")
+    blocks = list(dict.fromkeys(row["block"] for row in check_rows(rows)))
     if block is None and len(blocks) > 1:
         raise ValueError(f"block must be one of {', '.join(blocks)}, got None")
     name = blocks[0] if block is None else pick("block", block, blocks)

@@ -22,6 +22,7 @@ from .style import (
     WEAK,
     add_grid,
     add_legend,
+    draw_dots,
     get_axes,
     style,
     title,
@@ -53,48 +54,33 @@ def setting_differences(
             with.
     """
     pick("measure", measure, MEASURES)
-    found, groups = differences(rows, (measure,)), by_method(rows, measure)
-    if not found:
+    rivals, groups = differences(rows, (measure,)), by_method(rows, measure)
+    if not rivals:
         raise ValueError(
             f"there is one setting only, {next(iter(groups))}: name another to compare it with"
         )
-    ax, reference = get_axes(ax), {row["seed"]: row[measure] for row in groups[found[0]["minus"]]}
+    first = rivals[0]["minus"]
+    ax, reference = get_axes(ax), {row["seed"]: row[measure] for row in groups[first]}
     ax.axvline(0, color=INK, linewidth=1)
-    for place_, one in enumerate(reversed(found)):
-        colour, marker, _ = style(one["method"])
-        values = [
+    for line, rival in enumerate(reversed(rivals)):
+        method, (colour, marker, _) = rival["method"], style(rival["method"])
+        gaps = [
             row[measure] - reference[row["seed"]]
-            for row in groups[one["method"]]
+            for row in groups[method]
             if row["seed"] in reference
         ]
-        if printed and one["method"] in printed:
-            ax.plot(
-                [printed[one["method"]]],
-                [place_],
-                "|",
-                color=FAINT,
-                markersize=20,
-                markeredgewidth=5,
-            )
-        ax.plot(
-            values,
-            [place_ - 0.22] * len(values),
-            marker,
-            color=colour,
-            alpha=0.5,
-            markersize=4,
-            linestyle="none",
-        )
-        if one["low"] is not None:
-            ax.plot([one["low"], one["high"]], [place_, place_], color=colour, linewidth=1.8)
-        ax.plot([one["mean"]], [place_], marker, color=colour, markersize=8)
-    ax.set_yticks(range(len(found)), [title(one["method"]) for one in reversed(found)])
+        if printed and method in printed:
+            bar = {"color": FAINT, "markersize": 20, "markeredgewidth": 5}
+            ax.plot([printed[method]], [line], "|", **bar)
+        small = {"color": colour, "marker": marker, "alpha": 0.5, "markersize": 4}
+        draw_dots(ax, gaps, [line - 0.22] * len(gaps), **small)
+        if rival["low"] is not None:
+            ax.plot([rival["low"], rival["high"]], [line, line], color=colour, linewidth=1.8)
+        ax.plot([rival["mean"]], [line], marker, color=colour, markersize=8)
+    ax.set_yticks(range(len(rivals)), [title(rival["method"]) for rival in reversed(rivals)])
     ax.set(
-        xlabel=(
-            f"{MEASURES[measure].removesuffix(' (%)')}, minus that of {title(found[0]['minus'])}"
-            " (points)"
-        ),
-        ylim=(-0.6, len(found) - 0.4),
+        xlabel=f"{MEASURES[measure].removesuffix(' (%)')}, minus that of {title(first)} (points)",
+        ylim=(-0.6, len(rivals) - 0.4),
         title="Lines: 95 % intervals of the mean; small: single seeds",
     )
     return add_grid(ax)
@@ -130,15 +116,8 @@ def power_curves(
     ax = get_axes(ax)
     ax.axhline(100 * wanted, color=INK, linestyle="--", linewidth=1)
     for number, (name, chances) in enumerate(curves.items()):
-        ax.plot(
-            seeds,
-            chances,
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)],
-            markevery=8,
-            markersize=5,
-            label=name,
-        )
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        ax.plot(seeds, chances, color=colour, marker=marker, markevery=8, markersize=5, label=name)
     ax.set(
         title="Who wants to see a small difference needs many seeds",
         xscale="log",
@@ -169,11 +148,8 @@ def lam_card(alpha: float, lams: Sequence[float] = ()) -> "Figure":
     if not 0 < alpha < math.inf:
         raise ValueError(f"alpha must be a number greater than 0, got {alpha}")
     figure, grid = canvas(900, 300), (np.arange(400) + 0.5) / 400
-    left = place(
-        figure,
-        (60, 50, 380, 210),
-        f"α = {alpha:g}: the law of λ" + (f", and {len(lams)} draws" if len(lams) else ""),
-    )
+    draws = f", and {len(lams)} draws" if len(lams) else ""
+    left = place(figure, (60, 50, 380, 210), f"α = {alpha:g}: the law of λ{draws}")
     heights = np.array([beta_density(lam, alpha) for lam in grid])
     drawn, edges = np.histogram(lams, bins=20, range=(0, 1), density=bool(len(lams)))
     left.stairs(drawn, edges, fill=True, color=FAINT)
@@ -182,18 +158,11 @@ def lam_card(alpha: float, lams: Sequence[float] = ()) -> "Figure":
     frame(left, (0, 1), (0, 1.1 * top), "λ, share of the channels kept", "density (per unit of λ)")
     right = place(figure, (525, 50, 360, 210), "The smaller of the two shares, on average")
     alphas = np.geomspace(0.05, 20, 60)
-    right.plot(
-        np.log10(alphas), [100 * smaller_share(value) for value in alphas], color=INK, linewidth=1.5
-    )
+    shares = [100 * smaller_share(value) for value in alphas]
+    right.plot(np.log10(alphas), shares, color=INK, linewidth=1.5)
     right.plot([math.log10(alpha)], [100 * smaller_share(alpha)], "o", color=STRONG, markersize=8)
-    frame(
-        right,
-        (math.log10(0.05), math.log10(20)),
-        (0, 50),
-        "α",
-        "% of the channels",
-        named=lambda exponent: f"{10**exponent:.2g}",
-    )
+    decades = math.log10(0.05), math.log10(20)
+    frame(right, decades, (0, 50), "α", "% of the channels", named=lambda x: f"{10**x:.2g}")
     return figure
 
 
@@ -202,7 +171,5 @@ def smaller_share(alpha: float) -> float:
 
     It goes from 0 (one image alone) for α → 0 to ½ (half and half) for α → ∞; α = 1 gives ¼.
     """
-    return (
-        0.5
-        - math.exp(math.lgamma(2 * alpha) - 2 * math.lgamma(alpha) - alpha * math.log(4)) / alpha
-    )
+    scale = math.lgamma(2 * alpha) - 2 * math.lgamma(alpha)
+    return 0.5 - math.exp(scale - alpha * math.log(4)) / alpha

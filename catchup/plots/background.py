@@ -2,16 +2,28 @@
 to.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..inspection.rows import field_table
+from ..inspection.rows import check_rows, field_table
 from ..utils.choices import pick
 from .filters import NORM, draw_seeds
-from .style import INK, STRONG, WEAK, add_grid, add_legend, get_axes, get_panels, style, title
+from .style import (
+    INK,
+    STRONG,
+    WEAK,
+    add_grid,
+    add_legend,
+    describe_spread,
+    draw_dots,
+    get_axes,
+    get_panels,
+    look_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,15 +52,14 @@ def bias_dial(rows: Sequence[Mapping], test: str = "broken", ax: "Axes | None" =
         ValueError: if there are no rows, no such test set, or a method has two rows of one ρ and
             seed.
     """
-    field, ax = (
-        f"{pick('test set', test, TESTS)}_accuracy",
-        get_axes(ax) if _check_rows(rows) else None,
-    )
+    field = f"{pick('test set', test, TESTS)}_accuracy"
+    ax = get_axes(ax) if _count_seeds(rows) else None
     for method in dict.fromkeys(row["method"] for row in rows):
-        colour, marker, line = style(method)
+        look = look_of(method)
         points = [(row["rho"], row[field]) for row in rows if row["method"] == method]
-        ax.plot(*zip(*points), marker, color=colour, markersize=3.5, alpha=0.5, linestyle="none")
-        draw_seeds(ax, points, label=title(method), color=colour, marker=marker, linestyle=line)
+        small = {"color": look["color"], "marker": look["marker"], "markersize": 3.5, "alpha": 0.5}
+        draw_dots(ax, *zip(*points), **small)
+        draw_seeds(ax, points, **look)
     ax.axhline(CHANCE, color=INK, linestyle=":", linewidth=1.2, label=f"chance ({CHANCE:g} %)")
     ax.set(
         title=f"Test images: {TESTS[test]}",
@@ -65,20 +76,11 @@ def bias_caption(rows: Sequence[Mapping]) -> str:
     Raises:
         ValueError: as `bias_dial`.
     """
-    _check_rows(rows)
-    groups: dict[tuple, int] = {}
-    for row in rows:
-        key = row["method"], row["rho"]
-        groups[key] = groups.get(key, 0) + 1
-    low, high = min(groups.values()), max(groups.values())
+    counts = _count_seeds(rows).values()
+    low, high = min(counts), max(counts)
     seeds = f"{low}" if low == high else f"{low} to {high}"
     what = f"{len(rows)} runs, {seeds} seed{'s' * (high > 1)} per method and ρ"
-    if high == 1:
-        return f"{what}: no spread can be shown. Dotted: chance, eight classes."
-    return (
-        f"{what}. Lines: means over seeds; bands: one sample standard deviation each way; small"
-        " markers: single seeds. Dotted: chance, eight classes."
-    )
+    return f"{describe_spread(what, high > 1)} Dotted: chance, eight classes."
 
 
 def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = None) -> np.ndarray:
@@ -95,9 +97,7 @@ def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = 
     Raises:
         ValueError: if there are no rows.
     """
-    blocks = list(dict.fromkeys(row["block"] for row in rows))
-    if not blocks:
-        raise ValueError("there are no rows to draw, got an empty sequence")
+    blocks = list(dict.fromkeys(row["block"] for row in check_rows(rows)))
     axes = get_panels(axes, len(blocks), "What the filters answer to", (3.0, 3.6), sharey=True)
     for ax, block in zip(axes, blocks):
         for share, colour, line in (("background", STRONG, "-"), ("shape", WEAK, ":")):
@@ -107,17 +107,14 @@ def shares_over_epochs(rows: Sequence[Mapping], axes: "Iterable[Axes] | None" = 
                 if row["block"] == block and row[f"{share}_share"] is not None
             ]
             draw_seeds(ax, points, label=share, color=colour, linestyle=line)
-        ax.set(
-            title=block,
-            xlabel="epoch",
-            ylabel="variance of the response (%)" if ax is axes[0] else "",
-        )
+        ax.set(title=block, xlabel="epoch")
         ax.locator_params("x", integer=True)
         add_grid(ax)
     top = max(ax.get_ylim()[1] for ax in axes)
     # only now: a limit set early would hold for all panels, whatever is drawn later
     for ax in axes:
         ax.set_ylim(0, top)
+    axes[0].set_ylabel("variance of the response (%)")
     axes[0].legend(frameon=False)
     return axes
 
@@ -143,14 +140,8 @@ def selectivity(
     for mine in panels.values():
         # a missing field fails before drawing
         field_table([{"epoch": 0, **row} for row in mine], pick("size", size, SIZES))
-    axes = get_panels(
-        axes,
-        len(panels),
-        "Squares higher than circles: the background's filters are the stronger",
-        (3.8, 4.2),
-        sharex=True,
-        sharey=True,
-    )
+    head = "Squares higher than circles: the background's filters are the stronger"
+    axes = get_panels(axes, len(panels), head, (3.8, 4.2), sharex=True, sharey=True)
     for ax, ((block, epoch), mine) in zip(axes, panels.items()):
         _draw_kinds(ax, mine, size)
         ax.set(
@@ -158,8 +149,8 @@ def selectivity(
             xlim=(-3, 103),
             ylim=(0, None),
             xlabel="variance due to background (%)",
-            ylabel=SIZES[size] if ax is axes[0] else "",
         )
+    axes[0].set_ylabel(SIZES[size])
     axes[0].legend(framealpha=0.8, fontsize=9)
     return axes
 
@@ -180,50 +171,34 @@ def selectivity_caption(rows: Sequence[Mapping]) -> str:
     )
 
 
-def _check_rows(rows: Sequence[Mapping]) -> Sequence[Mapping]:
-    """The rows, after making sure that they may be averaged."""
-    if not rows:
-        raise ValueError("there are no rows, got an empty sequence")
-    seen = set()
-    for row in rows:
-        key = row["method"], row["rho"], row["seed"]
-        if key in seen:
-            raise ValueError(
-                f"two rows of {key[0]}, ρ = {key[1]}, seed {key[2]}: runs of several settings?"
-            )
-        seen.add(key)
-    return rows
+def _count_seeds(rows: Sequence[Mapping]) -> Counter:
+    """{(method, ρ): its runs}, after making sure that they may be averaged."""
+    runs = Counter((row["method"], row["rho"], row["seed"]) for row in check_rows(rows))
+    (method, rho, seed), most = runs.most_common(1)[0]
+    if most > 1:
+        raise ValueError(f"two rows of {method}, ρ = {rho}, seed {seed}: runs of several settings?")
+    return Counter((method, rho) for method, rho, _ in runs)
 
 
 def _by_panel(rows: Sequence[Mapping]) -> dict[tuple[str, int | None], list[Mapping]]:
     """{(block, epoch or None): its rows}."""
-    if not rows:
-        raise ValueError("there are no rows, got an empty sequence")
     panels: dict[tuple[str, int | None], list[Mapping]] = {}
-    for row in rows:
+    for row in check_rows(rows):
         panels.setdefault((row["block"], row.get("epoch")), []).append(row)
     return panels
 
 
 def _draw_kinds(ax: "Axes", rows: Sequence[Mapping], size: str) -> None:
     """Points of one panel in two kinds, each with its mean."""
-    kinds = (True, STRONG, "s", "background > shape"), (False, WEAK, "o", "shape ≥ background")
-    for led, colour, marker, words in kinds:
+    kinds = (
+        (True, STRONG, STRONG, "s", "--", "background > shape"),
+        (False, WEAK, "none", "o", ":", "shape ≥ background"),
+    )
+    for led, colour, inside, marker, line, words in kinds:
         mine = [row for row in rows if (row["background_share"] > row["shape_share"]) is led]
-        ax.scatter(
-            [100 * row["background_share"] for row in mine],
-            [row[size] for row in mine],
-            s=28,
-            marker=marker,
-            facecolors=colour if led else "none",
-            edgecolors=colour,
-            label=words,
-        )
+        shares, sizes = ([row[key] for row in mine] for key in ("background_share", size))
+        look = {"marker": marker, "facecolors": inside, "edgecolors": colour, "label": words}
+        ax.scatter([100 * share for share in shares], sizes, s=28, **look)
         if mine:
-            ax.axhline(
-                mean(row[size] for row in mine),
-                color=colour,
-                linestyle="--" if led else ":",
-                linewidth=1.2,
-            )
+            ax.axhline(mean(sizes), color=colour, linestyle=line, linewidth=1.2)
     add_grid(ax)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DPI = 96  # what rectangles in pixels are meant at
 GRID = "#E4E4E4"
+TEXT = 8  # points, of the numbers beside the axes
 
 # left, bottom, width, height, in pixels from the lower left corner
 Rect = tuple[float, float, float, float]
@@ -51,7 +52,6 @@ def frame(
     *,
     ticks: int = 4,
     named: Callable[[float], str] = "{:g}".format,
-    size: float = 8,
 ) -> "Axes":
     """Limits, a light grid with its numbers, and the names of the axes; call it after drawing.
 
@@ -61,7 +61,6 @@ def frame(
         ylabel: turned, at the left, or "" where the title says it.
         ticks: about how many numbers per axis.
         named: how a number of the x axis is written.
-        size: of all text.
     """
     from matplotlib.collections import LineCollection
 
@@ -72,44 +71,22 @@ def frame(
     ax.add_collection(LineCollection(grid, colors=GRID, linewidths=0.8, zorder=0.5))
     ax.add_collection(LineCollection(axes, colors="black", linewidths=1, clip_on=False, zorder=3))
     box, (width, height) = ax.get_position(), ax.figure.get_size_inches() * DPI
-    write = ax.figure.text
+
+    def write(x: float, y: float, words: str, size: float, at: str = "center top", **turn) -> None:
+        across, along = at.split()
+        ax.figure.text(x, y, words, size=size, ha=across, va=along, **turn)
+
+    middle_x, middle_y = box.x0 + box.width / 2, box.y0 + box.height / 2
     for x in xs:
-        write(
-            box.x0 + box.width * (x - xlim[0]) / (xlim[1] - xlim[0]),
-            box.y0 - 4 / height,
-            named(x),
-            size=size,
-            ha="center",
-            va="top",
-        )
+        place_x = box.x0 + box.width * (x - xlim[0]) / (xlim[1] - xlim[0])
+        write(place_x, box.y0 - 4 / height, named(x), TEXT)
     for y in ys:
-        write(
-            box.x0 - 5 / width,
-            box.y0 + box.height * (y - ylim[0]) / (ylim[1] - ylim[0]),
-            f"{y:g}",
-            size=size,
-            ha="right",
-            va="center",
-        )
+        place_y = box.y0 + box.height * (y - ylim[0]) / (ylim[1] - ylim[0])
+        write(box.x0 - 5 / width, place_y, f"{y:g}", TEXT, "right center")
     if xlabel:
-        write(
-            box.x0 + box.width / 2,
-            box.y0 - 19 / height,
-            xlabel,
-            size=size + 0.5,
-            ha="center",
-            va="top",
-        )
+        write(middle_x, box.y0 - 19 / height, xlabel, TEXT + 0.5)
     if ylabel:
-        write(
-            box.x0 - 40 / width,
-            box.y0 + box.height / 2,
-            ylabel,
-            size=size + 0.5,
-            rotation=90,
-            ha="center",
-            va="center",
-        )
+        write(box.x0 - 40 / width, middle_y, ylabel, TEXT + 0.5, "center center", rotation=90)
     return ax
 
 
@@ -141,14 +118,10 @@ def wall(
     pen = ImageDraw.Draw(sheet)
     for k, word in enumerate(words):
         x, y = tiles.corner(k, (side, side), columns, gap)
-        pen.text(
-            (x + side / 2, y + side + gap[0] / 2), word, fill="black", font=_font(10), anchor="mm"
-        )
-    ax = place(
-        figure,
-        (rect[0] + (rect[2] - sheet.width) // 2, rect[1] + rect[3] - sheet.height, *sheet.size),
-        head,
-    )
+        middle = x + side / 2, y + side + gap[0] / 2
+        pen.text(middle, word, fill="black", font=_font(10), anchor="mm")
+    left, bottom = rect[0] + (rect[2] - sheet.width) // 2, rect[1] + rect[3] - sheet.height
+    ax = place(figure, (left, bottom, *sheet.size), head)
     ax.imshow(np.asarray(sheet), interpolation="nearest", aspect="auto")
     return ax
 
@@ -157,9 +130,9 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
     """A few round numbers between two limits."""
     from matplotlib.ticker import MaxNLocator
 
-    found = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    values = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     slack = 1e-9 * (high - low)
-    return [float(value) for value in found if low - slack <= value <= high + slack]
+    return [float(value) for value in values if low - slack <= value <= high + slack]
 
 
 @cache

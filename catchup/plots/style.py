@@ -53,13 +53,19 @@ def title(method: str) -> str:
     return MIXERS[name].title + (f" ({settings})" if settings else "")
 
 
-def get_axes(ax: "Axes | None") -> "Axes":
-    """`ax`, or the axes of a new figure."""
+def look_of(method: str) -> dict[str, str]:
+    """Style and title of a method, as matplotlib's artists take them."""
+    colour, marker, line = style(method)
+    return {"color": colour, "marker": marker, "linestyle": line, "label": title(method)}
+
+
+def get_axes(ax: "Axes | None", size: tuple[float, float] = (7.2, 4.2)) -> "Axes":
+    """`ax`, or the axes of a new figure of `size` inches."""
     if ax is not None:
         return ax
     from matplotlib import pyplot
 
-    return pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")[1]
+    return pyplot.subplots(figsize=size, layout="constrained")[1]
 
 
 def get_panels(
@@ -131,6 +137,31 @@ def draw_means(
         spread = [deviation(of_place) if len(of_place) > 1 else 0.0 for of_place in values]
         low, high = np.subtract(middle, spread), np.add(middle, spread)
         ax.fill_between(places, low, high, color=color, alpha=0.2 * alpha, linewidth=0)
+
+
+def draw_dots(ax: "Axes", places: float | Sequence[float], values: Sequence[float], **look) -> None:
+    """Markers alone: `values` over `places`, or all over one place."""
+    ax.plot(np.broadcast_to(places, len(values)), values, **{**look, "linestyle": "none"})
+
+
+def write_cells(ax: "Axes", values: np.ndarray, dark: np.ndarray, form: str, size: float) -> None:
+    """The numbers of a table drawn with `imshow`, white where the cell is `dark`; no frame."""
+    for (down, right), value in np.ndenumerate(values):
+        words = "?" if np.isnan(value) else format(value, form)
+        colour = "white" if dark[down, right] else "black"
+        ax.text(right, down, words, ha="center", va="center", size=size, color=colour)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def describe_spread(what: str, known: bool) -> str:
+    """What runs a figure shows, and how it shows the spread over their seeds, if there is one."""
+    if not known:
+        return f"{what}: no spread can be shown."
+    return (
+        f"{what}. Lines: means over seeds; bands: one sample standard deviation each way; small"
+        " markers: single seeds."
+    )
 
 
 def add_legend(ax: "Axes") -> "Axes":

@@ -27,7 +27,6 @@ from ..utils.progress import bar
 from .folder import RUN, check_claim, claim
 from .lock import lock_folder
 from .loop import Progress, TrainingRun
-from .machine import heap
 from .machine.accelerator import make_accelerator, restore_model
 from .machine.distributed import destroy_group_at_exit, keep_group_at_exit
 from .machine.precision import resolve_precision
@@ -300,8 +299,7 @@ def _fit(
     keep_group_at_exit()
     with fork_rng(settings.seed), restore_model(model):
         run = begin(should_stop=stops)
-        with heap.kept() if run.on_cpu else nullcontext():
-            _train_epochs(run, progress, on_epoch)
+        _train_epochs(run, progress, on_epoch)
         request.agree(run.position())
     if accelerator.num_processes > 1:
         destroy_group_at_exit()

@@ -5,17 +5,16 @@ checked first.
 import json
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import run as bench
-from benchmarks import scaling, throughput
+from benchmarks import loops, scaling
+from benchmarks import throughput as bench
 from benchmarks.command import call
-from benchmarks.throughput import Workload
+from benchmarks.loops import Workload
 from catchup.mixers.catchup import filter_influence
 from catchup.training.machine.precision import choose_precision
 
@@ -33,7 +32,7 @@ def measured():
 
 def test_every_variant_is_timed_and_related_to_ours(measured):
     rows = measured["throughput"]["variants"]
-    assert tuple(rows) == throughput.VARIANTS and rows["ours"]["ratio"] == 1
+    assert tuple(rows) == loops.VARIANTS and rows["ours"]["ratio"] == 1
     for row in rows.values():
         assert (
             row["images_per_s"] == pytest.approx(16 / row["time_s"])
@@ -64,8 +63,8 @@ def test_the_operations_are_those_of_the_formula():
     """A 1 × 1 world: of every convolution and linear layer 2 · outputs · inputs, three times
     (forward, two backward); the first layer has no gradient for its input.
     """
-    flops = throughput.flops_of_a_step(TINY)
-    model, seen = throughput.network(TINY), []
+    flops = loops.flops_of_a_step(TINY)
+    model, seen = loops.network(TINY), []
 
     def count(module, args, output):
         per_output = 2 * (math.prod(module.weight.shape[1:]))
@@ -80,7 +79,7 @@ def test_the_operations_are_those_of_the_formula():
 
 def test_the_plain_loop_is_the_ordinary_one():
     """Its steps are those of a loop written here: same weights, same images, same loss."""
-    plain, model = throughput.Plain(TINY, torch.device("cpu")), throughput.network(TINY)
+    plain, model = loops.Plain(TINY, torch.device("cpu")), loops.network(TINY)
     # without chance
     plain.loader.dataset.transform.transforms = plain.loader.dataset.transform.transforms[2:]
     torch.manual_seed(0)
@@ -100,18 +99,10 @@ def test_the_plain_loop_is_the_ordinary_one():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.model.parameters()))
 
 
-@pytest.mark.slow
-def test_a_process_that_ends_is_told_apart_from_one_that_is_slow(capfd):
-    with throughput.Elsewhere(partial(int, "no number")) as elsewhere:
-        with pytest.raises(RuntimeError, match="ended with exit code 1"):
-            elsewhere.epoch()
-    assert "invalid literal for int()" in capfd.readouterr().err
-
-
 def test_ours_trains_and_the_limit_does_not():
-    trainer = throughput.Trainer(TINY, "baseline")
+    trainer = loops.Trainer(TINY, "baseline")
     weights = [parameter.clone() for parameter in trainer.run.model.parameters()]
-    throughput.bare(trainer)
+    loops.bare(trainer)
     assert all(torch.equal(a, b) for a, b in zip(weights, trainer.run.model.parameters()))
     trainer.epoch()
     trainer.epoch()
@@ -124,7 +115,7 @@ def test_the_ordinary_variant_is_in_the_ordinary_format():
     wide = replace(TINY, width=16)
     for ordinary, expected in ((True, torch.contiguous_format), (False, torch.channels_last)):
         seen = []
-        trainer = throughput.Trainer(wide, "baseline", ordinary=ordinary)
+        trainer = loops.Trainer(wide, "baseline", ordinary=ordinary)
         trainer.run.model.layer1.register_forward_hook(
             lambda _m, args, _o, seen=seen: seen.append(args[0])
         )

@@ -37,7 +37,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbclient.output_widget import OutputWidget
 from nbformat.v4 import new_code_cell, new_notebook
 
-from benchmarks.throughput import Trainer, Workload
+from benchmarks.loops import Trainer, Workload
 from catchup import Settings, count_hooks, fit, train
 from catchup.mixers import MIXERS, make
 from catchup.training import checkpoint
