@@ -15,7 +15,7 @@ from catchup.measures.statistics import by_method, span
 from catchup.plots import results
 
 DOCS = Path(__file__).parent
-MAIN = DOCS.parent / "data" / "results" / "weights" / "main" / "evaluations.jsonl"
+MAIN = DOCS.parent / "data" / "results" / "main.jsonl"
 REMOVED = 0.1  # the share of features of which the title speaks
 
 
