@@ -87,9 +87,8 @@ def run_background(
     Where it misleads: all methods get one budget, and mixing slows learning. A method that has not
     finished learning at ρ = 1/8, where no background misleads, is worse everywhere for that reason:
     read its accuracies against that row. And "catchup" is the paper's method with CutMix at the
-    input in a sixth of its steps, "randomchannel" has no input
-    mix: their difference is not the choice of channels alone (the paper's Table 9 leaves the input
-        out of both).
+    input in a sixth of its steps, "randomchannel" has no input mix: their difference is not the
+    choice of channels alone (the paper's Table 9 leaves the input out of both).
 
     Args:
         out: a JSON-lines file; made, or continued if it is one of the same settings.

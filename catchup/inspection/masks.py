@@ -53,12 +53,16 @@ class Layer:
 class MaskInspection:
     """What was computed for some checkpoints, pairs and blocks.
 
-    checkpoints, blocks: their names. pairs: (source, partner) as indices into the n images kept
-        here.
-    names, classes: one name per image, per class. labels: (n,) int64.
-    pixels: (n, H, W, 3) uint8, the images as they are shown.
-    plain: {checkpoint: (n, N) float32}, softmax of the unmixed images. layers: {(checkpoint,
-        block): Layer}.
+    Attributes:
+        checkpoints: their labels.
+        blocks: their names.
+        pairs: (source, partner) as indices into the n images kept here.
+        names: one per image.
+        classes: one name per class.
+        labels: (n,) int64.
+        pixels: (n, H, W, 3) uint8, the images as they are shown.
+        plain: {checkpoint: (n, N) float32}, softmax of the unmixed images.
+        layers: {(checkpoint, block): Layer}.
     """
 
     checkpoints: tuple[str, ...]

@@ -85,18 +85,25 @@ class MethodResult:
     """What one method made of one image. Tensors are on the CPU; C channels of H × W, an image's or
     those of a block.
 
-    method: its name in `MIXERS`. lam, seed: what it was given: λ in [0, 1], and what boxes and
-        masks are drawn from.
-    block: name of the block that was mixed; None where it was the input.
-    own, partner, mixed: float32 (C, H, W), what the two images brought, and what went on.
-    pixels: (C, H, W) in [0, 1], the mixed image as it is shown; None where a block was mixed.
-    place, partner_place: of the two images in the gallery; a method may choose its own partner.
-    keep: bool (C, H, W), True where the method says that the image's own values stayed; None where
-        it says nothing.
-    pictures: (2, C, H, W) in [0, 1], the two images as they are shown.
-    own_class, partner_class: names of the two images' classes. weights: {class name: weight}, the
-        mixed label, all > 0.
-    passes: forward and backward passes of the model in one mixed step, as the method declares them.
+    Attributes:
+        method: its name in `MIXERS`.
+        lam: λ in [0, 1], as it was given.
+        seed: what boxes and masks are drawn from.
+        block: name of the block that was mixed; None where it was the input.
+        own: float32 (C, H, W), what the image brought.
+        partner: the same of its partner.
+        mixed: the same of what went on.
+        pixels: (C, H, W) in [0, 1], the mixed image as it is shown; None where a block was mixed.
+        place: of the image in the gallery.
+        partner_place: of its partner; a method may choose its own.
+        keep: bool (C, H, W), True where the method says that the image's own values stayed; None
+            where it says nothing.
+        pictures: (2, C, H, W) in [0, 1], the two images as they are shown.
+        own_class: name of the image's class.
+        partner_class: name of its partner's.
+        weights: {class name: weight}, the mixed label, all > 0.
+        passes: forward and backward passes of the model in one mixed step, as the method declares
+            them.
     """
 
     method: str

@@ -31,8 +31,7 @@ def top_share(influence: Tensor, k: int) -> Tensor:
     Range: k/C where all are equal, to 1 where no more than k answer at all.
 
     Misleads: it sees nothing of how the rest is spread, it depends on k, and a wider layer has a
-        smaller one at the
-    same k: compare layers at the same share k/C.
+    smaller one at the same k: compare layers at the same share k/C.
 
     Args:
         influence: (…, C) ≥ 0, floating.

@@ -106,20 +106,20 @@ def measure_localization(
         progress: a bar on standard error.
     Returns:
         gt_known_loc: percent of the images in which the box of the true class's largest region is
-            right;
+        right;
         top1_loc: percent in which it is and the class is recognised too (then it is also the
-            predicted class's box);
+        predicted class's box);
         top1_accuracy: of these images, in percent;
         maxboxacc_v2: the mean over `deltas` of maxboxacc_v2_per_delta, {"0.3": percent at the best
-        threshold, …}, where any region's box may be the right one; best_threshold, {"0.3": …}, the
-        lowest of those equally good;
+        threshold, …}, where any region's box may be the right one; best_threshold, {"0.3": …},
+        the lowest of those equally good;
         box_accuracy: {"thresholds": […], "0.3": [percent at each], …};
         baselines: {"centre": …, "full": …} with the same fields as far as they have a meaning.
-        "full" is the whole image. "centre" is a map that falls off evenly from the middle to the
-        border, put through the same: at a threshold t its box lies in the middle and has 1 - t of
-        the image's sides (0.8 of them for GT-known and Top-1 Loc by default; best_side, {"0.3": …},
-        for MaxBoxAccV2). The source takes a Gaussian in the middle for it, whose boxes are the same
-        squares, one for each threshold;
+        "full" is the whole image. "centre" is a map that falls off evenly from the middle to
+        the border, put through the same: at a threshold t its box lies in the middle and has
+        1 - t of the image's sides (0.8 of them for GT-known and Top-1 Loc by default;
+        best_side, {"0.3": …}, for MaxBoxAccV2). The source takes a Gaussian in the middle for
+        it, whose boxes are the same squares, one for each threshold;
         n_images, n_without_box: how many were measured and left out; threshold, iou: as given.
     Raises:
         ValueError: if an argument is out of its range, the boxes do not fit the images or there are

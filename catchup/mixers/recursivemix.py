@@ -87,9 +87,8 @@ class RecursiveMix(Mixer):
 
     An epoch's first step has no history and is a plain one, as is a step whose box is smaller than
     a pixel. The history is what the last batch looked like when the model saw it, its labels before
-    any regulariser changed them, and its
-    logits: one batch in memory. Image i gets image partner[i] of the history, counted round where
-        that was smaller.
+    any regulariser changed them, and its logits: one batch in memory. Image i gets image partner[i]
+    of the history, counted round where that was smaller.
 
     Args:
         alpha: the box covers a share ~ U(0, alpha) of the image before it is clipped, 0 < alpha ≤

@@ -43,8 +43,8 @@ def setting_differences(
     what is printed.
 
     Args:
-        rows: evaluation objects with `label`s; those of the first label are what the others are
-            compared with.
+        rows: evaluation objects with a `label` each; those of the first label are what the others
+            are compared with.
         ax: where to draw; None makes a figure.
         measure: one of `MEASURES`.
         printed: differences of a paper by label, in the unit and with the sign of the measure;

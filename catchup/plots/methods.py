@@ -30,12 +30,10 @@ def method_gallery(rows: "Sequence[MethodResult]", columns: int = COLUMNS) -> "F
     says.
 
     Of a method that mixes the input, the mixed image, what the method says it kept outlined, and
-    beside it whose pixels
-    they are: bright the image's own, dark its partner's, striped where that cannot be told. Of a
-    method that mixes a block, a few of its channels, from the one in which the image lags behind
-    its partner the most to the one in which
-    it leads the most: the image's map, its partner's, the mixed one. A map that is not used is
-        dimmed and crossed out.
+    beside it whose pixels they are: bright the image's own, dark its partner's, striped where that
+    cannot be told. Of a method that mixes a block, a few of its channels, from the one in which the
+    image lags behind its partner the most to the one in which it leads the most: the image's map,
+    its partner's, the mixed one. A map that is not used is dimmed and crossed out.
 
     Args:
         rows: from `catchup.inspection.methods.run_methods`, at least one; all of one image.
