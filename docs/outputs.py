@@ -1,5 +1,7 @@
 """Notebooks with their outputs: what a test run printed is kept, so that the site runs none twice.
 
+Also a pytest plugin (`-p outputs`), which keeps every notebook of this project that passes.
+
 .outputs/NAME.ipynb   as the last test run left it, with the digest of what was run
 """
 
@@ -8,6 +10,7 @@ import json
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,3 +60,20 @@ def executed(path: Path, *, run: bool = True) -> NotebookNode:
         NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
         keep(notebook, path.name)
     return notebook
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps the notebooks that this run executes without an error."""
+    from nbmake.nb_run import NotebookRun
+
+    execute = NotebookRun.execute
+
+    def execute_and_keep(self):
+        result = execute(self)
+        if result.error is None and Path(self.filename).resolve().parent == NOTEBOOKS:
+            keep(result.nb, Path(self.filename).name)
+        return result
+
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    patch.setattr(NotebookRun, "execute", execute_and_keep)

@@ -4,7 +4,7 @@ threads.
 nbmake asks whether a cell raised. An exception inside `interactive_output`, `@interact`, `with
 out:` or a thread raises
 in no cell: it is printed into a widget, or on standard error, and the notebook passes. This plugin
-looks there too. What passes is kept with its outputs, for the site (`docs/outputs.py`).
+looks there too.
 
 What it cannot see: callbacks that only a front end calls (nobody moves a slider here), errors that
 were cleared from an `Output` before the end, and what a thread says after the last cell has ended.
@@ -12,7 +12,6 @@ were cleared from an `Output` before the end, and what a thread says after the l
 
 from collections.abc import Callable, Iterator
 
-import outputs
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionComplete
@@ -106,8 +105,6 @@ def scanned(execute: Callable) -> Callable:
 
     def execute_and_scan(self) -> NotebookResult:
         result = execute(self)
-        if result.error is None and self.filename.parent.resolve() == outputs.NOTEBOOKS:
-            outputs.keep(result.nb, self.filename.name)
         if result.error is None and (found := hidden_errors(result.nb)):
             trace = "\n  ".join(
                 [f"{self.filename}: no cell raised, but the notebook hides errors", *found]
