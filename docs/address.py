@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SHOWN = ("pyproject.toml", "README.md", "CITATION.cff")
+SHOWN = ("pyproject.toml", "README.md", "CITATION.cff", "docs/howto.md")
 
 
 def read_address() -> str:

@@ -107,16 +107,41 @@ def write_api(folder: Path) -> None:
 
 
 def write_widgets(folder: Path) -> None:
-    """The inspector on a trained network, and the playground."""
-    import catchup
-    from catchup.widgets import mask_inspector
-
+    """The playground, and the inspector on the trained networks that come with the package."""
     folder.mkdir(parents=True)
     shutil.copy(DOCS / "playground.html", folder)
-    digits = catchup.data.load("digits")
-    model = catchup.models.create("resnet18", num_classes=10, in_channels=1, width=8)
-    images, labels = digits.test.pixels[:6] / 255, digits.test.labels[:6]
-    mask_inspector(model.eval(), images, labels).to_html(folder / "inspector.html")
+    inspect_trained("digits", "digits", folder / "inspector.html")
+    inspect_trained("shapes95", "shapes", folder / "inspector-shapes.html")
+
+
+def inspect_trained(name: str, data: str, path: Path) -> None:
+    """Writes the inspector of a plain and a Catch-up network, and of the latter's earlier epochs.
+
+    Args:
+        name: how the trained networks' names begin.
+        data: the data set whose test images are shown: pairs of unlike classes, all of them
+            recognised by the last network.
+        path: of the page.
+    """
+    import torch
+
+    from catchup.data import load, normalise, to_float
+    from catchup.models import trained, trained_names
+    from catchup.widgets import mask_inspector
+
+    epochs = [one for one in trained_names() if one.startswith(f"{name}-catchup-epoch")]
+    order = sorted(epochs, key=lambda one: int(one.rpartition("epoch")[2]))
+    models = {one.removeprefix(f"{name}-"): trained(one) for one in order}
+    models |= {"baseline": trained(f"{name}-baseline"), "catchup": trained(f"{name}-catchup")}
+    loaded = load(data)
+    images = normalise(to_float(loaded.test.pixels[:200]), loaded.mean, loaded.std)
+    labels = loaded.test.labels[:200]
+    with torch.no_grad():
+        right = (models["catchup"](images).argmax(1) == labels).nonzero()[:, 0].tolist()
+    firsts = {int(labels[place]): place for place in reversed(right)}
+    chosen = [place for _, place in sorted(firsts.items())][:8]
+    names = [str(one) for one in loaded.train.classes]
+    mask_inspector(models, images[chosen], labels[chosen], class_names=names).to_html(path)
 
 
 def main() -> None:

@@ -20,10 +20,11 @@ from catchup.utils.text import as_markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-COMMANDS, COST, RESULTS, WHERE = (
-    (ROOT / "docs" / f"{page}.md").read_text() for page in ("commands", "cost", "results", "where")
+COMMANDS, COST, HOWTO, RESULTS, WHERE = (
+    (ROOT / "docs" / f"{page}.md").read_text()
+    for page in ("commands", "cost", "howto", "results", "where")
 )
-EXAMPLES = re.findall(r"```python\n(.*?)```\n+(?:```text\n(.*?)```)?", README + WHERE, re.S)
+EXAMPLES = re.findall(r"```python\n(.*?)```\n+(?:```text\n(.*?)```)?", README + HOWTO + WHERE, re.S)
 
 
 def test_there_are_examples():
@@ -58,6 +59,7 @@ def test_the_address_is_one():
 
 
 def test_another_address_is_written_wherever_it_is_shown(tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
     for name in address.SHOWN:
         (tmp_path / name).write_text((ROOT / name).read_text())
     monkeypatch.setattr(address, "ROOT", tmp_path)
