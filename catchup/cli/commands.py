@@ -3,11 +3,10 @@ returns.
 """
 
 import json as json_format
-import os
 import select
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, Field, asdict, fields
+from dataclasses import MISSING, Field, asdict
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -16,13 +15,18 @@ import tyro
 from .. import __version__
 from ..mixers import MIXERS, Mixer
 from ..mixers.regularisers import REGULARISERS, Regulariser
-from ..training.settings import Settings
-from ..utils.choices import pick
 from ..utils.console import make_printable
 from ..utils.text import as_text
+from . import budget as cli_budget
 from . import compare as cli_compare
+from . import evaluate as cli_evaluate
+from . import train as cli_train
 from .notebooks import notebooks
-from .options import Leading, options_of, read_leading
+from .options import Leading, read_leading
+from .train import own_settings
+
+# commands whose options depend on others
+LEADING = (["train"], ["compare"], ["budget"])
 
 # PyTorch's words, off the GPU
 OUT_OF_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")
@@ -82,18 +86,19 @@ def _call(argv: list[str], comparison: tuple[str | None, str | None] = (None, No
         argv: of any command.
         comparison: of `compare`: the recipe and the data set.
     """
-    leading = read_leading(argv) if argv[:1] in (["train"], ["compare"]) else Leading()
+    leading = read_leading(argv) if argv[:1] in LEADING else Leading()
     return tyro.extras.subcommand_cli_from_dict(
         {
             "demo": demo,
-            "train": _train_command(leading),
-            "evaluate": _evaluate_command(),
+            "train": cli_train.make_command(leading),
+            "evaluate": cli_evaluate.make_command(),
             "compare": cli_compare.make_command(leading, *comparison),
+            "budget": cli_budget.make_command(leading),
             "methods": methods,
             "datasets": datasets,
             "background": background,
             "recipes": recipes,
-            "report": report,
+            "report": show_report,
             "notebooks": notebooks,
         },
         args=argv,
@@ -111,81 +116,10 @@ def demo(out: Path = Path("runs/demo"), json: bool = False) -> None:
         out: Folder for the figures and results.json; files of an earlier demo there are replaced.
         json: Print the results as JSON instead of a table.
     """
-    from ..experiments.demo import report, run_demo
+    from ..experiments.demo import describe_demo, run_demo
 
     results = run_demo(out)
-    print(json_format.dumps(results) if json else report(results, out))
-
-
-def _evaluate_command():
-    """The `evaluate` command, with the fields of `Options` among its options."""
-    from ..measures.registry import Options
-
-    test_options = options_of("tests", list(fields(Options)), Options)
-
-    def evaluate(
-        run_dir: tyro.conf.Positional[Path],
-        options: test_options,
-        tests: str = "clean,feature-drop,fgsm,pgd",
-        data_dir: str | None = None,
-        pretrained: str | None = None,
-        data: str = "imagenet",
-        image_size: int = 256,
-        window: int = 224,
-        device: Literal["auto", "cpu"] = "auto",
-        json: bool = False,
-    ) -> None:
-        """Measure a trained run, or a model with ImageNet's weights, and leave evaluation.json in
-        its folder.
-
-        Args:
-            run_dir: The folder that `catchup train` filled; with --pretrained, a new one.
-            tests: Which measurements, separated by commas: clean, feature-drop, calibration,
-                reliance, ood, localization, deformation, fgsm, pgd, landscape, corruption. Those of
-                an earlier call are kept.
-            data_dir: Where the data are now, if not where they were in training.
-            pretrained: Measure this model, such as torchvision.resnet50, with its published
-                ImageNet weights.
-            data: With --pretrained: the test images, imagenet or imagenet:PATH.
-            image_size: With --pretrained: the shorter side of the images, in pixels.
-            window: With --pretrained: the middle square of them that the model sees.
-            device: auto takes a GPU if there is one.
-            json: Print the evaluation as JSON instead of a table.
-        """
-        from ..experiments import evaluation
-        from ..measures.registry import columns
-        from ..measures.robustness import masking_verdict
-        from ..measures.statistics import value_of
-
-        names, shared = (
-            tuple(tests.split(",")),
-            {"options": Options(**vars(options)), "device": device},
-        )
-        if pretrained is None:
-            row = evaluation.evaluate(run_dir, names, data_dir=data_dir, **shared)
-        else:
-            row = evaluation.evaluate_pretrained(
-                pretrained,
-                data,
-                run_dir,
-                names,
-                data_dir=data_dir or "data",
-                image_size=image_size,
-                window=window,
-                **shared,
-            )
-        if json:
-            return print(json_format.dumps(row))
-        for key, heading in columns(names).items():
-            if (value := value_of(row, key)) is not None:
-                print(f"{value:10.2f}  {heading}")
-        print(
-            *filter(None, [masking_verdict(row)]),
-            f"all of it: {run_dir / 'evaluation.json'}",
-            sep="\n",
-        )
-
-    return evaluate
+    print(json_format.dumps(results) if json else describe_demo(results, out))
 
 
 def background(
@@ -218,7 +152,7 @@ def background(
     """
     from dataclasses import replace
 
-    from ..experiments.background_bias import SETTINGS, report, run_background
+    from ..experiments.background_bias import SETTINGS, describe_background, run_background
 
     settings = replace(SETTINGS, subset=subset, width=width, epochs=epochs)
     rows = run_background(
@@ -230,10 +164,10 @@ def background(
         settings=settings,
         follow_filters=follow,
     )
-    print(json_format.dumps(rows) if json else report(rows))
+    print(json_format.dumps(rows) if json else describe_background(rows))
 
 
-def report(
+def show_report(
     runs: tyro.conf.Positional[tuple[Path, ...]] = (),
     table: tuple[int, ...] = (),
     figure: tuple[int, ...] = (),
@@ -339,66 +273,10 @@ def datasets(data_dir: str = "data", fetch: str | None = None, json: bool = Fals
     print(as_text([[name for name in rows[0]], *table]))
 
 
-def _train_command(leading: Leading):
-    """The `train` command, with the settings of the named method among its options; a named recipe
-    sets defaults.
-    """
-    method = pick("method", leading.method or Settings.method, MIXERS)
-    recipe, data = (next(iter(named), None) for named in (leading.recipe, leading.data))
-    kind, usual = MIXERS[method], leading.defaults(recipe, method, data)
-    run_options = options_of(
-        "run",
-        [field for field in fields(Settings) if field.name != "method_settings"],
-        Settings,
-        usual,
-    )
-    method_options = options_of(f"method {method}", _own(kind), kind, usual.get("method_settings"))
-
-    def train(
-        out: Path,
-        run: run_options,
-        method_settings: method_options,
-        resume: bool = False,
-        json: bool = False,
-    ) -> None:
-        """Train one model with one method; `--method NAME --help` shows that method's settings too.
-
-        Args:
-            out: Folder of the run: run.json, metrics.jsonl and the checkpoint go there.
-            resume: Go on after the last finished epoch of the run in that folder.
-            json: Print the result as JSON.
-        """
-        from ..training.recipes import announcement
-        from ..training.trainer import train as train_run
-
-        settings = Settings(**vars(run), method_settings=vars(method_settings))
-        if settings.recipe:
-            print(announcement(settings), file=sys.stderr)
-        result = train_run(settings, out, resume=resume)
-        if int(os.environ.get("RANK", 0)):  # under torchrun one process speaks for all
-            return
-        s = result.summary
-        if json:
-            return print(json_format.dumps({"out": str(out), **s}))
-        print(
-            f"top-1 error: last {s['last_error_percent']:.2f} %, best {s['best_error_percent']:.2f}"
-            f" %, median of the last ten epochs {s['median10_error_percent']:.2f} % "
-            f" ({s['time_s']:.0f} s)"
-        )
-        print(f"next: catchup evaluate {out}")
-
-    return train
-
-
 def _listed(what: str, name: str, kind: type[Mixer] | type[Regulariser]) -> dict:
     """A line of `catchup methods`."""
-    settings = {field.name: _default(field) for field in _own(kind)}
+    settings = {field.name: _default(field) for field in own_settings(kind)}
     return {what: name, "about": kind.about, "passes": kind.passes, "settings": settings}
-
-
-def _own(kind: type[Mixer] | type[Regulariser]) -> list[Field]:
-    """The settings of a method that the command line offers; its seed is the run's."""
-    return [field for field in fields(kind) if field.name != "seed"]
 
 
 def _default(field: Field):

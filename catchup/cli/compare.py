@@ -3,24 +3,23 @@ prints.
 """
 
 import json as json_format
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 from ..experiments.engines import make_engine
 from ..experiments.planning import APART, RESULTS, Comparison, assess_runs, filename, outlook
 from ..training.settings import Settings
-from .options import Leading, options_of, under_recipe
+from .options import Leading, ManyRuns, options_of, under_recipe
 
 
-@dataclass(frozen=True)
-class ComparisonCall:
+class ComparisonCall(NamedTuple):
     """What one call of the command asks for."""
 
     comparison: Comparison
-    engine: str
-    plan: bool
-    json: bool
+    sweep: ManyRuns
 
 
 def combinations(leading: Leading) -> dict[str, tuple[str | None, str | None]]:
@@ -52,26 +51,17 @@ def make_command(leading: Leading, own_recipe: str | None, own_data: str | None)
     from ..measures.registry import Options
 
     usual = leading.defaults(own_recipe, None, own_data)
-    run_options = options_of(
-        "run",
-        [field for field in fields(Settings) if field.name not in (*APART, "recipe", "data")],
-        Settings,
-        usual,
-    )
+    run_options = shared_settings(usual)
     test_options = options_of("tests", list(fields(Options)), Options)
 
     def compare(
         out: Path,
+        sweep: ManyRuns,
         run: run_options,
         options: test_options,
         data: tuple[str, ...] = (usual.get("data", Settings.data),),
         recipe: tuple[str, ...] = (),
-        methods: tuple[str, ...] = ("baseline", "catchup"),
-        seeds: tuple[int, ...] = (0, 1, 2),
         tests: str = "clean",
-        engine: str = "local",
-        plan: bool = False,
-        json: bool = False,
     ) -> ComparisonCall:
         """Train every method with every seed under one budget, and compare them in pairs with 95 %
         intervals.
@@ -83,30 +73,33 @@ def make_command(leading: Leading, own_recipe: str | None, own_data: str | None)
             out: Folder of the comparison; called again, it goes on and does only what is missing.
             data: Data sets (see `catchup datasets`).
             recipe: Published protocols to take the settings from (see `catchup recipes`).
-            methods: Methods with their settings: cutmix, cutmix:alpha=0.2,prob=0.5. The first is
-                what the others are compared with. A recipe adds its own settings of each method.
-            seeds: Paired over the methods: same subset, initial weights, order of the images.
             tests: What is measured, separated by commas, as for `catchup evaluate`.
-            engine: Where the runs are done: local (one after the other), pool:jobs=4 (processes of
-                this machine), slurm:partition=gpu,hours=2,gpus=1,jobs=20 or ray:address=auto (a
-                cluster).
-            plan: Only print the runs, which are missing, and about how long they take; nothing is
-                trained.
-            json: Print the results as JSON instead of a table.
         """
-        chosen = vars(run) | {"data": own_data or data[0], "recipe": own_recipe}
-        settings = Settings(**chosen)
+        settings = Settings(**vars(run), data=own_data or data[0], recipe=own_recipe)
         comparison = Comparison(
             out=out,
-            methods=under_recipe(methods, settings),
-            seeds=seeds,
+            methods=under_recipe(sweep.methods, settings),
+            seeds=sweep.seeds,
             settings=settings,
             tests=tuple(tests.split(",")),
             options=Options(**vars(options)),
         )
-        return ComparisonCall(comparison, engine, plan, json)
+        return ComparisonCall(comparison, sweep)
 
     return compare
+
+
+def shared_settings(usual: Mapping, *left_out: str) -> type:
+    """A dataclass for tyro of the settings that all runs share.
+
+    Args:
+        usual: defaults that go before the fields' own.
+        left_out: settings that are not offered besides.
+    """
+    apart = {*APART, "recipe", "data", *left_out}
+    return options_of(
+        "run", [one for one in fields(Settings) if one.name not in apart], Settings, usual
+    )
 
 
 def run_calls(parts: dict[str, ComparisonCall]) -> int:
@@ -116,23 +109,23 @@ def run_calls(parts: dict[str, ComparisonCall]) -> int:
         parts: by the folder's name, "" for the folder itself; engine, plan and json are the same in
             all.
     """
-    from ..experiments.compare import report, sweep
+    from ..experiments.compare import describe_comparison, sweep
 
-    first = next(iter(parts.values()))
+    asked = next(iter(parts.values())).sweep
     comparisons = {
         name: replace(one.comparison, out=one.comparison.out / name) for name, one in parts.items()
     }
-    if first.plan:
-        _print_plan(comparisons, first)
+    if asked.plan:
+        print_plan(comparisons, asked)
         return 0
-    results = dict(zip(comparisons, sweep(list(comparisons.values()), engine=first.engine)))
-    if first.json:
+    results = dict(zip(comparisons, sweep(list(comparisons.values()), engine=asked.engine)))
+    if asked.json:
         print(json_format.dumps(results.get("", results)))
     else:
         for name, one in results.items():
             print(
                 *([f"== {name}", ""] if name else []),
-                report(one),
+                describe_comparison(one),
                 "",
                 f"all of it: {comparisons[name].out / RESULTS}",
                 sep="\n",
@@ -140,7 +133,7 @@ def run_calls(parts: dict[str, ComparisonCall]) -> int:
     return 1 if any(one["failed"] for one in results.values()) else 0
 
 
-def _print_plan(comparisons: dict[str, Comparison], asked: ComparisonCall) -> None:
+def print_plan(comparisons: Mapping[str, Comparison], asked: ManyRuns) -> None:
     """What `--plan` shows: of all comparisons together, as their runs would be done."""
     at_once = make_engine(asked.engine).at_once
     stands = {name: assess_runs(one) for name, one in comparisons.items()}

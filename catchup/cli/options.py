@@ -53,6 +53,28 @@ def options_of(
 
 
 @dataclass(frozen=True, kw_only=True)
+class ManyRuns:
+    """What the commands that train many runs are told alike.
+
+    Args:
+        methods: Methods with their settings: cutmix, cutmix:alpha=0.2,prob=0.5. The first is what
+            the others are compared with. A recipe adds its own settings of each method.
+        seeds: Paired over the methods: same subset, initial weights, order of the images.
+        engine: Where the runs are done: local (one after the other), pool:jobs=4 (processes of this
+            machine), slurm:partition=gpu,hours=2,gpus=1,jobs=20 or ray:address=auto (a cluster).
+        plan: Only print the runs, which are missing, and about how long they take; nothing is
+            trained.
+        json: Print the results as JSON instead of a table.
+    """
+
+    methods: tuple[str, ...] = ("baseline", "catchup")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    engine: str = "local"
+    plan: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Leading:
     """The options from which the defaults of the others follow; None where they are not given."""
 
@@ -81,7 +103,7 @@ class Leading:
 
 
 def read_leading(argv: Sequence[str]) -> Leading:
-    """The leading options of `train` or `compare`, read before the others."""
+    """The leading options of a command that trains, read before the others."""
     command = f"catchup {argv[0]}"
     leading, _ = tyro.cli(
         Leading, prog=command, args=argv[1:], return_unknown_args=True, add_help=False

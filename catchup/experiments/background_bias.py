@@ -201,7 +201,7 @@ def follow_run(
     return {name: [{**head, **row} for row in rows] for name, rows in told.items()}
 
 
-def report(rows: Sequence[dict]) -> str:
+def describe_background(rows: Sequence[dict]) -> str:
     """The outcome of `run_background` as text: a table for each ρ, mean ± standard deviation over
     the seeds, paired differences.
 

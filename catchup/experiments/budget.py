@@ -17,7 +17,7 @@ from math import inf
 from pathlib import Path
 
 from ..measures.crossing import Crossing, describe_crossing, find_crossings
-from ..measures.statistics import COLUMNS, by_method, mean_with_deviation, value_of
+from ..measures.statistics import COLUMNS, by_method, mean_with_deviation, method_of, value_of
 from ..utils.files import jsonable, write_json
 from ..utils.provenance import surroundings
 from ..utils.text import as_text
@@ -76,21 +76,20 @@ def run_budgets(
     Raises:
         ValueError, ImportError: as `catchup.experiments.compare.sweep`, before anything is trained.
     """
-    parts = plan_budgets(comparison, budgets)
+    parts, out = plan_budgets(comparison, budgets), Path(comparison.out)
+    _check_folder(out)
     compared = sweep(parts, engine=engine, progress=progress)
     rows = [row for part in compared for row in part["rows"]]
-    failed = [failure for part in compared for failure in part["failed"]]
-    crossings = find_crossings(rows, MEASURES) if rows else []
+    crossings, unpaired = _crossings(rows)
     results = jsonable(
         {
             "rows": rows,
             "crossings": [_as_object(crossing) for crossing in crossings],
-            "sentences": [describe_crossing(crossing) for crossing in crossings],
-            "failed": failed,
+            "sentences": [*map(describe_crossing, crossings), *unpaired],
+            "failed": [failure for part in compared for failure in part["failed"]],
             **surroundings(),
         }
     )
-    out = Path(comparison.out)
     write_json(out / RESULTS, results)
     if rows:
         from ..plots import save_budgets
@@ -99,7 +98,7 @@ def run_budgets(
     return results
 
 
-def report(results: Mapping) -> str:
+def describe_budgets(results: Mapping) -> str:
     """A table of means ± standard deviations, a line for each budget and method, then a sentence
     for each method and measure.
 
@@ -117,6 +116,30 @@ def report(results: Mapping) -> str:
         f"left out: {run['label']}, seed {run['seed']}: {run['error']}" for run in results["failed"]
     ]
     return "\n".join([as_text(table), "", *results["sentences"], *failed])
+
+
+def _check_folder(out: Path) -> None:
+    """ValueError if `out` holds anything but budgets; nothing is written."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; give a folder for the budgets")
+    for path in sorted(out.iterdir()) if out.is_dir() else ():
+        budget = path.is_dir() and path.name.isdecimal()
+        if not (budget or path.name in (RESULTS, FIGURE) or path.name.startswith(".")):
+            raise ValueError(f"{out} holds {path.name}, which is no budget; give a new folder")
+
+
+def _crossings(rows: Sequence[Mapping]) -> tuple[list[Crossing], list[str]]:
+    """The crossings of the methods that have pairs, and a sentence about each of the others."""
+    found: list[Crossing] = []
+    unpaired: list[str] = []
+    first, *others = dict.fromkeys(map(method_of, rows)) or ("",)
+    for method in others:
+        pair = [row for row in rows if method_of(row) in (first, method)]
+        try:
+            found += find_crossings(pair, MEASURES)
+        except ValueError as error:
+            unpaired.append(f"{method} against {first}: not known, {error}.")
+    return found, unpaired
 
 
 def _spread(rows: Sequence[Mapping], measure: str) -> str:

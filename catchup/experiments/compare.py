@@ -52,7 +52,15 @@ from .planning import (
     plan_runs,
 )
 
-__all__ = ["APART", "RESULTS", "TABLE", "Comparison", "report", "run_comparison", "sweep"]
+__all__ = [
+    "APART",
+    "RESULTS",
+    "TABLE",
+    "Comparison",
+    "describe_comparison",
+    "run_comparison",
+    "sweep",
+]
 
 BEST = " The best epoch is chosen on the test images: too good by that choice."
 
@@ -217,7 +225,9 @@ def sweep(
         return [sheet.write() for sheet in sheets]
 
 
-def report(results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = as_text) -> str:
+def describe_comparison(
+    results: Mapping, layout: Callable[[Sequence[Sequence[str]]], str] = as_text
+) -> str:
     """What was compared, and the table.
 
     Args:
@@ -329,7 +339,7 @@ def _write(out: Path, results: dict) -> dict:
     results = jsonable({**results, **surroundings()})
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / RESULTS, results)
-    write_atomically(out / TABLE, (report(results, as_markdown) + "\n").encode())
+    write_atomically(out / TABLE, (describe_comparison(results, as_markdown) + "\n").encode())
     return results
 
 

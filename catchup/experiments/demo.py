@@ -151,7 +151,7 @@ def table(results: Mapping) -> list[list[str]]:
     return comparison(_by_budget(results["rows"])[-1], {**LEARNT, **COLUMNS})
 
 
-def report(results: Mapping, out: Path) -> str:
+def describe_demo(results: Mapping, out: Path) -> str:
     """The table, what it says, and how it depends on the budget, as text.
 
     Args:

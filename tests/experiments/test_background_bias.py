@@ -14,10 +14,10 @@ from catchup.data.sets import readers
 from catchup.data.sets.shapes import KINDS, draw_scenes, images_of, test_sets
 from catchup.experiments import background_bias as background
 from catchup.experiments.background_bias import (
+    describe_background,
     follow_run,
     measure_cues,
     read_rows,
-    report,
     run_background,
 )
 from catchup.experiments.follow_filters import growth_and_background, summarise, weak_gradient
@@ -258,7 +258,7 @@ def test_who_follows_the_shape_and_who_the_background():
 
 def test_nothing_to_report_is_said():
     with pytest.raises(ValueError, match="no rows to report"):
-        report([])
+        describe_background([])
 
 
 def test_the_report_has_a_table_for_each_share_and_paired_differences():
@@ -284,7 +284,7 @@ def test_the_report_has_a_table_for_each_share_and_paired_differences():
         for seed in (0, 1)
         for method in ("baseline", "catchup")
     ]
-    said = report(rows)
+    said = describe_background(rows)
     assert (
         "colour agrees in 12.5 %" in said
         and "colour agrees in 95 %" in said

@@ -8,7 +8,7 @@ import matplotlib
 import pytest
 
 from catchup import Settings
-from catchup.experiments.budget import plan_budgets, report, run_budgets
+from catchup.experiments.budget import describe_budgets, plan_budgets, run_budgets
 from catchup.experiments.planning import Comparison
 from catchup.measures.crossing import find_crossings
 
@@ -51,7 +51,7 @@ def test_what_is_written_is_what_is_returned_and_the_crossings_are_those_of_the_
     again = find_crossings(results["rows"], ("top1_error", "fgsm_error", "without_strongest"))
     assert [one["measure"] for one in held["crossings"]] == [one.measure for one in again]
     assert held["crossings"][0]["budgets"] == [1, 2, 4] and len(held["sentences"]) == 3
-    said = report(results)
+    said = describe_budgets(results)
     assert said.count("catchup against baseline") == 3 and "error on training images" in said
 
 

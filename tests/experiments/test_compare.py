@@ -144,7 +144,7 @@ def test_differences_are_paired_and_their_intervals_are_scipys(whole):
 
 def test_the_table_says_what_was_compared(whole):
     out, results = whole
-    said, table = compare.report(results), (out / "table.md").read_text()
+    said, table = compare.describe_comparison(results), (out / "table.md").read_text()
     for text in (said, table):
         assert (
             "digits, 2 training images per class, resnet18 width 4, 2 epochs; 500 test images"
@@ -272,9 +272,9 @@ def test_a_single_seed_has_no_interval(whole, copied, no_training):
     assert {(row["n"], row["sd"], row["low"], row["high"]) for row in results["differences"]} == {
         (1, None, None, None)
     }
-    assert "[unknown]" in compare.report(results) and "unknown for a single seed" in compare.report(
+    assert "[unknown]" in compare.describe_comparison(
         results
-    )
+    ) and "unknown for a single seed" in compare.describe_comparison(results)
 
 
 @pytest.mark.slow
@@ -298,7 +298,9 @@ def test_a_run_that_diverges_is_left_out_and_named(copied, monkeypatch):
     ]
     assert "left out: catchup, seed 3: the loss is not finite" in (copied / "table.md").read_text()
     alone = compared(copied, ("baseline",), (3,))
-    assert alone["rows"] == [] and compare.report(alone).startswith("left out: baseline, seed 3")
+    assert alone["rows"] == [] and compare.describe_comparison(alone).startswith(
+        "left out: baseline, seed 3"
+    )
 
 
 def test_pairs_need_the_first_methods_run(copied, no_training, monkeypatch):

@@ -88,7 +88,7 @@ def test_demo_trains_compares_draws_and_says_what_is_next(tmp_path):
         assert measured >= {"top1_error", "clean_train_error", "feature_drop"}
         assert ("fgsm_error" in measured, "pgd_error" in measured) == (row["epochs"] == 2,) * 2
         assert row["hardware"]["threads"] == 1
-    said = demo.report(results, out)
+    said = demo.describe_demo(results, out)
     assert (
         "catchup − baseline" in said
         and "2 paired seeds" in said
@@ -203,7 +203,7 @@ def test_a_sign_is_claimed_for_the_curve_alone(rows):
 
 
 def test_the_budget_stands_beside_every_number(rows):
-    said = demo.report({"rows": rows}, demo.Path("there")).splitlines()
+    said = demo.describe_demo({"rows": rows}, demo.Path("there")).splitlines()
     assert "resnet18 width 16, 100 epochs; percent on 500 test images" in said[0]
     assert [line for line in said if "epochs: error" in line] == [
         (
