@@ -4,7 +4,7 @@ import json as json_format
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -49,7 +49,7 @@ def make_command():
         from ..experiments import evaluation
 
         names = tuple(tests.split(","))
-        shared = {"options": Options(**vars(options)), "device": device}
+        shared: dict[str, Any] = {"options": Options(**vars(options)), "device": device}
         if pretrained is None:
             row = evaluation.evaluate(run_dir, names, data_dir=data_dir, **shared)
         else:

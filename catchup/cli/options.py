@@ -62,6 +62,7 @@ class ManyRuns:
         seeds: Paired over the methods: same subset, initial weights, order of the images.
         engine: Where the runs are done: local (one after the other), pool:jobs=4 (processes of this
             machine), slurm:partition=gpu,hours=2,gpus=1,jobs=20 or ray:address=auto (a cluster).
+            auto: a process of one thread for each processor; local where there is a GPU.
         plan: Only print the runs, which are missing, and about how long they take; nothing is
             trained.
         json: Print the results as JSON instead of a table.
@@ -69,7 +70,7 @@ class ManyRuns:
 
     methods: tuple[str, ...] = ("baseline", "catchup")
     seeds: tuple[int, ...] = (0, 1, 2)
-    engine: str = "local"
+    engine: str = "auto"
     plan: bool = False
     json: bool = False
 

@@ -53,14 +53,16 @@ def make_command(leading: Leading):
         result = train_run(settings, out, resume=resume)
         if int(os.environ.get("RANK", 0)):  # under torchrun one process speaks for all
             return
-        s = result.summary
+        s, learning = result.summary, result.learning._asdict()
         if json:
-            return print(json_format.dumps({"out": str(out), **s}))
+            return print(json_format.dumps({"out": str(out), **s, "learning": learning}))
         print(
             f"top-1 error: last {s['last_error_percent']:.2f} %, best {s['best_error_percent']:.2f}"
             f" %, median of the last ten epochs {s['median10_error_percent']:.2f} % "
             f" ({s['time_s']:.0f} s)"
         )
+        if result.finished and not learning["trained"]:
+            print(f"still learning: {learning['reason']}; too short to tell anything of the method")
         print(f"next: catchup evaluate {out}")
 
     return train

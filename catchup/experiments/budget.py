@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..measures.crossing import Crossing, describe_crossing, find_crossings
 from ..measures.statistics import COLUMNS, by_method, mean_with_deviation, method_of, value_of
+from ..training.learning import assess_record, describe_learning
 from ..utils.files import jsonable, write_json
 from ..utils.provenance import surroundings
 from ..utils.text import as_text
@@ -72,20 +73,22 @@ def run_budgets(
         progress: bars on standard error.
     Returns:
         What budget.json holds: "rows", evaluation objects; "crossings", `Crossing` as objects, an
-        infinite number as None; "sentences"; "failed" runs; and where it comes from.
+        infinite number as None; "sentences"; "still_learning", a line on the networks that are not
+        trained, or ""; "failed" runs; and where it comes from.
     Raises:
         ValueError, ImportError: as `catchup.experiments.compare.sweep`, before anything is trained.
     """
     parts, out = plan_budgets(comparison, budgets), Path(comparison.out)
     _check_folder(out)
     compared = sweep(parts, engine=engine, progress=progress)
-    rows = [row for part in compared for row in part["rows"]]
+    rows = _with_learning([row for part in compared for row in part["rows"]])
     crossings, unpaired = _crossings(rows)
     results = jsonable(
         {
             "rows": rows,
             "crossings": [_as_object(crossing) for crossing in crossings],
             "sentences": [*map(describe_crossing, crossings), *unpaired],
+            "still_learning": describe_learning(rows),
             "failed": [failure for part in compared for failure in part["failed"]],
             **surroundings(),
         }
@@ -106,16 +109,32 @@ def describe_budgets(results: Mapping) -> str:
         results: as `run_budgets` returns them.
     """
     rows = results["rows"]
-    table = [["epochs", "method", "error on training images", *(COLUMNS[key] for key in MEASURES)]]
+    head = ("epochs", "method", "trained", "error on training images")
+    table = [[*head, *(COLUMNS[key] for key in MEASURES)]]
     for epochs in sorted({row["epochs"] for row in rows}):
         groups = by_method([row for row in rows if row["epochs"] == epochs])
         for method, group in groups.items():
             cells = [_spread(group, key) for key in ("clean_train_error", *MEASURES)]
-            table.append([str(epochs), method, *cells])
+            table.append([str(epochs), method, _trained(group), *cells])
     failed = [
         f"left out: {run['label']}, seed {run['seed']}: {run['error']}" for run in results["failed"]
     ]
-    return "\n".join([as_text(table), "", *results["sentences"], *failed])
+    learning = filter(None, [results["still_learning"]])
+    return "\n".join([as_text(table), "", *results["sentences"], *learning, *failed])
+
+
+def _trained(rows: Sequence[Mapping]) -> str:
+    """How many networks of a method and budget are trained."""
+    return f"{sum(row['learning']['trained'] for row in rows)} of {len(rows)}"
+
+
+def _with_learning(rows: Sequence[Mapping]) -> list[dict]:
+    """The rows, each judged beside that of half its budget, where there is one."""
+    by_run = {(method_of(row), row["seed"], row["epochs"]): row for row in rows}
+    return [
+        {**row, "learning": assess_record(row, by_run.get((*key[:2], key[2] / 2)))}
+        for key, row in by_run.items()
+    ]
 
 
 def _check_folder(out: Path) -> None:

@@ -30,6 +30,7 @@ from ..measures.robustness import masking_verdicts
 from ..measures.statistics import comparison, differences
 from ..mixers import make
 from ..training.folder import RUN
+from ..training.learning import assess_record, describe_learning
 from ..training.lock import lock_folder
 from ..training.machine.accelerator import make_accelerator
 from ..training.settings import Settings
@@ -170,7 +171,8 @@ def run_comparison(
         progress: bars on standard error.
     Returns:
         What results.json holds: "methods", "seeds", "tests" as asked for; "rows", the evaluation
-        objects, seed by seed; "differences" (see `catchup.measures.statistics.differences`);
+        objects, seed by seed, each with its `learning`; "differences" (see
+        `catchup.measures.statistics.differences`);
         "failed", [{"label", "seed", "error"}], the runs that are left out, because they became NaN
         or infinite, or for another error; and versions, hardware, command, commit.
     Raises:
@@ -246,6 +248,7 @@ def describe_comparison(
             + (BEST if "clean" in results["tests"] else ""),
         ]
         said += masking_verdicts(rows) if "fgsm" in results["tests"] else []
+        said += filter(None, [describe_learning(rows)])
     left_out = [
         f"left out: {one['label']}, seed {one['seed']}: {one['error']}" for one in results["failed"]
     ]
@@ -327,7 +330,7 @@ def _compared(
         if one.label == planned[0].label and one.folder in found
     }
     rows = [
-        {"label": one.label, **found[one.folder]}
+        {"label": one.label, **found[one.folder], "learning": assess_record(found[one.folder])}
         for one in planned
         if one.folder in found and one.settings.seed in first
     ]

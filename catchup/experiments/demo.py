@@ -137,6 +137,7 @@ def train_rows(
             yield {
                 **describe_training(chosen.as_dict(), result.rows),
                 "clean_train_error": result.rows[-1]["clean_train_error_percent"],
+                "learning": result.learning._asdict(),
                 **evaluation_of(result.model, dataset, tests),
             }
 

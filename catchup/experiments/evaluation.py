@@ -19,6 +19,7 @@ from ..models.inference import PixelModel
 from ..training import checkpoint
 from ..training.checkpoint import CheckpointError
 from ..training.folder import CHECKPOINT, EVALUATION, RUN
+from ..training.learning import assess_record
 from ..training.lock import lock_file
 from ..training.machine.onednn import memory_format
 from ..training.settings import WITHOUT_EFFECT, Settings
@@ -63,7 +64,8 @@ def evaluate(
         (finished ones; `finished` says whether that is all of them), the fields of `evaluation_of`,
         last_error, best_error, median10_error, last_val_loss (validation during training, None if
         there was none), checkpoint_sha256, training (its command and commit), and versions,
-        hardware, command and commit of this evaluation. All errors in percent.
+        hardware, command and commit of this evaluation; learning, whether the network is trained
+        (see `catchup.training.learning.assess_record`). All errors in percent.
     Raises:
         ValueError: for an unknown test, a test that the data or the model cannot take, or a folder
             that holds no run.
@@ -91,11 +93,10 @@ def evaluate(
         "checkpoint_sha256": digest,
         "identity": identity,
     }
-    head = describe_training(run["settings"], state["rows"])
+    row = {**describe_training(run["settings"], state["rows"]), **found}
+    row["learning"] = assess_record(row)
     training = {"training": {key: run.get(key) for key in ("command", "commit")}}
-    return _merge(
-        run_dir, {**head, **found}, asked, ("checkpoint_sha256", "n_test", "identity"), training
-    )
+    return _merge(run_dir, row, asked, ("checkpoint_sha256", "n_test", "identity"), training)
 
 
 def evaluation_of(

@@ -16,7 +16,8 @@ budget run has a schedule of its own. The rule says that a comparison may be rea
 over.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 CLEAN_TRAIN_ERROR = 2.0  # percent
 HALF_BUDGET_GAIN = 1.0  # percentage points of validation error
@@ -82,3 +83,54 @@ def share_of_paper(epochs: int, batch_size: int, side: int) -> float | None:
         return None
     paper_epochs, paper_batch = PAPER_RUNS[side]
     return (epochs / batch_size) / (paper_epochs / paper_batch)
+
+
+def assess_record(
+    row: Mapping[str, Any], half: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """The verdict on the network of an evaluation object, with what it was judged from.
+
+    Args:
+        row: the object: its `settings`, finished `epochs`, `clean_train_error`, `last_error`, and
+            of its `identity` the shape of the images.
+        half: the object of the run of half its epochs, the same in all else. None if there is none:
+            then the gain that the row's own `learning` holds is taken, if it holds one.
+    Returns:
+        {"trained", "reason", "clean_train_error", "share_of_steps", "half_budget_gain"}, the last
+        three None where they are not known; None for a network that was not trained here.
+    """
+    settings, epochs = row.get("settings"), row.get("epochs")
+    if not settings or epochs is None:
+        return None
+    shape = (row.get("identity") or {}).get("shape")
+    side = settings.get("window") or (shape[-1] if shape else 0)
+    gain = (row.get("learning") or {}).get("half_budget_gain")
+    if half is not None:
+        before, after = half.get("last_error"), row.get("last_error")
+        gain = None if before is None or after is None else before - after
+    numbers = {
+        "clean_train_error": row.get("clean_train_error"),
+        "share_of_steps": share_of_paper(epochs, settings["batch_size"], side),
+        "half_budget_gain": gain,
+    }
+    return {**judge_learning(**numbers)._asdict(), **numbers}
+
+
+def describe_learning(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line about the networks that are still learning, with a reason for each method and
+    budget; "" if there are none.
+
+    Args:
+        rows: evaluation objects with their `learning`.
+    """
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        verdict = row.get("learning")
+        if verdict and not verdict["trained"]:
+            name = f"{row.get('label') or row['method']}, {row['epochs']} epochs"
+            found.setdefault(name, []).append(verdict["reason"])
+    named = [
+        f"{name} ({reasons[0]}{'; and other seeds' if len(reasons) > 1 else ''})"
+        for name, reasons in found.items()
+    ]
+    return f"still learning, too short to tell: {'; '.join(named)}" if named else ""

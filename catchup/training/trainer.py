@@ -4,7 +4,7 @@
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +23,9 @@ from ..data.protocol import with_protocol, without_augmentation
 from ..data.resize import ResizedCrop
 from ..mixers import Mixer, make
 from ..utils.files import jsonable, read_json, write_json
-from ..utils.progress import bar
+from ..utils.progress import bar, say
 from .folder import RUN, check_claim, claim
+from .learning import Learning, judge_learning, share_of_paper
 from .lock import lock_folder
 from .loop import Progress, TrainingRun
 from .machine.accelerator import make_accelerator, restore_model
@@ -41,12 +42,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Result:
     """What a run came to. `rows`: one dictionary per finished epoch, as in metrics.jsonl;
-    `finished`: not stopped.
+    `finished`: not stopped; `learning`: whether the network is trained or still learning.
     """
 
     model: nn.Module
     rows: list[dict]
     finished: bool = True
+    learning: Learning = Learning(False, "it was not judged")
 
     @property
     def summary(self) -> dict[str, float]:
@@ -110,7 +112,8 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
         accelerator.wait_for_everyone()
         result = _fit(request, begin, progress)
         if is_main and result.finished:
-            write_json(out / RUN, {**read_json(out / RUN), "result": result.summary})
+            told = {"result": result.summary, "learning": result.learning._asdict()}
+            write_json(out / RUN, {**read_json(out / RUN), **told})
     return result
 
 
@@ -266,7 +269,10 @@ def fit(
     )
     # in this order: an interrupt must not leave the folder locked
     with _defer_signals() as request, _lock(out, accelerator):
-        return _fit(request, begin, progress, on_epoch, should_stop)
+        result = _fit(request, begin, progress, on_epoch, should_stop)
+    if progress and accelerator.is_main_process and result.finished and not result.learning.trained:
+        say(f"still learning: {result.learning.reason} (catchup.training.learning)", progress)
+    return result
 
 
 def _defer_signals() -> AbstractContextManager[StopRequest]:
@@ -295,7 +301,7 @@ def _fit(
     def stops() -> bool:
         return bool(request) or (should_stop is not None and should_stop())
 
-    model, _, _, settings, accelerator = begin.args
+    model, _, dataset, settings, accelerator = begin.args
     keep_group_at_exit()
     with fork_rng(settings.seed), restore_model(model):
         run = begin(should_stop=stops)
@@ -303,7 +309,18 @@ def _fit(
         request.agree(run.position())
     if accelerator.num_processes > 1:
         destroy_group_at_exit()
-    return Result(model, run.rows, finished=len(run.rows) == settings.epochs)
+    finished = len(run.rows) == settings.epochs
+    return Result(model, run.rows, finished, _learning_of(run.rows, dataset, settings))
+
+
+def _learning_of(rows: Sequence[dict[str, Any]], dataset: Dataset, settings: Settings) -> Learning:
+    """The verdict on a run as far as it came, from its last validation."""
+    errors = [row["clean_train_error_percent"] for row in rows]
+    side = settings.window or dataset.train.shape[-1]
+    return judge_learning(
+        next((error for error in reversed(errors) if error is not None), None),
+        share_of_paper(len(rows), settings.batch_size, side),
+    )
 
 
 def _train_epochs(

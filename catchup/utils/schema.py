@@ -36,6 +36,10 @@ def fits(value: Any, form: Any) -> bool:
     return not isinstance(value, float) or isfinite(value)
 
 
+def _positive(value: Any) -> bool:
+    return fits(value, NUMBER) and value > 0
+
+
 def _percent(value: Any) -> bool:
     return value is None or fits(value, NUMBER) and 0 <= value <= 100
 
@@ -50,10 +54,22 @@ def _drop_curves(value: Any) -> bool:
 EVALUATION = {
     "method": str,
     "method_settings": {"regularisers": (None, [str])},
-    "settings": (None, {"method": str, "recipe": TEXT, "scale": TEXT, "stem_stride": int}),
+    "settings": (
+        None,
+        {
+            "method": str,
+            "recipe": TEXT,
+            "scale": TEXT,
+            "stem_stride": int,
+            "batch_size": _positive,
+            "window": (None, _positive),
+        },
+    ),
+    "identity": (None, {"shape": lambda value: fits(value, [int]) and len(value) == 3}),
+    "learning": (None, {"trained": bool, "reason": str, "half_budget_gain": (None, *NUMBER)}),
     "seed": (None, int),
     "data": TEXT,
-    "subset": (None, lambda value: fits(value, NUMBER) and value > 0),
+    "subset": (None, _positive),
     "model": str,
     "width": (None, int),
     "epochs": (None, int),
@@ -66,10 +82,8 @@ EVALUATION = {
     "measured_with": (None, {"*": dict}),
     "feature_drop": _drop_curves,
     "label": TEXT,
-    **dict.fromkeys(
-        ("last_error", "best_error", "median10_error", "top1_error", "top5_error"), _percent
-    ),
-    **dict.fromkeys(("fgsm_error", "pgd_error"), _percent),
+    **dict.fromkeys(("last_error", "best_error", "median10_error", "clean_train_error"), _percent),
+    **dict.fromkeys(("top1_error", "top5_error", "fgsm_error", "pgd_error"), _percent),
 }
 COST = {"method": str, "ratio": NUMBER, "low": NUMBER, "high": NUMBER}
 

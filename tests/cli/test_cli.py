@@ -18,6 +18,7 @@ from catchup.mixers.regularisers import REGULARISERS
 from catchup.training.recipes import label_of, settings_of
 
 TINY = ["--subset", "3", "--width", "4", "--epochs", "2", "--batch-size", "15", "--lr", "0.05"]
+HERE = ["--engine", "local"]
 
 
 @pytest.fixture
@@ -60,6 +61,7 @@ def test_train_then_evaluate_and_the_files_they_leave(tmp_path, capsys):
     assert main(command) == 0
     said = out_of(capsys)
     assert "top-1 error: last" in said and f"next: catchup evaluate {run}" in said
+    assert said.count("still learning: ") == 1 and "% error on its training images" in said
     settings = json.loads((run / "run.json").read_text())["settings"]
     assert (settings["method"], settings["seed"], settings["subset"], settings["epochs"]) == (
         "catchup",
@@ -131,6 +133,7 @@ def test_compare_prints_a_table_with_intervals_and_does_nothing_twice(
     out = tmp_path / "out"
     command = [
         "compare",
+        *HERE,
         "--methods",
         "baseline",
         "cutmix:alpha=0.2,prob=0.5",
@@ -147,6 +150,7 @@ def test_compare_prints_a_table_with_intervals_and_does_nothing_twice(
     said = out_of(capsys)
     assert "cutmix:alpha=0.2,prob=0.5 − baseline  2" in said and "95 % interval" in said
     assert f"all of it: {out / 'results.json'}" in said and "FGSM error" in said
+    assert said.count("still learning, too short to tell: baseline, 2 epochs (") == 1
     settings = json.loads((out / "cutmix_alpha=0.2_prob=0.5-1" / "run.json").read_text())[
         "settings"
     ]
@@ -176,6 +180,7 @@ def test_compare_over_several_data_sets_and_its_plan(tmp_path, capsys, few_shape
     out, data = tmp_path / "out", ["--data", "digits", "shapes:0.5"]
     command = [
         "compare",
+        *HERE,
         "--methods",
         "baseline",
         "--seeds",
@@ -265,6 +270,7 @@ def test_several_recipes_have_each_their_own_settings(tmp_path, capsys, monkeypa
 def test_compare_ends_with_1_where_a_run_diverged(tmp_path, capsys):
     command = [
         "compare",
+        *HERE,
         "--methods",
         "baseline",
         "--seeds",
@@ -438,6 +444,7 @@ def test_the_help_of_evaluate_names_every_test(capsys):
         ["datasets"],
         ["background"],
         ["compare"],
+        ["budget"],
         ["recipes"],
         ["report"],
     ],

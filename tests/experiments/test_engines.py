@@ -67,6 +67,21 @@ def test_this_process_does_one_after_the_other(tmp_path):
     assert found == {number: (number, os.getpid()) for number in range(3)}
 
 
+@pytest.mark.parametrize(
+    ("cores", "gpu", "engine"),
+    [
+        (1, False, engines.Local()),
+        (2, False, engines.Pool(jobs=2, threads=1)),
+        (16, False, engines.Pool(jobs=16, threads=1)),
+        (16, True, engines.Local()),
+    ],
+)
+def test_the_usual_engine_uses_every_processor_or_the_gpu(cores, gpu, engine, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: gpu)
+    assert engines.make_engine("auto") == engine
+
+
 @pytest.mark.slow
 def test_a_pool_works_in_the_callers_folder_on_its_share_of_the_threads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -491,6 +491,8 @@ def test_a_comparison_by_a_recipe(tmp_path, capsys):
         "0",
         "--tests",
         "clean",
+        "--engine",
+        "local",
         "--out",
         str(tmp_path / "out"),
     ]

@@ -35,6 +35,8 @@ from typing import Any
 
 import numpy as np
 
+from ...utils.processors import count_cores
+
 AHEAD = 2  # tasks for each worker that are under way, or done and not yet asked for
 MOST = 16  # workers, where nobody says how many
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that a worker leaves to the run
@@ -47,8 +49,7 @@ def usual_workers() -> int:
 
     Under torchrun the processes of one machine share its processors.
     """
-    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(MOST, have // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
+    return max(0, min(MOST, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
 
 
 def can_share(workers: int) -> bool:

@@ -8,30 +8,54 @@ others: concurrent.futures, submitit, Ray.
 
 Where it misleads: results depend on the number of threads in their last digits. A process of a pool
 uses `Pool.threads`, so a pool gives exactly what "local" gives on as many threads
-(OMP_NUM_THREADS), not on others.
+(OMP_NUM_THREADS), not on others. "auto" computes every run on one thread, so that its numbers do
+not depend on how many processors there are.
 """
 
 from dataclasses import fields
 
 from ...utils.choices import build, misfit, pick
+from ...utils.processors import count_cores
 from .base import ATTEMPTS, Crew, Engine, Lost, Task, run_jobs
 from .cluster import Ray, Slurm
 from .here import Local, Pool
 
 ENGINES: dict[str, type[Engine]] = {"local": Local, "pool": Pool, "slurm": Slurm, "ray": Ray}
 
-__all__ = ["ATTEMPTS", "ENGINES", "Crew", "Engine", "Lost", "Task", "make_engine", "run_jobs"]
+__all__ = [
+    "ATTEMPTS",
+    "ENGINES",
+    "Crew",
+    "Engine",
+    "Lost",
+    "Task",
+    "make_engine",
+    "run_jobs",
+    "usual_engine",
+]
 
 
 def make_engine(text: str) -> Engine:
     """The engine that a text like "pool", "pool:jobs=4" or "slurm:partition=gpu,hours=2,gpus=1"
-    names.
+    names; "auto" is `usual_engine`.
 
     Raises:
         ValueError: for an unknown engine or setting, or a value that does not fit; the message says
             which there are.
     """
-    return build(_make, text, "engine")
+    return usual_engine() if text == "auto" else build(_make, text, "engine")
+
+
+def usual_engine() -> Engine:
+    """A process of one thread for each processor; this process alone where there is a GPU, or one
+    processor.
+    """
+    import torch
+
+    cores = count_cores()
+    if cores < 2 or torch.accelerator.is_available():
+        return Local()
+    return Pool(jobs=cores, threads=1)
 
 
 def _make(name: str, **settings) -> Engine:

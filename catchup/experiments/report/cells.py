@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ...training.learning import assess_record
 from . import printed as paper
 from .printed import Column, Printed, Table
 from .protocol import differences, model_distance, rules_left_out, test_options, true_share
@@ -45,7 +46,8 @@ class Ours(NamedTuple):
     record: where it is from. method: as it was run. values: by seed, for these seeds. beside: the
     reference's, by the same seeds, in the same record, which need not be the one that the
     reference's own cell shows. difference: from the reference; None where the record has none of
-    the same seeds. scale: in what the run differs from the paper's, in words.
+    the same seeds. scale: in what the run differs from the paper's, in words. learning: why a
+    network of either counts as not trained, "" if all are trained.
     """
 
     record: Group | StepCost
@@ -55,6 +57,7 @@ class Ours(NamedTuple):
     beside: tuple[float, ...]
     difference: Difference | None
     scale: tuple[str, ...]
+    learning: str = ""
 
 
 class Cell(NamedTuple):
@@ -132,6 +135,7 @@ def cell_of(printed: Printed, found: Records) -> Cell:
         difference,
         same_protocol=bool(ours) and not ours.scale,
         claimed=claimed,
+        learning=ours.learning if ours else "",
     )
     if ours and said.word == NOT_RUN:
         said = Verdict(NOT_RUN, f"no {column.reference} beside it")
@@ -155,7 +159,7 @@ def printed_difference(printed: Printed, table: Table, column: Column) -> float 
 
 
 def counts_text(results: Mapping) -> str:
-    """The verdicts, counts_text, in one sentence."""
+    """How often each verdict was given, in one sentence."""
     return f"{len(results['cells'])} cells: " + "; ".join(
         f"{n} {word}" for word, n in results["counts"].items()
     )
@@ -260,7 +264,17 @@ def _of_group(
             if name == one
             for said in rules_left_out(row, printed.protocol)
         ]
-    return Ours(group, method, values, shown, beside, difference, tuple(dict.fromkeys(scale)))
+    rows = [rows[seed] for rows in (mine, theirs) for seed in shown if seed in rows]
+    learning = _why_learning(rows)
+    return Ours(
+        group, method, values, shown, beside, difference, tuple(dict.fromkeys(scale)), learning
+    )
+
+
+def _why_learning(rows: Sequence[Mapping]) -> str:
+    """The reason of the first network that counts as not trained; "" if there is none."""
+    told = filter(None, map(assess_record, rows))
+    return next((one["reason"] for one in told if not one["trained"]), "")
 
 
 def _by_seed(group: Group, column: Column, specs: Sequence[str]) -> tuple[str, dict]:

@@ -26,6 +26,7 @@ from .verdict import (
     REPRODUCED,
     SAME,
     SCALED,
+    TOO_SHORT,
     excludes_zero,
 )
 
@@ -40,6 +41,7 @@ PARTS = {
     SAME + SCALED: ("#56B4E9", "//"),
     OPPOSITE: (STRONG, ""),
     OPPOSITE + SCALED: ("#E69F00", "\\\\"),
+    TOO_SHORT: ("#C8C8C8", "."),
     NOT_RUN: ("#EDEDED", ""),
 }
 ROW = 24  # pixels of a line of a card

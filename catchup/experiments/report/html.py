@@ -41,6 +41,7 @@ CLASSES = {
     "reproduced": "reproduced",
     "same": "same",
     "not reproduced": "opposite",
+    "too short": "not-run",
     "not run": "not-run",
 }
 

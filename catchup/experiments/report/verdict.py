@@ -13,24 +13,29 @@ same protocol       nothing that the records know differs from the paper's proto
 scaled              anything of it differs, or the paper states no protocol. A scaled run can never
                     reproduce a number.
 
-reproduced          same protocol; n ≥ 2; the interval of d lies wholly on the side of p's sign, and
+reproduced          same protocol; n ≥ 3; the interval of d lies wholly on the side of p's sign, and
                     holds p to the
                     rounding of the printed numbers.
 same sign           d has the sign of p, but one of these is missing. "(scaled)" behind it: the run
                     is scaled.
 not reproduced      d is zero or has the other sign; "(scaled)" as before: the paper's own protocol
                     was then not run.
+too short to tell   the run is scaled, and a network of the method or of the reference is not
+                    trained (`catchup.training.learning`): whichever sign d has, it may turn.
 not run             no record of the method and the reference under one setting.
 reference           the row that the others are compared with.
 not compared        no number is printed, a diagram, a definition, a sum of other cells: nothing to
                     hold ours to.
 
 Behind the word stands whether the interval excludes zero; for a single seed there is no interval.
+Behind "too short to tell" stands what says that a network is still learning.
 
 Where it misleads: an interval is for itself: of twenty differences that are zero in truth one is
 expected to exclude zero. With few seeds the interval is wide, so that "holds p" is easily true;
-that zero lies outside is the stronger half. A scaled run that says "not reproduced" may do so
-because of its scale.
+that zero lies outside is the stronger half. Beside the intervals of a table stand Holm's
+corrected p values, of the whole table. The rows of a table share one reference, so that their signs
+are not independent: a plain run that came out badly moves them all. A scaled run that says "not
+reproduced" may do so because of its scale.
 """
 
 from collections.abc import Sequence
@@ -40,6 +45,7 @@ from typing import NamedTuple
 from ...measures.statistics import interval
 
 REPRODUCED, SAME, OPPOSITE = "reproduced", "same sign", "not reproduced"
+TOO_SHORT = "too short to tell"
 NOT_RUN, REFERENCE, NOT_COMPARED = "not run", "reference", "not compared"
 SCALED = " (scaled)"
 WORDS = (
@@ -48,22 +54,28 @@ WORDS = (
     SAME + SCALED,
     OPPOSITE,
     OPPOSITE + SCALED,
+    TOO_SHORT,
     NOT_RUN,
     REFERENCE,
     NOT_COMPARED,
 )
+FEWEST = 3  # seeds of a reproduction: an interval of two has one degree of freedom
 ROUNDING = 0.01  # a printed number is good to 0.005, the difference of two to twice that
 
 RULE = (
     "How to read the verdicts. Each method is compared with its table's reference, seed by seed."
-    " reproduced: same protocol, at least two seeds, the 95 % interval (Student t) of our mean"
+    " reproduced: same protocol, at least three seeds, the 95 % interval (Student t) of our mean"
     " difference excludes zero on the printed side and holds the printed difference. same sign: our"
     " mean difference has the printed sign, no more. not reproduced: it has the other sign, or"
     " none. (scaled): data, model, width, epochs, test images or recipe differ from the paper's, or"
-    " the paper states no protocol; such a run is never called reproduced. not run: no records of"
+    " the paper states no protocol; such a run is never called reproduced, and where its networks"
+    " are not trained it is too short to tell, whichever sign it has. A network is trained if it"
+    " errs on at most 2 % of its training images, or half its budget ends less than one point"
+    " above it, and it had at least 5 % of the paper's steps. not run: no records of"
     " the method and the reference side by side. not compared: nothing is printed to hold ours to."
     " Each interval is for itself: of twenty differences that are zero in truth, one is expected to"
-    " exclude zero."
+    " exclude zero; Holm p corrects for all intervals of the table. The rows of a table share one"
+    " reference, so that their signs are not independent."
 )
 
 
@@ -80,15 +92,17 @@ class Difference(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """`word`: one of `WORDS`. `certainty`: what the interval says of zero; "" where there is no
-    difference.
+    """`word`: one of `WORDS`. `certainty`: what the interval says of zero, or why it is too short
+    to tell; "" where there is no difference. `agrees`: has our difference the printed sign; None
+    where there is none.
     """
 
     word: str
     certainty: str = ""
+    agrees: bool | None = None
 
     def __str__(self) -> str:
-        return ", ".join(filter(None, self))
+        return ", ".join(filter(None, self[:2]))
 
 
 def paired_difference(ours: Sequence[float], reference: Sequence[float]) -> Difference:
@@ -110,7 +124,12 @@ def paired_difference(ours: Sequence[float], reference: Sequence[float]) -> Diff
 
 
 def judge(
-    ours: Difference | None, printed: float | None, *, same_protocol: bool, claimed: int = 0
+    ours: Difference | None,
+    printed: float | None,
+    *,
+    same_protocol: bool,
+    claimed: int = 0,
+    learning: str = "",
 ) -> Verdict:
     """The verdict on a difference (rule: the module's docstring).
 
@@ -121,6 +140,7 @@ def judge(
         same_protocol: whether nothing known differs from the paper's protocol.
         claimed: where no difference is printed: the sign that the paper claims, 1 or −1; 0 if it
             claims none.
+        learning: why a network of ours counts as not trained; "" if all are trained.
     """
     sign = _sign(printed) if printed is not None else claimed
     if not sign:
@@ -134,12 +154,16 @@ def judge(
         False: f"{ours.kind} includes 0",
     }[certain]
     scaled = "" if same_protocol else SCALED
-    if _sign(ours.mean) != sign:
-        return Verdict(OPPOSITE + scaled, sure)
+    agrees = _sign(ours.mean) == sign
+    if learning and scaled:
+        return Verdict(TOO_SHORT, learning, agrees)
+    if not agrees:
+        return Verdict(OPPOSITE + scaled, sure, agrees)
     held = (
         printed is not None and certain and ours.low - ROUNDING <= printed <= ours.high + ROUNDING
     )
-    return Verdict(REPRODUCED, sure) if held and same_protocol else Verdict(SAME + scaled, sure)
+    enough = same_protocol and ours.n >= FEWEST
+    return Verdict(REPRODUCED if held and enough else SAME + scaled, sure, agrees)
 
 
 def excludes_zero(difference: Difference) -> bool | None:

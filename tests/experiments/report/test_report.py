@@ -23,6 +23,9 @@ from catchup.utils.files import jsonable
 FIFTY = "folder:data/cifar100-50"
 
 
+LEARNING = {"trained": False, "reason": "as it was judged then"}
+
+
 def row(method, seed, top1, recipe=None, changed=None, **more):
     """An evaluation object of a run by these settings, by a recipe or not; `changed`: of them."""
     chosen = {
@@ -47,6 +50,7 @@ def row(method, seed, top1, recipe=None, changed=None, **more):
         "finished": True,
         "n_test": 10000,
         "top1_error": top1,
+        "clean_train_error": 0.0,
         "hardware": {"processor": "P", "threads": 1, "gpu": None},
         "commit": "abc",
         "training": {"command": "catchup train --lr 0.1", "commit": "def"},
@@ -111,6 +115,26 @@ def test_a_cell_holds_the_paired_difference_of_scipy(tmp_path):
     assert not any("training images" in part for part in accuracy.ours.scale)
     assert cell(results, "Table 1", "Baseline", "Top-1 Err").verdict.word == "reference"
     assert cell(results, "Table 1", "CutMix", "Top-1 Err").verdict.word == "not run"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"clean_train_error": 2.1}, "2.1 % error on its training images"),
+        ({"clean_train_error": None}, "its error on training images was not measured"),
+        ({"identity": {"shape": [3, 32, 32]}}, "1.5 % of the paper's steps, less than 5 %"),
+        ({"learning": LEARNING | {"half_budget_gain": 3}}, ""),  # it knows its images
+        ({"clean_train_error": 9, "learning": LEARNING | {"half_budget_gain": 0.3}}, ""),
+    ],
+)
+@pytest.mark.parametrize("which", [0, 3])  # of the reference, of the method
+def test_networks_that_still_learn_are_too_short_to_tell(tmp_path, changed, reason, which):
+    rows = three("baseline", FIRST) + three("catchup", (83, 84, 84))
+    rows[which] |= changed
+    results = report.make_report([written(tmp_path, rows)], tables=(1,), which="catchup")
+    verdict = cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").verdict
+    expected = ("too short to tell", reason) if reason else ("not reproduced (scaled)",)
+    assert verdict[: len(expected)] == expected and verdict.agrees is False
 
 
 def test_opposite_sign_and_single_seeds(tmp_path):

@@ -44,8 +44,24 @@ def ours(mean, low=None, high=None, n=3):
     ],
 )
 def test_the_rule(difference, printed, same, word):
-    assert judge(difference, printed, same_protocol=same).word == word
-    assert word in WORDS
+    said = judge(difference, printed, same_protocol=same)
+    assert said.word == word and word in WORDS
+    has_sign = not word.startswith(("not run", "not compared"))
+    assert said.agrees is (not word.startswith("not reproduced") if has_sign else None)
+
+
+@pytest.mark.parametrize("mean", [-5.0, 0.0, 5.0])
+def test_a_scaled_run_of_networks_that_still_learn_is_too_short_to_tell(mean):
+    difference = ours(mean, mean - 1, mean + 1)
+    scaled = judge(difference, 5.2, same_protocol=False, learning="it knows nothing")
+    assert str(scaled) == "too short to tell, it knows nothing" and scaled.agrees is (mean > 0)
+    # the paper's own protocol is judged as it is: its budget is the paper's
+    own, known = (judge(difference, 5.2, same_protocol=True, learning=why) for why in ("it", ""))
+    assert own == known
+
+
+def test_two_seeds_reproduce_nothing():
+    assert judge(ours(-5.0, -6.0, -4.0, n=2), -5.2, same_protocol=True).word == "same sign"
 
 
 @pytest.mark.parametrize(
