@@ -244,8 +244,9 @@ def describe_comparison(
             "",
             "Percent: mean ± standard deviation over n seeds; then each method minus"
             f" {rows[0]['label']}, seed by seed, with the 95 % interval of the mean (Student t, n −"
-            " 1 degrees of freedom; each for itself; unknown for a single seed)."
-            + (BEST if "clean" in results["tests"] else ""),
+            " 1 degrees of freedom; each for itself; unknown for a single seed) and p after Holm's"
+            " correction for all differences of the table. They share one reference, so that their"
+            " signs are not independent." + (BEST if "clean" in results["tests"] else ""),
         ]
         said += masking_verdicts(rows) if "fgsm" in results["tests"] else []
         said += filter(None, [describe_learning(rows)])

@@ -3,8 +3,9 @@ pair.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import isfinite, nan
-from statistics import mean, stdev
+from statistics import mean
+
+from .significance import deviation, format_p, holm, interval, p_value, resolution_of
 
 COLUMNS = {
     "top1_error": "top-1 error",
@@ -25,7 +26,8 @@ def comparison(
         columns: fields of the rows (`corruption.mce`: a key inside a field; `without_strongest`:
             from the feature drop) to their headings.
         intervals: behind each difference its 95 % interval (see `interval`) instead of the standard
-            deviation, and a column n, the number of seeds.
+            deviation, and its p value after Holm's correction for all differences of the table; and
+            a column n, the number of seeds.
     Raises:
         ValueError: as `by_method`, if a row lacks a column, and if two methods share no seed.
     """
@@ -34,13 +36,15 @@ def comparison(
     for method, group in by_method(rows).items():
         cells = [mean_with_deviation([row[key] for row in group]) for key in columns]
         table.append([method, *([str(len(group))] if intervals else []), *cells])
+    found = differences(rows, columns) if intervals else []
     for method, first, pairs in _pairs(rows):
-        found = [[a[key] - b[key] for a, b in pairs] for key in columns]
-        cells = [
-            mean_with_interval(values) if intervals else mean_with_deviation(values, "+")
-            for values in found
-        ]
-        table.append([f"{method} − {first}", *([str(len(pairs))] if intervals else []), *cells])
+        if intervals:
+            own = [one for one in found if one["method"] == method]
+            cells = [str(len(pairs)), *map(mean_with_interval, own)]
+        else:
+            gaps = [[a[key] - b[key] for a, b in pairs] for key in columns]
+            cells = [mean_with_deviation(values, "+") for values in gaps]
+        table.append([f"{method} − {first}", *cells])
     return table
 
 
@@ -53,7 +57,8 @@ def differences(rows: Sequence[Mapping], columns: Iterable[str] = COLUMNS) -> li
     Returns:
         {"method", "minus": the first method, "measure": the column, "n": shared seeds, "seeds",
         "mean", "sd", "low", "high"} each, in percentage points; "low" and "high" bound the 95 %
-        interval; the last three are None where n = 1.
+        interval, which is not narrower than a test image; "p" of the t test, and "p_holm",
+        corrected for all differences of the table. The last five are None where n = 1.
     Raises:
         ValueError: as `comparison`.
     """
@@ -61,7 +66,8 @@ def differences(rows: Sequence[Mapping], columns: Iterable[str] = COLUMNS) -> li
     for method, first, pairs in _pairs(rows):
         for key in columns:
             values = [a[key] - b[key] for a, b in pairs]
-            low, high = interval(values) or (None, None)
+            resolution = max(resolution_of(row, key) for pair in pairs for row in pair)
+            low, high = interval(values, resolution=resolution) or (None, None)
             found.append(
                 {
                     "method": method,
@@ -73,34 +79,11 @@ def differences(rows: Sequence[Mapping], columns: Iterable[str] = COLUMNS) -> li
                     "sd": deviation(values) if len(values) > 1 else None,
                     "low": low,
                     "high": high,
+                    "p": p_value(values, resolution),
                 }
             )
-    return found
-
-
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Student's t interval for the mean of a normal population, from a sample of it: mean ± t_{n−1}
-    s / √n.
-
-    Source: Student, "The probable error of a mean", Biometrika 1908; s is the sample standard
-    deviation. Equal values have s = 0, hence an interval of no width.
-
-    Args:
-        values: at least one; independent, as the paired differences of different seeds are.
-        level: the share of samples whose interval holds the mean, in (0, 1).
-    Returns:
-        (low, high), or None for a single value, which says nothing of its spread.
-    """
-    if not values or not 0 < level < 1:
-        raise ValueError(
-            f"values must not be empty and level must lie in (0, 1), got {values!r} and {level}"
-        )
-    if len(values) == 1:
-        return None
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * deviation(values) / len(values) ** 0.5
-    return mean(values) - half, mean(values) + half
+    corrected = holm([one["p"] for one in found])
+    return [{**one, "p_holm": p} for one, p in zip(found, corrected)]
 
 
 def _with_columns(rows: Sequence[Mapping], columns: Iterable[str]) -> Sequence[Mapping]:
@@ -217,21 +200,16 @@ def mean_with_deviation(values: Sequence[float], sign: str = "") -> str:
     return f"{mean(values):{sign}.2f}" + (f" ± {deviation(values):.2f}" if len(values) > 1 else "")
 
 
-def mean_with_interval(values: Sequence[float]) -> str:
-    """Mean and 95 % interval of differences, with signs and two decimals; of a single one the
-    interval is unknown.
+def mean_with_interval(difference: Mapping) -> str:
+    """A row of `differences` with signs and two decimals: mean, 95 % interval and corrected p
+    value; of a single pair both are unknown.
     """
-    bounds = interval(values)
-    return f"{mean(values):+.2f} [{f'{bounds[0]:+.2f}, {bounds[1]:+.2f}' if bounds else 'unknown'}]"
+    if difference["low"] is None:
+        return f"{difference['mean']:+.2f} [unknown]"
+    low, high, p = (difference[key] for key in ("low", "high", "p_holm"))
+    return f"{difference['mean']:+.2f} [{low:+.2f}, {high:+.2f}], p {format_p(p)}"
 
 
 def span(values) -> str:
     """The different values, as words: "3", "500 or 1000"."""
     return " or ".join(dict.fromkeys(str(value) for value in values))
-
-
-def deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation; NaN where a value is not finite, on which `statistics.stdev`
-    fails.
-    """
-    return stdev(values) if all(map(isfinite, values)) else nan

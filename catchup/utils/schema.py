@@ -36,6 +36,10 @@ def fits(value: Any, form: Any) -> bool:
     return not isinstance(value, float) or isfinite(value)
 
 
+def _shape(value: Any) -> bool:
+    return value is None or fits(value, [int]) and len(value) == 3
+
+
 def _positive(value: Any) -> bool:
     return fits(value, NUMBER) and value > 0
 
@@ -65,7 +69,7 @@ EVALUATION = {
             "window": (None, _positive),
         },
     ),
-    "identity": (None, {"shape": lambda value: fits(value, [int]) and len(value) == 3}),
+    "identity": (None, {"shape": _shape, "classes": (None, [str])}),
     "learning": (None, {"trained": bool, "reason": str, "half_budget_gain": (None, *NUMBER)}),
     "seed": (None, int),
     "data": TEXT,

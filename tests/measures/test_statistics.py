@@ -37,6 +37,11 @@ def test_means_deviations_and_paired_differences():
     ]
 
 
+def cauchy(t):
+    """The two-sided p value of t with one degree of freedom."""
+    return 1 - 2 * np.arctan(t) / np.pi
+
+
 def test_intervals_stand_in_the_place_of_deviations_and_n_is_stated():
     rows = [
         row("baseline", 0, 10.0, 30.0),
@@ -58,8 +63,9 @@ def test_intervals_stand_in_the_place_of_deviations_and_n_is_stated():
     assert table[4] == [
         "catchup − baseline",
         "2",
-        f"-2.00 [{-2 - half:+.2f}, {-2 + half:+.2f}]",
-        f"+15.00 [{15 - 5 * half:+.2f}, {15 + 5 * half:+.2f}]",
+        # t is 2 and 3, its law Cauchy's: twice the smaller p, the larger is no less
+        f"-2.00 [{-2 - half:+.2f}, {-2 + half:+.2f}], p {2 * cauchy(3):.2f}",
+        f"+15.00 [{15 - 5 * half:+.2f}, {15 + 5 * half:+.2f}], p {2 * cauchy(3):.2f}",
     ]
     # seed 1 is all they share
     assert table[5] == ["cutmix − baseline", "1", "+1.00 [unknown]", "+0.00 [unknown]"]

@@ -8,10 +8,8 @@ hold the reference too; then the paper's own protocol, its data set, the nearer 
 and network, the method's settings as in the paper, more paired seeds, more epochs, and the name.
 The others are named beside it.
 
-A scaled ladder of data (10, 25 and 50 images per class) stands for Table 4's shares where at least
-two of its rungs were run under one setting; a run with the paper's share and network goes before
-it. A rung stands for its own share alone, even where its images are the paper's share of another
-column: no run stands for two shares.
+A column about a share of the training images holds records of that share alone (Table 4: 50 images
+a class of CIFAR-100 are its 10 %).
 
 Where it misleads: a cell shows one record, so that a table may mix several; the letters tell. Ours
 are the numbers after the last epoch, where many of the papers' sources take the best epoch or the
@@ -23,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ...measures.significance import holm, resolution_of
 from ...training.learning import assess_record
 from . import printed as paper
 from .printed import Column, Printed, Table
@@ -62,7 +61,7 @@ class Ours(NamedTuple):
 
 class Cell(NamedTuple):
     """A printed number with all that stands beside it. `printed_difference`: from the reference's
-    printed number.
+    printed number. `p_holm`: of our difference, corrected for all of the table.
     """
 
     printed: Printed
@@ -71,6 +70,7 @@ class Cell(NamedTuple):
     ours: Ours | None
     others: tuple[Ours, ...]
     verdict: Verdict
+    p_holm: float | None = None
 
 
 def make_report(
@@ -93,7 +93,7 @@ def make_report(
     """
     chosen = paper.selected(tables, figures, which)
     found = read(paths)
-    cells = [cell_of(printed, found) for printed in chosen]
+    cells = _corrected([cell_of(printed, found) for printed in chosen])
     used = list(
         {
             id(one.record): one.record for cell in cells for one in (cell.ours, *cell.others) if one
@@ -140,6 +140,25 @@ def cell_of(printed: Printed, found: Records) -> Cell:
     if ours and said.word == NOT_RUN:
         said = Verdict(NOT_RUN, f"no {column.reference} beside it")
     return Cell(printed, column.reference, difference, ours, others, said)
+
+
+def _corrected(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells with the p values of their differences, corrected table by table."""
+    tables: dict[tuple[str, str], list[int]] = {}
+    for at, cell in enumerate(cells):
+        tables.setdefault((cell.printed.paper, cell.printed.table), []).append(at)
+    p_values = [
+        one.ours.difference.p
+        if one.ours and one.ours.difference and one.verdict.agrees is not None
+        else None
+        for one in cells
+    ]
+    found = {
+        at: p
+        for places in tables.values()
+        for at, p in zip(places, holm([p_values[at] for at in places]))
+    }
+    return [cell._replace(p_holm=found[at]) for at, cell in enumerate(cells)]
 
 
 def printed_difference(printed: Printed, table: Table, column: Column) -> float | None:
@@ -189,52 +208,20 @@ def _compared(
     """What every group that may stand in a cell says of it, the one to show first."""
     reference = table.specs(column.reference, column.alpha) if column.reference else ()
     reference = under_recipe(reference, printed.protocol)
-    rungs = {id(group) for group in groups if _is_rung(group, column, groups)}
     found = []
     for group in groups:
-        share = (
-            column.share == 1
-            or id(group) in rungs
-            or (true_share(group, column) and not _is_rung_elsewhere(group, column, table, groups))
-        )
-        if not (_may_stand(group, column) and share):
+        if not _may_stand(group, column):
             continue
         if one := _of_group(group, printed, column, specs, reference):
-            found.append((_rank(one, group, column, specs, id(group) in rungs), one))
+            found.append((_rank(one, group, column, specs), one))
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]
 
 
 def _may_stand(group: Group, column: Column) -> bool:
-    """Are the group's data and model such that it may fill the column?"""
+    """Are the group's data, their share and the model such that it may fill the column?"""
     data = group.data == column.data or group.data in column.stand_in
-    return data and (not column.fixed_model or group.first["model"] == column.model)
-
-
-def _is_rung(group: Group, column: Column, groups: Sequence[Group]) -> bool:
-    """Does the group stand for the column's share in a ladder, of which another rung was run under
-    the same setting?
-    """
-
-    def setting(one: Group) -> tuple:
-        return one.data, one.classes, one.first["model"], one.width, one.first["epochs"]
-
-    rungs = {one.rung for one in paper.layout()["tables"]["catchup", "Table 4"].columns.values()}
-    others = {one.per_class for one in groups if setting(one) == setting(group)} & rungs - {
-        group.per_class
-    }
-    return column.rung is not None and group.per_class == column.rung and bool(others)
-
-
-def _is_rung_elsewhere(group: Group, column: Column, table: Table, groups: Sequence[Group]) -> bool:
-    """Does a group of another network than the paper's stand for another share of the same data in
-    the table?
-    """
-    others = (
-        one for one in table.columns.values() if one.data == column.data and one.rung != column.rung
-    )
-    return bool(model_distance(group, column)) and any(
-        _is_rung(group, one, groups) for one in others
-    )
+    share = column.share == 1 or true_share(group, column)
+    return data and share and (not column.fixed_model or group.first["model"] == column.model)
 
 
 def _of_group(
@@ -253,7 +240,9 @@ def _of_group(
     shown = tuple(seeds or mine)
     values = tuple(value_in(mine[seed], column) for seed in shown)
     beside = tuple(value_in(theirs[seed], column) for seed in seeds)
-    difference = paired_difference(values, beside) if seeds else None
+    rows = [rows[seed] for rows in (mine, theirs) for seed in shown if seed in rows]
+    resolution = max(resolution_of(row, column.measure or "") for row in rows)
+    difference = paired_difference(values, beside, resolution) if seeds else None
     scale = differences(group, column, printed.protocol, [mine[seed] for seed in shown])
     for one, wanted in ((method, specs), (compared_with, reference)):
         if one and not stands_for(one, wanted[0]):
@@ -264,7 +253,6 @@ def _of_group(
             if name == one
             for said in rules_left_out(row, printed.protocol)
         ]
-    rows = [rows[seed] for rows in (mine, theirs) for seed in shown if seed in rows]
     learning = _why_learning(rows)
     return Ours(
         group, method, values, shown, beside, difference, tuple(dict.fromkeys(scale)), learning
@@ -293,21 +281,16 @@ def _by_seed(group: Group, column: Column, specs: Sequence[str]) -> tuple[str, d
     return "", {}
 
 
-def _rank(one: Ours, group: Group, column: Column, specs: Sequence[str], rung: bool) -> tuple:
+def _rank(one: Ours, group: Group, column: Column, specs: Sequence[str]) -> tuple:
     """Sorts what may stand in a cell, the one to show first; blind to the numbers (see the module's
     docstring).
     """
-    distance = model_distance(group, column)
-    ladder = (
-        0 if column.share == 1 or true_share(group, column) and not distance else 1 if rung else 2
-    )
     near = max(group.share, column.share) / min(group.share, column.share)
     return (
         one.difference is None,
         bool(one.scale),
         group.data != column.data,
-        ladder,
-        distance,
+        model_distance(group, column),
         near,
         not stands_for(one.method, specs[0]),
         -(one.difference.n if one.difference else 0),

@@ -59,13 +59,12 @@ class Column(NamedTuple):
 
     measure: for `catchup.measures.statistics.value_of`; None if nothing does. accuracy: the cell
         prints 100 minus that. data, model,
-    epochs: of the paper's runs, None where it does not say. share: of the training images. rung:
-    images per class that stand for that share in a scaled ladder. reference: the method that the
-    others are compared with. stand_in: other data sets that may fill it. fixed_model: no other
-    model may. alpha: of the mixing in the paper's runs. step_cost: the cell is a time. beside:
-    {name: measure} of what has to be read with the number, as boxes that look at no image.
-    measured_with: {option: value} of the paper's test where it is not our default, see
-        `catchup.measures.Options`.
+    epochs: of the paper's runs, None where it does not say. share: of the training images, and of
+    those of the records that stand there. reference: the method that the others are compared with.
+    stand_in: other data sets that may fill it. fixed_model: no other model may. alpha: of the
+    mixing in the paper's runs. step_cost: the cell is a time. beside: {name: measure} of what has
+    to be read with the number, as boxes that look at no image. measured_with: {option: value} of
+    the paper's test where it is not our default, see `catchup.measures.Options`.
     remark: what our number is, where the cell's name does not tell.
     """
 
@@ -75,7 +74,6 @@ class Column(NamedTuple):
     model: str | None = None
     epochs: int | None = None
     share: float = 1.0
-    rung: int | None = None
     reference: str | None = None
     stand_in: tuple[str, ...] = ()
     fixed_model: bool = False

@@ -4,6 +4,7 @@ report as text.
 
 from collections.abc import Mapping, Sequence
 
+from ...measures.significance import format_p
 from ...measures.statistics import mean_with_deviation
 from ...utils.text import as_text
 from . import printed as paper
@@ -22,6 +23,7 @@ HEAD = (
     "n",
     "printed diff.",
     "our diff. [95 %]",
+    "Holm p",
     "verdict",
     "record",
 )
@@ -80,6 +82,7 @@ def line_of(cell: Cell, letters: Mapping[int, str]) -> tuple[str, ...]:
         _n(cell),
         _signed(cell.printed_difference, cell),
         _bounds(difference, cell) if difference else "",
+        format_p(cell.p_holm) if difference else "",
         str(cell.verdict),
         letters[id(ours.record)] + others if ours else "",
     )
@@ -253,6 +256,7 @@ def _cell_values(cell: Cell, letters: Mapping[int, str]) -> dict:
         **cell.printed._asdict(),
         "reference": cell.reference,
         "printed_difference": cell.printed_difference,
+        "p_holm": cell.p_holm,
         "ours": mine,
         "remarks": remarks(cell),
         "other_records": [letters[id(one.record)] for one in cell.others],

@@ -2,8 +2,9 @@
 under every report.
 
 A method is compared with its table's reference, seed by seed; d is the mean of these differences,
-its 95 % interval is Student's (`catchup.measures.statistics.interval`). The printed difference p is
-that of the two printed numbers, which come without seeds and mostly without spread. A figure has no
+its 95 % interval is Student's, not narrower than a test image
+(`catchup.measures.significance.interval`). The printed difference p is that of the two printed
+numbers, which come without seeds and mostly without spread. A figure has no
 p, only a sign that it claims.
 
 same protocol       nothing that the records know differs from the paper's protocol: data set, share
@@ -33,7 +34,7 @@ Behind "too short to tell" stands what says that a network is still learning.
 Where it misleads: an interval is for itself: of twenty differences that are zero in truth one is
 expected to exclude zero. With few seeds the interval is wide, so that "holds p" is easily true;
 that zero lies outside is the stronger half. Beside the intervals of a table stand Holm's
-corrected p values, of the whole table. The rows of a table share one reference, so that their signs
+corrected P values, of the whole table. The rows of a table share one reference, so that their signs
 are not independent: a plain run that came out badly moves them all. A scaled run that says "not
 reproduced" may do so because of its scale.
 """
@@ -42,7 +43,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import NamedTuple
 
-from ...measures.statistics import interval
+from ...measures.significance import interval, p_value
 
 REPRODUCED, SAME, OPPOSITE = "reproduced", "same sign", "not reproduced"
 TOO_SHORT = "too short to tell"
@@ -81,7 +82,7 @@ RULE = (
 
 class Difference(NamedTuple):
     """Mean of n paired differences, and the bounds of its interval; None for a single pair. `kind`:
-    whose bounds.
+    whose bounds. `p`: of the t test, None where there is none.
     """
 
     mean: float
@@ -89,6 +90,7 @@ class Difference(NamedTuple):
     high: float | None
     n: int
     kind: str = "interval"
+    p: float | None = None
 
 
 class Verdict(NamedTuple):
@@ -105,11 +107,15 @@ class Verdict(NamedTuple):
         return ", ".join(filter(None, self[:2]))
 
 
-def paired_difference(ours: Sequence[float], reference: Sequence[float]) -> Difference:
+def paired_difference(
+    ours: Sequence[float], reference: Sequence[float], resolution: float = 0.0
+) -> Difference:
     """The mean of ours minus reference, pair by pair, with its 95 % interval.
 
     Args:
         ours, reference: numbers of one unit, of the same seeds in the same order, at least one.
+        resolution: the least width of the interval, in that unit (see
+            `catchup.measures.significance.resolution_of`).
     Raises:
         ValueError: if they are empty or of different length.
     """
@@ -119,8 +125,8 @@ def paired_difference(ours: Sequence[float], reference: Sequence[float]) -> Diff
             f" and {len(reference)}"
         )
     values = [a - b for a, b in zip(ours, reference)]
-    low, high = interval(values) or (None, None)
-    return Difference(mean(values), low, high, len(values))
+    low, high = interval(values, resolution=resolution) or (None, None)
+    return Difference(mean(values), low, high, len(values), p=p_value(values, resolution))
 
 
 def judge(

@@ -288,29 +288,21 @@ def test_settings_of_older_records_and_the_spelling_of_layers():
     )
 
 
-def test_a_ladder_of_data_stands_for_the_shares(tmp_path):
+def test_a_share_stands_beside_the_papers_column_of_that_share(tmp_path):
     rows = [
         one
         for subset in (10, 25, None)
         for one in three("baseline", FIRST, subset=subset) + three("catchup", SECOND, subset=subset)
     ]
     results = report.make_report([written(tmp_path, rows)], tables=(4, 1), which="catchup")
-    for share, images in ((10, 10), (25, 25), (50, 50)):
-        found = cell(results, "Table 4", "Catch-up Mix", f"CIFAR-100 {share} %")
-        assert found.ours.record.per_class == images
-        assert (
-            f"{images / 5:g} % of the training images ({images} of 500 per class) for {share} %"
-            in found.ours.scale
-        )
-    # 50 of 500 are the true 10 %, but stand for 50 % already
-    assert not cell(results, "Table 4", "Catch-up Mix", "CIFAR-100 10 %").others
+    found = cell(results, "Table 4", "Catch-up Mix", "CIFAR-100 10 %")
+    assert found.ours.record.per_class == 50 and not found.others  # 50 of 500
+    assert not any("training images" in words for words in found.ours.scale)
+    for share in (25, 50):
+        other = cell(results, "Table 4", "Catch-up Mix", f"CIFAR-100 {share} %")
+        assert other.verdict.word == "not run"
     # the most there is
     assert cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").ours.record.per_class == 50
-    alone = report.make_report(
-        [written(tmp_path, three("baseline", FIRST) + three("catchup", SECOND))], tables=(4,)
-    )
-    assert cell(alone, "Table 4", "Catch-up Mix", "CIFAR-100 50 %").verdict.word == "not run"
-    assert cell(alone, "Table 4", "Catch-up Mix", "CIFAR-100 10 %").ours.record.per_class == 50
     full = (
         rows
         + three("baseline", FIRST, width=64, data="cifar100", subset=0.1)
@@ -323,6 +315,61 @@ def test_a_ladder_of_data_stands_for_the_shares(tmp_path):
         "CIFAR-100 10 %",
     )
     assert found.ours.record.width == 64 and len(found.others) == 1
+
+
+def test_records_of_one_setting_that_disagree_are_shown_together(tmp_path):
+    four = three("baseline", (80, 80, 80)) + three("catchup", (79, 79, 78.5))
+    two = three("baseline", (80, 80)) + three("catchup", (81, 80.5))
+    places = [written(tmp_path, four, "four.json"), written(tmp_path, two, "two.json")]
+    said = as_report(report.make_report(places, tables=(1,), which="catchup"))
+    assert "records of one setting disagree: -1.17 (3 pairs, " in said
+    assert f"; +0.75 (2 pairs, {places[1]})" in said
+    longer = [{**one, "epochs": 40} for one in two]
+    places[1] = written(tmp_path, longer, "two.json")
+    assert "disagree" not in as_report(report.make_report(places, tables=(1,), which="catchup"))
+
+
+def test_two_equal_differences_are_known_to_one_test_image(tmp_path):
+    rows = three("baseline", (80, 81, 82)) + three("catchup", (79, 80, 81))
+    for images, how, width in (
+        (10000, {}, 0.01),
+        (500, {}, 0.2),
+        (
+            500,
+            {"measured_with": {"clean": {"sample": 1}}, "identity": {"classes": list("abcd")}},
+            25,
+        ),
+    ):
+        found = cell(
+            report.make_report(
+                [written(tmp_path, [{**one, "n_test": images, **how} for one in rows])], tables=(1,)
+            ),
+            "Table 1",
+            "Catch-up Mix",
+            "Top-1 Err",
+        )
+        assert found.ours.difference.high - found.ours.difference.low == pytest.approx(width)
+
+
+def test_the_p_values_of_a_table_are_corrected_together(tmp_path):
+    rng_rows = three("baseline", FIRST)
+    for method, errors in (
+        ("catchup", (75, 78, 77)),
+        ("cutmix", (79, 82, 80)),
+        ("mixup", (70, 71, 72)),
+    ):
+        rng_rows += three(method, errors)
+    results = report.make_report([written(tmp_path, rng_rows)], tables=(1,), which="catchup")
+    found = [one for one in results["cells"] if one.verdict.agrees is not None]
+    plain = [one.ours.difference.p for one in found]
+    for one in found:
+        expected = stats.ttest_rel(one.ours.values, one.ours.beside).pvalue
+        assert one.ours.difference.p == pytest.approx(expected)
+    order = sorted(plain)  # by the definition, one after the other
+    steps = [
+        max(min(1, (len(plain) - j) * order[j]) for j in range(i + 1)) for i in range(len(plain))
+    ]
+    assert [one.p_holm for one in found] == pytest.approx([steps[order.index(p)] for p in plain])
 
 
 def test_measures_inside_fields_and_data_that_stands_in(tmp_path):
