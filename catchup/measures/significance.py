@@ -2,7 +2,8 @@
 says together.
 
 Where it misleads: a test on n images knows steps of 1 / n alone. Two seeds that differ by the same
-step have no spread, and their interval no width; so it is widened to one step.
+number of steps show no spread, and their interval would have no width; so the spread of a rounding
+is taken for theirs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +34,10 @@ def interval(
     Args:
         values: at least one; independent, as the paired differences of different seeds are.
         level: the share of samples whose interval holds the mean, in (0, 1).
-        resolution: the least width that is believed, ≥ 0, in the unit of the values (see
-            `resolution_of`). Equal values have s = 0 and, without one, an interval of no width.
+        resolution: the step in which the values are known, ≥ 0, in their unit (see
+            `resolution_of`). s is taken as no smaller than the deviation of a rounding to it,
+            resolution / √12, and the interval as no narrower than the step. Without one, equal
+            values have an interval of no width.
     Returns:
         (low, high), or None for a single value, which says nothing of its spread.
     """
@@ -47,7 +50,8 @@ def interval(
     from scipy.special import stdtrit
 
     reach = float(stdtrit(len(values) - 1, (1 + level) / 2))
-    half = max(reach * deviation(values) / len(values) ** 0.5, resolution / 2)
+    spread = max(deviation(values), resolution / 12**0.5)
+    half = max(reach * spread / len(values) ** 0.5, resolution / 2)
     return mean(values) - half, mean(values) + half
 
 

@@ -15,11 +15,14 @@ def test_the_p_value_is_that_of_scipys_t_test(n):
 
 
 def test_an_interval_is_not_narrower_than_the_resolution():
-    assert interval([0.25, 0.25], resolution=0.5) == (0.0, 0.5)
+    half = 12.706204736 * 0.5 / (12 * 2) ** 0.5  # t of one degree of freedom, from a printed table
+    assert interval([0.25, 0.25], resolution=0.5) == pytest.approx((0.25 - half, 0.25 + half))
+    many = interval([0.25] * 40, resolution=0.5)
+    assert many == pytest.approx((0.0, 0.5))  # with many the rounding averages out: one step
     wide = interval([1.0, 2.0])
     assert interval([1.0, 2.0], resolution=0.1) == wide
-    assert p_value([0.25, 0.25], resolution=0.5) == pytest.approx(0.05)  # zero is its edge
-    assert p_value([0.26, 0.26], resolution=0.5) < 0.05 < p_value([0.24, 0.24], resolution=0.5)
+    assert p_value([half, half], resolution=0.5) == pytest.approx(0.05)  # zero is its edge
+    assert p_value([1.3, 1.3], resolution=0.5) < 0.05 < p_value([1.29, 1.29], resolution=0.5)
     assert p_value([0.3, 0.3]) == 0 and p_value([0.0, 0.0]) == 1
 
 

@@ -53,7 +53,7 @@ def test_no_network_of_the_scaled_records_had_the_steps(path):
 
 
 def test_the_networks_of_the_main_table_are_trained():
-    lines = (RESULTS / "weights" / "main" / "evaluations.jsonl").read_text().splitlines()
+    lines = (RESULTS / "main.jsonl").read_text().splitlines()
     verdicts = [assess_record(json.loads(line)) for line in lines]
     assert verdicts and all(one["trained"] for one in verdicts)
     assert all(one["share_of_steps"] == pytest.approx(0.128) for one in verdicts)

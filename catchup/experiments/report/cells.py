@@ -4,9 +4,9 @@ verdict in words.
 What stands beside a cell is data (`data/paper/cells.toml`, see
 `catchup.experiments.report.printed`), the verdict a rule (`catchup.experiments.report.verdict`).
 Where several records could fill a cell, the choice never looks at their numbers: first those that
-hold the reference too; then the paper's own protocol, its data set, the nearer share of the data
-and network, the method's settings as in the paper, more paired seeds, more epochs, and the name.
-The others are named beside it.
+hold the reference too; then the paper's own protocol, trained networks before those that still
+learn, its data set, the nearer share of the data and network, the method's settings as in the
+paper, more paired seeds, more epochs, and the name. The others are named beside it.
 
 A column about a share of the training images holds records of that share alone (Table 4: 50 images
 a class of CIFAR-100 are its 10 %).
@@ -289,6 +289,7 @@ def _rank(one: Ours, group: Group, column: Column, specs: Sequence[str]) -> tupl
     return (
         one.difference is None,
         bool(one.scale),
+        bool(one.learning),
         group.data != column.data,
         model_distance(group, column),
         near,

@@ -21,7 +21,7 @@ from ...training import recipes
 from ...training.folder import EVALUATION
 from ...training.settings import PLACE, WITHOUT_EFFECT
 from ...utils.choices import parse_spec
-from ...utils.files import read_json
+from ...utils.files import read_json, read_lines
 from ...utils.schema import check_record, read_evaluation
 from ..compare import APART, RESULTS
 from .printed import Column, layout
@@ -87,7 +87,7 @@ def read(paths: Sequence[Path] | None = None) -> Records:
 
     Args:
         paths: files like those in data/results, folders of `catchup compare`, run folders with
-            evaluation.json, or folders of such; None: data/results/**/*.json, of the working
+            evaluation.json, or folders of such; None: those of data/results, of the working
             directory or else of the checkout, where files of other kinds are passed over.
     Raises:
         ValueError: for a path that is not there or holds no record, a file that is not JSON, or a
@@ -196,16 +196,24 @@ def _plain(key: str, value):
 
 
 def _committed_records() -> list[tuple[str, dict]]:
-    """The files of data/results, and of the folders in it, that are records."""
+    """The files of data/results, and of the folders in it, that are records: rows under "rows", or
+    a line each.
+    """
     folders = (Path("data/results"), Path(__file__).resolve().parents[3] / "data" / "results")
-    files = next((found for folder in folders if (found := sorted(folder.rglob("*.json")))), [])
-    return [(path.name, held) for path in files if _is_record(held := read_json(path))]
+    folder = next((one for one in folders if any(one.rglob("*.json"))), folders[0])
+    found = [
+        (path.name, held)
+        for path in sorted(folder.rglob("*.json"))
+        if _is_record(held := read_json(path))
+    ]
+    rows = {path.name: read_lines(path) for path in sorted(folder.rglob("*.jsonl"))}
+    return found + [(name, {"rows": held}) for name, held in rows.items() if _are_evaluations(held)]
 
 
 def _sources(path: Path) -> Iterable[tuple[str, dict]]:
     """(name, record) of everything at one place that was named."""
     if path.is_file():
-        held = read_json(path)
+        held = {"rows": read_lines(path)} if path.suffix == ".jsonl" else read_json(path)
         if not _is_record(held):
             raise ValueError(
                 f"{path} holds no evaluation objects: name a results.json of `catchup compare`, a"
@@ -229,6 +237,11 @@ def _sources(path: Path) -> Iterable[tuple[str, dict]]:
         else []
     )
     return [*(source for file in inside for source in _sources(file)), *pooled]
+
+
+def _are_evaluations(rows: Sequence[Mapping]) -> bool:
+    """Are these lines evaluation objects, and not the epochs of runs?"""
+    return bool(rows) and all("measured_with" in row for row in rows)
 
 
 def _is_record(held) -> bool:

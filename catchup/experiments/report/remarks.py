@@ -63,7 +63,8 @@ def disagreements(cell: Cell) -> list[str]:
         one for one in (cell.ours, *cell.others) if one and _setting(one) == _setting(cell.ours)
     ]
     told = [one for one in same if one.difference]
-    if len({one.difference.mean > 0 for one in told}) < 2:
+    means = [one.difference.mean for one in told]
+    if not told or not min(means) < 0 < max(means):
         return []
     shown = (
         f"{one.difference.mean:+.2f} ({one.difference.n} pairs, {one.record.source})"

@@ -20,6 +20,7 @@ from catchup.training.recipes import settings_of
 from catchup.training.settings import Settings
 from catchup.utils.files import jsonable
 
+ROOT = Path(__file__).parents[3]
 FIFTY = "folder:data/cifar100-50"
 
 
@@ -331,7 +332,7 @@ def test_records_of_one_setting_that_disagree_are_shown_together(tmp_path):
 
 def test_two_equal_differences_are_known_to_one_test_image(tmp_path):
     rows = three("baseline", (80, 81, 82)) + three("catchup", (79, 80, 81))
-    for images, how, width in (
+    for images, how, step in (
         (10000, {}, 0.01),
         (500, {}, 0.2),
         (
@@ -348,7 +349,9 @@ def test_two_equal_differences_are_known_to_one_test_image(tmp_path):
             "Catch-up Mix",
             "Top-1 Err",
         )
-        assert found.ours.difference.high - found.ours.difference.low == pytest.approx(width)
+        assert found.ours.difference.high - found.ours.difference.low == pytest.approx(
+            2 * 4.302652730 * step / (12 * 3) ** 0.5
+        )
 
 
 def test_the_p_values_of_a_table_are_corrected_together(tmp_path):
@@ -819,4 +822,6 @@ def test_the_recorded_runs_are_read():
         record.source for record in results["records"].values()
     }
     assert len(results["cells"]) == len(paper.printed()) and set(results["counts"]) <= set(WORDS)
+    # the page says what the report says of today's records
+    assert f"{report.counts_text(results)}." in (ROOT / "docs" / "results.md").read_text()
     assert not any(one.verdict.word == "reproduced" and one.ours.scale for one in results["cells"])
