@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..utils.choices import check_whole, pick
+from ..utils.tensors import check_on_cpu, form_of
 from .colour import change_colours, draw_colours
 from .resize import ResizedCrop, crop_and_resize, draw_boxes
 
@@ -113,7 +114,7 @@ def draw_crops(
         ValueError: if the generator is not on the CPU, or a window has no size to be cut from or
             does not fit.
     """
-    _check_generator(generator)
+    check_on_cpu(generator)
     most = 2 * augmentation.pad
     if augmentation.window is None:
         top, left = torch.randint(0, most + 1, (2, batch), generator=generator)
@@ -166,11 +167,8 @@ def crop_and_flip(pixels: Tensor, augmentation: Augmentation, generator: torch.G
         ValueError: as `draw_crops` and `crops`.
     """
     _check_pixels(pixels)
-    return crops(
-        pixels,
-        augmentation,
-        draw_crops(len(pixels), augmentation, generator, tuple(pixels.shape[2:])),
-    )
+    draw = draw_crops(len(pixels), augmentation, generator, tuple(pixels.shape[2:]))
+    return crops(pixels, augmentation, draw)
 
 
 def augment_batch(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -185,15 +183,11 @@ def augment_batch(pixels: Tensor, augmentation: Augmentation, generator: torch.G
         ValueError: as `draw_crops` and `crops`; if colours are to change in images without three
             channels.
     """
-    if augmentation.resized is None:
-        pixels = crop_and_flip(pixels, augmentation, generator)
-    else:
-        pixels = _resize_and_flip(pixels, augmentation, generator)
-    if augmentation.jitter or augmentation.pca_noise:
-        pixels = change_colours(
-            pixels,
-            draw_colours(len(pixels), augmentation.jitter, augmentation.pca_noise, generator),
-        )
+    cut = crop_and_flip if augmentation.resized is None else _resize_and_flip
+    pixels = cut(pixels, augmentation, generator)
+    jitter, noise = augmentation.jitter, augmentation.pca_noise
+    if jitter or noise:
+        pixels = change_colours(pixels, draw_colours(len(pixels), jitter, noise, generator))
     return pixels
 
 
@@ -233,9 +227,7 @@ def normalise(images01: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
             std is not > 0.
     """
     if images01.ndim != 4 or not images01.is_floating_point():
-        raise ValueError(
-            f"images01 must be floating (B, C, H, W), got {images01.dtype} {tuple(images01.shape)}"
-        )
+        raise ValueError(f"images01 must be floating (B, C, H, W), got {form_of(images01)}")
     channels = images01.shape[1]
     if len(mean) != channels or len(std) != channels:
         raise ValueError(
@@ -244,9 +236,8 @@ def normalise(images01: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
         )
     if not all(value > 0 for value in std):
         raise ValueError(f"every std must be greater than 0, got {tuple(std)}")
-    table = torch.tensor([list(mean), list(std)], dtype=images01.dtype).to(
-        images01.device, non_blocking=True
-    )
+    table = torch.tensor([list(mean), list(std)], dtype=images01.dtype)
+    table = table.to(images01.device, non_blocking=True)
     return (images01 - table[0, :, None, None]) / table[1, :, None, None]
 
 
@@ -255,12 +246,11 @@ def _resize_and_flip(
 ) -> Tensor:
     """A random box of each image brought to the size, half of them mirrored."""
     _check_pixels(pixels)
-    _check_generator(generator)
+    check_on_cpu(generator)
     size = tuple(pixels.shape[2:])
-    boxes = draw_boxes(len(pixels), size, augmentation.resized, generator)
-    pixels = crop_and_resize(
-        pixels, boxes, augmentation.size_of(size), augmentation.resized.interpolation
-    )
+    crop = augmentation.resized
+    boxes = draw_boxes(len(pixels), size, crop, generator)
+    pixels = crop_and_resize(pixels, boxes, augmentation.size_of(size), crop.interpolation)
     if not augmentation.flip:
         return pixels
     flipped = torch.rand(len(pixels), generator=generator) < 0.5
@@ -272,21 +262,10 @@ def _mirror_where(flipped: Tensor, pixels: Tensor) -> Tensor:
     return torch.where(flipped[:, None, None, None], pixels.flip(3), pixels)
 
 
-def _check_generator(generator: torch.Generator) -> None:
-    """Raise unless the generator is on the CPU."""
-    if generator.device.type != "cpu":
-        raise ValueError(
-            "the generator must be on the CPU, so that a seed means the same everywhere, "
-            f"got one on {generator.device}"
-        )
-
-
 def _check_pixels(pixels: Tensor) -> None:
     """Raise unless `pixels` is (B, C, H, W) uint8."""
     if pixels.ndim != 4 or pixels.dtype != torch.uint8:
-        raise ValueError(
-            f"pixels must be uint8 (B, C, H, W), got {pixels.dtype} {tuple(pixels.shape)}"
-        )
+        raise ValueError(f"pixels must be uint8 (B, C, H, W), got {form_of(pixels)}")
 
 
 def _pad(pixels: Tensor, augmentation: Augmentation) -> Tensor:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..utils.tensors import form_of
+
 
 class MarkedBox(NamedTuple):
     """A box as the file of a data set gives it, before its image is opened."""
@@ -43,28 +45,21 @@ class Boxes:
     def __post_init__(self) -> None:
         edges, image, (height, width) = self.edges, self.image, self.size
         if edges.dtype != torch.float32 or edges.ndim != 2 or edges.shape[1] != 4:
-            raise ValueError(
-                f"edges must be float32 (K, 4), got {edges.dtype} {tuple(edges.shape)}"
-            )
+            raise ValueError(f"edges must be float32 (K, 4), got {form_of(edges)}")
         if image.dtype != torch.int64 or image.shape != edges.shape[:1]:
-            raise ValueError(
-                f"image must be int64 ({len(edges)},), got {image.dtype} {tuple(image.shape)}"
-            )
+            raise ValueError(f"image must be int64 ({len(edges)},), got {form_of(image)}")
         if len(image) and (int(image[0]) < 0 or (image.diff() < 0).any()):
             raise ValueError("image must be ascending positions of images, from 0 on")
-        bad = (~(edges[:, :2] < edges[:, 2:]).all(1)).nonzero()[:, 0]
-        if len(bad):
-            raise ValueError(
-                f"box {int(bad[0])} is empty: {edges[bad[0]].tolist()} (left, top, right, bottom)"
-            )
-        out = (
-            ~((edges[:, :2] >= 0).all(1) & (edges[:, 2] <= width) & (edges[:, 3] <= height))
-        ).nonzero()[:, 0]
-        if len(out):
-            raise ValueError(
-                f"box {int(out[0])} leaves the image of {width} x {height} pixels: "
-                f"{edges[out[0]].tolist()} (left, top, right, bottom)"
-            )
+        size = edges.new_tensor([width, height])
+        empty = ~(edges[:, :2] < edges[:, 2:]).all(1)
+        outside = ~((edges[:, :2] >= 0) & (edges[:, 2:] <= size)).all(1)
+        for bad, what in (
+            (empty, "is empty:"),
+            (outside, f"leaves the image of {width} x {height} pixels:"),
+        ):
+            for place in bad.nonzero()[:1, 0].tolist():
+                edge = edges[place].tolist()
+                raise ValueError(f"box {place} {what} {edge} (left, top, right, bottom)")
 
     def __len__(self) -> int:
         return len(self.edges)
@@ -91,15 +86,11 @@ class Boxes:
             indices: (N,) int64, positions of images.
         """
         place = indices.to(self.image.device)
-        first, end = (
-            torch.searchsorted(self.image.contiguous(), place, right=right)
-            for right in (False, True)
-        )
-        position = torch.arange(len(place), device=place.device).repeat_interleave(end - first)
-        within = (
-            torch.arange(len(position), device=place.device)
-            - ((end - first).cumsum(0) - (end - first))[position]
-        )
+        owners = self.image.contiguous()
+        first, end = (torch.searchsorted(owners, place, right=right) for right in (False, True))
+        count, device = end - first, place.device
+        position = torch.arange(len(place), device=device).repeat_interleave(count)
+        within = torch.arange(len(position), device=device) - (count.cumsum(0) - count)[position]
         return Boxes(self.edges[first[position] + within], position, self.size)
 
 
@@ -114,14 +105,9 @@ def iou_of(first: Tensor, second: Tensor) -> Tensor:
         rounding less.
     """
     first, second = first.double(), second.double()
-    low, high = (
-        torch.maximum(first[..., :2], second[..., :2]),
-        torch.minimum(first[..., 2:], second[..., 2:]),
-    )
+    low = torch.maximum(first[..., :2], second[..., :2])
+    high = torch.minimum(first[..., 2:], second[..., 2:])
     shared = (high - low).clamp_min(0).prod(-1)
-    covered = (
-        (first[..., 2:] - first[..., :2]).prod(-1)
-        + (second[..., 2:] - second[..., :2]).prod(-1)
-        - shared
-    )
+    own, other = ((boxes[..., 2:] - boxes[..., :2]).prod(-1) for boxes in (first, second))
+    covered = own + other - shared
     return shared / covered.clamp_min(torch.finfo(torch.float64).tiny)

@@ -11,12 +11,11 @@ from torch import Tensor
 
 def value_counts(pixels: Tensor) -> Tensor:
     """(C, 256) int64 of (N, C, H, W) uint8: the pixels of each value, 1 024 images at a time."""
-    return torch.stack(
-        [
-            sum(part.flatten().bincount(minlength=256) for part in channel.split(1024))
-            for channel in pixels.unbind(1)
-        ]
-    )
+    counts = torch.zeros(pixels.shape[1], 256, dtype=torch.int64, device=pixels.device)
+    for part in pixels.split(1024):
+        for row, channel in zip(counts, part.unbind(1)):
+            row += channel.flatten().bincount(minlength=256)
+    return counts
 
 
 def statistics_of(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..utils.files import jsonable
 from .files.stream import StreamedImages
 from .images import Dataset, ImageSource
 
@@ -48,10 +49,7 @@ class DataIdentity:
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON; `from_dict` gives it back."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-        }
+        return jsonable(asdict(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataIdentity":
@@ -60,12 +58,8 @@ class DataIdentity:
         Raises:
             TypeError: if it is no dictionary of these fields.
         """
-        return cls(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in values.items()
-            }
-        )
+        tuples = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **tuples})
 
     def differences(self, now: "DataIdentity") -> list[str]:
         """What differs between this data set and `now`, a phrase each; empty if they are the same.
@@ -80,16 +74,14 @@ class DataIdentity:
             if key != "name" and "fingerprint" not in key and before[key] != after[key]
         ]
         for part in ("train", "test"):
-            kinds, digests = zip(
-                *(one[f"{part}_fingerprint"].split(":", 1) for one in (before, after))
-            )
-            if kinds[0] == kinds[1] and digests[0] != digests[1]:
+            old, new = (which[f"{part}_fingerprint"] for which in (before, after))
+            if old != new and old.split(":", 1)[0] == new.split(":", 1)[0]:
                 phrases.append(f"the {part} images or their labels are others")
         return phrases
 
 
 def identify(dataset: Dataset) -> DataIdentity:
-    """The identity of a data set; reads every pixel of what lies in memory once (about 1 GB/s).
+    """The identity of a data set; reads every pixel of what lies in memory once.
 
     Raises:
         OSError: if a file of a streamed set is gone.

@@ -15,6 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..utils.tensors import check_labels as check_label_values
+from ..utils.tensors import form_of
 from .augment import Augmentation, centre_crops
 from .boxes import Boxes
 from .channels import check_channels, luma
@@ -75,10 +77,7 @@ class Images:
     def __post_init__(self) -> None:
         pixels, labels = self.pixels, self.labels
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.numel() == 0:
-            raise ValueError(
-                f"pixels must be uint8 (N, C, H, W), not empty, got {pixels.dtype}"
-                f" {tuple(pixels.shape)}"
-            )
+            raise ValueError(f"pixels must be uint8 (N, C, H, W), not empty, got {form_of(pixels)}")
         if labels.device != pixels.device:
             raise ValueError(
                 f"pixels and labels must be on one device, got {pixels.device} and {labels.device}"
@@ -145,12 +144,10 @@ class Images:
         check_channels(held, channels)
         if held == channels:
             return self
-        pixels = (
-            self.pixels.repeat(1, 3, 1, 1)
-            if channels == 3
-            else luma(*self.pixels.int().split(1, dim=1))
-        )
-        return self._with(pixels.to(torch.uint8), self.labels)
+        if channels == 3:
+            return self._with(self.pixels.repeat(1, 3, 1, 1), self.labels)
+        grey = luma(*self.pixels.int().split(1, dim=1))
+        return self._with(grey.to(torch.uint8), self.labels)
 
     def _with(self, pixels: Tensor, labels: Tensor) -> "Images":
         """The same classes over tensors cut from checked ones; a new check would make every step
@@ -161,15 +158,9 @@ class Images:
 
 def check_labels(labels: Tensor, count: int, classes: tuple[str, ...]) -> None:
     """Raise ValueError unless `labels` are (count,) int64 positions in `classes`, which differ."""
-    if labels.dtype != torch.int64 or labels.shape != (count,):
-        raise ValueError(
-            f"labels must be int64 ({count},), got {labels.dtype} {tuple(labels.shape)}"
-        )
     if not classes or len(set(classes)) != len(classes):
         raise ValueError(f"classes must be different names, at least one, got {classes}")
-    low, high = (int(bound) for bound in labels.aminmax())
-    if low < 0 or high >= len(classes):
-        raise ValueError(f"labels must lie in [0, {len(classes) - 1}], got {low} to {high}")
+    check_label_values(labels, count, len(classes))
 
 
 def make_unchecked(pixels: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Images:
@@ -187,15 +178,9 @@ def as_index(indices: Tensor | Sequence[int], device: torch.device) -> Tensor:
         ValueError: if it is not (K,) integers, K >= 1.
     """
     index = torch.as_tensor(indices, device=device)
-    if (
-        index.ndim != 1
-        or len(index) == 0
-        or index.dtype in (torch.bool, torch.uint8)
-        or index.is_floating_point()
-    ):
-        raise ValueError(
-            f"indices must be (K,) integers, at least one, got {index.dtype} {tuple(index.shape)}"
-        )
+    whole = not index.is_floating_point() and index.dtype not in (torch.bool, torch.uint8)
+    if index.ndim != 1 or len(index) == 0 or not whole:
+        raise ValueError(f"indices must be (K,) integers, at least one, got {form_of(index)}")
     return index.long()
 
 
@@ -245,13 +230,13 @@ class Dataset:
                 "every std must be greater than 0 (a channel that never varies teaches nothing), "
                 f"got {self.std}"
             )
-        if self.boxes is not None and (
-            self.boxes.size != shape[1:]
-            or len(self.boxes)
-            and int(self.boxes.image[-1]) >= len(self.test)
-        ):
+        boxes = self.boxes
+        if boxes is None:
+            return
+        last = int(boxes.image[-1]) if len(boxes) else 0
+        if boxes.size != shape[1:] or last >= len(self.test):
             raise ValueError(
-                f"the boxes are for images of {self.boxes.size} (H, W), of which there are more"
+                f"the boxes are for images of {boxes.size} (H, W), of which there are more"
                 f" than {len(self.test)} or which are not of {shape[1:]}"
             )
 
@@ -262,9 +247,8 @@ class Dataset:
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set on `device`."""
         boxes = None if self.boxes is None else self.boxes.to(device)
-        return dataclasses.replace(
-            self, train=self.train.to(device), test=self.test.to(device), boxes=boxes
-        )
+        train, test = self.train.to(device), self.test.to(device)
+        return dataclasses.replace(self, train=train, test=test, boxes=boxes)
 
 
 def subset(images: ImageSource, amount: float | int, seed: int) -> ImageSource:

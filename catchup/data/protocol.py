@@ -43,20 +43,11 @@ def with_protocol(
         )
     size = augmentation.size_of(dataset.test.shape[1:])
     boxes = dataset.boxes if dataset.boxes is None else dataset.boxes.centre_crop(size)
-    return replace(
-        dataset,
-        test=dataset.test.centre_crop(size),
-        boxes=boxes,
-        mean=mean,
-        std=std,
-        augmentation=augmentation,
-    )
+    told = {"boxes": boxes, "mean": mean, "std": std, "augmentation": augmentation}
+    return replace(dataset, test=dataset.test.centre_crop(size), **told)
 
 
 def without_augmentation(dataset: Dataset) -> Dataset:
     """The same data set with training images that are always seen alike: whole, or their middle."""
-    return replace(
-        dataset,
-        train=dataset.train.centre_crop(dataset.test.shape[1:]),
-        augmentation=Augmentation(),
-    )
+    train = dataset.train.centre_crop(dataset.test.shape[1:])
+    return replace(dataset, train=train, augmentation=Augmentation())

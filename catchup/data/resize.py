@@ -78,14 +78,9 @@ def draw_boxes(
     height, width = (area / ratio).sqrt().round().long(), (area * ratio).sqrt().round().long()
     fits = (height > 0) & (height <= high) & (width > 0) & (width <= wide)
     first = (~fits).long().cumprod(1).sum(1)  # TRIES where none fits
-    drawn = torch.stack(
-        [
-            (top * (high - height + 1)).floor().long(),
-            (left * (wide - width + 1)).floor().long(),
-            height,
-            width,
-        ]
-    )
+    top = (top * (high - height + 1)).floor().long()
+    left = (left * (wide - width + 1)).floor().long()
+    drawn = torch.stack([top, left, height, width])
     taken = drawn.gather(2, first.clamp(max=TRIES - 1).expand(4, -1)[..., None])[..., 0]
     centre = torch.tensor(_centre_box(size, crop.ratio))
     return BoxDraw(*torch.where(first < TRIES, taken, centre[:, None]))
@@ -128,9 +123,8 @@ def _weights(start: Tensor, length: Tensor, side: int, wanted: int, reach: float
     """
     start, length = start[:, None, None].float(), length[:, None, None].float()
     scale = length / wanted
-    index, place = (
-        torch.arange(n, device=start.device, dtype=torch.float32) for n in (wanted, side)
-    )
+    form = {"device": start.device, "dtype": torch.float32}
+    index, place = (torch.arange(n, **form) for n in (wanted, side))
     centre = start + scale * (index[None, :, None] + 0.5)
     distance = ((place + 0.5 - centre) / scale.clamp(min=1)).abs()
     inside = (place >= start) & (place < start + length)

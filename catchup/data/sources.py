@@ -54,7 +54,6 @@ class DataSource:
     takes: str = ""
     images_of: Callable[[Request, Sequence[str] | None], Images] | None = None
     archive: Archive | None = None
-    files: bool = False
 
 
 SOURCES = {
@@ -94,7 +93,6 @@ SOURCES = {
         read_tiny_imagenet,
         lambda data_dir: tiny_root(data_dir) is not None,
         takes="path",
-        files=True,
     ),
     "folder": DataSource(
         "any",
@@ -105,7 +103,6 @@ SOURCES = {
         lambda data_dir: None,
         takes="path",
         images_of=read_pictures,
-        files=True,
     ),
     "cub200": DataSource(
         "256 x 256 x 3",
@@ -116,7 +113,6 @@ SOURCES = {
         lambda data_dir: (data_dir / CUB200.folder).is_dir(),
         takes="path",
         archive=CUB200,
-        files=True,
     ),
     "cars196": DataSource(
         "256 x 256 x 3",
@@ -126,7 +122,6 @@ SOURCES = {
         read_cars196,
         lambda data_dir: (data_dir / CARS_FOLDER).is_dir(),
         takes="path",
-        files=True,
     ),
     "aircraft": DataSource(
         "256 x 256 x 3",
@@ -137,7 +132,6 @@ SOURCES = {
         lambda data_dir: (data_dir / AIRCRAFT.folder).is_dir(),
         takes="path",
         archive=AIRCRAFT,
-        files=True,
     ),
     "imagenet": DataSource(
         "256 x 256 x 3",
@@ -148,7 +142,6 @@ SOURCES = {
         lambda data_dir: (data_dir / FOLDER / "val").is_dir(),
         takes="path",
         images_of=read_imagenet_val,
-        files=True,
     ),
     "imagenet-o": DataSource(
         "256 x 256 x 3",
@@ -160,7 +153,6 @@ SOURCES = {
         takes="path",
         images_of=read_imagenet_o,
         archive=IMAGENET_O,
-        files=True,
     ),
     "cifar100-c": DataSource(
         "32 x 32 x 3",
@@ -250,13 +242,13 @@ def load_images(
         name, data_dir, image_size, skip_unreadable, progress, loader, workers
     )
     if source.images_of is not None:
-        found = source.images_of(request, classes)
+        images = source.images_of(request, classes)
     elif classes is not None:
-        able = ", ".join(known for known, one in SOURCES.items() if one.images_of)
+        able = ", ".join(known for known, other in SOURCES.items() if other.images_of)
         raise ValueError(f"the classes of {name} cannot be chosen; they can for: {able}")
     else:
-        found = _read_whole(source, request).test
-    return found if window is None else middle_square(found, window)
+        images = _read_whole(source, request).test
+    return images if window is None else middle_square(images, window)
 
 
 def middle_square(images: Images | StreamedImages, window: int) -> Images | StreamedImages:
@@ -284,7 +276,7 @@ def fetch(name: str, data_dir: str | Path = "data", *, progress: bool = True) ->
     """
     source = SOURCES[pick("data set", name, names())]
     if source.archive is None:
-        able = ", ".join(known for known, one in SOURCES.items() if one.archive)
+        able = ", ".join(known for known, other in SOURCES.items() if other.archive)
         raise ValueError(f"{name} is not fetched alone ({source.origin}); these are: {able}")
     return obtain(source.archive, Path(data_dir).expanduser(), progress)
 
@@ -320,8 +312,8 @@ def _request(
         raise ValueError(f"the data set {base!r} {wanted} after the colon, got {name!r}")
     if image_size is not None:
         check_whole(image_size=image_size)
-    if loader == "stream" and not source.files:
-        able = ", ".join(known for known, one in SOURCES.items() if one.files)
+    if loader == "stream" and source.takes != "path":
+        able = ", ".join(known for known, other in SOURCES.items() if other.takes == "path")
         raise ValueError(
             f"the images of {base} are no files, and cannot be streamed; those of {able} can: take"
             " the loader auto or resident"

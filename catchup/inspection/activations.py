@@ -2,7 +2,7 @@
 no forward pass.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..hooks.blocks import find_blocks
-from ..hooks.layers import captured, evaluating
 from ..mixers.catchup import filter_influence
 from ..utils.choices import pick
+from .maps import as_bytes, block_maps, choose_blocks
 from .rows import field_table, rows_of_block, viewable
 
 SIDE = 32  # maps larger than this are averaged down: no tile on a screen shows more
@@ -117,7 +116,11 @@ def observe(
             pixels or classes do not fit, or the maps would exceed `max_mib` (looked at after the
             first model).
     """
-    if not isinstance(snapshots, Mapping) and not hasattr(snapshots, "epochs"):
+    if isinstance(snapshots, Mapping):
+        epochs, model_of = _epochs_of(snapshots), snapshots.__getitem__
+    elif hasattr(snapshots, "epochs"):
+        epochs, model_of = tuple(snapshots.epochs), snapshots.model
+    else:
         raise ValueError(
             f"snapshots must be {{epoch: model}} or Snapshots, got {type(snapshots).__name__}"
         )
@@ -126,9 +129,6 @@ def observe(
             f"images must be floating, as the models take them, got {images.dtype}; show them as"
             " pixels="
         )
-    blocks = (blocks,) if isinstance(blocks, str) else blocks
-    models = dict(_models(snapshots)) if isinstance(snapshots, Mapping) else snapshots
-    epochs = tuple(sorted(models if isinstance(models, dict) else models.epochs))
     if not epochs or images.ndim != 4 or len(images) == 0:
         raise ValueError(
             f"observing needs at least one model and images (N, C, H, W), got {len(epochs)} models"
@@ -136,11 +136,11 @@ def observe(
         )
     shown, seen, scores = _pixels_to_show(images, pixels), {}, {}
     for epoch in epochs:
-        model = models[epoch] if isinstance(models, dict) else models.model(epoch)
-        blocks = tuple(find_blocks(model) if blocks is None else blocks)
-        found, scores[epoch] = _look_inside(model, images, blocks)
-        seen.update({(epoch, name): part for name, part in found.items()})
-        size = sum(part.nbytes for one in found.values() for part in one) * len(epochs)
+        model = model_of(epoch)
+        blocks = choose_blocks(model, blocks)
+        maps, scores[epoch] = _look_inside(model, images, blocks)
+        seen.update({(epoch, name): part for name, part in maps.items()})
+        size = sum(part.nbytes for kept in maps.values() for part in kept) * len(epochs)
         if size > max_mib * 2**20:
             raise ValueError(
                 f"the maps of {len(images)} images at {len(epochs)} epochs would take"
@@ -151,33 +151,26 @@ def observe(
     names = tuple(classes) or tuple(map(str, range(count)))
     if len(names) != count:
         raise ValueError(f"the models tell {count} classes apart, got {len(names)} names")
-    return Observations(
-        shown, epochs, blocks, seen, scores, names, _courses(epochs, blocks, seen, rows, lessons)
-    )
+    courses = _courses(epochs, blocks, seen, rows, lessons)
+    return Observations(shown, epochs, blocks, seen, scores, names, courses)
 
 
-def _models(snapshots: Mapping) -> Iterator[tuple[int, nn.Module]]:
-    """The pairs of a mapping, after making sure that its keys are epochs."""
-    for epoch, model in snapshots.items():
-        if (
-            isinstance(epoch, bool)
-            or not isinstance(epoch, int)
-            or not isinstance(model, nn.Module)
-        ):
+def _epochs_of(models: Mapping) -> tuple[int, ...]:
+    """The epochs of {epoch: model}, ascending, after making sure that they are such."""
+    for epoch, model in models.items():
+        whole = isinstance(epoch, int) and not isinstance(epoch, bool)
+        if not whole or not isinstance(model, nn.Module):
             raise ValueError(
                 f"snapshots must be {{epoch: model}}, got {epoch!r}: {type(model).__name__}"
             )
-        yield epoch, model
+    return tuple(sorted(models))
 
 
 def _pixels_to_show(images: Tensor, pixels: Tensor | None) -> Tensor:
     """(N, 3, H, W) uint8 to show."""
     if pixels is None:
-        pixels = (
-            viewable(images.float())
-            if images.shape[1] in (1, 3)
-            else viewable(images.float().mean(1, True))
-        )
+        colours = images.shape[1] in (1, 3)
+        pixels = viewable(images.float() if colours else images.float().mean(1, True))
     if pixels.ndim != 4 or len(pixels) != len(images) or pixels.shape[1] not in (1, 3):
         raise ValueError(f"pixels must be ({len(images)}, 3 or 1, H, W), got {tuple(pixels.shape)}")
     if pixels.is_floating_point():
@@ -185,38 +178,19 @@ def _pixels_to_show(images: Tensor, pixels: Tensor | None) -> Tensor:
     return pixels.byte().cpu().expand(-1, 3, -1, -1).contiguous()
 
 
-@torch.no_grad()
 def _look_inside(
     model: nn.Module, images: Tensor, blocks: Sequence[str]
 ) -> tuple[dict[str, BlockMaps], Tensor]:
     """What each block answers to the images, and the class probabilities."""
     device = next((value.device for value in model.parameters()), images.device)
-    with evaluating(model), captured(model, *blocks) as calls:
-        logits = model(images.to(device))
-    for name, maps in calls.items():
-        if len(maps) != 1 or maps[0].ndim != 4:
-            shapes = [tuple(one.shape) for one in maps]
-            raise ValueError(
-                f"block {name!r} must run exactly once and return maps (B, C, h, w), got {shapes}"
-            )
-        if not maps[0].isfinite().all():
-            raise ValueError(
-                f"block {name!r} returns NaN or infinity: the model's weights are of no use"
-            )
-    return {name: _compress(maps[0]) for name, maps in calls.items()}, logits.float().softmax(
-        dim=1
-    ).cpu()
+    maps, logits = block_maps(model, images.to(device), blocks)
+    return {name: _compress(own) for name, own in maps.items()}, logits.float().softmax(1).cpu()
 
 
 def _compress(maps: Tensor) -> BlockMaps:
     """(N, C, h, w) floating as bytes; see `BlockMaps`."""
-    size = maps.float().abs()
-    side = [min(SIDE, length) for length in size.shape[2:]]
-    if list(size.shape[2:]) != side:
-        size = torch.nn.functional.adaptive_avg_pool2d(size, side)
-    peaks = size.amax(dim=(2, 3))
-    levels = 255 * size / peaks.clamp_min(torch.finfo(torch.float32).tiny)[..., None, None]
-    return BlockMaps(levels.round().byte().cpu(), peaks.cpu(), filter_influence(maps).cpu())
+    levels, peaks = as_bytes(maps, SIDE)
+    return BlockMaps(levels.cpu(), peaks.cpu(), filter_influence(maps).cpu())
 
 
 def _courses(
@@ -229,11 +203,8 @@ def _courses(
     """Norm, gradient and share of kept maps over the epochs, per block, as far as they were
     recorded.
     """
-    courses, recorded, taught = (
-        {},
-        {row["block"] for row in rows},
-        {row["block"] for row in lessons},
-    )
+    recorded, taught = ({row["block"] for row in some} for some in (rows, lessons))
+    courses = {}
     for block in blocks:
         means = torch.stack([seen[epoch, block].norms.mean(dim=0) for epoch in epochs])
         courses[block, "norm"] = Course(np.asarray(epochs), means.double().numpy())
@@ -242,9 +213,9 @@ def _courses(
             for field, name in (("norm", "norm"), ("map_gradient", "gradient")):
                 courses[block, name] = Course(*field_table(mine, field)[::2])
         if block in taught:
-            days, _, kept = field_table(rows_of_block(lessons, block), "kept")
-            replaced = field_table(rows_of_block(lessons, block), "replaced")[2]
-            total = kept + replaced
+            mine = rows_of_block(lessons, block)
+            days, _, kept = field_table(mine, "kept")
+            total = kept + field_table(mine, "replaced")[2]
             courses[block, "kept"] = Course(days, 100 * kept / np.where(total == 0, np.nan, total))
     for (block, name), course in courses.items():
         count = seen[epochs[0], block].norms.shape[1]

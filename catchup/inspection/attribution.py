@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..hooks.blocks import submodule
 from ..hooks.layers import evaluating
 from ..utils.optional import require
+from ..utils.tensors import check_labels, form_of
 
 
 def saliency(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -52,34 +53,23 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, block: str) -> Te
     attr, module = require("captum.attr"), submodule(model, block)
     with evaluating(model), torch.enable_grad():
         inputs = _differentiable_inputs(model, images, labels)
-        cam = attr.LayerGradCam(model, module).attribute(
-            inputs, target=labels, relu_attributions=True
-        )
+        explain = attr.LayerGradCam(model, module).attribute
+        cam = explain(inputs, target=labels, relu_attributions=True)
     if cam.ndim != 4:
         raise ValueError(
             f"block {block!r} must return maps (B, C, h, w), Grad-CAM of it came out"
             f" {tuple(cam.shape)}"
         )
-    cam = attr.LayerAttribution.interpolate(
-        cam, tuple(images.shape[2:]), interpolate_mode="bilinear"
-    )
+    size = tuple(images.shape[2:])
+    cam = attr.LayerAttribution.interpolate(cam, size, interpolate_mode="bilinear")
     return cam[:, 0].detach()
 
 
 def _differentiable_inputs(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """A copy of the images that asks for gradients: the caller's tensor is never touched."""
     if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(
-            f"images must be (B, C, H, W) floating, got {images.dtype} {tuple(images.shape)}"
-        )
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"labels must be int64 ({len(images)},), got {labels.dtype} {tuple(labels.shape)}"
-        )
+        raise ValueError(f"images must be (B, C, H, W) floating, got {form_of(images)}")
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
-    if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < classes):
-        raise ValueError(
-            f"labels must lie in [0, {classes - 1}], got {int(labels.min())} to {int(labels.max())}"
-        )
+    check_labels(labels, len(images), classes)
     return images.detach().clone().requires_grad_()

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..hooks.blocks import find_blocks, submodule
-from ..hooks.layers import captured, edited, evaluating
+from ..hooks.blocks import submodule
+from ..hooks.layers import edited, evaluating
 from ..mixers.catchup import filter_influence, keep_mask, mix_channels, relative_filter_influence
+from .maps import OF_NO_USE, as_bytes, block_maps, choose_blocks
 
 MOST_K = 33  # values of K predicted per layer, pair and checkpoint
 MOST_CLASSES = 12  # classes sent to the browser per layer, pair and checkpoint
@@ -158,7 +158,7 @@ def inspect_masks(
     images = images.float() / 255 if images.dtype == torch.uint8 else images
     _check(models, images, labels, thumbnail)
     pairs = _pair_list(pairs, len(images))
-    blocks = tuple(find_blocks(next(iter(models.values()))) if blocks is None else blocks)
+    blocks = choose_blocks(next(iter(models.values())), blocks)
     for model in models.values():
         for block in blocks:
             submodule(model, block)
@@ -166,29 +166,27 @@ def inspect_masks(
     inside = [(used.index(source), used.index(partner)) for source, partner in pairs]
     plain, layers = {}, {}
     for label, model in models.items():
-        plain[label], found = _inspect_model(model, images[used], inside, blocks, thumbnail)
-        layers.update({(label, block): layer for block, layer in found.items()})
+        plain[label], inside_blocks = _inspect_model(model, images[used], inside, blocks, thumbnail)
+        layers.update({(label, block): layer for block, layer in inside_blocks.items()})
     classes = _name_tuple("class_names", class_names, {array.shape[1] for array in plain.values()})
     numbers = labels[used].cpu().numpy().astype(np.int64)
     if numbers.min() < 0 or numbers.max() >= len(classes):
         raise ValueError(
             f"labels must lie in 0 … {len(classes) - 1}, got {numbers.min()} … {numbers.max()}"
         )
-    called = (
-        [classes[k] for k in labels.tolist()]
-        if names is None
-        else _name_tuple("names", names, {len(images)})
-    )
+    if names is None:
+        names = [classes[k] for k in labels.tolist()]
+    called = _name_tuple("names", names, {len(images)})
     return MaskInspection(
-        tuple(models),
-        blocks,
-        tuple(inside),
-        tuple(called[index] for index in used),
-        classes,
-        numbers,
-        _pixels(images[used]),
-        plain,
-        layers,
+        checkpoints=tuple(models),
+        blocks=blocks,
+        pairs=tuple(inside),
+        names=tuple(called[index] for index in used),
+        classes=classes,
+        labels=numbers,
+        pixels=_pixels(images[used]),
+        plain=plain,
+        layers=layers,
     )
 
 
@@ -202,12 +200,11 @@ def _inspect_model(
 ) -> tuple[np.ndarray, dict[str, Layer]]:
     """Softmax of the unmixed images, and all that is shown of each block."""
     images = images.to(next((weights.device for weights in model.parameters()), images.device))
+    seen, logits = block_maps(model, images, blocks)
+    plain = _softmax(logits, len(images))
+    layers = {}
     with evaluating(model):
-        with captured(model, *blocks) as seen:
-            plain = _softmax(model(images), len(images))
-        layers = {}
-        for block in blocks:
-            maps = _one_map(seen[block], block, len(images))
+        for block, maps in seen.items():
             influence = filter_influence(maps)
             source, partner = (influence[[pair[side] for pair in pairs]] for side in (0, 1))
             rfi = relative_filter_influence(source, partner)
@@ -224,23 +221,12 @@ def _layer(
     maps: Tensor, influence: Tensor, rfi: Tensor, kept: Tensor, mixed: Tensor, thumbnail: int
 ) -> Layer:
     """The arrays of one block, on the CPU."""
-    small = [min(side, thumbnail) for side in maps.shape[2:]]
-    amounts = F.adaptive_avg_pool2d(maps.float().abs(), small)
-    scale = amounts.amax(dim=(2, 3))
-    bytes_ = (
-        (255 * amounts / scale.clamp_min(torch.finfo(scale.dtype).tiny)[:, :, None, None])
-        .round()
-        .byte()
-    )
+    levels, scale = as_bytes(maps, thumbnail)
     # minus nothing: FI over its sum
     share = relative_filter_influence(influence, torch.zeros_like(influence))
     order = rfi.argsort(dim=1, stable=True)
-    return Layer(
-        *(
-            tensor.cpu().numpy()
-            for tensor in (bytes_, scale, influence, share, rfi, order, kept, mixed)
-        )
-    )
+    parts = levels, scale, influence, share, rfi, order, kept, mixed
+    return Layer(*(part.cpu().numpy() for part in parts))
 
 
 def _predictions(
@@ -263,10 +249,10 @@ def _predictions(
 
     try:
         with edited(model, block, late):
-            said = _softmax(model(pair), count)
+            answers = _softmax(model(pair), count)
         # K = C is the source itself: nothing passes by the block
-        if torch.allclose(said[-1], alone, atol=1e-4):
-            return said
+        if torch.allclose(answers[-1], alone, atol=1e-4):
+            return answers
     except (RuntimeError, ValueError):
         pass
     with edited(model, block, whole):
@@ -285,30 +271,8 @@ def _softmax(logits: Tensor, count: int) -> Tensor:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"the model must return logits ({count}, N), got {got}")
     if not logits.isfinite().all():
-        raise ValueError(
-            "the model answers with NaN or infinity: its weights are of no use, train it again"
-        )
+        raise ValueError(f"the model answers with NaN or infinity: {OF_NO_USE}")
     return logits.float().softmax(dim=1)
-
-
-def _one_map(calls: list[Tensor], block: str, count: int) -> Tensor:
-    """What the block returned, if it ran once and returned finite maps."""
-    if (
-        len(calls) != 1
-        or calls[0].ndim != 4
-        or len(calls[0]) != count
-        or not calls[0].is_floating_point()
-    ):
-        raise ValueError(
-            f"block {block!r} must run once and return maps ({count}, C, H, W), "
-            f"got {[tuple(call.shape) for call in calls]}; name another block"
-        )
-    if not calls[0].isfinite().all():
-        raise ValueError(
-            f"block {block!r} returns NaN or infinity: the model's weights are of no use, train it"
-            " again"
-        )
-    return calls[0]
 
 
 def _check(models: dict[str, nn.Module], images: Tensor, labels: Tensor, thumbnail: int) -> None:
@@ -317,12 +281,8 @@ def _check(models: dict[str, nn.Module], images: Tensor, labels: Tensor, thumbna
             "models must be an nn.Module or {label: nn.Module}, at least one, got"
             f" {models!r:.200}"
         )
-    if (
-        images.ndim != 4
-        or images.shape[1] not in (1, 3)
-        or not images.is_floating_point()
-        or len(images) < 2
-    ):
+    fits = images.ndim == 4 and images.shape[1] in (1, 3) and len(images) >= 2
+    if not fits or not images.is_floating_point():
         raise ValueError(
             "images must be (M, 1 or 3, H, W) floating or uint8, M ≥ 2, "
             f"got {tuple(images.shape)} {images.dtype}"
@@ -340,9 +300,8 @@ def _pair_list(pairs: Iterable[tuple[int, int]] | None, count: int) -> list[tupl
     if pairs is None:
         return [(first, first + 1) for first in range(0, count - 1, 2)][:MOST_PAIRS]
     pairs = [tuple(int(index) for index in pair) for pair in pairs]
-    if not pairs or any(
-        len(pair) != 2 or not all(0 <= index < count for index in pair) for pair in pairs
-    ):
+    fits = [len(pair) == 2 and all(0 <= index < count for index in pair) for pair in pairs]
+    if not pairs or not all(fits):
         raise ValueError(
             f"pairs must be (source, partner) with indices in 0 … {count - 1}, at least one, got"
             f" {pairs}"
@@ -368,9 +327,8 @@ def _pixels(images: Tensor) -> np.ndarray:
     low, high = images.min(), images.max()
     if low < 0 or high > 1:
         images = (images - low) / (high - low)
-    return (
-        (255 * images).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
-    )
+    pixels = (255 * images).round().byte().expand(-1, 3, -1, -1)
+    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _as_uint16(probabilities: np.ndarray) -> np.ndarray:

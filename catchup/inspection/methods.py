@@ -69,10 +69,8 @@ class MethodGallery:
         """
         check_index("pair", pair, self.pairs)
         places = torch.arange(len(self.pixels)).roll(-2 * pair)
-        images, device = (
-            normalise(self.pixels[places], self.mean, self.std),
-            next(self.model.parameters()).device,
-        )
+        images = normalise(self.pixels[places], self.mean, self.std)
+        device = next(self.model.parameters()).device
         return images.to(device), self.labels[places].to(device), places.tolist()
 
     def viewable(self, image: Tensor) -> Tensor:
@@ -131,7 +129,7 @@ class MethodResult:
         maps = self.own, self.partner, self.mixed
         if self.block is None:
             return own_share(*maps)[None]
-        return own_share(*(one.flatten(1).T[:, None] for one in maps)).reshape(-1, 1, 1)
+        return own_share(*(each.flatten(1).T[:, None] for each in maps)).reshape(-1, 1, 1)
 
     @property
     def mask(self) -> Tensor:
@@ -176,12 +174,8 @@ def make_gallery(
         raise ValueError(
             f"pixels must be (N, 3 or 1, H, W), N even and at least 2, got {tuple(pixels.shape)}"
         )
-    count = len(set(classes))
-    if (
-        labels.shape != pixels.shape[:1]
-        or labels.is_floating_point()
-        or not 0 <= labels.min() <= labels.max() < count
-    ):
+    count, fits = len(set(classes)), labels.shape == pixels.shape[:1]
+    if not fits or labels.is_floating_point() or not 0 <= labels.min() <= labels.max() < count:
         raise ValueError(
             f"labels must be ({len(pixels)},) integers below {count}, the number of different"
             f" classes, got {labels.tolist()}"
@@ -194,21 +188,21 @@ def make_gallery(
         )
     blocks = find_blocks(model)
     block = pick("block", block, blocks) if block else blocks[min(1, len(blocks) - 1)]
-    for method in settings or {}:
-        pick("method", method, MIXERS)
     settings = settings or {}
+    for method in settings:
+        pick("method", method, MIXERS)
     refusals = _refusals({name: make(name, **settings.get(name, {})) for name in MIXERS}, model)
     return MethodGallery(
-        model,
-        pixels.cpu(),
-        labels.cpu().long(),
-        tuple(classes),
-        tuple(mean),
-        tuple(std),
-        block,
-        settings,
-        tuple(name for name in MIXERS if name not in refusals),
-        refusals,
+        model=model,
+        pixels=pixels.cpu(),
+        labels=labels.cpu().long(),
+        classes=tuple(classes),
+        mean=tuple(mean),
+        std=tuple(std),
+        block=block,
+        settings=settings,
+        methods=tuple(name for name in MIXERS if name not in refusals),
+        refusals=refusals,
     )
 
 
@@ -276,30 +270,22 @@ def result_rows(rows: Sequence[MethodResult]) -> list[dict]:
         told, share: the share of values of which `own_share` can tell whose they are, and its mean
         over these, None where there are none.
     """
-    found = []
+    fields = ("method", "block", "lam", "seed", "place", "passes", "label")
+    numbers = []
     for row in rows:
-        share, told = row.share, ~row.share.isnan()
-        found.append(
+        share, keep = row.share, row.keep
+        told = ~share.isnan()
+        numbers.append(
             {
-                "method": row.method,
-                "block": row.block,
-                "lam": row.lam,
-                "seed": row.seed,
-                "place": row.place,
-                "passes": row.passes,
-                "label": row.label,
+                **{field: getattr(row, field) for field in fields},
                 "total": sum(row.weights.values()),
-                "kept": None if row.keep is None else row.keep.float().mean().item(),
-                "exact": (
-                    None
-                    if row.keep is None
-                    else torch.equal(row.mixed[row.keep], row.own[row.keep])
-                ),
+                "kept": None if keep is None else keep.float().mean().item(),
+                "exact": None if keep is None else torch.equal(row.mixed[keep], row.own[keep]),
                 "told": told.float().mean().item(),
                 "share": share[told].mean().item() if told.any() else None,
             }
         )
-    return found
+    return numbers
 
 
 def mask_sources(rows: Sequence[MethodResult], others: Sequence[MethodResult] = ()) -> list[dict]:
@@ -330,9 +316,9 @@ def mask_sources(rows: Sequence[MethodResult], others: Sequence[MethodResult] = 
         {
             "method": method,
             "passes": passes[method],
-            **{name: _mean(gap) for name, gap in found.items()},
+            **{name: _mean(gap) for name, gap in own.items()},
         }
-        for method, found in gaps.items()
+        for method, own in gaps.items()
     ]
 
 
@@ -341,11 +327,9 @@ def mask_gap(mask: Tensor, other: Tensor) -> float:
     than half.
     """
     both = ~(mask.isnan() | other.isnan())
-    return (
-        (mask - other)[both].abs().mean().item()
-        if 2 * int(both.sum()) >= both.numel()
-        else math.nan
-    )
+    if 2 * int(both.sum()) < both.numel():
+        return math.nan
+    return (mask - other)[both].abs().mean().item()
 
 
 def own_share(own: Tensor, partner: Tensor, mixed: Tensor) -> Tensor:
@@ -362,12 +346,8 @@ def own_share(own: Tensor, partner: Tensor, mixed: Tensor) -> Tensor:
     ahead, most = own - partner, torch.maximum(own.abs().max(), partner.abs().max())
     share = ((mixed - partner) * ahead).sum(dim=-3) / ahead.square().sum(dim=-3).clamp_min(1e-20)
     off = (mixed - partner - share.unsqueeze(-3) * ahead).abs().amax(dim=-3)
-    told = (
-        (ahead.abs().amax(dim=-3) > TELLS * most)
-        & (off <= OFF * most)
-        & (share > -OFF)
-        & (share < 1 + OFF)
-    )
+    told = (ahead.abs().amax(dim=-3) > TELLS * most) & (off <= OFF * most)
+    told &= (share > -OFF) & (share < 1 + OFF)
     return torch.where(told, share.clamp(0, 1), torch.nan)
 
 
@@ -397,10 +377,8 @@ def _take_steps(
     with evaluating(model), torch.random.fork_rng(devices=[]):
         # networks that the method makes for its run are the same at every seed
         torch.manual_seed(0)
-        mixer = make(
-            pick("method", method, MIXERS),
-            **{"seed": wanted.seed, **gallery.settings.get(method, {})},
-        )
+        settings = {"seed": wanted.seed, **gallery.settings.get(method, {})}
+        mixer = make(pick("method", method, MIXERS), **settings)
         mixer.begin_run(model, len(gallery.classes))
         mixer.begin_epoch(0, 1)
         draw, block = _fix_draw(mixer, gallery, wanted)
@@ -423,13 +401,10 @@ def _fix_draw(mixer: Mixer, gallery: MethodGallery, wanted: Draw) -> tuple[Draw,
     blocks = mixer.block_names(gallery.model)
     drawn = mixer.draw(len(wanted.partner), len(blocks), np.random.default_rng(wanted.seed))
     aim = blocks.index(gallery.block) + 1 if gallery.block in blocks else 1
-    layer = min(
-        mixer.layer_set(len(blocks)), key=lambda layer: (layer == 0, abs(layer - aim), layer)
-    )
-    return (
-        replace(drawn, layer=layer, partner=wanted.partner, lam=wanted.lam, seed=wanted.seed),
-        blocks[layer - 1] if layer else None,
-    )
+    layers = mixer.layer_set(len(blocks))
+    layer = min(layers, key=lambda layer: (layer == 0, abs(layer - aim), layer))
+    fixed = {"partner": wanted.partner, "lam": wanted.lam, "seed": wanted.seed}
+    return replace(drawn, layer=layer, **fixed), blocks[layer - 1] if layer else None
 
 
 def _first_result(
@@ -443,36 +418,32 @@ def _first_result(
     before: Tensor,
 ) -> MethodResult:
     """The first image's part of a step."""
-    labels, label = (
-        gallery.labels[places].tolist(),
-        mixer.last.target.soft(len(gallery.classes)).cpu(),
-    )
+    labels, classes = gallery.labels[places].tolist(), gallery.classes
+    label = mixer.last.target.soft(len(classes)).cpu()
     k, other = 0, int(drawn.partner[0])
-    if any(
-        weight > 0 and kind not in (labels[0], labels[other])
-        for kind, weight in enumerate(label[0].tolist())
-    ):
+    named = {kind for kind, weight in enumerate(label[0].tolist()) if weight > 0}
+    if not named <= {labels[0], labels[other]}:
         k, other = _of_several(labels, label)
-    maps, label = mixed.maps[k].detach().float().cpu(), label[k].tolist()
+    maps = mixed.maps[k].detach().float().cpu()
     own, partner = (before[place].detach().float().cpu() for place in (0, other))
-    keep = None if mixed.keep is None else mixed.keep.cpu().expand(mixed.maps.shape)[k]
+    weights = zip(classes, label[k].tolist())
     return MethodResult(
-        method,
-        drawn.lam,
-        drawn.seed,
-        block,
-        own,
-        partner,
-        maps,
-        None if block else gallery.viewable(maps),
-        places[0],
-        places[other],
-        keep,
-        gallery.pixels[[places[0], places[other]]],
-        gallery.classes[labels[0]],
-        gallery.classes[labels[other]],
-        {name: weight for name, weight in zip(gallery.classes, label) if weight > 0},
-        mixer.passes,
+        method=method,
+        lam=drawn.lam,
+        seed=drawn.seed,
+        block=block,
+        own=own,
+        partner=partner,
+        mixed=maps,
+        pixels=None if block else gallery.viewable(maps),
+        place=places[0],
+        partner_place=places[other],
+        keep=None if mixed.keep is None else mixed.keep.cpu().expand(mixed.maps.shape)[k],
+        pictures=gallery.pixels[[places[0], places[other]]],
+        own_class=classes[labels[0]],
+        partner_class=classes[labels[other]],
+        weights={name: weight for name, weight in weights if weight > 0},
+        passes=mixer.passes,
     )
 
 

@@ -25,14 +25,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..hooks.blocks import find_blocks, unwrap
+from ..hooks.blocks import unwrap
 from ..hooks.layers import hookable
 from ..hooks.passes import is_side_pass, watching
 from ..mixers import Draw, Mixed, Mixer
 from ..mixers.catchup import filter_influence, relative_filter_influence
 from ..utils.choices import check_whole
+from .maps import choose_blocks
 from .tally import GRADIENT_RANGE, NORM_RANGE, BlockTally, edges
 
+LESSONS = ("lead_kept", "lead_replaced", "gradient_kept", "gradient_replaced", "gradient_plain")
 BRANCHES = ("downsample", "shortcut", "skip", "proj")  # parts of a block that run beside it
 
 
@@ -70,11 +72,7 @@ def recording(
         raise ValueError(
             f"mixer must be the method in use, such as catchup.CatchUpMix(), got {mixer!r}"
         )
-    names = (
-        (blocks,)
-        if isinstance(blocks, str)
-        else tuple(find_blocks(model) if blocks is None else blocks)
-    )
+    names = choose_blocks(model, blocks)
     modules = {name: hookable(model, name) for name in names}
     record = Record(unwrap(model), names, every, mixer is not None)
     with ExitStack() as stack:
@@ -126,16 +124,7 @@ class Record:
             map receives for its own image and that of the image it was lent to add up. Under a
             gradient scaler (fp16) both gradients are scaled.
         """
-        keys = ("norm", "map_gradient", "weight_gradient")
-        return [
-            {
-                **head,
-                **{key: found[key][head["filter"]] for key in keys},
-                "batches": found["batches"],
-                "images": found["images"],
-            }
-            for head, found in self._filters()
-        ]
+        return self._filters(("norm", "map_gradient", "weight_gradient"), ("batches", "images"))
 
     def lessons(self) -> list[dict]:
         """Who got a catch-up lesson: one row per epoch, block and filter.
@@ -160,19 +149,7 @@ class Record:
             raise ValueError(
                 "lessons need the method that mixes: recording(model, mixer=mixer), got mixer=None"
             )
-        keys = (
-            "kept",
-            "replaced",
-            "lead_kept",
-            "lead_replaced",
-            "gradient_kept",
-            "gradient_replaced",
-            "gradient_plain",
-        )
-        return [
-            {**head, **{key: found[key][head["filter"]] for key in keys}, "steps": found["steps"]}
-            for head, found in self._filters()
-        ]
+        return self._filters(("kept", "replaced", *LESSONS), ("steps",))
 
     def histograms(self) -> list[dict]:
         """Norm against gradient, counted over (image, filter) pairs: one row per epoch and block
@@ -188,13 +165,13 @@ class Record:
             {
                 "epoch": epoch,
                 "block": block,
-                **found["histogram"],
+                **numbers["histogram"],
                 **ends,
-                "counts": found["histogram"]["counts"].tolist(),
-                "images": found["images"],
+                "counts": numbers["histogram"]["counts"].tolist(),
+                "images": numbers["images"],
             }
             for epoch, blocks in self._epochs
-            for block, found in blocks.items()
+            for block, numbers in blocks.items()
         ]
 
     def end_epoch(self, row: Mapping | None = None) -> None:
@@ -204,25 +181,24 @@ class Record:
             row: the epoch's row as `catchup.fit` gives it; its "epoch" is taken. None counts on
                 from the last one.
         """
-        epoch = (
-            row["epoch"]
-            if row is not None
-            else 1 + max((epoch for epoch, _ in self._epochs), default=0)
-        )
-        found = {name: _read(tally) for name, tally in self._tallies.items() if tally.images}
-        if found:
-            self._epochs.append((int(epoch), found))
+        last = max((epoch for epoch, _ in self._epochs), default=0)
+        epoch = last + 1 if row is None else row["epoch"]
+        numbers = {name: _read(tally) for name, tally in self._tallies.items() if tally.images}
+        if numbers:
+            self._epochs.append((int(epoch), numbers))
         self._tallies = {name: BlockTally() for name in self.blocks}
 
-    def _filters(self) -> Iterator[tuple[dict, dict]]:
+    def _filters(self, own: Sequence[str], shared: Sequence[str]) -> list[dict]:
+        """A row per epoch, block and filter: the filter's `own` values, and the block's."""
+        rows = []
         for epoch, blocks in self._epochs:
-            for block, found in blocks.items():
-                lists = {
-                    key: value.tolist() if isinstance(value, Tensor) else value
-                    for key, value in found.items()
-                }
-                for place in range(len(lists["norm"])):
-                    yield {"epoch": epoch, "block": block, "filter": place}, lists
+            for block, numbers in blocks.items():
+                common = {key: numbers[key] for key in shared}
+                columns = zip(*(numbers[key].tolist() for key in own))
+                for place, values in enumerate(columns):
+                    head = {"epoch": epoch, "block": block, "filter": place}
+                    rows.append({**head, **dict(zip(own, values)), **common})
+        return rows
 
     # -- hooks -------------------------------------------------------------------------------------
 
@@ -270,10 +246,8 @@ class Record:
         if not self._open or keep is None or keep.shape != (*mixed.maps.shape[:2], 1, 1):
             return  # not a choice of whole channels
         tally, keep = self._tallies[block], keep[:, :, 0, 0]
-        tally.kept, tally.replaced = (
-            tally.kept + keep.sum(dim=0),
-            tally.replaced + (~keep).sum(dim=0),
-        )
+        tally.kept = tally.kept + keep.sum(dim=0)
+        tally.replaced = tally.replaced + (~keep).sum(dim=0)
         tally.mixed_steps += 1
         if now is None or not now.measured or block not in now.norms:
             return
@@ -380,27 +354,12 @@ def _lesson(tally: BlockTally, keep: Tensor, grad: Tensor) -> None:
 
 def _read(tally: BlockTally) -> dict:
     """A finished block, as numbers and small tensors on the CPU."""
-    means = (
-        "norm",
-        "map_gradient",
-        "weight_gradient",
-        "lead_kept",
-        "lead_replaced",
-        "gradient_kept",
-        "gradient_replaced",
-        "gradient_plain",
-    )
-    counts = {
-        key: (
-            getattr(tally, key).cpu()
-            if isinstance(getattr(tally, key), Tensor)
-            else torch.zeros(tally.channels, dtype=torch.int64)
-        )
-        for key in ("kept", "replaced")
-    }
+    means = ("norm", "map_gradient", "weight_gradient", *LESSONS)
+    none = torch.zeros(tally.channels, dtype=torch.int64)
     return {
         **{key: getattr(tally, key).read(tally.channels) for key in means},
-        **counts,
+        # whole numbers where no step mixed the block
+        **{key: none + torch.as_tensor(getattr(tally, key)).cpu() for key in ("kept", "replaced")},
         "steps": tally.mixed_steps,
         "batches": tally.batches,
         "images": tally.images,
@@ -412,9 +371,8 @@ def _filters_of(model: nn.Module, block: str) -> str | None:
     """The convolution whose kernels are the filters of a block, by the order of registration."""
     inside, before = None, None
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Conv2d) or any(
-            part in name.rsplit(".", 2)[-2:] for part in BRANCHES
-        ):
+        beside = any(part in name.rsplit(".", 2)[-2:] for part in BRANCHES)
+        if not isinstance(module, nn.Conv2d) or beside:
             continue
         if name == block or name.startswith(block + "."):
             inside = name

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from ..data import Images
 from ..data.augment import normalise, to_float
-from ..hooks.blocks import find_blocks
-from ..hooks.layers import captured, edited, evaluating
+from ..hooks.layers import edited, evaluating
 from ..mixers.catchup import filter_influence
 from ..models.inference import PixelModel
+from ..utils.tensors import form_of
+from .maps import choose_blocks, influences
 from .strength import rank_correlation
 
 
@@ -67,9 +68,8 @@ def gini(influence: Tensor) -> Tensor:
     _check(influence)
     count = influence.shape[-1]
     rank = torch.arange(1, count + 1, dtype=influence.dtype, device=influence.device)
-    return (_shares(influence).sort(dim=-1).values * (2 * rank - count - 1)).sum(dim=-1).clamp_min(
-        0
-    ) / count
+    weighted = _shares(influence).sort(dim=-1).values * (2 * rank - count - 1)
+    return weighted.sum(dim=-1).clamp_min(0) / count
 
 
 def effective_filters(influence: Tensor) -> Tensor:
@@ -128,7 +128,6 @@ def drop_area(curve: Sequence[Sequence[float]]) -> float:
     return float(torch.trapezoid(accuracies, fractions) / (accuracies[0] * fractions[-1]))
 
 
-@torch.no_grad()
 def measure_reliance(
     model: nn.Module, images: Tensor, blocks: Sequence[str] | None = None, batch_size: int = 100
 ) -> list[dict]:
@@ -149,19 +148,8 @@ def measure_reliance(
     """
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images must be (N, C, H, W), N at least 1, got {tuple(images.shape)}")
-    names = list(find_blocks(model) if blocks is None else blocks)
-    found: dict[str, list[Tensor]] = {name: [] for name in names}
-    with evaluating(model):
-        for batch in images.split(batch_size):
-            with captured(model, *names) as seen:
-                model(batch)
-            for name, calls in seen.items():
-                if len(calls) != 1:
-                    raise ValueError(
-                        f"block {name!r} must run exactly once in a pass, it ran {len(calls)} times"
-                    )
-                found[name].append(filter_influence(calls[0]))
-    return [_row(name, torch.cat(parts)) for name, parts in found.items()]
+    measured = influences(model, images.split(batch_size), choose_blocks(model, blocks))
+    return [_row(name, influence) for name, influence in measured.items()]
 
 
 def measure_norm_gradient(
@@ -198,22 +186,16 @@ def measure_norm_gradient(
             f"images must be (N, C, H, W), N at least 1, and labels (N,), got {tuple(images.shape)}"
             f" and {tuple(labels.shape)}"
         )
-    names, found = list(find_blocks(model) if blocks is None else blocks), {}
+    names, total = choose_blocks(model, blocks), {}
     with evaluating(model), torch.enable_grad():
         for batch, truth in zip(images.split(batch_size), labels.split(batch_size)):
             for name, sums in _norms_and_gradients(model, batch, truth, names).items():
-                found[name] = found.get(name, 0) + sums
+                total[name] = total.get(name, 0) + sums
     rows = []
-    for name, sums in found.items():
+    for name, sums in total.items():
         norm, gradient = (sums / len(images)).cpu()
-        rows.append(
-            {
-                "block": name,
-                "norm": norm.tolist(),
-                "gradient": gradient.tolist(),
-                "rank_correlation": rank_correlation(norm, gradient),
-            }
-        )
+        row = {"block": name, "norm": norm.tolist(), "gradient": gradient.tolist()}
+        rows.append({**row, "rank_correlation": rank_correlation(norm, gradient)})
     return rows
 
 
@@ -227,20 +209,12 @@ def reliance_record(model: PixelModel, images: Images) -> dict:
         `measure_norm_gradient`, "top10_share", "rank_correlation": their means over the blocks}.
     """
     inputs = normalise(to_float(images.pixels), model.mean, model.std)
-    rows = [
-        {**one, "rank_correlation": other["rank_correlation"]}
-        for one, other in zip(
-            measure_reliance(model.model, inputs),
-            measure_norm_gradient(model.model, inputs, images.labels),
-        )
-    ]
-    return {
-        "blocks": rows,
-        **{
-            key: sum(row[key] for row in rows) / len(rows)
-            for key in ("top10_share", "rank_correlation")
-        },
-    }
+    rows = measure_reliance(model.model, inputs)
+    gradients = measure_norm_gradient(model.model, inputs, images.labels)
+    for row, other in zip(rows, gradients):
+        row["rank_correlation"] = other["rank_correlation"]
+    keys = ("top10_share", "rank_correlation")
+    return {"blocks": rows, **{key: sum(row[key] for row in rows) / len(rows) for key in keys}}
 
 
 def _norms_and_gradients(
@@ -289,8 +263,7 @@ def _check(influence: Tensor) -> None:
     """Raise ValueError unless `influence` is floating (…, C), C ≥ 1, finite and ≥ 0."""
     if influence.ndim < 1 or influence.shape[-1] < 1 or not influence.is_floating_point():
         raise ValueError(
-            f"influence must be floating (…, C), C at least 1, got {influence.dtype} "
-            f"{tuple(influence.shape)}"
+            f"influence must be floating (…, C), C at least 1, got {form_of(influence)}"
         )
     if not (influence.isfinite() & (influence >= 0)).all():
         raise ValueError("influence must be finite and ≥ 0 everywhere, as a norm is")

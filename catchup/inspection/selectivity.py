@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from ..data.augment import normalise, to_float
 from ..data.sets.shapes import CUES, KINDS, Scene, draw_scenes, render
-from ..hooks.blocks import find_blocks
-from ..hooks.layers import captured, evaluating
-from ..mixers.catchup import filter_influence
 from ..utils.choices import check_whole, pick
+from .maps import choose_blocks, influences
 
 SHARES = ("shape", "background", "both", "rest")
 # where in the stream of images the scenes begin, behind those for training and testing
@@ -101,25 +99,15 @@ def filter_selectivity(
     """
     pick("cue", cue, CUES)
     check_whole(2, n=n)
-    names = (
-        (blocks,)
-        if isinstance(blocks, str)
-        else tuple(find_blocks(model) if blocks is None else blocks)
-    )
     pixels = render(factorial_scenes(draw_scenes(n, seed, start=SCENES_START), cue))
-    rows = []
-    for block, influence in _influences(model, names, pixels, mean, std).items():
+    device, rows = next(model.parameters()).device, []
+    batches = (normalise(to_float(part.to(device)), mean, std) for part in pixels.split(256))
+    for block, influence in influences(model, batches, choose_blocks(model, blocks)).items():
         responses = influence.reshape(n, KINDS, KINDS, -1)
-        shares, norms = variance_shares(responses), responses.mean((0, 1, 2)).tolist()
-        rows += [
-            {
-                "block": block,
-                "filter": c,
-                "norm": norm,
-                **{f"{name}_share": float(shares[name][c]) for name in SHARES},
-            }
-            for c, norm in enumerate(norms)
-        ]
+        shares = variance_shares(responses)
+        for c, norm in enumerate(responses.mean((0, 1, 2)).tolist()):
+            parts = {f"{name}_share": float(shares[name][c]) for name in SHARES}
+            rows.append({"block": block, "filter": c, "norm": norm, **parts})
     return rows
 
 
@@ -140,24 +128,3 @@ def _squared_effect(effects: Tensor) -> Tensor:
     """
     n = len(effects)
     return ((effects.sum(0).square() - effects.square().sum(0)) / (n * (n - 1))).mean(0)
-
-
-@torch.no_grad()
-def _influences(
-    model: nn.Module, blocks: Sequence[str], pixels: Tensor, mean, std
-) -> dict[str, Tensor]:
-    """(N, C) of every block, on the CPU."""
-    device = next(model.parameters()).device
-    found: dict[str, list[Tensor]] = {block: [] for block in blocks}
-    with evaluating(model):
-        for part in pixels.split(256):
-            with captured(model, *blocks) as seen:
-                model(normalise(to_float(part.to(device)), mean, std))
-            for block, maps in seen.items():
-                if len(maps) != 1 or maps[0].ndim != 4:
-                    raise ValueError(
-                        f"layer {block!r} must return maps (B, C, H, W), once per pass, "
-                        f"got {[tuple(each.shape) for each in maps]}"
-                    )
-                found[block].append(filter_influence(maps[0]).cpu())
-    return {block: torch.cat(parts) for block, parts in found.items()}

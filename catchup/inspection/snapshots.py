@@ -73,16 +73,12 @@ class Snapshots:
 
     def models(self, epochs: Iterable[int] | None = None) -> dict[str, nn.Module]:
         """{"epoch 0": model, …} of all epochs kept, or of those named."""
-        return {
-            f"epoch {epoch}": self.model(epoch)
-            for epoch in (self.epochs if epochs is None else epochs)
-        }
+        chosen = self.epochs if epochs is None else epochs
+        return {f"epoch {epoch}": self.model(epoch) for epoch in chosen}
 
     def _now(self) -> dict[str, torch.Tensor]:
-        return {
-            key: value.detach().to("cpu", copy=True)
-            for key, value in self._model.state_dict().items()
-        }
+        state = self._model.state_dict()
+        return {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
 
 
 def _without_hooks(model: nn.Module) -> nn.Module:
@@ -90,11 +86,7 @@ def _without_hooks(model: nn.Module) -> nn.Module:
     recorder's.
     """
     for module in model.modules():
-        for hooks in (
-            module._forward_hooks,
-            module._forward_pre_hooks,
-            module._backward_hooks,
-            module._backward_pre_hooks,
-        ):
-            hooks.clear()
+        for direction in ("forward", "backward"):
+            for kind in ("hooks", "pre_hooks"):
+                getattr(module, f"_{direction}_{kind}").clear()
     return model

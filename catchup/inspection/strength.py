@@ -35,29 +35,19 @@ def weak_and_strong(
     if not 0 < share <= 0.5:
         raise ValueError(f"share must lie in (0, 0.5], got {share}")
     epochs = rows_by_epoch(rows, block, *(() if ranked_at is None else (ranked_at,)))
-    found = []
+    compared = []
     for epoch, filters in epochs.items():
-        ranking = {
-            row["filter"]: row["norm"] for row in epochs[epoch if ranked_at is None else ranked_at]
-        }
-        ranked = sorted(
-            filters, key=lambda row, norms=ranking: (norms[row["filter"]], row["filter"])
-        )
+        judges = filters if ranked_at is None else epochs[ranked_at]
+        norms = {row["filter"]: row["norm"] for row in judges}
+        order = [number for _, number in sorted((norm, number) for number, norm in norms.items())]
+        own = {row["filter"]: row for row in filters}
+        ranked = [own[number] for number in order]
         count = max(1, int(share * len(ranked)))
-        sides = {"weak": ranked[:count], "strong": ranked[-count:]}
-        found.append(
-            {
-                "epoch": epoch,
-                "block": block,
-                "filters": count,
-                **{
-                    f"{side}_{key}": sum(row[key] for row in part) / count
-                    for side, part in sides.items()
-                    for key in KEYS
-                },
-            }
-        )
-    return found
+        row = {"epoch": epoch, "block": block, "filters": count}
+        for side, part in (("weak", ranked[:count]), ("strong", ranked[-count:])):
+            row |= {f"{side}_{key}": sum(each[key] for each in part) / count for key in KEYS}
+        compared.append(row)
+    return compared
 
 
 def order_correlation(rows: Sequence[Mapping], block: str, early: int, late: int) -> float:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..utils.choices import check_whole
+from ..utils.tensors import check_labels, form_of
 
 
 def measure_calibration(logits: Tensor, labels: Tensor, n_bins: int = 15) -> dict:
@@ -35,47 +36,26 @@ def measure_calibration(logits: Tensor, labels: Tensor, n_bins: int = 15) -> dic
     _check(logits, labels, n_bins)
     confidence, guess = logits.double().softmax(dim=1).max(dim=1)
     # sums on a GPU have no fixed order
-    confidence, right = (confidence.cpu(), (guess == labels).double().cpu())
+    confidence, right = confidence.cpu(), (guess == labels).double().cpu()
     edges = torch.arange(1, n_bins + 1, dtype=torch.float64) / n_bins  # the upper ones
     place = torch.searchsorted(edges, confidence).clamp(max=n_bins - 1)  # rounding may pass 1
     count, sure, correct = (
         torch.bincount(place, weights, minlength=n_bins).tolist()
         for weights in (None, confidence, right)
     )
-    bins = [
-        [
-            number / n_bins,
-            sure[number] / held if held else None,
-            correct[number] / held if held else None,
-            held / len(labels),
-        ]
-        for number, held in enumerate(count)
-    ]
-    return {
-        "ece": (
-            100 * sum(share * abs(mean - accuracy) for _, mean, accuracy, share in bins if share)
-        ),
-        "bins": bins,
-    }
+    bins = []
+    for number, held in enumerate(count):
+        means = (sure[number] / held, correct[number] / held) if held else (None, None)
+        bins.append([number / n_bins, *means, held / len(labels)])
+    gaps = (share * abs(mean - accuracy) for _, mean, accuracy, share in bins if share)
+    return {"ece": 100 * sum(gaps), "bins": bins}
 
 
 def _check(logits: Tensor, labels: Tensor, n_bins: int) -> None:
     """Raise unless logits and labels belong together and there is a bin."""
-    if (
-        logits.ndim != 2
-        or logits.numel() == 0
-        or not logits.is_floating_point()
-        or not logits.isfinite().all()
-    ):
-        raise ValueError(
-            f"logits must be finite and floating (N, classes), N >= 1, got {logits.dtype} "
-            f"{tuple(logits.shape)}"
-        )
-    if labels.dtype != torch.int64 or labels.shape != logits.shape[:1]:
-        raise ValueError(
-            f"labels must be int64 ({len(logits)},), got {labels.dtype} {tuple(labels.shape)}"
-        )
-    low, high = (int(bound) for bound in labels.aminmax())
-    if low < 0 or high >= logits.shape[1]:
-        raise ValueError(f"labels must lie in [0, {logits.shape[1] - 1}], got {low} to {high}")
+    if logits.ndim != 2 or not logits.numel() or not logits.is_floating_point():
+        raise ValueError(f"logits must be floating (N, classes), N >= 1, got {form_of(logits)}")
+    if not logits.isfinite().all():
+        raise ValueError("logits must be finite, got NaN or infinity")
+    check_labels(labels, len(logits), logits.shape[1])
     check_whole(n_bins=n_bins)

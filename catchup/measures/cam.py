@@ -21,6 +21,7 @@ from ..hooks.class_maps import class_activation_map, pooled_maps
 from ..hooks.classifier import find_classifier
 from ..hooks.layers import evaluating
 from ..models.inference import PixelModel
+from ..utils.tensors import check_answers, check_labels
 
 ENDS = "global average pooling and a linear layer, as ResNet and DenseNet do"
 REMEDY = "Leave the localisation out, or measure maps of your own with cam="
@@ -50,22 +51,14 @@ def class_maps(model: PixelModel, images: Tensor, labels: Tensor) -> tuple[Tenso
     bare = unwrap(model.model)
     with evaluating(model):
         head, maps, scores = _end(bare, normalise(images, model.mean, model.std))
-    if not scores.isfinite().all():
-        raise FloatingPointError(
-            "the model answers with NaN or infinity: its weights are of no use, train it again"
-        )
-    maps = _maps_behind_scores(bare, maps, head, scores)
+    maps = _maps_behind_scores(bare, maps, head, check_answers(scores))
     if maps.shape[-2:].numel() == 1:
         raise ValueError(
             f"the last maps of {type(bare).__name__} have a single pixel for images of"
             f" {images.shape[3]} x {images.shape[2]}, which says nothing of the place; use larger"
             " images or a network for small ones"
         )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < scores.shape[1]:
-        raise ValueError(
-            f"labels must lie in [0, {scores.shape[1] - 1}], got {int(labels.min())} to "
-            f"{int(labels.max())}"
-        )
+    check_labels(labels, len(images), scores.shape[1])
     return class_activation_map(maps, head.weight, labels), scores
 
 
@@ -118,9 +111,9 @@ def _maps_behind_scores(bare: nn.Module, maps: Tensor, head: nn.Linear, scores: 
     no module.
     """
     for candidate in (maps, maps.relu()):
-        found = head(candidate.mean(dim=(2, 3)))
+        answer = head(candidate.mean(dim=(2, 3)))
         close = {"rtol": 1e-3, "atol": 1e-4 * float(scores.abs().max())}
-        if found.shape == scores.shape and torch.allclose(found, scores, **close):
+        if answer.shape == scores.shape and torch.allclose(answer, scores, **close):
             return candidate
     raise ValueError(
         f"class activation maps need a model that ends in {ENDS}; what {type(bare).__name__}"

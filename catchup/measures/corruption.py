@@ -112,12 +112,11 @@ def corrupt(pixels: Tensor, name: str, severity: int, seed: int = 0) -> Tensor:
     """
     corrupt = CORRUPTIONS[pick("corruption", name, CORRUPTIONS)]
     part = max(1, AT_ONCE // (pixels.shape[2] * pixels.shape[3]))
-    return torch.cat(
-        [
-            quantise(corrupt(to_float(some), severity, _dice(seed, name, severity, number)))
-            for number, some in enumerate(pixels.split(part))
-        ]
-    )
+    corrupted = []
+    for number, some in enumerate(pixels.split(part)):
+        dice = _dice(seed, name, severity, number)
+        corrupted.append(quantise(corrupt(to_float(some), severity, dice)))
+    return torch.cat(corrupted)
 
 
 def corruption_tiles(
@@ -161,9 +160,9 @@ def _generate(
     pixels: Tensor, name: str, severity: int, seed: int, cache: "_Cache | None"
 ) -> Tensor:
     """`corrupt`, from the cache where it holds them, which is filled where it does not."""
-    found = None if cache is None else cache.read(name, severity, tuple(pixels.shape))
-    if found is not None:
-        return found.to(pixels.device)
+    cached = None if cache is None else cache.read(name, severity, tuple(pixels.shape))
+    if cached is not None:
+        return cached.to(pixels.device)
     made = corrupt(pixels, name, severity, seed)
     if cache is not None:
         cache.write(name, severity, made)
@@ -185,9 +184,8 @@ class _Cache:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"cache must be a folder, got the file {folder}")
         folder.mkdir(parents=True, exist_ok=True)
-        content = hashlib.sha256(
-            f"{VERSION} {AT_ONCE} {seed} {tuple(images.pixels.shape)} ".encode()
-        )
+        head = f"{VERSION} {AT_ONCE} {seed} {tuple(images.pixels.shape)} "
+        content = hashlib.sha256(head.encode())
         content.update(images.pixels.cpu().contiguous().numpy())
         self.folder, self.fingerprint = folder, content.hexdigest()
 
@@ -202,18 +200,14 @@ class _Cache:
         if held is None:
             return None
         pixels, told = held[0], str(held[1])
-        whole = (
-            pixels.dtype == np.uint8
-            and pixels.shape == shape
-            and told == f"{name} {severity} {self.fingerprint}"
-        )
+        ours = told == f"{name} {severity} {self.fingerprint}"
+        whole = ours and pixels.dtype == np.uint8 and pixels.shape == shape
         return torch.from_numpy(pixels) if whole else None
 
     def write(self, name: str, severity: int, pixels: Tensor) -> None:
         buffer = io.BytesIO()
-        np.savez(
-            buffer, pixels=pixels.cpu().numpy(), fingerprint=f"{name} {severity} {self.fingerprint}"
-        )
+        fingerprint = f"{name} {severity} {self.fingerprint}"
+        np.savez(buffer, pixels=pixels.cpu().numpy(), fingerprint=fingerprint)
         write_atomically(self.path(name, severity), buffer.getvalue())
 
 
@@ -246,9 +240,7 @@ def _open_published(folder: Path, images: Images, names: Sequence[str]) -> dict[
             f"{files['labels']} has shape {labels.shape}, {count} images need ({5 * count},);"
             f" {belongs}"
         )
-    if not np.array_equal(
-        labels.reshape(5, count), np.broadcast_to(images.labels.cpu().numpy(), (5, count))
-    ):
+    if not np.array_equal(labels, np.tile(images.labels.cpu().numpy(), 5)):
         raise ValueError(
             f"{files['labels']} holds other labels than the images, or in another order; {belongs}"
         )
@@ -274,7 +266,5 @@ def _open_array(path: Path) -> np.ndarray:
 def _take_severity(array: np.ndarray, severity: int, images: Images) -> Tensor:
     """(N, C, H, W) uint8 on the device of `images`: one severity of a published array."""
     count = len(images)
-    some = np.ascontiguousarray(
-        array[(severity - 1) * count : severity * count].transpose(0, 3, 1, 2)
-    )
-    return torch.from_numpy(some).to(images.pixels.device)
+    some = array[(severity - 1) * count : severity * count].transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(some)).to(images.pixels.device)

@@ -13,8 +13,7 @@ anything. Zooming out takes no mean over the pixels it skips.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +21,10 @@ from torch import Tensor
 
 from ..data import Images
 from ..data.augment import to_float
-from ..hooks.layers import evaluating
-from ..models.inference import PixelModel, top_k_error
+from ..models.inference import PixelModel, predict_batches, top_k_error
 from ..utils.choices import pick
 from ..utils.progress import bar
+from ..utils.tensors import form_of
 
 INTERPOLATIONS = ("bilinear", "nearest")
 SHEAR_FORMS = ("tangent", "sine")
@@ -79,20 +78,15 @@ def deformation_accuracies(
     pick("form of the shear", shear_form, SHEAR_FORMS)
     for name in deformations:
         parse_deformation(name)
-    place = (
-        2
-        * torch.rand(
-            len(images), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        )
-        - 1
-    )
-    found = {}
+    dice = torch.Generator().manual_seed(seed)
+    place = 2 * torch.rand(len(images), generator=dice, dtype=torch.float64) - 1
+    parts = list(zip(images.pixels.split(batch_size), place.split(batch_size)))
+    accuracies = {}
     for name in bar(deformations, "deformations", "kind", progress, leave=False):
-        deform = partial(
-            deform_images, name=name, interpolation=interpolation, shear_form=shear_form
-        )
-        found[name] = _accuracy(model, images, deform, place, batch_size)
-    return found
+        how = name, interpolation, shear_form
+        batches = (deform_images(to_float(pixels), drawn, *how) for pixels, drawn in parts)
+        accuracies[name] = 100 - top_k_error(predict_batches(model, batches), images.labels)
+    return accuracies
 
 
 def deform_images(
@@ -226,13 +220,9 @@ def _sample(images: Tensor, inverse: list[list[Tensor]], interpolation: str) -> 
     none = torch.zeros_like(xx)
     rows = [xx, xy * (height / width), none], [yx * (width / height), yy, none]
     # (B, 2, 3)
-    theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1).to(
-        images.device, images.dtype
-    )
+    theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1).to(images)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(
-        images, grid, mode=interpolation, padding_mode="zeros", align_corners=False
-    )
+    return F.grid_sample(images, grid, interpolation, "zeros", align_corners=False)
 
 
 def _per_image(name: str, amount: Tensor | float, images: Tensor) -> Tensor:
@@ -241,43 +231,14 @@ def _per_image(name: str, amount: Tensor | float, images: Tensor) -> Tensor:
     """
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
-            f"images must be floating (B, C, H, W), got {images.dtype} {tuple(images.shape)}; "
+            f"images must be floating (B, C, H, W), got {form_of(images)}; "
             "catchup.data.augment.to_float makes them from stored pixels"
         )
     amounts = torch.as_tensor(amount, dtype=torch.float64, device="cpu")
-    if (
-        amounts.ndim > 1
-        or amounts.ndim == 1
-        and len(amounts) != len(images)
-        or not amounts.isfinite().all()
-    ):
+    fits = amounts.shape in ((), (len(images),))
+    if not fits or not amounts.isfinite().all():
         raise ValueError(
             f"{name} must be one finite number, or one for each of {len(images)} images, "
             f"got {tuple(amounts.shape) or amount}"
         )
     return amounts.expand(len(images))
-
-
-@torch.no_grad()
-def _accuracy(
-    model: PixelModel,
-    images: Images,
-    deform: Callable[[Tensor, Tensor], Tensor],
-    place: Tensor,
-    batch_size: int,
-) -> float:
-    """Top-1 accuracy in percent on images that `deform` makes of a batch and of its part of
-    `place`.
-    """
-    with evaluating(model):
-        logits = torch.cat(
-            [
-                model(deform(to_float(pixels), drawn)).float()
-                for pixels, drawn in zip(images.pixels.split(batch_size), place.split(batch_size))
-            ]
-        )
-    if not logits.isfinite().all():
-        raise FloatingPointError(
-            "the model answers with NaN or infinity: its weights are of no use, train it again"
-        )
-    return 100 - top_k_error(logits, images.labels)

@@ -25,6 +25,7 @@ from ..hooks.classifier import find_classifier
 from ..hooks.layers import evaluating
 from ..models.inference import PixelModel, top_k_error
 from ..utils.choices import pick
+from ..utils.tensors import form_of
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 WHICH = ("strongest", "weakest")
@@ -50,13 +51,12 @@ def feature_drop_curve(
         ValueError: as `pooled_features` and `drop_features`.
     """
     features, head = pooled_features(model, images), find_classifier(model)[1]
-    return {
-        which: [
-            [fraction, _accuracy(head, drop_features(features, fraction, which), images.labels)]
-            for fraction in fractions
-        ]
-        for which in WHICH
-    }
+
+    @torch.no_grad()
+    def accuracy(fraction: float, which: str) -> float:
+        return 100 - top_k_error(head(drop_features(features, fraction, which)), images.labels)
+
+    return {which: [[part, accuracy(part, which)] for part in fractions] for which in WHICH}
 
 
 def drop_features(features: Tensor, fraction: float, which: str) -> Tensor:
@@ -76,9 +76,7 @@ def drop_features(features: Tensor, fraction: float, which: str) -> Tensor:
     """
     pick("end of the ranking", which, WHICH)
     if features.ndim != 2 or not features.is_floating_point():
-        raise ValueError(
-            f"features must be floating (N, D), got {features.dtype} {tuple(features.shape)}"
-        )
+        raise ValueError(f"features must be floating (N, D), got {form_of(features)}")
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must lie in [0, 1], got {fraction}")
     if features.isnan().any():
@@ -102,9 +100,8 @@ def pooled_features(model: PixelModel, images: Images, batch_size: int = 500) ->
             image, or if the model does anything with its output.
     """
     with evaluating(model):
-        return torch.cat(
-            [_head_input(model, to_float(chunk.pixels)) for chunk in images.chunks(batch_size)]
-        )
+        chunks = (to_float(chunk.pixels) for chunk in images.chunks(batch_size))
+        return torch.cat([_head_input(model, chunk) for chunk in chunks])
 
 
 def _head_input(model: nn.Module, images: Tensor) -> Tensor:
@@ -121,19 +118,11 @@ def _head_input(model: nn.Module, images: Tensor) -> Tensor:
             f"the last linear layer {name!r} must run exactly once, on one vector per image, "
             f"but it was given {shapes or 'nothing (a compiled model skips hooks)'}"
         )
-    answer = head(seen[0])
-    scale = float(logits.abs().max())
-    if answer.shape != logits.shape or not torch.allclose(
-        answer, logits, rtol=1e-3, atol=1e-4 * scale
-    ):
+    answer, close = head(seen[0]), {"rtol": 1e-3, "atol": 1e-4 * float(logits.abs().max())}
+    if answer.shape != logits.shape or not torch.allclose(answer, logits, **close):
         raise ValueError(
             f"the model's output is not that of its last linear layer {name!r}: something comes"
             " after it (or the numbers are not finite), so its inputs are not the features that"
             " decide"
         )
     return seen[0]
-
-
-@torch.no_grad()
-def _accuracy(head: nn.Linear, features: Tensor, labels: Tensor) -> float:
-    return 100 - top_k_error(head(features), labels)

@@ -30,7 +30,7 @@ one direction of an eigenvalue that is there several times.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -152,24 +152,14 @@ def top_eigenpairs(
     example = flatten(weights.values())
     start = torch.randn(len(example), generator=generator, dtype=example.dtype).to(example.device)
     with _counting(max_iter + k, "Hessian", progress) as count:
-        pairs = lanczos(
-            lambda vector: count(hessian_vector_product(model, images, vector, batch_size)),
-            start,
-            k,
-            which=which,
-            tol=tol,
-            max_iter=max_iter,
-        )
-    uphill = torch.where(
-        pairs.vectors @ weight_gradient(model, images, batch_size) < 0, -1.0, 1.0
-    ).to(start.dtype)
-    return Eigenpairs(
-        pairs.values,
-        pairs.vectors * uphill[:, None],
-        pairs.residuals,
-        pairs.converged,
-        pairs.products,
-    )
+
+        def apply(vector: Tensor) -> Tensor:
+            return count(hessian_vector_product(model, images, vector, batch_size))
+
+        pairs = lanczos(apply, start, k, which=which, tol=tol, max_iter=max_iter)
+    slopes = pairs.vectors @ weight_gradient(model, images, batch_size)
+    uphill = torch.where(slopes < 0, -1.0, 1.0).to(start.dtype)
+    return replace(pairs, vectors=pairs.vectors * uphill[:, None])
 
 
 def hessian_trace(
@@ -197,12 +187,11 @@ def hessian_trace(
     check_whole(n_probes=n_probes)
     example = flatten(differentiable_weights(model).values())
     with _counting(n_probes, "trace", progress) as count:
-        return hutchinson(
-            lambda vector: count(hessian_vector_product(model, images, vector, batch_size)),
-            example,
-            n_probes,
-            torch.Generator().manual_seed(seed),
-        )
+
+        def apply(vector: Tensor) -> Tensor:
+            return count(hessian_vector_product(model, images, vector, batch_size))
+
+        return hutchinson(apply, example, n_probes, torch.Generator().manual_seed(seed))
 
 
 def hutchinson(
@@ -226,13 +215,13 @@ def hutchinson(
         raise ValueError(
             f"n_probes must be at least 2, or there is no standard error, got {n_probes}"
         )
-    found = []
+    products = []
     for _ in range(n_probes):
         signs = 2.0 * torch.randint(2, (len(like),), generator=generator) - 1
         probe = signs.to(like.device, like.dtype)
-        found.append(torch.dot(probe.double(), apply(probe).double()).item())
-    mean = math.fsum(found) / n_probes
-    variance = math.fsum((value - mean) ** 2 for value in found) / (n_probes - 1)
+        products.append(torch.dot(probe.double(), apply(probe).double()).item())
+    mean = math.fsum(products) / n_probes
+    variance = math.fsum((value - mean) ** 2 for value in products) / (n_probes - 1)
     return mean, math.sqrt(variance / n_probes)
 
 
@@ -294,10 +283,8 @@ def split_vector(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
     named = dict(model.named_parameters())
     sizes = [parameter.numel() for parameter in named.values()]
     first = next(iter(named.values()))
-    if vector.shape != (sum(sizes),) or (vector.dtype, vector.device) != (
-        first.dtype,
-        first.device,
-    ):
+    alike = (vector.dtype, vector.device) == (first.dtype, first.device)
+    if vector.shape != (sum(sizes),) or not alike:
         raise ValueError(
             f"a vector of weights must be ({sum(sizes)},) {first.dtype} on {first.device}, got "
             f"{tuple(vector.shape)} {vector.dtype} on {vector.device}"
@@ -378,9 +365,8 @@ def _other(start: Tensor, step: int) -> Tensor:
     """Another random vector, where the matrix has taken the start no further; of unit length, like
     the start.
     """
-    drawn = torch.randn(
-        len(start), generator=torch.Generator().manual_seed(step), dtype=start.dtype
-    )
+    dice = torch.Generator().manual_seed(step)
+    drawn = torch.randn(len(start), generator=dice, dtype=start.dtype)
     return (drawn / drawn.norm()).to(start.device)
 
 
@@ -393,9 +379,8 @@ def _ritz(diagonal: list[float], beside: list[float], k: int, which: str) -> tup
         edge = torch.diag(torch.tensor(beside, dtype=torch.float64), 1)
         matrix = matrix + edge + edge.T
     values, vectors = torch.linalg.eigh(matrix)
-    order = (values if which == "algebraic" else values.abs()).argsort(
-        descending=True, stable=True
-    )[:k]
+    sizes = values if which == "algebraic" else values.abs()
+    order = sizes.argsort(descending=True, stable=True)[:k]
     return values[order], vectors[:, order]
 
 

@@ -37,6 +37,7 @@ from ..hooks.layers import evaluating
 from ..models.inference import PixelModel
 from ..utils.choices import check_whole, pick
 from ..utils.progress import bar
+from ..utils.tensors import check_on_cpu
 from .hessian import differentiable_weights, flatten, hessian_trace, split_vector, top_eigenpairs
 
 ONE_DIMENSIONAL = ("zero", "norm")
@@ -65,20 +66,15 @@ def random_direction(
             parameters do not fit.
     """
     pick("treatment of one-dimensional parameters", one_dimensional, ONE_DIMENSIONAL)
-    if generator.device.type != "cpu":
-        raise ValueError(
-            "the generator must be on the CPU, so that a seed means the same everywhere, "
-            f"got one on {generator.device}"
-        )
+    check_on_cpu(generator)
     pieces = []
     for weight in differentiable_weights(model).values():
         drawn = torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
         if weight.ndim > 1:
             pieces.append(drawn * (_lengths(weight) / _lengths(drawn)))
         else:
-            pieces.append(
-                drawn * (weight.norm() / drawn.norm()) if one_dimensional == "norm" else drawn * 0
-            )
+            length = weight.norm() / drawn.norm() if one_dimensional == "norm" else 0
+            pieces.append(drawn * length)
     return flatten(pieces)
 
 
@@ -110,10 +106,10 @@ def loss_line(
             is no radius.
     """
     _check(radii, direction)
-    found = _walk(
+    points = _walk(
         model, images, (radius * direction for radius in radii), len(radii), batch_size, progress
     )
-    return {"loss": [loss for loss, _ in found], "error": [error for _, error in found]}
+    return {"loss": [loss for loss, _ in points], "error": [error for _, error in points]}
 
 
 def loss_surface(
@@ -140,11 +136,14 @@ def loss_surface(
     """
     _check(radii, first, second)
     steps = (s * first + t * second for s in radii for t in radii)
-    found, side = _walk(model, images, steps, len(radii) ** 2, batch_size, progress), len(radii)
-    rows = [found[start : start + side] for start in range(0, side**2, side)]
+    side = len(radii)
+    points = _walk(model, images, steps, side**2, batch_size, progress)
+    rows = {
+        name: [point[which] for point in points] for which, name in enumerate(("loss", "error"))
+    }
     return {
-        name: [[point[place] for point in row] for row in rows]
-        for place, name in enumerate(("loss", "error"))
+        name: [values[start : start + side] for start in range(0, side**2, side)]
+        for name, values in rows.items()
     }
 
 
@@ -198,10 +197,8 @@ def measure_landscape(
             curvature at the weights themselves is not finite.
     """
     _check_settings(n_images, hessian_images, n_eigen, n_probes, radius, points, grid_points, plane)
-    seen, curved = (
-        balanced_sample(images, n_images, seed),
-        balanced_sample(images, min(n_images, hessian_images), seed),
-    )
+    seen = balanced_sample(images, n_images, seed)
+    curved = balanced_sample(images, min(n_images, hessian_images), seed)
     pairs = top_eigenpairs(model, curved, n_eigen, seed=seed, which=which, progress=progress)
     total, deviation = hessian_trace(model, curved, n_probes, seed, progress=progress)
     generator = torch.Generator().manual_seed(seed)
@@ -215,13 +212,8 @@ def measure_landscape(
     if grid_points:
         second = pairs.vectors[1] if plane == "eigen" else random_direction(model, generator)
         side = symmetric_radii(radius, grid_points)
-        grid = {
-            "radii": side,
-            "directions": plane,
-            **_finite_or_none(
-                loss_surface(model, seen, directions[plane], second, side, progress=progress)
-            ),
-        }
+        heights = loss_surface(model, seen, directions[plane], second, side, progress=progress)
+        grid = {"radii": side, "directions": plane, **_finite_or_none(heights)}
     middle, heights = points // 2, lines["eigen"]["loss"]
     return {
         "eigenvalues": list(pairs.values),
@@ -267,12 +259,10 @@ def balanced_sample(images: Images, n_images: int, seed: int) -> Images:
         The images, in their order.
     """
     labels = images.labels.cpu()
-    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    order = shuffled[labels[shuffled].argsort(stable=True)]  # class by class, shuffled inside
-    counts = labels.bincount()
-    # of each image of `order` in its class
-    rank = torch.cat([torch.arange(count) for count in counts.tolist()])
     mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = mixed[labels[mixed].argsort(stable=True)]  # class by class, shuffled inside
+    # of each image of `order` in its class
+    rank = torch.cat([torch.arange(count) for count in labels.bincount().tolist()])
     taken = order[mixed][rank[mixed].argsort(stable=True)][:n_images]
     return images.take(taken.sort().values)
 
@@ -294,14 +284,14 @@ def _walk(
     progress: bool,
 ) -> list[tuple[float, float]]:
     """(loss, error) with every offset (P,) added to the weights."""
-    weights, found = differentiable_weights(model), []
+    weights, points = differentiable_weights(model), []
     with evaluating(model):
         for offset in bar(offsets, "landscape", "point", progress, total=count, leave=False):
             moved = {
                 name: weights[name] + piece for name, piece in split_vector(model, offset).items()
             }
-            found.append(_loss_and_error(model, moved, images, batch_size))
-    return found
+            points.append(_loss_and_error(model, moved, images, batch_size))
+    return points
 
 
 def _loss_and_error(

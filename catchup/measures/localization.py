@@ -15,7 +15,7 @@ ones), which flatters every map a little, and the centre box likewise. Top-1 Loc
 And boxes of coarse maps are coarse: compare only models whose last maps have one size.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -130,8 +130,13 @@ def measure_localization(
     n_images, boxes = len(images), boxes.to("cpu")
     with_box = boxes.image.unique()
     images, boxes = images.take(with_box), boxes.take(with_box)
-    found = _each_batch(model, images, boxes, threshold, thresholds, cam, batch_size, progress)
-    overlaps, correct, swept = (np.concatenate(part) for part in zip(*found))
+    batches = torch.arange(len(images)).split(batch_size)
+    parts = []
+    for indices in bar(batches, "localization", "batch", progress, leave=False):
+        true = boxes.take(indices)
+        here = locate(model, images.take(indices), true, threshold=threshold, cam=cam)
+        parts.append((here.iou, here.correct, iou_by_threshold(here.maps, true, thresholds)))
+    overlaps, correct, swept = (np.concatenate(part) for part in zip(*parts))
     right = overlaps >= iou
     return {
         "gt_known_loc": _percent(right),
@@ -170,13 +175,10 @@ def locate(
     maps, scores = cam(model, to_float(images.pixels), images.labels)
     correct = (scores.argmax(dim=1) == images.labels).cpu().numpy()
     stretched = enlarge_maps(maps, *boxes.size).float().cpu().numpy()
-    edges = largest_boxes(find_regions(stretched, threshold), len(images))
-    return Locations(
-        stretched,
-        edges,
-        best_iou(edges, np.arange(len(images)), boxes.to("cpu"), len(images)),
-        correct,
-    )
+    count = len(images)
+    edges = largest_boxes(find_regions(stretched, threshold), count)
+    iou = best_iou(edges, np.arange(count), boxes.to("cpu"), count)
+    return Locations(stretched, edges, iou, correct)
 
 
 def find_regions(maps: np.ndarray, threshold: float) -> Regions:
@@ -203,7 +205,7 @@ def find_regions(maps: np.ndarray, threshold: float) -> Regions:
     return _enclose(starts, ends, order[region], (n, height, width))
 
 
-def largest_boxes(found: Regions, n: int) -> np.ndarray:
+def largest_boxes(regions: Regions, n: int) -> np.ndarray:
     """(n, 4) float32: for each of n maps the box of its region with most pixels; zeros where it has
     none.
 
@@ -211,8 +213,8 @@ def largest_boxes(found: Regions, n: int) -> np.ndarray:
     """
     edges = np.zeros((n, 4), dtype=np.float32)
     # the largest, and of these the first, comes last
-    order = np.lexsort((-np.arange(len(found.pixels)), found.pixels))
-    edges[found.image[order]] = found.edges[order]
+    order = np.lexsort((-np.arange(len(regions.pixels)), regions.pixels))
+    edges[regions.image[order]] = regions.edges[order]
     return edges
 
 
@@ -247,8 +249,9 @@ def iou_by_threshold(maps: np.ndarray, boxes: Boxes, thresholds: Sequence[float]
         boxes: the true ones of these n images, on the CPU.
         thresholds: T of them.
     """
-    found = (find_regions(maps, threshold) for threshold in thresholds)
-    return np.stack([best_iou(part.edges, part.image, boxes, len(maps)) for part in found], axis=1)
+    regions = (find_regions(maps, threshold) for threshold in thresholds)
+    ious = [best_iou(part.edges, part.image, boxes, len(maps)) for part in regions]
+    return np.stack(ious, axis=1)
 
 
 def _enclose(
@@ -276,26 +279,6 @@ def _enclose(
     )
 
 
-def _each_batch(
-    model: PixelModel,
-    images: Images,
-    boxes: Boxes,
-    threshold: float,
-    thresholds: Sequence[float],
-    cam: ScoreMap,
-    batch_size: int,
-    progress: bool,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """IoU of the largest region's box (b,), whether the class is right (b,), IoU of any at each
-    threshold (b, T).
-    """
-    batches = torch.arange(len(images)).split(batch_size)
-    for indices in bar(batches, "localization", "batch", progress, leave=False):
-        part = boxes.take(indices)
-        found = locate(model, images.take(indices), part, threshold=threshold, cam=cam)
-        yield found.iou, found.correct, iou_by_threshold(found.maps, part, thresholds)
-
-
 def _baselines(
     boxes: Boxes,
     correct: np.ndarray,
@@ -309,10 +292,9 @@ def _baselines(
     centred = np.stack([_fixed_iou(centre_box(side, boxes.size), boxes) for side in sides], axis=1)
     whole = _fixed_iou(centre_box(1.0, boxes.size), boxes)
     middle = _fixed_iou(centre_box(1 - threshold, boxes.size), boxes)
-    full_v2 = _max_box_accuracy(whole[:, None], deltas)
     rows = {
         "centre": (middle, _max_box_accuracy(centred, deltas, best_side=sides)),
-        "full": (whole, full_v2),
+        "full": (whole, _max_box_accuracy(whole[:, None], deltas)),
     }
     return {
         name: {
@@ -328,12 +310,9 @@ def centre_box(side: float, size: tuple[int, int]) -> np.ndarray:
     """(4,) float32, as `Boxes.edges`: the box in the middle of an image of `size` (H, W) with
     `side` of its sides.
     """
-    width, height = size[1], size[0]
-    margins = (1 - side) / 2
-    return np.array(
-        [margins * width, margins * height, (1 - margins) * width, (1 - margins) * height],
-        np.float32,
-    )
+    margin, (height, width) = (1 - side) / 2, size
+    far = 1 - margin
+    return np.array([margin * width, margin * height, far * width, far * height], np.float32)
 
 
 def _fixed_iou(edges: np.ndarray, boxes: Boxes) -> np.ndarray:

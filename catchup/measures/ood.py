@@ -19,6 +19,7 @@ from torch import Tensor
 from ..data import Images
 from ..models.inference import PixelModel, predict
 from ..utils.choices import pick
+from ..utils.tensors import form_of
 
 
 def msp_scores(logits: Tensor, keep_classes: Sequence[int] | None = None) -> Tensor:
@@ -37,18 +38,12 @@ def msp_scores(logits: Tensor, keep_classes: Sequence[int] | None = None) -> Ten
             empty, has doubles or leaves the range.
     """
     if logits.ndim != 2 or not logits.is_floating_point() or not logits.isfinite().all():
+        raise ValueError(f"logits must be finite and floating (N, classes), got {form_of(logits)}")
+    count = logits.shape[1]
+    kept = [int(index) for index in (range(count) if keep_classes is None else keep_classes)]
+    if not kept or len(set(kept)) < len(kept) or not 0 <= min(kept) <= max(kept) < count:
         raise ValueError(
-            f"logits must be finite and floating (N, classes), got {logits.dtype}"
-            f" {tuple(logits.shape)}"
-        )
-    kept = (
-        list(range(logits.shape[1]))
-        if keep_classes is None
-        else [int(index) for index in keep_classes]
-    )
-    if not kept or len(set(kept)) < len(kept) or not 0 <= min(kept) <= max(kept) < logits.shape[1]:
-        raise ValueError(
-            f"keep_classes must be different indices in [0, {logits.shape[1] - 1}], at least one, "
+            f"keep_classes must be different indices in [0, {count - 1}], at least one, "
             f"got {kept[:10]}{' …' * (len(kept) > 10)}"
         )
     return -logits[:, kept].double().softmax(dim=1).amax(dim=1)
@@ -124,9 +119,8 @@ def measure_ood(
             `inside`, or `keep_classes` names one that `inside` does not have or none of its images.
         FloatingPointError: if the model answers with NaN or infinity.
     """
-    return ood_metrics(
-        *ood_scores(model, inside, outside, keep_classes=keep_classes, batch_size=batch_size)
-    )
+    how = {"keep_classes": keep_classes, "batch_size": batch_size}
+    return ood_metrics(*ood_scores(model, inside, outside, **how))
 
 
 def ood_scores(
@@ -148,18 +142,12 @@ def ood_scores(
             f"inside and outside images need one shape (C, H, W), got {shapes[0]} and {shapes[1]}; "
             f"load both with the same image_size, for example image_size={shapes[0][1]}"
         )
-    kept = (
-        None
-        if keep_classes is None
-        else [
-            inside.classes.index(pick("class of the inside images", name, inside.classes))
-            for name in keep_classes
-        ]
-    )
-    if kept is not None:
-        chosen = torch.isin(
-            inside.labels, torch.tensor(kept, device=inside.labels.device)
-        ).nonzero()[:, 0]
+    kept, known = None, inside.classes
+    if keep_classes is not None:
+        names = [pick("class of the inside images", name, known) for name in keep_classes]
+        kept = [known.index(name) for name in names]
+        wanted = torch.tensor(kept, device=inside.labels.device)
+        chosen = torch.isin(inside.labels, wanted).nonzero()[:, 0]
         if len(chosen) == 0:
             raise ValueError(
                 f"none of the {len(inside)} inside images is of the {len(kept)} classes to keep"
@@ -196,6 +184,5 @@ def measure_imagenet_o(
         ValueError: as `measure_ood`; a folder of ImageNet-O that is no class of the validation
             images is named.
     """
-    return measure_ood(
-        model, validation, images_o, keep_classes=images_o.classes, batch_size=batch_size
-    )
+    how = {"keep_classes": images_o.classes, "batch_size": batch_size}
+    return measure_ood(model, validation, images_o, **how)

@@ -11,6 +11,7 @@ few runs is itself uncertain.
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import sub
 from statistics import mean, stdev
 
 from .statistics import by_method
@@ -63,9 +64,10 @@ def seeds_needed(gap: float, sd: float, wanted: float = 0.8, level: float = 0.95
             )
     while high - low > 1:  # the chance grows with n
         middle = (low + high) // 2
-        low, high = (
-            (middle, high) if interval_power(gap, sd, middle, level) < wanted else (low, middle)
-        )
+        if interval_power(gap, sd, middle, level) < wanted:
+            low = middle
+        else:
+            high = middle
     return high
 
 
@@ -87,21 +89,16 @@ def pooled_spread(rows: Sequence[Mapping], measure: str = "top1_error") -> tuple
         method: {row["seed"]: row[measure] for row in group}
         for method, group in by_method(rows, measure).items()
     }
-    names, seeds = (
-        list(values),
-        sorted(set.intersection(*(set(of_method) for of_method in values.values()))),
-    )
+    names, seeds = list(values), sorted(set.intersection(*map(set, values.values())))
     if len(names) < 2 or len(seeds) < 2:
         raise ValueError(
             "a spread of differences needs two settings and two seeds that all share, got"
             f" {len(names)} and {len(seeds)}"
         )
     pairs = [(first, second) for place, first in enumerate(names) for second in names[:place]]
-    paired = [
-        stdev(values[first][seed] - values[second][seed] for seed in seeds) ** 2
-        for first, second in pairs
-    ]
-    own = {name: stdev(values[name][seed] for seed in seeds) ** 2 for name in names}
+    errors = {name: [values[name][seed] for seed in seeds] for name in names}
+    paired = [stdev(map(sub, errors[first], errors[second])) ** 2 for first, second in pairs]
+    own = {name: stdev(errors[name]) ** 2 for name in names}
     unpaired = [own[first] + own[second] for first, second in pairs]
     return math.sqrt(mean(paired)), math.sqrt(mean(unpaired))
 

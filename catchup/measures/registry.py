@@ -122,7 +122,7 @@ class Measure:
     """
 
     fields: tuple[str, ...]
-    run: Callable[[Subject], Mapping]
+    run: Callable[[Subject], Sequence]
     how: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Subject], None] = lambda subject: None
@@ -175,38 +175,33 @@ def measure(subject: Subject, tests: Sequence[str]) -> dict:
         MEASURES[test].check(subject)
     row: dict = dict.fromkeys(name for measure in MEASURES.values() for name in measure.fields)
     for test in asked:
-        row |= MEASURES[test].run(subject)
+        row |= zip(MEASURES[test].fields, MEASURES[test].run(subject), strict=True)
     return row | {
         "measured_with": {test: MEASURES[test].settings(subject.options) for test in asked}
     }
 
 
-def _clean(subject: Subject) -> dict:
-    return {f"top{k}_error": top_k_error(subject.logits, subject.images.labels, k) for k in (1, 5)}
+def _clean(subject: Subject) -> list[float]:
+    return [top_k_error(subject.logits, subject.images.labels, k) for k in (1, 5)]
 
 
-def _feature_drop(subject: Subject) -> dict:
-    return {"feature_drop": feature_drop_curve(subject.model, subject.images)}
+def _feature_drop(subject: Subject) -> list[Mapping]:
+    return [feature_drop_curve(subject.model, subject.images)]
 
 
-def _calibration(subject: Subject) -> dict:
-    return {
-        "calibration": measure_calibration(
-            subject.logits, subject.images.labels, n_bins=subject.options.bins
-        )
-    }
+def _calibration(subject: Subject) -> list[Mapping]:
+    return [measure_calibration(subject.logits, subject.images.labels, n_bins=subject.options.bins)]
 
 
-def _reliance(subject: Subject) -> dict:
-    return {"reliance": reliance_record(subject.model, subject.images)}
+def _reliance(subject: Subject) -> list[Mapping]:
+    return [reliance_record(subject.model, subject.images)]
 
 
-def _ood(subject: Subject) -> dict:
+def _ood(subject: Subject) -> list[Mapping]:
     named = (subject.options.ood or "").partition(":")[0]
-    measure = (
-        measure_imagenet_o if named == "imagenet-o" else measure_ood
-    )  # a protocol of its own: see there
-    return {"ood": measure(subject.model, subject.images, subject.outside)}
+    # a protocol of its own: see there
+    measure = measure_imagenet_o if named == "imagenet-o" else measure_ood
+    return [measure(subject.model, subject.images, subject.outside)]
 
 
 def _check_ood(subject: Subject) -> None:
@@ -225,16 +220,10 @@ def _check_ood(subject: Subject) -> None:
         )
 
 
-def _localization(subject: Subject) -> dict:
-    return {
-        "localization": measure_localization(
-            subject.model,
-            subject.images,
-            subject.dataset.boxes,
-            threshold=subject.options.cam_threshold,
-            progress=subject.progress,
-        )
-    }
+def _localization(subject: Subject) -> list[Mapping]:
+    images, boxes, threshold = subject.images, subject.dataset.boxes, subject.options.cam_threshold
+    told = {"threshold": threshold, "progress": subject.progress}
+    return [measure_localization(subject.model, images, boxes, **told)]
 
 
 def _check_boxes(subject: Subject) -> None:
@@ -245,23 +234,16 @@ def _check_boxes(subject: Subject) -> None:
         )
 
 
-def _deformation(subject: Subject) -> dict:
-    return {
-        "deformation": deformation_accuracies(
-            subject.model,
-            subject.sample,
-            progress=subject.progress,
-            interpolation=subject.options.interpolation,
-        )
-    }
+def _deformation(subject: Subject) -> list[Mapping]:
+    told = {"progress": subject.progress, "interpolation": subject.options.interpolation}
+    return [deformation_accuracies(subject.model, subject.sample, **told)]
 
 
-def _fgsm(subject: Subject) -> dict:
-    attack = partial(fgsm, eps_255=subject.options.eps_255)
-    return {"fgsm_error": _error_under(subject, attack, "fgsm")}
+def _fgsm(subject: Subject) -> list[float]:
+    return _error_under(subject, partial(fgsm, eps_255=subject.options.eps_255), "fgsm")
 
 
-def _pgd(subject: Subject) -> dict:
+def _pgd(subject: Subject) -> list[float]:
     options = subject.options
     attack = partial(
         pgd,
@@ -271,28 +253,25 @@ def _pgd(subject: Subject) -> dict:
         # random starts: the same for every model on the same images
         generator=torch.Generator().manual_seed(SAMPLE_SEED),
     )
-    return {"pgd_error": _error_under(subject, attack, "pgd")}
+    return _error_under(subject, attack, "pgd")
 
 
-def _error_under(subject: Subject, attack: Attack, name: str) -> float:
-    return attack_error(subject.model, subject.sample, attack, progress=subject.progress, name=name)
+def _error_under(subject: Subject, attack: Attack, name: str) -> list[float]:
+    told = {"progress": subject.progress, "name": name}
+    return [attack_error(subject.model, subject.sample, attack, **told)]
 
 
-def _landscape(subject: Subject) -> dict:
+def _landscape(subject: Subject) -> list[Mapping]:
     options = subject.options
+    told = {
+        "n_images": options.landscape_images,
+        "points": options.landscape_points,
+        "n_probes": options.hessian_probes,
+        "grid_points": options.landscape_grid,
+    }
     # as the model sees test images
     images = subject.dataset.train.centre_crop(subject.images.shape[1:])
-    return {
-        "landscape": measure_landscape(
-            subject.model,
-            images,
-            n_images=options.landscape_images,
-            points=options.landscape_points,
-            n_probes=options.hessian_probes,
-            grid_points=options.landscape_grid,
-            progress=subject.progress,
-        )
-    }
+    return [measure_landscape(subject.model, images, progress=subject.progress, **told)]
 
 
 def _check_published(subject: Subject) -> None:
@@ -300,19 +279,12 @@ def _check_published(subject: Subject) -> None:
         check_published(subject.options.cifar_c_dir, subject.images)
 
 
-def _corruption(subject: Subject) -> dict:
-    options = subject.options
+def _corruption(subject: Subject) -> list[Mapping]:
+    cache, published = subject.options.cache, subject.options.cifar_c_dir
     # the published arrays are of all test images
-    images = subject.images if options.cifar_c_dir else subject.sample
-    return {
-        "corruption": corruption_errors(
-            subject.model,
-            images,
-            cache=options.cache,
-            published=options.cifar_c_dir,
-            progress=subject.progress,
-        )
-    }
+    images = subject.images if published else subject.sample
+    told = {"cache": cache, "published": published, "progress": subject.progress}
+    return [corruption_errors(subject.model, images, **told)]
 
 
 # in the order in which they run: what refuses a model quickly comes before minutes of work

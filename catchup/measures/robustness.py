@@ -12,7 +12,6 @@ a model trained against it: read both together (`catchup.measures.robustness`).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +20,9 @@ from torch import Tensor
 from ..data import Images
 from ..data.augment import to_float
 from ..hooks.layers import evaluating
-from ..models.inference import PixelModel, top_k_error
+from ..models.inference import PixelModel, predict_batches, top_k_error
 from ..utils.progress import bar
+from ..utils.tensors import check_on_cpu, check_unit_range, form_of
 
 # (model, images, labels) -> adversarial images
 Attack = Callable[[PixelModel, Tensor, Tensor], Tensor]
@@ -85,9 +85,9 @@ def pgd(
             f"steps must be at least 1 and step_255 greater than 0, got {steps} and {step_255}"
         )
     low, high = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
-    adversarial = (
-        images if generator is None else (images + eps * _noise(images, generator)).clamp(low, high)
-    )
+    adversarial = images
+    if generator is not None:
+        adversarial = (images + eps * _noise(images, generator)).clamp(low, high)
     for _ in range(steps):
         gradient = loss_gradient(model, adversarial, labels)
         adversarial = (adversarial + step * gradient.sign()).clamp(low, high)
@@ -141,22 +141,15 @@ def attack_error(
     Raises:
         ValueError: as the attack does.
     """
-    batches = list(zip(images.pixels.split(batch_size), images.labels.split(batch_size)))
-    logits = []
-    for pixels, labels in bar(batches, name, "batch", progress, leave=False):
-        adversarial = attack(model, to_float(pixels), labels)
-        with evaluating(model), torch.no_grad():
-            logits.append(model(adversarial).float())
-    return top_k_error(torch.cat(logits), images.labels)
+    parts = list(zip(images.pixels.split(batch_size), images.labels.split(batch_size)))
+    shown = bar(parts, name, "batch", progress, leave=False)
+    attacked = (attack(model, to_float(pixels), labels) for pixels, labels in shown)
+    return top_k_error(predict_batches(model, attacked), images.labels)
 
 
 def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
     """Uniform in [-1, 1), like `images`, drawn on the CPU."""
-    if generator.device.type != "cpu":
-        raise ValueError(
-            "the generator must be on the CPU, so that a seed means the same everywhere, "
-            f"got one on {generator.device}"
-        )
+    check_on_cpu(generator)
     draw = torch.rand(images.shape, generator=generator, dtype=images.dtype)
     return (2 * draw - 1).to(images.device)
 
@@ -175,16 +168,12 @@ def _check_images(images: Tensor) -> None:
     """Raise unless the images are (B, C, H, W), float32 or float64, in [0, 1]."""
     if images.ndim != 4 or images.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"images must be float32 or float64 (B, C, H, W) in [0, 1], got {images.dtype} "
-            f"{tuple(images.shape)}; catchup.data.augment.to_float makes them from stored pixels"
+            "images must be float32 or float64 (B, C, H, W) in [0, 1], got"
+            f" {form_of(images)}; catchup.data.augment.to_float makes them from stored pixels"
         )
     if images.numel() == 0:
         raise ValueError(f"images must hold at least one, got {tuple(images.shape)}")
-    low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"images must lie in [0, 1], before normalisation, got values from {low:g} to {high:g}"
-        )
+    check_unit_range(images)
 
 
 def masking_verdict(row: Mapping) -> str | None:
@@ -200,10 +189,9 @@ def masking_verdict(row: Mapping) -> str | None:
     if single is None:
         return None
     how = row.get("measured_with") or {}
-    ways = [
-        [how.get(test, {}).get(name) for name in ("sample", "eps_255")] for test in ("fgsm", "pgd")
-    ]
-    if several is None or ways[0] != ways[1] or not (isfinite(single) and isfinite(several)):
+    first, other = (how.get(test, {}) for test in ("fgsm", "pgd"))
+    alike = all(first.get(name) == other.get(name) for name in ("sample", "eps_255"))
+    if several is None or not alike or not (math.isfinite(single) and math.isfinite(several)):
         return "not checked for gradient masking: ask for the tests 'fgsm' and 'pgd' together"
     if several < single:
         return (
@@ -220,21 +208,21 @@ def masking_verdicts(rows: Sequence[Mapping]) -> list[str]:
     """`masking_verdict` of several evaluation objects: those that show it, one by one, or one
     sentence for all.
     """
-    said = [
-        (f"{row.get('label', row.get('method'))}, seed {row.get('seed')}", masking_verdict(row))
-        for row in rows
-    ]
-    said = [(name, words) for name, words in said if words]
-    bad = [f"{name}: {words}" for name, words in said if words.startswith("gradient masking")]
-    if bad or not said:
+    verdicts = []
+    for row in rows:
+        if verdict := masking_verdict(row):
+            name = f"{row.get('label', row.get('method'))}, seed {row.get('seed')}"
+            verdicts.append((name, verdict))
+    bad = [f"{name}: {words}" for name, words in verdicts if words.startswith("gradient masking")]
+    if bad or not verdicts:
         return bad
-    unchecked = sum(words.startswith("not checked") for _, words in said)
+    unchecked = sum(words.startswith("not checked") for _, words in verdicts)
     if unchecked:
         return [
-            f"{unchecked} of {len(said)} models not checked for gradient masking: FGSM and PGD not"
-            " both run alike"
+            f"{unchecked} of {len(verdicts)} models not checked for gradient masking: FGSM and"
+            " PGD not both run alike"
         ]
     return [
-        f"no sign of gradient masking in {len(said)} models: PGD errs at least as often as FGSM in"
-        " each"
+        f"no sign of gradient masking in {len(verdicts)} models: PGD errs at least as often as"
+        " FGSM in each"
     ]

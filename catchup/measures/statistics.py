@@ -32,7 +32,7 @@ def comparison(
         ValueError: as `by_method`, if a row lacks a column, and if two methods share no seed.
     """
     rows = _with_columns(rows, columns)
-    table = [["", *(["n"] if intervals else []), *columns.values()]]
+    table = [["", "n", *columns.values()]]
     for method, group in by_method(rows).items():
         cells = [mean_with_deviation([row[key] for row in group]) for key in columns]
         table.append([method, *([str(len(group))] if intervals else []), *cells])
@@ -62,8 +62,9 @@ def differences(rows: Sequence[Mapping], columns: Iterable[str] = COLUMNS) -> li
     Raises:
         ValueError: as `comparison`.
     """
-    rows, found = _with_columns(rows, columns), []
+    rows, gaps = _with_columns(rows, columns), []
     for method, first, pairs in _pairs(rows):
+        seeds = [a["seed"] for a, _ in pairs]
         for key in columns:
             values = [a[key] - b[key] for a, b in pairs]
             resolution = max(resolution_of(row, key) for pair in pairs for row in pair)
@@ -100,17 +101,16 @@ def _pairs(rows: Sequence[Mapping]) -> Iterator[tuple[str, str, list[tuple[Mappi
     """(method, the first method, [(row, row of the first) of every seed they share]) of each method
     but the first.
     """
-    values = {
-        method: {row["seed"]: row for row in group} for method, group in by_method(rows).items()
-    }
-    first, *others = values
+    groups = by_method(rows)
+    first, *others = groups
     for method in others:
-        shared = [seed for seed in values[first] if seed in values[method]]
-        if not shared:
+        own = {row["seed"]: row for row in groups[method]}
+        pairs = [(own[row["seed"]], row) for row in groups[first] if row["seed"] in own]
+        if not pairs:
             raise ValueError(
                 f"{first} and {method} have no seed in common, so they cannot be compared in pairs"
             )
-        yield method, first, [(values[method][seed], values[first][seed]) for seed in shared]
+        yield method, first, pairs
 
 
 def by_method(rows: Sequence[Mapping], needed: str | None = None) -> dict[str, list[Mapping]]:

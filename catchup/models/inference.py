@@ -2,7 +2,7 @@
 by batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..data import Dataset
 from ..data.augment import normalise, to_float
-from ..data.images import ImageSource
+from ..data.images import Images, ImageSource
 from ..hooks.layers import evaluating
+from ..utils.tensors import check_answers
 
 
 class PixelModel(nn.Module):
@@ -38,7 +39,6 @@ class PixelModel(nn.Module):
         return self.model(normalise(images, self.mean, self.std))
 
 
-@torch.no_grad()
 def predict(
     model: PixelModel,
     images: ImageSource,
@@ -54,18 +54,22 @@ def predict(
     Raises:
         FloatingPointError: if the model answers with NaN or infinity.
     """
-    found = []
-    with evaluating(model), closing(images.chunks(batch_size)) as chunks:
+
+    def ready(chunks: Iterator[Images]) -> Iterator[Tensor]:
         for chunk in chunks:
             if before_batch:
                 before_batch()
-            found.append(model(to_float(chunk.pixels)).float())
-    logits = torch.cat(found)
-    if not logits.isfinite().all():
-        raise FloatingPointError(
-            "the model answers with NaN or infinity: its weights are of no use, train it again"
-        )
-    return logits
+            yield to_float(chunk.pixels)
+
+    with closing(images.chunks(batch_size)) as chunks:
+        return predict_batches(model, ready(chunks))
+
+
+@torch.no_grad()
+def predict_batches(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
+    """`predict`, of batches that are made when it is their turn: (B, C, H, W) in [0, 1]."""
+    with evaluating(model):
+        return check_answers(torch.cat([model(batch).float() for batch in batches]))
 
 
 def top_k_error(logits: Tensor, labels: Tensor, k: int = 1) -> float:

@@ -80,19 +80,13 @@ def _classifier(stem: str, channels: int, hidden: int, num_classes: int) -> nn.M
     """
     if stem == "small":
         return nn.Linear(channels, num_classes)
-    head = nn.Sequential(
-        nn.Linear(49 * channels, hidden),
-        nn.ReLU(),
-        nn.Dropout(),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(),
-        nn.Dropout(),
-        nn.Linear(hidden, num_classes),
-    )
-    for place in (0, 3, 6):
-        nn.init.normal_(head[place].weight, std=0.01)
-        nn.init.zeros_(head[place].bias)
-    return head
+    first, second = nn.Linear(49 * channels, hidden), nn.Linear(hidden, hidden)
+    last = nn.Linear(hidden, num_classes)
+    for layer in (first, second, last):
+        nn.init.normal_(layer.weight, std=0.01)
+        nn.init.zeros_(layer.bias)
+    between = [nn.ReLU(), nn.Dropout(), second, nn.ReLU(), nn.Dropout()]
+    return nn.Sequential(first, *between, last)
 
 
 def vgg11(**settings) -> VGG:
@@ -150,9 +144,8 @@ def mobilenet_v2(
     strides = (1 if stem == "small" else 2, 2, 2, 1, 2, 1)
     # expansion, channels, blocks, stride
     rows = zip((6,) * 6, (24, 32, 64, 96, 160, 320), (2, 3, 4, 3, 3, 1), strides)
-    model = build(
-        num_classes=num_classes, inverted_residual_setting=[[1, 16, 1, 1], *map(list, rows)]
-    )
+    blocks = [[1, 16, 1, 1], *map(list, rows)]
+    model = build(num_classes=num_classes, inverted_residual_setting=blocks)
     if stem == "small":
         model.features[0][0].stride = (stem_stride, stem_stride)
     take_channels(model, in_channels)
@@ -165,22 +158,13 @@ def take_channels(model: nn.Module, in_channels: int) -> None:
 
     Same settings, PyTorch's default initialisation.
     """
-    path, old = next(
-        (path, part) for path, part in model.named_modules() if isinstance(part, nn.Conv2d)
-    )
+    parts = model.named_modules()
+    path, old = next((path, part) for path, part in parts if isinstance(part, nn.Conv2d))
     if old.in_channels == in_channels:
         return
-    new = nn.Conv2d(
-        in_channels,
-        old.out_channels,
-        old.kernel_size,
-        old.stride,
-        old.padding,
-        old.dilation,
-        old.groups,
-        old.bias is not None,
-        old.padding_mode,
-    )
+    same = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    form = {name: getattr(old, name) for name in same}
+    new = nn.Conv2d(in_channels, old.out_channels, bias=old.bias is not None, **form)
     parent, _, child = path.rpartition(".")
     setattr(model.get_submodule(parent), child, new)
 

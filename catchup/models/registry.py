@@ -113,10 +113,8 @@ def create(
 def _find_library(name: str) -> tuple[str, str]:
     """Library and bare name of a model that is not ours."""
     prefix, _, bare = name.partition(".")
-    explicit = prefix in ("torchvision", "timm")
-    if not explicit:
-        bare = name
-    near = []
+    explicit, near = prefix in ("torchvision", "timm"), []
+    bare = bare if explicit else name
     for library in [prefix] if explicit else ["torchvision", "timm"]:
         listed = _library_models(library, required=explicit)
         if bare in listed:
@@ -149,10 +147,12 @@ def _settings_of(name: str) -> dict[str, inspect.Parameter]:
     """What a model of ours may be told: by its builder, and by the network that this hands the rest
     on to.
     """
-    build = inspect.signature(OWN[name])
-    known = dict(build.parameters)
-    if known.pop("settings", None):
-        known = {**inspect.signature(build.return_annotation).parameters, **known}
+    build, known = inspect.signature(OWN[name]), {}
+    for make in (OWN[name], *inspect.getmro(build.return_annotation)):
+        parameters = inspect.signature(make).parameters
+        known = {**parameters, **known}
+        if "settings" not in parameters:  # those of what it hands the rest to
+            break
     return {option: given for option, given in known.items() if given.kind is given.KEYWORD_ONLY}
 
 
@@ -164,14 +164,14 @@ def _check_settings(library: str, name: str, width: int | None, options: dict) -
         raise ValueError(
             f"{full} has no width to set, got width={width}; models with one: {', '.join(scalable)}"
         )
-    if library == "own":
-        for option in options:
+    for option in options:
+        if library == "own":
             pick(f"option of {name}", option, _settings_of(name))
-    for option in {"stem", "stem_stride"} & set(options) if library != "own" else ():
-        raise ValueError(
-            f"{library}.{name} comes with its own stem, got {option}={options[option]!r}; models"
-            f" with a choice: {', '.join(OWN)}"
-        )
+        elif option in ("stem", "stem_stride"):
+            raise ValueError(
+                f"{library}.{name} comes with its own stem, got {option}={options[option]!r};"
+                f" models with a choice: {', '.join(OWN)}"
+            )
 
 
 def _check_pretrained(name: str, library: str, in_channels: int, settings: dict) -> None:
@@ -187,10 +187,10 @@ def _check_pretrained(name: str, library: str, in_channels: int, settings: dict)
             f"stem={settings.get('stem', 'small')!r}"
         )
     if in_channels != 3 or "width" in settings:
+        width = f" and width={settings['width']}" if "width" in settings else ""
         raise ValueError(
             "pretrained weights are for 3 channels and the full width, got"
-            f" in_channels={in_channels}"
-            + (f" and width={settings['width']}" if "width" in settings else "")
+            f" in_channels={in_channels}{width}"
         )
 
 

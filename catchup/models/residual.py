@@ -112,28 +112,40 @@ class StagedNet(nn.Module):
     """Stem, stages layer1, layer2, …, [norm], global average pooling, linear layer.
 
     Args:
-        stem: from images to `channels` maps.
-        block: called as block(inputs, width, stride), with an `expansion`.
+        block: the residual block, a module class called as block(inputs, width, stride), with an
+            `expansion`.
         depths: blocks of each stage; every stage but the first begins with stride 2 and twice the
             width.
-        channels, width: of the stem; of the first stage.
-        num_classes: of the linear layer.
-        norm_before_pool: BatchNorm and ReLU before the pooling.
+        num_classes, in_channels, width: >= 1; `width` is the channels of the first stage.
+        stem: "small" or "imagenet", see `build_stem`.
+        stem_stride: >= 1, of the small stem; 1 in the CIFAR protocols, 2 in some Tiny-ImageNet
+            ones.
+    Raises:
+        ValueError: if one of the numbers is not a whole number >= 1, or the stem is not so.
     """
+
+    stem_norm = False  # BatchNorm and ReLU behind the stem's convolution
+    stem_channels: int | None = None  # None: as many as the first stage's
+    norm_before_pool = False  # BatchNorm and ReLU before the pooling
 
     def __init__(
         self,
-        stem: nn.Module,
         block: type[nn.Module],
         depths: Sequence[int],
         *,
-        channels: int,
-        width: int,
         num_classes: int,
-        norm_before_pool: bool,
+        in_channels: int = 3,
+        width: int = 64,
+        stem: str = "small",
+        stem_stride: int = 1,
     ) -> None:
+        check_whole(
+            num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
+        )
         super().__init__()
-        self.stem, self.n_stages = stem, len(depths)
+        channels, normed = self.stem_channels or width, self.stem_norm
+        self.stem = build_stem(stem, in_channels, channels, stem_stride, norm=normed, relu=normed)
+        self.n_stages = len(depths)
         for stage, depth in enumerate(depths):
             blocks = []
             for position in range(depth):
@@ -141,7 +153,8 @@ class StagedNet(nn.Module):
                 blocks.append(block(channels, width * 2**stage, stride))
                 channels = width * 2**stage * block.expansion  # type: ignore[attr-defined]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if norm_before_pool else None
+        norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if self.norm_before_pool else None
+        self.norm = norm
         self.fc = nn.Linear(channels, num_classes)
         start_he_normal(self)
 
@@ -155,45 +168,9 @@ class StagedNet(nn.Module):
 
 
 class ResNet(StagedNet):
-    """ResNet: stem conv-bn-relu.
+    """ResNet: stem conv-bn-relu; arguments and errors as for `StagedNet`."""
 
-    Args:
-        block: the residual block, a module class called as block(inputs, width, stride), with an
-            `expansion`.
-        depths: number of blocks of each of the four stages.
-        num_classes, in_channels, width: >= 1; channels of the stem and of the first stage =
-            `width`.
-        stem: "small" or "imagenet", see `build_stem`.
-        stem_stride: >= 1, of the small stem; 1 in the CIFAR protocols, 2 in some Tiny-ImageNet
-            ones.
-    Raises:
-        ValueError: if one of the numbers is not a whole number >= 1, or the stem is not so.
-    """
-
-    def __init__(
-        self,
-        block: type[nn.Module],
-        depths: Sequence[int],
-        *,
-        num_classes: int,
-        in_channels: int = 3,
-        width: int = 64,
-        stem: str = "small",
-        stem_stride: int = 1,
-    ) -> None:
-        check_whole(
-            num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
-        )
-        first = build_stem(stem, in_channels, width, stem_stride, norm=True, relu=True)
-        super().__init__(
-            first,
-            block,
-            depths,
-            channels=width,
-            width=width,
-            num_classes=num_classes,
-            norm_before_pool=False,
-        )
+    stem_norm = True
 
 
 class PreActResNet(StagedNet):
@@ -206,11 +183,11 @@ class PreActResNet(StagedNet):
     allthemix.
 
     Args:
-        block, depths, num_classes, in_channels, width, stem, stem_stride: as for `ResNet`, the
-            block a pre-activation one.
+        block: a pre-activation one.
+        depths, settings: as for `StagedNet`.
         norm_before_pool: BatchNorm and ReLU before the pooling.
     Raises:
-        ValueError: as `ResNet`.
+        ValueError: as `StagedNet`.
     """
 
     def __init__(
@@ -218,26 +195,11 @@ class PreActResNet(StagedNet):
         block: type[nn.Module],
         depths: Sequence[int],
         *,
-        num_classes: int,
-        in_channels: int = 3,
-        width: int = 64,
-        stem: str = "small",
-        stem_stride: int = 1,
         norm_before_pool: bool = False,
+        **settings,
     ) -> None:
-        check_whole(
-            num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
-        )
-        first = build_stem(stem, in_channels, width, stem_stride, norm=False, relu=False)
-        super().__init__(
-            first,
-            block,
-            depths,
-            channels=width,
-            width=width,
-            num_classes=num_classes,
-            norm_before_pool=norm_before_pool,
-        )
+        self.norm_before_pool = norm_before_pool
+        super().__init__(block, depths, **settings)
 
 
 def resnet18(**settings) -> ResNet:

@@ -11,9 +11,8 @@ STEMS = ("small", "imagenet")
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution without bias that keeps the size when stride is 1."""
-    return nn.Conv2d(
-        inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
-    )
+    keep = {"padding": kernel // 2, "groups": groups, "bias": False}
+    return nn.Conv2d(inputs, outputs, kernel, stride, **keep)
 
 
 def build_stem(
@@ -36,11 +35,8 @@ def build_stem(
     check_stem(form, stride)
     large = form == "imagenet"
     first = conv(in_channels, width, 7, 2) if large else conv(in_channels, width, 3, stride)
-    behind = (
-        [nn.BatchNorm2d(width)] * norm
-        + [nn.ReLU()] * relu
-        + [nn.MaxPool2d(3, 2, padding=1)] * large
-    )
+    behind: list[nn.Module] = [nn.BatchNorm2d(width)] * norm + [nn.ReLU()] * relu
+    behind += [nn.MaxPool2d(3, 2, padding=1)] * large
     return nn.Sequential(first, *behind) if behind else first
 
 

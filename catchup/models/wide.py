@@ -6,11 +6,7 @@ pooling; the shortcut is a 1x1 convolution of the activated input wherever the c
 in the first group too. Without the paper's dropout.
 """
 
-from ..utils.choices import check_whole
 from .residual import PreActBlock, StagedNet
-from .stem import build_stem
-
-STEM_CHANNELS = 16
 
 
 class WideResNet(StagedNet):
@@ -18,43 +14,21 @@ class WideResNet(StagedNet):
 
     Args:
         depth: layers, 6n + 4.
-        num_classes, in_channels: >= 1.
         width: channels of the first group, 16k in the paper's words, >= 1; the stem keeps its 16.
-        stem: "small", the paper's, or "imagenet" (see `build_stem`), which the paper does not have
-            with three groups.
-        stem_stride: >= 1, of the small stem.
+        settings: as for `StagedNet`; the paper has no stem "imagenet" with three groups.
     Raises:
         ValueError: if one of the numbers is not a whole number >= 1, the depth is not 6n + 4, or
             the stem is not so.
     """
 
-    def __init__(
-        self,
-        depth: int,
-        *,
-        num_classes: int,
-        in_channels: int = 3,
-        width: int = 160,
-        stem: str = "small",
-        stem_stride: int = 1,
-    ) -> None:
-        check_whole(
-            num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
-        )
+    stem_channels, norm_before_pool = 16, True
+
+    def __init__(self, depth: int, *, width: int = 160, **settings) -> None:
         if depth < 10 or depth % 6 != 4:
             raise ValueError(
                 f"the depth of a wide ResNet is 6n + 4 (10, 16, 22, 28, …), got {depth}"
             )
-        first = build_stem(stem, in_channels, STEM_CHANNELS, stem_stride, norm=False, relu=False)
-        super().__init__(
-            first,
-            PreActBlock,
-            [(depth - 4) // 6] * 3,
-            channels=STEM_CHANNELS,
-            width=width,
-            num_classes=num_classes,
-            norm_before_pool=True,
-        )
+        super().__init__(PreActBlock, [(depth - 4) // 6] * 3, width=width, **settings)
 
 
 def wrn16_8(*, width: int = 128, **settings) -> WideResNet:

@@ -10,10 +10,11 @@ import numpy as np
 from ..measures.statistics import by_method, value_of
 from ..utils.choices import pick
 from .results import caption
-from .style import INK, add_grid, add_legend, draw_means, get_panels, style, title
+from .style import INK, add_grid, add_legend, draw_means, get_panels, save_figure, style, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LEARNT, ERROR, KEPT = "clean_train_error", "top1_error", "without_strongest"
 TICKS = (0, 1, 3, 10, 30, 100)  # percent
@@ -75,16 +76,14 @@ def save_budgets(
         path: where to write.
         measures: as for `budget_curves`.
     """
-    from matplotlib.figure import Figure
-
-    # no pyplot: nothing global, no window
-    figure = Figure(figsize=(4.5 * len(measures), 3.8), layout="constrained")
-    figure.suptitle(HEAD)
-    budget_curves(rows, figure.subplots(1, len(measures), squeeze=False)[0], measures)
     most = max(row["epochs"] for row in rows)
     text = caption([row for row in rows if row["epochs"] == most])
-    figure.supxlabel(fill(text, 62 * len(measures)), fontsize=9)
-    figure.savefig(path, dpi=130)
+
+    def draw(figure: "Figure") -> None:
+        figure.suptitle(HEAD)
+        budget_curves(rows, figure.subplots(1, len(measures), squeeze=False)[0], measures)
+
+    save_figure(path, draw, (4.5 * len(measures), 3.8), fill(text, 62 * len(measures)))
 
 
 def _set_axes(ax: "Axes", measure: str, budgets: list[int], images: set[int | None]) -> None:
@@ -123,7 +122,7 @@ def _budgets(
 def _draw(
     ax: "Axes",
     method: str,
-    found: Mapping[int, Sequence[Mapping]],
+    groups: Mapping[int, Sequence[Mapping]],
     column: str,
     dashed: bool = False,
     label: str | None = None,
@@ -132,7 +131,7 @@ def _draw(
     are several.
     """
     colour, marker, _ = style(method)
-    values = {epochs: [value_of(row, column) for row in rows] for epochs, rows in found.items()}
+    values = {epochs: [value_of(row, column) for row in rows] for epochs, rows in groups.items()}
     line, strength = ("--", 0.6) if dashed else ("-", 1.0)
     look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4.5}
     draw_means(ax, list(values), list(values.values()), alpha=strength, label=label, **look)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..measures.corruptions import FAMILIES
 from ..measures.statistics import by_method
-from .style import get_axes, strip_axes, title
+from .style import get_axes, strip_axes, title, write_cells
 from .tiles import mosaic, picture
 
 if TYPE_CHECKING:
@@ -34,21 +34,12 @@ def plot_corruption_grid(tiles: Mapping[str, Tensor], ax: "Axes | None" = None) 
             f"tiles must be at least one row, all of one shape (n, C, H, W), got {sorted(shapes)}"
         )
     count, _, height, width = shapes.pop()
-    if ax is None:
-        from matplotlib import pyplot
-
-        size = 2.3 + 0.72 * count, 0.6 + 0.72 * len(tiles) * height / width
-        ax = pyplot.subplots(figsize=size, layout="constrained")[1]
+    ax = get_axes(ax, (2.3 + 0.72 * count, 0.6 + 0.72 * len(tiles) * height / width))
     sheet = mosaic(np.stack([picture(tile) for row in tiles.values() for tile in row]), count)
     strip_axes(ax).imshow(sheet, interpolation="nearest")
-    ax.set_yticks(
-        (height + 1) * (np.arange(len(tiles)) + 0.5) - 0.5,
-        [name.replace("_", " ") for name in tiles],
-    )
-    ax.set_xticks(
-        (width + 1) * (np.arange(count) + 0.5) - 0.5,
-        [str(severity + 1) for severity in range(count)],
-    )
+    rows, columns = np.arange(len(tiles)) + 0.5, np.arange(count) + 0.5
+    ax.set_yticks((height + 1) * rows - 0.5, [name.replace("_", " ") for name in tiles])
+    ax.set_xticks((width + 1) * columns - 0.5, [str(level + 1) for level in range(count)])
     ax.tick_params(length=0)
     ax.set(title="One image under each corruption", xlabel="severity")
     return ax
@@ -71,53 +62,31 @@ def plot_corruption_errors(
     """
     groups = by_method(rows, field)
     names = _same(rows, field)
-    errors = np.array(
-        [
-            [
-                fmean(fmean(row[field]["corruptions"][name]) for row in group)
-                for group in groups.values()
-            ]
-            for name in names
-        ]
-    )
+    errors = np.array([[_error(group, field, name) for group in groups.values()] for name in names])
     table = np.vstack([errors, errors.mean(axis=0)])
-    if ax is None:
-        from matplotlib import pyplot
-
-        ax = pyplot.subplots(
-            figsize=(2.6 + 0.9 * len(groups), 1.2 + 0.3 * len(table)), layout="constrained"
-        )[1]
-    image = get_axes(ax).imshow(table, cmap="cividis", aspect="auto")
-    for (down, right), value in np.ndenumerate(table):
-        ax.text(
-            right,
-            down,
-            f"{value:.1f}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="black" if image.norm(value) > 0.5 else "white",
-        )
+    ax = get_axes(ax, (2.6 + 0.9 * len(groups), 1.2 + 0.3 * len(table)))
+    image = ax.imshow(table, cmap="cividis", aspect="auto")
+    write_cells(ax, table, image.norm(table) <= 0.5, ".1f", 8)
     ax.set_yticks(range(len(table)), [*(name.replace("_", " ") for name in names), "mean"])
     ax.set_xticks(range(len(groups)), [title(method) for method in groups], rotation=30, ha="right")
     for line in _borders(names):
         ax.axhline(line - 0.5, color="white", linewidth=3)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
     ax.set_title("Top-1 error (%) by corruption, mean over severities")
     ax.figure.colorbar(image, ax=ax, label="top-1 error (%)")
     return ax
 
 
+def _error(rows: Sequence[Mapping], field: str, name: str) -> float:
+    """The mean error of a method's rows under one corruption."""
+    return fmean(fmean(row[field]["corruptions"][name]) for row in rows)
+
+
 def _same(rows: Sequence[Mapping], field: str) -> list[str]:
     """The corruptions of the rows, after making sure that their errors may stand side by side."""
+    fields = [row[field] for row in rows]
     told = {
-        (
-            tuple(row[field]["corruptions"]),
-            tuple(row[field].get("severities", ())),
-            row[field].get("source"),
-        )
-        for row in rows
+        (tuple(record["corruptions"]), tuple(record.get("severities", ())), record.get("source"))
+        for record in fields
     }
     if len(told) != 1:
         raise ValueError(
@@ -131,6 +100,5 @@ def _borders(names: Sequence[str]) -> list[int]:
     """Where a new family begins, and where the mean stands."""
     family = {name: kind for kind, members in FAMILIES.items() for name in members}
     kinds = [family.get(name) for name in names]
-    return [place for place in range(1, len(kinds)) if kinds[place] != kinds[place - 1]] + [
-        len(kinds)
-    ]
+    ends = [place for place in range(1, len(kinds)) if kinds[place] != kinds[place - 1]]
+    return [*ends, len(kinds)]

@@ -24,6 +24,7 @@ from .style import (
     draw_means,
     get_axes,
     get_panels,
+    look_of,
     style,
     title,
 )
@@ -73,21 +74,14 @@ def norm_gradient(
     if not most:
         raise ValueError(f"the histograms of {rows[0]['block']} hold no pair: nothing was recorded")
     limits = [_occupied_decades(rows, kind, side) for side, kind in enumerate(("norm", "gradient"))]
-    axes = get_panels(
-        axes,
-        len(rows),
-        f"{rows[0]['block']}: the lower, the less gradient",
-        (3.9, 4.2),
-        sharex=True,
-        sharey=True,
-    )
+    head = f"{rows[0]['block']}: the lower, the less gradient"
+    axes = get_panels(axes, len(rows), head, (3.9, 4.2), sharex=True, sharey=True)
     for ax, row in zip(axes, rows):
         mesh = _joint(seaborn, ax, row, most, limits)
         ax.set_title(f"epoch {row['epoch']}", y=1.2)
     for ax in axes[1:]:
         ax.set_ylabel("")
-    figure = axes[-1].figure
-    figure.colorbar(mesh, ax=list(axes), label="(image, filter) pairs", pad=0.02)
+    axes[-1].figure.colorbar(mesh, ax=list(axes), label="(image, filter) pairs", pad=0.02)
     return axes
 
 
@@ -188,20 +182,15 @@ def weak_and_strong(
     if len(blocks) != 1:
         raise ValueError(f"the runs must be of one block, at least one run, got {sorted(blocks)}")
     methods = list(dict.fromkeys(method for method, _ in rows_by_run))
-    axes = get_panels(
-        axes, len(methods), f"{blocks.pop()}: how much there still is to learn", (4.6, 4.0)
-    )
+    head = f"{blocks.pop()}: how much there still is to learn"
+    axes = get_panels(axes, len(methods), head, (4.6, 4.0))
     for ax, method in zip(axes, methods):
         mine = [rows for (name, _), rows in rows_by_run.items() if name == method]
         for side, line in (("weak", "-"), ("strong", ":")):
             for place, rows in enumerate(mine):
-                ax.semilogy(
-                    [row["epoch"] for row in rows],
-                    [row[f"{side}_map_gradient"] for row in rows],
-                    line,
-                    color=style(method)[0],
-                    label=f"_{place}" if place else f"{side}est {rows[0]['filters']}",
-                )
+                label = f"_{place}" if place else f"{side}est {rows[0]['filters']}"
+                points = [(row["epoch"], row[f"{side}_map_gradient"]) for row in rows]
+                ax.semilogy(*zip(*points), line, color=style(method)[0], label=label)
         ax.set(title=title(method), xlabel="epoch", ylabel=MAP_GRADIENT)
         ax.locator_params("x", integer=True)
         add_grid(ax).legend(frameon=False)
@@ -232,25 +221,13 @@ def reliance_over_epochs(
             several blocks.
     """
     pick("measure", measure, RELIANCE)
-    by_method = any("method" in row for row in rows)
-    rows = rows_of_block(rows, block) if by_method or block or not rows else rows
+    key = "method" if any("method" in row for row in rows) else "block"
+    rows = rows_of_block(rows, block) if key == "method" or block or not rows else rows
     ax, scale = get_axes(ax), 100 if measure == "top10_share" else 1
-    for place, name in enumerate(
-        dict.fromkeys(row["method" if by_method else "block"] for row in rows)
-    ):
-        mine = [row for row in rows if row["method" if by_method else "block"] == name]
-        colour, marker, line = (
-            style(name) if by_method else (COLOURS[place % 6], MARKERS[place % 9], LINES[place % 4])
-        )
-        draw_seeds(
-            ax,
-            [(row["epoch"], scale * row[measure]) for row in mine],
-            label=title(name) if by_method else name,
-            color=colour,
-            marker=marker,
-            linestyle=line,
-        )
-    where = f" in {rows[0]['block']}" if by_method else ""
+    for place, name in enumerate(dict.fromkeys(row[key] for row in rows)):
+        points = [(row["epoch"], scale * row[measure]) for row in rows if row[key] == name]
+        draw_seeds(ax, points, **(look_of(name) if key == "method" else _look_at(place, name)))
+    where = f" in {rows[0]['block']}" if key == "method" else ""
     ways = "Higher" if measure == "effective_filters" else "Lower"
     ax.set(
         title=f"{ways}: the norms are spread over more filters{where}",
@@ -268,6 +245,12 @@ def draw_seeds(ax: "Axes", points: Sequence[tuple[float, float]], **look) -> Non
     places = sorted({x for x, _ in points})
     heights = [[y for x, y in points if x == place] for place in places]
     draw_means(ax, places, heights, markersize=5, linewidth=1.6, **look)
+
+
+def _look_at(place: int, name: str) -> dict[str, str]:
+    """The look of what is no method, by its place in the figure."""
+    colour, marker, line = COLOURS[place % 6], MARKERS[place % 9], LINES[place % 4]
+    return {"color": colour, "marker": marker, "linestyle": line, "label": name}
 
 
 def _histograms(
@@ -303,18 +286,9 @@ def _joint(seaborn, ax: "Axes", row: Mapping, most: float, limits: Sequence[tupl
     counts = np.asarray(row["counts"], dtype=float)
     edges = [np.log10(row[f"{kind}_edges"]) for kind in ("norm", "gradient")]
     x, y = np.meshgrid(*((bounds[1:] + bounds[:-1]) / 2 for bounds in edges), indexing="ij")
-    seaborn.histplot(
-        x=x.ravel(),
-        y=y.ravel(),
-        weights=counts.ravel(),
-        bins=tuple(edges),
-        cmap="cividis",
-        norm=LogNorm(1, max(most, 2)),
-        vmin=None,
-        vmax=None,
-        thresh=None,
-        ax=ax,
-    )
+    pairs = {"x": x.ravel(), "y": y.ravel(), "weights": counts.ravel(), "bins": tuple(edges)}
+    shades = {"cmap": "cividis", "norm": LogNorm(1, max(most, 2)), "vmin": None, "vmax": None}
+    seaborn.histplot(**pairs, **shades, thresh=None, ax=ax)
     mesh = ax.collections[-1]
     # bins that nothing fell into stay white
     mesh.set_array(np.ma.masked_equal(mesh.get_array(), 0))
@@ -350,16 +324,10 @@ def _draw_quarters(ax: "Axes", epochs: np.ndarray, norms: np.ndarray) -> None:
         (order[:quarter], STRONG, "-", f"strongest {quarter} in the end"),
     )
     for members, colour, line, words in parts:
-        for place, lines in enumerate(members):
-            ax.plot(
-                epochs,
-                norms[:, lines],
-                color=colour,
-                linestyle=line,
-                linewidth=1.1,
-                alpha=0.8,
-                label=words if place == 0 else f"_{lines}",
-            )
+        look = {"color": colour, "linestyle": line, "linewidth": 1.1, "alpha": 0.8}
+        for place, number in enumerate(members):
+            label = f"_{number}" if place else words
+            ax.plot(epochs, norms[:, number], label=label, **look)
 
 
 def _draw_by_value(
@@ -371,12 +339,8 @@ def _draw_by_value(
     from matplotlib.colors import ListedColormap
 
     shades = ListedColormap(colormaps["cividis"](np.linspace(0, BRIGHTEST, 256)))
-    lines = LineCollection(
-        [np.column_stack([epochs, column]) for column in norms.T],
-        array=values,
-        cmap=shades,
-        linewidths=1.2,
-    )
+    courses = [np.column_stack([epochs, column]) for column in norms.T]
+    lines = LineCollection(courses, array=values, cmap=shades, linewidths=1.2)
     ax.add_collection(lines)
     ax.autoscale_view()
     ax.figure.colorbar(lines, ax=ax, label=f"{_words(field)} in the last epoch")

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..measures.statistics import by_method, span
 from ..utils.choices import pick
-from .style import INK, add_legend, draw_means, get_axes, style, title
+from .style import INK, add_legend, draw_means, get_axes, look_of, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,12 +62,10 @@ def plot_lines(
     groups, radii = by_method(rows, "landscape"), common_radii(rows)
     ax = get_axes(ax)
     for method, group in groups.items():
-        _draw(
-            ax,
-            method,
-            radii,
-            [_heights(row["landscape"]["line"], direction, height) for row in group],
-        )
+        curves = [_heights(row["landscape"]["line"], direction, height) for row in group]
+        each = {"markersize": 4.5, "markevery": max(1, len(radii) // 10)}
+        # a gap wherever one of the seeds has no value
+        draw_means(ax, radii, list(zip(*curves, strict=True)), **each, **look_of(method))
     ax.axvline(0, color=INK, linewidth=0.8, linestyle=":", zorder=0)
     ax.set(
         title="How fast it rises beside the model, in the middle",
@@ -107,9 +105,7 @@ def plot_surface(
             "this landscape has no surface: measure it with grid_points, for example 11"
         )
     plane = result["surface"]
-    values = np.array(
-        [[math.nan if value is None else value for value in row] for row in plane[height]]
-    )
+    values = np.array(plane[height], dtype=float)  # None becomes NaN
     low, high = _span_of(values, top)
     flat, relief = _pair(axes)
     radii, values = np.array(plane["radii"]), np.minimum(values, high)
@@ -119,24 +115,16 @@ def plot_surface(
     flat.contour(radii, radii, values.T, levels, colors="white", linewidths=0.5, alpha=0.6)
     flat.plot(0, 0, "+", color="white", markersize=12, markeredgewidth=2)
     flat.figure.colorbar(drawn, ax=flat, label=HEIGHTS[height], shrink=0.8, format="%.3g")
+    grid = np.meshgrid(radii, radii, indexing="ij")
+    lines = {"rcount": len(radii), "ccount": len(radii), "edgecolor": INK, "linewidth": 0.2}
     relief.plot_surface(  # type: ignore[attr-defined]
-        *np.meshgrid(radii, radii, indexing="ij"),
-        values,
-        cmap="cividis",
-        vmin=low,
-        vmax=high,
-        rcount=len(radii),
-        ccount=len(radii),
-        edgecolor=INK,
-        linewidth=0.2,
+        *grid, values, cmap="cividis", vmin=low, vmax=high, **lines
     )
     words = "eigenvector" if plane["directions"] == "eigen" else "random direction"
     for ax in (flat, relief):
         ax.set(xlabel=f"step along {words} 1", ylabel=f"step along {words} 2")
-    flat.set(
-        title=f"{title(name)}: the model is at the cross" if name else "The model is at the cross",
-        aspect="equal",
-    )
+    head = f"{title(name)}: the model is at the cross" if name else "The model is at the cross"
+    flat.set(title=head, aspect="equal")
     relief.set(zlim=(low, high), title=f"The same as a relief: {HEIGHTS[height]}")
     relief.locator_params(nbins=5)
     # or the labels are cut off
@@ -177,45 +165,27 @@ def landscape_caption(rows: Sequence[Mapping]) -> str:
 def common_radii(rows: Sequence[Mapping]) -> list[float]:
     """The steps, which all rows must share, as well as the images."""
     first = rows[0]["landscape"]
+    images, radii = first["settings"]["n_images"], first["line"]["radii"]
     for row in rows:
-        found = row["landscape"]
-        if found["line"]["radii"] != first["line"]["radii"]:
+        here, seen = row["landscape"]["line"]["radii"], row["landscape"]["settings"]["n_images"]
+        if here != radii:
             raise ValueError(
                 f"the landscapes were measured at different radii (row of {row['method']}, seed "
                 f"{row.get('seed')}): measure them alike, or draw them apart"
             )
-        if found["settings"]["n_images"] != first["settings"]["n_images"]:
+        if seen != images:
             raise ValueError(
-                f"the landscapes were measured on {first['settings']['n_images']} and on "
-                f"{found['settings']['n_images']} images: measure them alike, or draw them apart"
+                f"the landscapes were measured on {images} and on {seen} images: measure them"
+                " alike, or draw them apart"
             )
-    return first["line"]["radii"]
+    return radii
 
 
 def _heights(lines: Mapping, direction: str, height: str) -> list[float]:
     """The heights of one row, NaN where there is none."""
-    found = lines[direction]["error" if height == "error" else "loss"]
-    values = [math.nan if value is None else value for value in found]
+    values = np.array(lines[direction]["error" if height == "error" else "loss"], dtype=float)
     centre = values[len(values) // 2] if height == "rise" else 0.0
-    return [value - centre for value in values]
-
-
-def _draw(
-    ax: "Axes", method: str, radii: Sequence[float], curves: Sequence[Sequence[float]]
-) -> None:
-    """Mean and band over the seeds' curves; a gap wherever one of them has no value."""
-    colour, marker, dashes = style(method)
-    draw_means(
-        ax,
-        radii,
-        list(zip(*curves, strict=True)),
-        color=colour,
-        linestyle=dashes,
-        marker=marker,
-        markersize=4.5,
-        markevery=max(1, len(radii) // 10),
-        label=title(method),
-    )
+    return (values - centre).tolist()
 
 
 def _span_of(values: np.ndarray, top: float | None) -> tuple[float, float]:

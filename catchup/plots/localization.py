@@ -46,26 +46,28 @@ def plot_localization(images: Tensor, found: "Locations", boxes: "Boxes", axes=N
             f"images and maps must be equally many, at least one, got {len(images)} and "
             f"{len(found.maps)}"
         )
-    axes = get_panels(
-        axes,
-        len(images),
-        "White: the true box; dashed: the box of the map's largest region",
-        (2.3, 2.9),
-    )
-    true, belongs = boxes.edges.cpu().numpy(), boxes.image.cpu().numpy()
+    head = "White: the true box; dashed: the box of the map's largest region"
+    axes = get_panels(axes, len(images), head, (2.3, 2.9))
     for place, ax in enumerate(axes):
-        shade = tint(found.maps[place])
-        ax.imshow(
-            ((1 - OVERLAY) * picture(images[place]) + OVERLAY * shade).round().astype(np.uint8)
-        )
-        for edges in true[belongs == place]:
-            draw_box(ax, edges, "white", "-")
-        if found.edges[place].any():
-            draw_box(ax, found.edges[place], STRONG, (0, (3, 1)))
+        ax.imshow(overlay(images[place], found.maps[place]).round().astype(np.uint8))
+        draw_boxes(ax, boxes, place, found.edges[place])
         right = "class right" if found.correct[place] else "class wrong"
         ax.set_title(f"IoU {found.iou[place]:.2f}, {right}", fontsize=9)
         strip_axes(ax)
     return axes
+
+
+def overlay(image: Tensor, amounts: np.ndarray) -> np.ndarray:
+    """(H, W, 3) floating, 0 … 255: an image under its map (H, W), in [0, 1]."""
+    return (1 - OVERLAY) * picture(image) + OVERLAY * tint(amounts)
+
+
+def draw_boxes(ax: "Axes", boxes: "Boxes", image: int, found: np.ndarray) -> None:
+    """The true boxes of an image, and the one `found` for it, (4,), unless it is all zeros."""
+    for edges in boxes.edges[boxes.image == image].tolist():
+        draw_box(ax, edges, "white", "-")
+    if found.any():
+        draw_box(ax, found, STRONG, (0, (3, 1)))
 
 
 def plot_box_accuracy(result: Mapping, ax: "Axes | None" = None) -> "Axes":
@@ -89,23 +91,11 @@ def plot_box_accuracy(result: Mapping, ax: "Axes | None" = None) -> "Axes":
     thresholds = curves.pop("thresholds")
     for place, (delta, curve) in enumerate(curves.items()):
         colour, marker = DELTAS[place % len(DELTAS)]
-        ax.plot(
-            thresholds,
-            curve,
-            color=colour,
-            label=f"class map, IoU ≥ {delta}",
-            marker=marker,
-            markersize=7,
-            markevery=[int(np.argmax(curve))],
-        )
+        best = {"marker": marker, "markersize": 7, "markevery": [int(np.argmax(curve))]}
+        ax.plot(thresholds, curve, color=colour, label=f"class map, IoU ≥ {delta}", **best)
         for name, (line, _) in BASELINES.items():
-            ax.axhline(
-                result["baselines"][name]["maxboxacc_v2_per_delta"][delta],
-                color=colour,
-                linestyle=line,
-                linewidth=1.2,
-                alpha=0.8,
-            )
+            level = result["baselines"][name]["maxboxacc_v2_per_delta"][delta]
+            ax.axhline(level, color=colour, linestyle=line, linewidth=1.2, alpha=0.8)
     for line, label in BASELINES.values():
         ax.plot([], [], color=INK, linestyle=line, linewidth=1.2, label=label)
     ax.set(

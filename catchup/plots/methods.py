@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..inspection.rows import check_rows
 from ..mixers.catchup import filter_influence, relative_filter_influence
 from . import tiles
 from .panels import canvas, place
-from .style import INK, STRONG, WEAK, add_legend, title
+from .style import INK, STRONG, WEAK, add_legend, get_axes, title, write_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,12 @@ SIDE, TILE, GAP = 96, 32, 9  # pixels of an image, of a map, and between maps
 WIDTH, HEIGHT = 2 * SIDE + 4, 3 * TILE + 8  # of the picture in a cell
 GAPS = 46, 16  # below and beside a cell
 TOP, FOOT, EDGE = 72, 66, 12  # paper around the cells
-DIM = 0.3  # what is left of a map that is not used
+CHANGES = {
+    "by_lam": "λ",
+    "by_seed": "chance",
+    "by_images": "the images",
+    "by_network": "the network",
+}
 
 
 def method_gallery(rows: "Sequence[MethodResult]", columns: int = COLUMNS) -> "Figure":
@@ -52,9 +58,7 @@ def method_gallery(rows: "Sequence[MethodResult]", columns: int = COLUMNS) -> "F
     rows = sorted(rows, key=lambda row: row.block is not None)
     cells = [_pair(rows), *(_cell(row) for row in rows)]
     heads = [_names(rows), *(f"{_head(row)}\n{_label(row)}" for row in rows)]
-    sheet = tiles.mosaic(np.stack(cells), columns, (GAPS[0], GAPS[1]))[
-        : -GAPS[0] or None, : -GAPS[1]
-    ]
+    sheet = tiles.mosaic(np.stack(cells), columns, GAPS)[: -GAPS[0], : -GAPS[1]]
     size = sheet.shape[1] + 2 * EDGE, TOP + len(sheet) + FOOT
     figure = canvas(*size)
     ax = place(figure, (EDGE, FOOT, sheet.shape[1], len(sheet)))
@@ -63,9 +67,8 @@ def method_gallery(rows: "Sequence[MethodResult]", columns: int = COLUMNS) -> "F
         x, y = tiles.corner(k, cells[0].shape[:2], columns, GAPS)
         ax.text(x + WIDTH / 2, y - 3, words, size=8.5, ha="center", va="bottom", linespacing=1.25)
     figure.text(EDGE / size[0], 1 - 12 / size[1], _topic(rows), size=12, va="top")
-    figure.text(
-        EDGE / size[0], 8 / size[1], _key(rows), size=8.5, va="bottom", color=INK, linespacing=1.45
-    )
+    key = {"size": 8.5, "va": "bottom", "color": INK, "linespacing": 1.45}
+    figure.text(EDGE / size[0], 8 / size[1], _key(rows), **key)
     return figure
 
 
@@ -79,39 +82,17 @@ def who_decides(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
     Raises:
         ValueError: if there are no rows.
     """
-    if not rows:
-        raise ValueError("there are no rows, got an empty sequence")
-    columns = {
-        "by_lam": "λ",
-        "by_seed": "chance",
-        "by_images": "the images",
-        "by_network": "the network",
-    }
-    values = np.array([[row[name] for name in columns] for row in rows], dtype=float)
-    ax = ax or _table(len(rows))
-    ax.imshow(tiles.tint(np.nan_to_num(values / max(np.nanmax(values), 1e-9))), aspect="auto")
-    for (line, k), value in np.ndenumerate(values):
-        dark = np.isnan(value) or value < 0.55 * np.nanmax(values)
-        ax.text(
-            k,
-            line,
-            "?" if np.isnan(value) else f"{value:.2f}",
-            ha="center",
-            va="center",
-            size=9,
-            color="white" if dark else "black",
-        )
-    ax.set_xticks(range(len(columns)), [f"{words}\nchanges" for words in columns.values()])
-    ax.set_yticks(
-        range(len(rows)),
-        [f"{title(row['method'])}  ({row['passes'][0]} + {row['passes'][1]})" for row in rows],
-    )
+    values = np.array([[row[name] for name in CHANGES] for row in check_rows(rows)], dtype=float)
+    ax, most = get_axes(ax, _table_size(len(rows))), np.nanmax(values)
+    ax.imshow(tiles.tint(np.nan_to_num(values / max(most, 1e-9))), aspect="auto")
+    write_cells(ax, values, np.isnan(values) | (values < 0.55 * most), ".2f", 9)
+    ax.set_xticks(range(len(CHANGES)), [f"{words}\nchanges" for words in CHANGES.values()])
+    names = [f"{title(row['method'])}  ({row['passes'][0]} + {row['passes'][1]})" for row in rows]
+    ax.set_yticks(range(len(rows)), names)
     ax.set(
         title="How far the mask moves when only this changes",
         ylabel="method (forward + backward passes)",
     )
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     return ax
 
 
@@ -125,27 +106,19 @@ def label_weights(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes":
     Raises:
         ValueError: if there are no rows.
     """
-    if not rows:
-        raise ValueError("there are no rows, got an empty sequence")
+    check_rows(rows)
     methods, lams = (list(dict.fromkeys(row[key] for row in rows)) for key in ("method", "lam"))
-    ax = ax or _table(len(methods))
-    for k, (lam, (colour, marker)) in enumerate(
-        zip(lams, ((WEAK, "o"), (STRONG, "s"), (INK, "^")), strict=False)
-    ):
+    ax = get_axes(ax, _table_size(len(methods)))
+    looks = (WEAK, "o", WEAK), (STRONG, "s", "white"), (INK, "^", "white")
+    for k, (lam, (colour, marker, inside)) in enumerate(zip(lams, looks, strict=False)):
         ax.axvline(lam, color=colour, linestyle="--", linewidth=1)
+        look = {"color": colour, "markersize": 6, "markerfacecolor": inside}
         for line, method in enumerate(methods):
-            found = [row["label"] for row in rows if (row["method"], row["lam"]) == (method, lam)]
+            own = [row["label"] for row in rows if (row["method"], row["lam"]) == (method, lam)]
             level = line + 0.24 * (k - (len(lams) - 1) / 2)
-            ax.plot([min(found), max(found)], [level, level], color=colour, linewidth=1.6)
-            ax.plot(
-                fmean(found),
-                level,
-                marker,
-                color=colour,
-                markersize=6,
-                markerfacecolor="white" if k else colour,
-                label=f"λ = {lam:.2f}" if line == 0 else None,
-            )
+            ax.plot([min(own), max(own)], [level, level], color=colour, linewidth=1.6)
+            label = None if line else f"λ = {lam:.2f}"
+            ax.plot(fmean(own), level, marker, label=label, **look)
     ax.set(
         xlim=(-0.02, 1.02),
         title="Does the label follow λ?",
@@ -168,11 +141,9 @@ def gallery_caption(rows: Sequence[Mapping]) -> str:
     )
 
 
-def _table(lines: int) -> "Axes":
-    """The axes of a new figure, a line per method."""
-    from matplotlib import pyplot
-
-    return pyplot.subplots(figsize=(7.6, 1.2 + 0.3 * lines), layout="constrained")[1]
+def _table_size(lines: int) -> tuple[float, float]:
+    """Inches of a new figure with a line per method."""
+    return 7.6, 1.2 + 0.3 * lines
 
 
 def _topic(rows: "Sequence[MethodResult]") -> str:
@@ -191,26 +162,26 @@ def _head(row: "MethodResult") -> str:
 def _label(row: "MethodResult") -> str:
     """The label: the image's own class first; of more than two classes the others are summed."""
     order = sorted(row.weights, key=lambda name: (name != row.own_class, -row.weights[name]))
-    said = [f"{row.weights[name]:.2f} {name}" for name in order[:2]]
+    shares = [f"{row.weights[name]:.2f} {name}" for name in order[:2]]
     rest = sum(row.weights[name] for name in order[2:])
-    return " + ".join([*said, f"{rest:.2f} …"] if order[2:] else said)
+    return " + ".join([*shares, f"{rest:.2f} …"] if order[2:] else shares)
 
 
 def _key(rows: "Sequence[MethodResult]") -> str:
     """How to read the cells, as far as such cells are there."""
-    said = []
+    keys = []
     if any(row.block is None for row in rows):
-        said.append(
+        keys.append(
             "Input: the mixed image, outlined what the method says it kept; beside it whose pixels"
             " they are: bright the image's, dark its partner's,\nstriped: cannot be told (moved,"
             " resized, of a third image, or equal in both)."
         )
     if any(row.block for row in rows):
-        said.append(
+        keys.append(
             f"Block: {CHANNELS} of its channels, left where the image lags behind its partner the"
             " most, right where it leads; image, partner, mixed. Crossed out: not used."
         )
-    return "\n".join(said)
+    return "\n".join(keys)
 
 
 def _row_of_pair(rows: "Sequence[MethodResult]") -> "MethodResult":
@@ -273,9 +244,8 @@ def _wall(row: "MethodResult") -> np.ndarray:
     for line, maps in enumerate(drawn):
         for k, tile in enumerate(tiles.resize(maps, TILE)):
             top, left = line * (TILE + 4), k * (TILE + GAP)
-            sheet[top : top + TILE, left : left + TILE] = (
-                tile if line == 2 or used[k][line] else _cross_out(tile)
-            )
+            shown = tile if line == 2 or used[k][line] else _cross_out(tile)
+            sheet[top : top + TILE, left : left + TILE] = shown
     return sheet
 
 
@@ -297,7 +267,7 @@ def _are_used(row: "MethodResult", channel: int) -> tuple[bool, bool]:
 
 def _cross_out(tile: np.ndarray) -> np.ndarray:
     """The tile dimmed, with its two diagonals."""
-    tile = (DIM * tile + (1 - DIM) * 255).astype(np.uint8)
+    tile = tiles.fade(tile)
     line = np.arange(len(tile))
     tile[line, line] = tile[line, line[::-1]] = 0x4D
     return tile

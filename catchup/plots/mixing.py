@@ -10,7 +10,7 @@ import numpy as np
 
 from ..inspection.rows import rows_of_block, rows_of_epoch
 from . import tiles
-from .style import INK, NEUTRAL, add_grid, add_legend, get_axes, get_panels, style
+from .style import INK, NEUTRAL, add_grid, add_legend, draw_dots, get_axes, get_panels, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,23 +38,15 @@ def rfi_cut(rfi: "Tensor", kept: "Tensor", ax: "Axes | None" = None) -> "Axes":
             f"rfi and kept must be (C,) of one length, got {tuple(rfi.shape)}, {tuple(kept.shape)}"
         )
     ax, order = get_axes(ax), rfi.argsort(stable=True)
-    for stays, (colour, marker, _), label in (
-        (True, style("catchup"), "kept"),
-        (False, NEUTRAL, "from the partner"),
-    ):
-        places = [
-            place for place, channel in enumerate(order.tolist()) if bool(kept[channel]) is stays
-        ]
-        ax.stem(
-            places,
-            rfi[order[places]].tolist(),
-            linefmt=colour,
-            markerfmt=marker,
-            basefmt="none",
-            label=label,
-        )
-    ax.axvline(int(kept.sum()) - 0.5, color="#4D4D4D", linestyle="--", linewidth=1)
-    ax.axhline(0, color="#4D4D4D", linewidth=0.8)
+    in_order = kept[order].cpu().numpy()
+    sides = (True, style("catchup"), "kept"), (False, NEUTRAL, "from the partner")
+    for stays, (colour, marker, _), label in sides:
+        places = np.flatnonzero(in_order == stays).tolist()
+        heights = rfi[order[places]].tolist()
+        form = {"linefmt": colour, "markerfmt": marker, "basefmt": "none"}
+        ax.stem(places, heights, label=label, **form)
+    ax.axvline(int(kept.sum()) - 0.5, color=INK, linestyle="--", linewidth=1)
+    ax.axhline(0, color=INK, linewidth=0.8)
     ax.set(
         title=f"The {int(kept.sum())} channels in which the image lags the most stay",
         xlabel="channels, sorted by relative filter influence",
@@ -91,14 +83,8 @@ def mixed_maps(
     Raises:
         ValueError: if the shapes do not fit, there are not three names, or `show` is below 1.
     """
-    count = len(rfi) if rfi.ndim == 1 else -1
-    fits = (
-        source.ndim == 3
-        and source.shape == partner.shape
-        and len(source) == count
-        and kept.shape == rfi.shape
-    )
-    if not fits or len(names) != 3:
+    count, fits = len(source), source.ndim == 3 and source.shape == partner.shape
+    if not fits or kept.shape != (count,) or rfi.shape != (count,) or len(names) != 3:
         raise ValueError(
             "for maps (C, H, W) kept and rfi must be (C,), and there must be 3 names, got"
             f" {tuple(source.shape)}, {tuple(partner.shape)}, {tuple(kept.shape)},"
@@ -106,7 +92,7 @@ def mixed_maps(
         )
     order = np.lexsort((rfi.cpu().numpy(), ~kept.cpu().numpy()))[tiles.spaced_ranks(count, show)]
     stays = kept.cpu().numpy()[order]
-    ax, (height, width), wide = ax or _wide(), source.shape[1:], len(order)
+    ax, (height, width), wide = get_axes(ax, (11, 3.6)), source.shape[1:], len(order)
     gap = max(1, round(0.08 * max(height, width)))
     split = (width + gap) // 2 if stays.any() and not stays.all() else 0  # room for the cut
     lefts = np.arange(wide) * (width + gap) + np.where(stays, 0, split)
@@ -148,23 +134,13 @@ def lessons(
     """
     every = rows_of_block(rows, block)
     rows, when = _with_plain_gradients(_rows_with_lessons(rows, block, epoch), every)
-    left, right = axes = get_panels(
-        axes, 2, f"{rows[0]['block']}, epoch {rows[0]['epoch']}", (5.4, 4.2)
-    )
+    head = f"{rows[0]['block']}, epoch {rows[0]['epoch']}"
+    left, right = axes = get_panels(axes, 2, head, (5.4, 4.2))
     _leads(left, rows)
-    kept, other = (style("catchup")[0], "o"), (NEUTRAL[0], "s")
-    for field, (colour, marker), filled in (("kept", kept, True), ("replaced", other, False)):
+    for field, colour, inside, marker, label in _sides():
         points = [(row["gradient_plain"], row[f"gradient_{field}"]) for row in rows]
-        right.scatter(
-            *zip(*points),
-            s=26,
-            marker=marker,
-            facecolors=colour if filled else "none",
-            edgecolors=colour,
-            label={"kept": "pairs that kept the map", "replaced": "pairs with the partner's"}[
-                field
-            ],
-        )
+        look = {"marker": marker, "facecolors": inside, "edgecolors": colour, "label": label}
+        right.scatter(*zip(*points), s=26, **look)
     _diagonal(right, rows)
     right.set(
         title="Above the line: more gradient than otherwise",
@@ -185,10 +161,8 @@ def lessons_caption(
         ValueError: as `lessons`.
     """
     rows = _rows_with_lessons(rows, block, epoch)
-    pairs, steps = (
-        sum(row["kept"] + row["replaced"] for row in rows),
-        max(row["steps"] for row in rows),
-    )
+    pairs = sum(row["kept"] + row["replaced"] for row in rows)
+    steps = max(row["steps"] for row in rows)
     return (
         f"{len(rows)} filters of {rows[0]['block']} in epoch {rows[0]['epoch']}; {pairs:,} (image,"
         f" filter) pairs from {steps} step{'s' * (steps > 1)} that mixed this block, one run. Each"
@@ -235,13 +209,6 @@ def _with_plain_gradients(
     return borrowed, f", in epoch {nearest}"
 
 
-def _wide() -> "Axes":
-    """The axes of a new figure, wide and low."""
-    from matplotlib import pyplot
-
-    return pyplot.subplots(figsize=(11, 3.6), layout="constrained")[1]
-
-
 def _three_rows(
     source: "Tensor",
     partner: "Tensor",
@@ -257,15 +224,14 @@ def _three_rows(
     height, width = source.shape[1:]
     sheet = np.full((3 * (height + gap), lefts[-1] + width, 3), 255, dtype=np.uint8)
     for k, (keep, left) in enumerate(zip(stays, lefts)):
-        column = (_dim(ours[k], not keep), _dim(theirs[k], keep), ours[k] if keep else theirs[k])
+        column = (
+            (ours[k], tiles.fade(theirs[k]), ours[k])
+            if keep
+            else (tiles.fade(ours[k]), theirs[k], theirs[k])
+        )
         for row, tile in enumerate(column):
             sheet[row * (height + gap) : row * (height + gap) + height, left : left + width] = tile
     return sheet
-
-
-def _dim(tile: np.ndarray, dim: bool) -> np.ndarray:
-    """The tile, or what is left of it where it is not used."""
-    return (0.3 * tile + 0.7 * 255).astype(np.uint8) if dim else tile
 
 
 def _cross_out(
@@ -283,14 +249,12 @@ def _cross_out(
         top, right = ((height + gap) * keep - 0.5, left + width)
         crosses += [[(left, top), (right, top + height)], [(left, top + height), (right, top)]]
         top = 2 * (height + gap) - 0.5
-        frames[keep].append(
-            [(left, top), (right, top), (right, top + height), (left, top + height), (left, top)]
-        )
+        corners = (left, top), (right, top), (right, top + height), (left, top + height)
+        frames[keep].append([*corners, corners[0]])
     ax.add_collection(LineCollection(crosses, colors=INK, linewidths=0.9))
     for keep, (colour, line) in ((True, (style("catchup")[0], "-")), (False, (NEUTRAL[0], "--"))):
-        ax.add_collection(
-            LineCollection(frames[keep], colors=colour, linewidths=2, linestyles=line)
-        )
+        look = {"colors": colour, "linewidths": 2, "linestyles": line}
+        ax.add_collection(LineCollection(frames[keep], **look))
 
 
 def _name_columns(
@@ -307,24 +271,23 @@ def _name_columns(
     ax.set_xticks(
         lefts + (width - 1) / 2, [f"{c}\n{float(rfi[c]):+.3f}" for c in order], fontsize=8
     )
-    for keep, words in (
-        (True, f"kept: K = {k} of {len(rfi)}"),
-        (False, f"from the partner: {len(rfi) - k}"),
-    ):
-        if (stays == keep).any():
-            middle = lefts[stays == keep].mean() + (width - 1) / 2
-            ax.annotate(
-                words,
-                (middle, 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 3),
-                fontsize=9,
-                textcoords="offset points",
-                ha="center",
-                color=style("catchup")[0] if keep else INK,
-            )
+    offset = {"xytext": (0, 3), "textcoords": "offset points", "fontsize": 9, "ha": "center"}
+    kept, others = f"kept: K = {k} of {len(rfi)}", f"from the partner: {len(rfi) - k}"
+    for side, words, colour in ((stays, kept, style("catchup")[0]), (~stays, others, INK)):
+        if side.any():
+            place = lefts[side].mean() + (width - 1) / 2, 1.0
+            ax.annotate(words, place, xycoords=("data", "axes fraction"), color=colour, **offset)
     if split:
         ax.axvline(lefts[~stays][0] - split / 2 - 1, color=INK, linestyle="--", linewidth=1.2)
+
+
+def _sides() -> tuple[tuple[str, str, str, str, str], ...]:
+    """Of the pairs that kept a map, and of the others: field, colour, filling, marker and name."""
+    colour, other = style("catchup")[0], NEUTRAL[0]
+    return (
+        ("kept", colour, colour, "o", "pairs that kept the map"),
+        ("replaced", other, "none", "s", "pairs with the partner's"),
+    )
 
 
 def _leads(ax: "Axes", rows: Sequence[Mapping]) -> None:
@@ -332,20 +295,10 @@ def _leads(ax: "Axes", rows: Sequence[Mapping]) -> None:
     partner's.
     """
     rows = sorted(rows, key=lambda row: row["lead_kept"])
-    for field, (colour, marker), words in (
-        ("lead_kept", (style("catchup")[0], "o"), "pairs that kept the map"),
-        ("lead_replaced", (NEUTRAL[0], "s"), "pairs with the partner's"),
-    ):
-        ax.plot(
-            range(len(rows)),
-            [row[field] for row in rows],
-            marker,
-            color=colour,
-            markersize=4.5,
-            linestyle="none",
-            markerfacecolor=colour if field == "lead_kept" else "none",
-            label=words,
-        )
+    for field, colour, inside, marker, label in _sides():
+        look = {"color": colour, "marker": marker, "markerfacecolor": inside, "label": label}
+        heights = [row[f"lead_{field}"] for row in rows]
+        draw_dots(ax, range(len(rows)), heights, markersize=4.5, **look)
     ax.axhline(0, color=INK, linewidth=0.8)
     ax.set(
         title="Below zero: the image lagged behind its partner",
@@ -358,14 +311,13 @@ def _leads(ax: "Axes", rows: Sequence[Mapping]) -> None:
 
 def _diagonal(ax: "Axes", rows: Sequence[Mapping]) -> None:
     """Where both gradients are equal; a sentence where there are no two to compare."""
-    found = np.array(
-        [[row[f"gradient_{kind}"] for kind in ("plain", "kept", "replaced")] for row in rows]
-    )
-    plain, missing = found[:, 0], np.isnan(found).all(axis=0)
+    kinds = [f"gradient_{kind}" for kind in ("plain", "kept", "replaced")]
+    gradients = np.array([[row[kind] for kind in kinds] for row in rows])
+    plain, missing = gradients[:, 0], np.isnan(gradients).all(axis=0)
     if missing[0] or missing[1:].all():
         which = "without mixing here" if missing[0] else "with mixing here"
         ax.text(0.5, 0.5, f"no step {which} was measured", transform=ax.transAxes, ha="center")
         return
-    most = np.nanmax(found)
+    most = np.nanmax(gradients)
     ax.plot([0, most], [0, most], color=INK, linestyle="--", linewidth=1)
     ax.set(xlim=(0, 1.15 * np.nanmax(plain) or 1), ylim=(0, 1.1 * most or 1))

@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING
 
 from ..measures.statistics import by_method, span
 from ..utils.choices import pick
-from .style import add_grid, add_legend, draw_means, get_axes, style, title
+from .style import (
+    INK,
+    add_grid,
+    add_legend,
+    describe_spread,
+    draw_dots,
+    draw_means,
+    get_axes,
+    look_of,
+    save_figure,
+    style,
+    title,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MEASURES = {
     "top1_error": "top-1 error (%)",
@@ -54,11 +67,10 @@ def feature_drop_curves(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "A
     for method, group in groups.items():
         for which in DROPPED:
             _draw_drop(ax, method, which, [row["feature_drop"][which] for row in group])
-    best = max(
-        accuracy for row in rows for which in DROPPED for _, accuracy in row["feature_drop"][which]
-    )
+    curves = [row["feature_drop"][which] for row in rows for which in DROPPED]
+    best = max(accuracy for curve in curves for _, accuracy in curve)
     for which, (line, strength) in DROPPED.items():
-        ax.plot([], [], line, color="#4D4D4D", alpha=strength, label=f"{which} first")
+        ax.plot([], [], line, color=INK, alpha=strength, label=f"{which} first")
     ax.set(
         title="Steep solid line: the model leans on few features",
         xlabel="features removed (%)",
@@ -84,7 +96,7 @@ def caption(rows: Sequence[Mapping]) -> str:
         " per method"
     )
     if counts == {1}:
-        return f"{what}: no spread can be shown."
+        return describe_spread(what, False)
     return (
         f"{what}. Lines and large markers: means over seeds; bands and bars: one sample standard"
         " deviation each way."
@@ -109,26 +121,11 @@ def error_bars(
     for place, (method, group) in enumerate(groups.items()):
         colour, marker, _ = style(method)
         values = [row[measure] for row in group]
-        ax.plot(
-            [place + 0.15] * len(values),
-            values,
-            marker,
-            color=colour,
-            alpha=0.5,
-            markersize=4,
-            linestyle="none",
-        )
-        ax.errorbar(
-            place,
-            mean(values),
-            stdev(values) if len(values) > 1 else None,
-            color=colour,
-            marker=marker,
-            markersize=8,
-            capsize=5,
-            linestyle="none",
-            label=title(method),
-        )
+        spread = stdev(values) if len(values) > 1 else None
+        look = {"color": colour, "marker": marker, "linestyle": "none"}
+        draw_dots(ax, place + 0.15, values, alpha=0.5, markersize=4, **look)
+        name = title(method)
+        ax.errorbar(place, mean(values), spread, markersize=8, capsize=5, label=name, **look)
     ax.set_xticks(range(len(groups)), [title(method) for method in groups])
     ax.set(
         title="Lower is better; small markers are single seeds",
@@ -165,18 +162,11 @@ def training_curves(
             raise ValueError(
                 f"the run of {method}, seed {seed}, has no value of {measure} in {len(rows)} epochs"
             )
-        colour, marker, line = style(method)
-        ax.plot(
-            *zip(*points),
-            linestyle=line,
-            color=colour,
-            marker=marker,
-            markersize=4,
-            linewidth=1.3,
-            markevery=max(1, len(points) // 10),
-            alpha=0.85,
-            label=title(method) if method not in named else f"_{method}, seed {seed}",
-        )
+        look = look_of(method)
+        if method in named:
+            look["label"] = f"_{method}, seed {seed}"
+        each = max(1, len(points) // 10)
+        ax.plot(*zip(*points), markersize=4, linewidth=1.3, markevery=each, alpha=0.85, **look)
         named.add(method)
     ax.set(title="How each run went, one line per seed", xlabel="epoch", ylabel=CURVES[measure])
     ax.locator_params("x", integer=True)
@@ -200,18 +190,13 @@ def beta_densities(alphas: Sequence[float], ax: "Axes | None" = None) -> "Axes":
     if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
         raise ValueError(f"alphas must be numbers greater than 0, at least one, got {list(alphas)}")
     # the ends, where α < 1 is infinite, are left out
-    ax, lams = (get_axes(ax), [(step + 0.5) / 400 for step in range(400)])
+    ax, lams = get_axes(ax), [(step + 0.5) / 400 for step in range(400)]
     for place, alpha in enumerate(alphas):
         # its yellow end is lost on white
-        shade = colormaps["cividis"](0.7 * place / max(1, len(alphas) - 1))
-        ax.plot(
-            lams,
-            [beta_density(lam, alpha) for lam in lams],
-            color=shade,
-            label=f"α = {alpha:g}",
-            linestyle=("-", "--", "-.", ":")[place % 4],
-            linewidth=2,
-        )
+        shade, line = 0.7 * place / max(1, len(alphas) - 1), ("-", "--", "-.", ":")[place % 4]
+        look = {"color": colormaps["cividis"](shade), "linestyle": line, "linewidth": 2}
+        heights = [beta_density(lam, alpha) for lam in lams]
+        ax.plot(lams, heights, label=f"α = {alpha:g}", **look)
     top = max(2.0, *(beta_density(0.5, alpha) for alpha in alphas))
     ax.set(
         title="The larger α, the closer the mix is to half and half",
@@ -231,13 +216,11 @@ def save(rows: Sequence[Mapping], path: Path, draw: Callable = feature_drop_curv
         path: where to write.
         draw: `feature_drop_curves` or `error_bars`.
     """
-    from matplotlib.figure import Figure
 
-    # no pyplot: nothing global, no window
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    draw(rows, figure.subplots())
-    figure.supxlabel(fill(caption(rows), 85), fontsize=9)
-    figure.savefig(path, dpi=130)
+    def on(figure: "Figure") -> None:
+        draw(rows, figure.subplots())
+
+    save_figure(path, on, (6.4, 4.2), fill(caption(rows), 85))
 
 
 def _draw_drop(ax: "Axes", method: str, which: str, curves: Sequence[Sequence]) -> None:
@@ -246,8 +229,6 @@ def _draw_drop(ax: "Axes", method: str, which: str, curves: Sequence[Sequence]) 
     removed = [100 * fraction for fraction, _ in curves[0]]
     if any([100 * fraction for fraction, _ in curve] != removed for curve in curves):
         raise ValueError(f"the seeds of {method} were measured at different fractions of features")
-    # per fraction
-    # of every fraction
     heights = list(zip(*([accuracy for _, accuracy in curve] for curve in curves), strict=True))
     named = {"label": title(method)} if which == "strongest" else {}
     look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 4.5, **named}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..measures.statistics import by_method
-from .style import FAINT, INK, STRONG, WEAK, add_legend, get_axes, style, title
+from .style import FAINT, INK, STRONG, WEAK, add_legend, draw_dots, get_axes, look_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,16 +38,8 @@ def plot_reliability(calibration: Mapping, ax: "Axes | None" = None) -> "Axes":
     ax, width = get_axes(ax), 100 / len(bins)
     edges, sure, right, shares = zip(*held)
     ax.plot([0, 100], [0, 100], ":", color=INK, label="as right as sure")
-    ax.bar(
-        edges,
-        right,
-        width,
-        align="edge",
-        color=WEAK,
-        alpha=0.7,
-        edgecolor="white",
-        label="accuracy in the bin",
-    )
+    look = {"color": WEAK, "alpha": 0.7, "edgecolor": "white", "label": "accuracy in the bin"}
+    ax.bar(edges, right, width, align="edge", **look)
     ax.bar(edges, shares, width, align="edge", color=FAINT, alpha=0.8, label="share of the images")
     ax.plot(sure, right, "D", color=STRONG, markersize=5, label="accuracy at the mean confidence")
     ax.set(
@@ -84,24 +76,14 @@ def deformation_bars(rows: Sequence[Mapping], ax: "Axes | None" = None) -> "Axes
             )
     ax, width, places = get_axes(ax), 0.8 / len(groups), np.arange(len(names))
     for number, (method, group) in enumerate(groups.items()):
-        colour, marker, _ = style(method)
+        look = look_of(method)
         spots = places + (number - (len(groups) - 1) / 2) * width
         values = [[row["deformation"][name] for row in group] for name in names]
         spread = [stdev(of_name) for of_name in values] if len(group) > 1 else None
-        ax.bar(
-            spots,
-            [mean(of_name) for of_name in values],
-            width,
-            yerr=spread,
-            color=colour,
-            alpha=0.75,
-            capsize=2,
-            label=title(method),
-        )
+        heights, bars = list(map(mean, values)), {"color": look["color"], "label": look["label"]}
+        ax.bar(spots, heights, width, yerr=spread, alpha=0.75, capsize=2, **bars)
         for spot, of_name in zip(spots, values):
-            ax.plot(
-                [spot] * len(of_name), of_name, marker, color=INK, markersize=3, linestyle="none"
-            )
+            draw_dots(ax, spot, of_name, marker=look["marker"], color=INK, markersize=3)
     ax.set_xticks(places, [_tick_label(name) for name in names], fontsize=8)
     ax.set(
         title="Accuracy on deformed test images, higher is better",
@@ -127,33 +109,17 @@ def ood_histograms(
     Raises:
         ValueError: if one of the two is empty.
     """
-    kinds = {"inside": (inside, WEAK, "-", "//"), "outside": (outside, STRONG, "--", None)}
-    sure = {kind: -100 * np.asarray(scores, dtype=float) for kind, (scores, *_) in kinds.items()}
-    for kind, values in sure.items():
-        if not len(values):
+    sets = ("inside", inside, WEAK, "-", "//"), ("outside", outside, STRONG, "--", None)
+    for kind, scores, *_ in sets:
+        if not len(scores):
             raise ValueError(f"there are no {kind} scores to draw")
     ax, edges = get_axes(ax), np.linspace(0, 100, n_bins + 1)
-    for kind, (_, colour, line, hatch) in kinds.items():
-        shares = np.full(len(sure[kind]), 100 / len(sure[kind]))
-        ax.hist(
-            sure[kind],
-            edges,
-            weights=shares,
-            histtype="stepfilled",
-            color=colour,
-            alpha=0.3,
-            hatch=hatch,
-        )
-        ax.hist(
-            sure[kind],
-            edges,
-            weights=shares,
-            histtype="step",
-            color=colour,
-            linestyle=line,
-            linewidth=1.8,
-            label=f"{kind} ({len(sure[kind])} images)",
-        )
+    for kind, scores, colour, line, hatch in sets:
+        sure, count = -100 * np.asarray(scores, dtype=float), len(scores)
+        shares = {"bins": edges, "weights": np.full(count, 100 / count), "color": colour}
+        outline = {"linestyle": line, "linewidth": 1.8, "label": f"{kind} ({count} images)"}
+        ax.hist(sure, histtype="stepfilled", alpha=0.3, hatch=hatch, **shares)
+        ax.hist(sure, histtype="step", **shares, **outline)
     ax.set(
         title="The less the two overlap, the better outside images are told apart",
         xlabel="confidence, the largest softmax (%)",

@@ -5,7 +5,8 @@ The colours are those of Okabe & Ito (2008), without the yellow, so that colour-
 tell them apart; the markers and line styles do it in grey print.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -17,6 +18,7 @@ from ..mixers import MIXERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#000000", "#CC79A7", "#E69F00", "#0072B2", "#D55E00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "*")
@@ -152,6 +154,18 @@ def write_cells(ax: "Axes", values: np.ndarray, dark: np.ndarray, form: str, siz
         ax.text(right, down, words, ha="center", va="center", size=size, color=colour)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
+
+
+def save_figure(
+    path: Path, draw: "Callable[[Figure], None]", size: tuple[float, float], words: str
+) -> None:
+    """What `draw` puts on a figure of `size` inches, with `words` below it, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")  # no pyplot: nothing global, no window
+    draw(figure)
+    figure.supxlabel(words, fontsize=9)
+    figure.savefig(path, dpi=130)
 
 
 def describe_spread(what: str, known: bool) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..utils.choices import pick
 
-SCALES = ("own", "common")
+SCALES = {"own": "each on its own scale", "common": "all on one scale"}
 
 
 def brightness(maps: np.ndarray, scale: str = "own") -> np.ndarray:
@@ -25,11 +25,8 @@ def brightness(maps: np.ndarray, scale: str = "own") -> np.ndarray:
         ValueError: if `scale` is unknown.
     """
     size = np.abs(np.asarray(maps, dtype=np.float32))
-    largest = (
-        size.max(axis=(1, 2), keepdims=True)
-        if pick("scale", scale, SCALES) == "own"
-        else size.max()
-    )
+    own = pick("scale", scale, SCALES) == "own"
+    largest = size.max(axis=(1, 2) if own else None, keepdims=True)
     return size / np.maximum(largest, np.finfo(np.float32).tiny)
 
 
@@ -88,6 +85,19 @@ def spaced_ranks(n: int, show: int) -> list[int]:
     if show < 1:
         raise ValueError(f"show must be at least 1, got {show}")
     return sorted({round(place) for place in np.linspace(0, n - 1, min(n, show))})
+
+
+def fade(tile: np.ndarray) -> np.ndarray:
+    """What is left of a tile, uint8, that is not used."""
+    return (0.3 * tile + 0.7 * 255).astype(np.uint8)
+
+
+def describe_wall(shown: int, count: int, scale: str) -> str:
+    """Which filters a wall shows, and how bright its tiles are."""
+    which = f"{shown} of {count} filters, evenly spaced in rank"
+    if shown == count:
+        which = f"all {count} filters"
+    return f"{which}; {SCALES[scale]}"
 
 
 def picture(image: Tensor) -> np.ndarray:

@@ -61,52 +61,26 @@ def activation_wall(
     middle.set_title("saliency (bright: sensitive)", fontsize=10)
     for ax in axes:
         strip_axes(ax)
-    draw_wall(
-        wall, maps.detach().float().cpu().numpy(), norms.tolist(), order, columns, show, scale
-    )
+    amounts = tiles.brightness(maps.detach().float().cpu().numpy(), scale)
+    order = (-norms).argsort(stable=True).tolist() if order is None else order
+    shown = [order[rank] for rank in tiles.spaced_ranks(len(order), show)]
+    _draw_wall(wall, amounts[shown], norms[shown].tolist(), columns)
+    words = tiles.describe_wall(len(shown), len(order), scale)
+    wall.set_title(f"|activation|, strongest filter first, its norm below\n{words}", fontsize=10)
     return axes
 
 
-def draw_wall(
-    ax: "Axes",
-    maps: np.ndarray,
-    norms: Sequence[float],
-    order: Sequence[int] | None = None,
-    columns: int | None = None,
-    show: int = 48,
-    scale: str = "own",
+def _draw_wall(
+    ax: "Axes", amounts: np.ndarray, norms: Sequence[float], columns: int | None
 ) -> None:
-    """The wall of `activation_wall` alone, one mosaic: maps (C, h, w), the norm of each under its
-    tile.
-    """
-    order = np.argsort(-np.asarray(norms), kind="stable") if order is None else np.asarray(order)
-    shown = order[tiles.spaced_ranks(len(order), show)]
-    columns = columns or tiles.columns_for(len(shown))
-    size = maps.shape[1:]
+    """One mosaic of maps (n, h, w) in [0, 1], the norm of each under its tile."""
+    columns, size = columns or tiles.columns_for(len(amounts)), amounts.shape[1:]
     gap = max(1, round(0.3 * size[0])), max(1, round(0.12 * size[1]))
-    ax.imshow(
-        tiles.mosaic(tiles.tint(tiles.brightness(maps, scale)[shown]), columns, gap),
-        interpolation="nearest",
-    )
-    for k, c in enumerate(shown):
+    ax.imshow(tiles.mosaic(tiles.tint(amounts), columns, gap), interpolation="nearest")
+    for k, norm in enumerate(norms):
         x, y = tiles.corner(k, size, columns, gap)
-        ax.text(
-            x + size[1] / 2,
-            y + size[0] + 0.45 * gap[0],
-            tiles.short(norms[c]),
-            fontsize=7.5,
-            ha="center",
-            va="center",
-        )
-    which = (
-        f"{len(shown)} of {len(order)} filters, evenly spaced in rank"
-        if len(shown) < len(order)
-        else f"all {len(order)} filters"
-    )
-    scaled = {"own": "each on its own scale", "common": "all on one scale"}[scale]
-    ax.set_title(
-        f"|activation|, strongest filter first, its norm below\n{which}; {scaled}", fontsize=10
-    )
+        middle = x + size[1] / 2, y + size[0] + 0.45 * gap[0]
+        ax.text(*middle, tiles.short(norm), fontsize=7.5, ha="center", va="center")
 
 
 def _wall_panels() -> np.ndarray:

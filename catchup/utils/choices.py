@@ -67,14 +67,8 @@ def parse_spec(text: str, kind: str = "method") -> tuple[str, dict]:
     )
     name, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
     try:
-        pairs = (
-            [
-                (_name(key), _value(value))
-                for key, _, value in (part.partition("=") for part in _parts(rest))
-            ]
-            if colon
-            else []
-        )
+        parts = [part.partition("=") for part in _parts(rest)] if colon else []
+        pairs = [(_name(key), _value(value)) for key, _, value in parts]
         _name(name)
     except (SyntaxError, RecursionError):  # the latter from brackets in brackets, hundreds deep
         raise ValueError(form) from None

@@ -53,10 +53,10 @@ def remove_abandoned(folder: Path, pattern: str = ".*.tmp", age_s: float = 0.0) 
     nobody has written to for `age_s` seconds.
     """
     for path in Path(folder).glob(pattern):
-        found = TEMPORARY.fullmatch(path.name)
+        match = TEMPORARY.fullmatch(path.name)
         with suppress(OSError):  # another process has removed it
             old = not age_s or time.time() - path.stat().st_mtime > age_s
-            if found and old and not _alive(int(found[2])):
+            if match and old and not _alive(int(match[2])):
                 path.unlink(missing_ok=True)
 
 

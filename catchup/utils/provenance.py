@@ -24,12 +24,8 @@ def surroundings() -> dict:
         except PackageNotFoundError:
             continue
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    hardware = {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-    }
+    hardware = {"processor": _processor(), "cores": os.cpu_count()}
+    hardware |= {"threads": torch.get_num_threads(), "gpu": gpu}
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return {"versions": versions, "hardware": hardware, "command": command, "commit": _commit()}
 
@@ -39,10 +35,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-        platform.machine(),
-    )
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _commit() -> str | None:
@@ -50,9 +44,8 @@ def _commit() -> str | None:
     checkout = Path(__file__).resolve().parents[2]
 
     def git(*args):
-        done = subprocess.run(
-            ["git", *args], cwd=checkout, capture_output=True, text=True, timeout=10
-        )
+        how = {"cwd": checkout, "capture_output": True, "text": True, "timeout": 10}
+        done = subprocess.run(["git", *args], **how)
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:

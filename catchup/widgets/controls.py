@@ -70,33 +70,23 @@ class Controls(anywidget.AnyWidget):
         self.traceback = ""
         self._settled: tuple | None = None
         self._on_change: Callable[[], None] = lambda: None
-        valued = {
-            name: control
-            for name, control in controls.items()
-            if isinstance(control, Range | Choice)
-        }
-        super().__init__(
-            spec=[control.spec(name) for name, control in controls.items()],
-            values={name: control.wire(control.value) for name, control in valued.items()},
-            presses={
-                name: dict.fromkeys(control.buttons, 0)
-                for name, control in controls.items()
-                if isinstance(control, Buttons)
-            },
-        )
+        values, presses = {}, {}
+        for name, control in controls.items():
+            if isinstance(control, Range | Choice):
+                values[name] = control.wire(control.value)
+            elif isinstance(control, Buttons):
+                presses[name] = dict.fromkeys(control.buttons, 0)
+        spec = [control.spec(name) for name, control in controls.items()]
+        super().__init__(spec=spec, values=values, presses=presses)
         self.observe(self._settle, ["values", "turn"])
         self.on_msg(self._receive)
 
     @property
     def current(self) -> dict[str, Any]:
         """{name: what the function gets}, in the order of the controls."""
-        found = {name: self.controls[name].python(wired) for name, wired in self.values.items()}
-        counts = {name: dict(presses) for name, presses in self.presses.items()}
-        return {
-            name: {**found, **counts}[name]
-            for name in self.controls
-            if name in found or name in counts
-        }
+        values = {name: self.controls[name].python(wired) for name, wired in self.values.items()}
+        values |= {name: dict(presses) for name, presses in self.presses.items()}
+        return {name: values[name] for name in self.controls if name in values}
 
     def set(self, **values: Any) -> None:
         """Moves controls from Python, as the user's hand would.
@@ -105,12 +95,11 @@ class Controls(anywidget.AnyWidget):
             ValueError: before anything moves, if there is no such control or it cannot take the
                 value.
         """
-        for name in values:
-            pick("control", name, self.values)
-        self.values = {
-            **self.values,
-            **{name: self.controls[name].wire(value) for name, value in values.items()},
+        wired = {
+            pick("control", name, self.values): self.controls[name].wire(value)
+            for name, value in values.items()
         }
+        self.values = {**self.values, **wired}
 
     def press(self, name: str, button: str) -> None:
         """Presses a button from Python. ValueError if there is none of that name."""
@@ -229,14 +218,10 @@ class Explorer(ipywidgets.VBox):
         """Greys out exactly these controls: "name", or "name/button" for one button. None enables
         all.
         """
-        buttons = [
-            f"{name}/{button}"
-            for name, presses in self.controls.presses.items()
-            for button in presses
-        ]
-        self.controls.disabled = [
-            pick("control", name, [*self.controls.controls, *buttons]) for name in names
-        ]
+        known = list(self.controls.controls)
+        for name, presses in self.controls.presses.items():
+            known += [f"{name}/{button}" for button in presses]
+        self.controls.disabled = [pick("control", name, known) for name in names]
 
     def redraw(self) -> None:
         """Draws again with the values as they are; from any thread. Errors are shown, not
@@ -254,8 +239,7 @@ class Explorer(ipywidgets.VBox):
         with _drawing:
             values = self.values
             figure, text = _figure_and_text(self.function(**values))
-            png = as_png(figure, self.dpi)
-            self.image.value = png
+            self.image.value = as_png(figure, self.dpi)
             self.controls.description = text or self._say(values)
 
     def _say(self, values: Mapping[str, Any]) -> str:
@@ -289,9 +273,9 @@ def as_png(figure: "Figure", dpi: int = 110) -> bytes:
     earlier, buffer = figure.canvas, io.BytesIO()
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    Image.frombuffer(
-        "RGBA", canvas.get_width_height(), canvas.buffer_rgba(), "raw", "RGBA", 0, 1
-    ).convert("RGB").save(buffer, "png", compress_level=1)
+    size, pixels = canvas.get_width_height(), canvas.buffer_rgba()
+    drawn = Image.frombuffer("RGBA", size, pixels, "raw", "RGBA", 0, 1)
+    drawn.convert("RGB").save(buffer, "png", compress_level=1)
     figure.set_canvas(earlier)
     # each holds on to the pixels, and a figure waits long for the garbage collector
     for text in figure.findobj(Text):
@@ -309,13 +293,11 @@ def _figure_and_text(result: Any) -> tuple["Figure", str]:
 
     figure, text = result if isinstance(result, tuple) and len(result) == 2 else (result, "")
     if not isinstance(figure, Figure) or not isinstance(text, str):
+        hint = (
+            f" with {type(text).__name__}" if text != "" else "; an Axes has its figure as .figure"
+        )
         raise TypeError(
             "the function must return a matplotlib Figure or (Figure, text), got"
-            f" {type(figure).__name__}"
-            + (
-                f" with {type(text).__name__}"
-                if text != ""
-                else "; an Axes has its figure as .figure"
-            )
+            f" {type(figure).__name__}{hint}"
         )
     return figure, text

@@ -9,7 +9,6 @@ makes a page that works without a kernel.
 import base64
 import json
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -131,19 +130,18 @@ class MaskInspector(anywidget.AnyWidget):
         return path
 
     def _page(self) -> str:
-        state = {
-            name: getattr(self, name) for name in ("header", "lam", "pair", "layer", "checkpoint")
-        }
-        source = files(__package__).joinpath("inspector.js").read_text(encoding="utf-8")
+        names = ("header", "lam", "pair", "layer", "checkpoint")
+        state = {name: getattr(self, name) for name in names}
+        js, css = ((HERE / f"inspector.{end}").read_text(encoding="utf-8") for end in ("js", "css"))
         parts = {
             "title": "Catch-up Mix: the mask inspector",
-            "css": files(__package__).joinpath("inspector.css").read_text(encoding="utf-8"),
-            "js": source.replace("export default", "return"),
+            "css": css,
+            "js": js.replace("export default", "return"),
             # no name of a class can end the script
             "state": (json.dumps(state).replace("<", "\\u003c")),
             "buffer": base64.b64encode(self.buffer).decode(),
         }
-        return re.sub(r"@(\w+)@", lambda found: parts[found[1]], SHELL)
+        return re.sub(r"@(\w+)@", lambda match: parts[match[1]], SHELL)
 
     @traitlets.validate("lam")
     def _check_lam(self, proposal: dict) -> float:
@@ -181,10 +179,5 @@ def mask_inspector(
     **options: Any,
 ) -> MaskInspector:
     """`MaskInspector(inspection(models, images, labels, **options))`, standing at these values."""
-    return MaskInspector(
-        inspect_masks(models, images, labels, **options),
-        lam=lam,
-        pair=pair,
-        layer=layer,
-        checkpoint=checkpoint,
-    )
+    inspection = inspect_masks(models, images, labels, **options)
+    return MaskInspector(inspection, lam=lam, pair=pair, layer=layer, checkpoint=checkpoint)

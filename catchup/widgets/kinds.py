@@ -46,9 +46,8 @@ class Range:
             )
         grid = [self.min + place * self.step for place in range(int(steps + 1e-9) + 1)]
         whole = all(isinstance(number, Integral) for number in (self.min, self.max, self.step))
-        object.__setattr__(
-            self, "grid", tuple(grid if whole else [round(float(value), 12) for value in grid])
-        )
+        grid = grid if whole else [round(float(value), 12) for value in grid]
+        object.__setattr__(self, "grid", tuple(grid))
         object.__setattr__(self, "value", self.wire(self.min if self.value is None else self.value))
 
     def wire(self, value: float) -> float:
@@ -99,19 +98,18 @@ class Choice:
 
     def __post_init__(self):
         given = self.options
-        options = (
-            dict(given) if isinstance(given, Mapping) else {str(option): option for option in given}
-        )
+        pairs = given if isinstance(given, Mapping) else ((str(option), option) for option in given)
+        options = dict(pairs)
         if not options or len(options) < len(given):
             raise ValueError(
                 f"{self.label!r} needs options with different labels, at least one, got"
                 f" {list(given)}"
             )
         object.__setattr__(self, "options", options)
-        first = next(iter(options.values()))
-        object.__setattr__(
-            self, "value", first if self.value is None else self.python(self.wire(self.value))
-        )
+        value = next(iter(options.values()))
+        if self.value is not None:
+            value = self.python(self.wire(self.value))
+        object.__setattr__(self, "value", value)
 
     def wire(self, value: Any) -> str:
         """The label of a value (or the label itself)."""
@@ -152,11 +150,8 @@ class Buttons:
     on_press: Callable[[str], None] | None = None
 
     def __post_init__(self):
-        if (
-            isinstance(self.buttons, str)
-            or not self.buttons
-            or len(set(self.buttons)) < len(self.buttons)
-        ):
+        names = () if isinstance(self.buttons, str) else self.buttons
+        if not names or len(set(names)) < len(names):
             raise ValueError(
                 f"{self.label!r} needs different button names, at least one, got {self.buttons!r}"
             )
@@ -188,13 +183,8 @@ class Play:
 
     def spec(self, name: str) -> dict:
         """The JSON that controls.js builds from."""
-        return {
-            "kind": "play",
-            "name": name,
-            "label": self.label,
-            "range": self.range,
-            "interval": self.interval_ms,
-        }
+        head = {"kind": "play", "name": name, "label": self.label}
+        return {**head, "range": self.range, "interval": self.interval_ms}
 
 
 Control = Range | Choice | Buttons | Play

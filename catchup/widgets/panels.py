@@ -54,13 +54,11 @@ def filter_browser(store: "Observations", *, block: str | None = None, filter: i
         shown = min(filter, store.filters(block) - 1)
         norms = store.at(store.epochs[-1], block).norms.mean(dim=0)
         place = store.order(block).index(shown) + 1
-        return (
-            filter_card(store, block, shown, scale),
-            (
-                f"Filter {shown} of {store.filters(block)} in {block}: mean norm {norms[shown]:.3g}"
-                f" at epoch {store.epochs[-1]}, place {place} by strength."
-            ),
+        text = (
+            f"Filter {shown} of {store.filters(block)} in {block}: mean norm {norms[shown]:.3g}"
+            f" at epoch {store.epochs[-1]}, place {place} by strength."
         )
+        return filter_card(store, block, shown, scale), text
 
     return explore(
         card,
@@ -89,13 +87,11 @@ def activation_explorer(
         norms = store.at(now, block).norms[image]
         few = min(10, len(norms))
         top = norms.topk(few).values.sum() / norms.sum().clamp_min(1e-12)
-        return (
-            activation_card(store, block, now, image, scale),
-            (
-                f"{block} at epoch {now}, image {image}: the {few} strongest of {len(norms)}"
-                f" filters hold {100 * top:.0f} % of the norm."
-            ),
+        text = (
+            f"{block} at epoch {now}, image {image}: the {few} strongest of {len(norms)}"
+            f" filters hold {100 * top:.0f} % of the norm."
         )
+        return activation_card(store, block, now, image, scale), text
 
     return explore(
         card,
@@ -129,13 +125,11 @@ def lam_playground(
 
     def card(alpha: float, lam: float, channels: int):
         kept = int(lam * channels)
-        return (
-            playground_card(alpha, lam, channels, image, partner),
-            (
-                f"α {alpha:g}, λ {lam:.2f}: {kept} of {channels} filters stay, labels {lam:.2f} and"
-                f" {1 - lam:.2f}."
-            ),
+        text = (
+            f"α {alpha:g}, λ {lam:.2f}: {kept} of {channels} filters stay, labels {lam:.2f} and"
+            f" {1 - lam:.2f}."
         )
+        return playground_card(alpha, lam, channels, image, partner), text
 
     return explore(
         card,
@@ -161,17 +155,15 @@ def gallery_explorer(
         ValueError: if one of them does not exist.
     """
     steps = lru_cache(64)(lambda lam, pair, seed: run_methods(gallery, lam, pair=pair, seed=seed))
-    names = [
-        [gallery.classes[label] for label in two] for two in gallery.labels.reshape(-1, 2).tolist()
-    ]
+    pairs = gallery.labels.reshape(-1, 2).tolist()
+    names = [[gallery.classes[label] for label in two] for two in pairs]
 
     def card(lam: float, pair: int, seed: int):
         rows = steps(lam, pair, seed)
-        said = ", ".join(f"{title(row.method)} {row.label:.2f}" for row in rows)
-        return (
-            method_gallery(rows),
-            f"λ {lam:.2f}, {' mixed with '.join(names[pair])}. Weight of the own label: {said}.",
-        )
+        weights = ", ".join(f"{title(row.method)} {row.label:.2f}" for row in rows)
+        mixed = " mixed with ".join(names[pair])
+        text = f"λ {lam:.2f}, {mixed}. Weight of the own label: {weights}."
+        return method_gallery(rows), text
 
     return explore(
         card,
@@ -197,18 +189,17 @@ def live_panel(run: "LiveRun", block: str | None = None) -> Explorer:
 
     @lru_cache(1)  # there is a new one after each epoch; a picture comes more often
     def newest(_epochs: int):
-        return next(
-            (row for row in reversed(run.histograms()) if block in (None, row["block"])), None
-        )
+        rows = [row for row in run.histograms() if block in (None, row["block"])]
+        return rows[-1] if rows else None
 
     def card(**_presses):
-        said = (
+        text = (
             f"{STATES[run.state]} Step {run.step} of {run.steps or '?'}, "
             f"{len(run.rows)} of {run.settings.epochs} epochs."
         )
         if run.rows and run.rows[-1]["val_error_percent"] is not None:
-            said += f" Validation error {run.rows[-1]['val_error_percent']:.1f} %."
-        return live_card(run.rows, _of_every_step(run.losses), newest(len(run.rows))), said
+            text += f" Validation error {run.rows[-1]['val_error_percent']:.1f} %."
+        return live_card(run.rows, _of_every_step(run.losses), newest(len(run.rows))), text
 
     act = {"start": run.start, "pause": run.pause, "stop": run.stop}
     panel = explore(
@@ -220,9 +211,8 @@ def live_panel(run: "LiveRun", block: str | None = None) -> Explorer:
     def changed(run: "LiveRun") -> None:
         if panel.comm is None:
             return  # closed
-        panel.disable(
-            *(f"run/{name}" for name, states in ACTIONS.items() if run.state not in states)
-        )
+        unfit = [name for name, states in ACTIONS.items() if run.state not in states]
+        panel.disable(*(f"run/{name}" for name in unfit))
         panel.redraw()
         if run.state == "failed":
             panel.controls.traceback = "".join(format_exception(run.error))

@@ -179,7 +179,7 @@ def test_images_are_shown_as_they_are_or_stretched(tiny):
         ({"pairs": [(0, 9)]}, "indices in 0 … 6"),
         ({"pairs": [(0, 1, 2)]}, "partner"),
         ({"blocks": ["layer9"]}, "Did you mean 'layer"),
-        ({"blocks": ["fc"]}, "must run once and return maps"),
+        ({"blocks": ["fc"]}, "must run exactly once and return maps"),
         ({"class_names": ["a", "b"]}, "class_names must be 5 names, got 2"),
         ({"names": ["a"]}, "names must be 7 names"),
         ({"thumbnail": 2}, "4 … 64"),

@@ -239,7 +239,7 @@ def test_rows_of_a_network_and_nothing_left_behind():
         ({"n": 1}, "got 1"),
         ({"cue": "color"}, "Did you mean 'colour'"),
         ({"blocks": "stme"}, "Did you mean 'stem'"),
-        ({"blocks": ["fc"]}, "must return maps"),
+        ({"blocks": ["fc"]}, "must run exactly once and return maps"),
     ],
 )
 def test_bad_requests_are_refused(options, says):

@@ -129,10 +129,10 @@ def obtain(archive: Archive, data_dir: Path, progress: bool = True) -> Path:
 def _fetch_and_unpack(archive: Archive, data_dir: Path, work: Path, progress: bool) -> None:
     """Leave the contents of the archive in `work/unpacked`."""
     local = data_dir / archive.file
-    found = md5_of(local) if local.is_file() and archive.md5 else None
-    if not local.is_file() or found not in (None, archive.md5):
+    md5 = md5_of(local) if local.is_file() and archive.md5 else None
+    if not local.is_file() or md5 not in (None, archive.md5):
         wrong = (
-            f" ({local} is there, but its MD5 is {found}, not {archive.md5}: it is incomplete or"
+            f" ({local} is there, but its MD5 is {md5}, not {archive.md5}: it is incomplete or"
             " another file)"
         )
         try:
@@ -140,7 +140,7 @@ def _fetch_and_unpack(archive: Archive, data_dir: Path, work: Path, progress: bo
         except (OSError, HTTPException, ValueError) as error:
             raise FileNotFoundError(
                 f"{archive.url} could not be downloaded ({error}); put the file {archive.file}, or"
-                f" the folder {archive.folder} out of it, into {data_dir}{wrong if found else ''}"
+                f" the folder {archive.folder} out of it, into {data_dir}{wrong if md5 else ''}"
             ) from error
     unpack(local, work / "unpacked")
     if not (work / "unpacked" / archive.folder).is_dir():
@@ -183,13 +183,13 @@ def fetch(url: str, file: Path, md5: str | None, progress: bool = True) -> Path:
         ):
             announced = int(answer.headers.get("Content-Length") or 0)
             _check_room(file.parent, 2 * announced)
-            arrived, found = _copy(answer, out, announced, file.name, progress)
+            arrived, arrived_md5 = _copy(answer, out, announced, file.name, progress)
         if arrived < announced:
             raise OSError(f"only {arrived} of {announced} bytes arrived")
-        if md5 is not None and found != md5:
+        if md5 is not None and arrived_md5 != md5:
             raise OSError(
-                f"what arrived has the MD5 {found}, not {md5}: it is damaged, or a page instead of"
-                " the file"
+                f"what arrived has the MD5 {arrived_md5}, not {md5}: it is damaged, or a page"
+                " instead of the file"
             )
     except BaseException:
         file.unlink(missing_ok=True)
@@ -228,14 +228,19 @@ def unpack(archive: Path, into: Path) -> None:
     try:
         if tarfile.is_tarfile(archive):
             with tarfile.open(archive) as opened:
-                found = ((one.name, one.size, _tar_kind(one)) for one in opened)
+                listed = ((member.name, member.size, _tar_kind(member)) for member in opened)
                 how = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-                _check(found, archive, into)
-                opened.extractall(into, [one for one in opened if _tar_kind(one) != "link"], **how)
+                _check(listed, archive, into)
+                opened.extractall(
+                    into, [member for member in opened if _tar_kind(member) != "link"], **how
+                )
         else:
             with zipfile.ZipFile(archive) as opened:
-                found = ((one.filename, one.file_size, _zip_kind(one)) for one in opened.infolist())
-                _check(found, archive, into)
+                listed = (
+                    (member.filename, member.file_size, _zip_kind(member))
+                    for member in opened.infolist()
+                )
+                _check(listed, archive, into)
                 opened.extractall(into)
     except BaseException as error:
         shutil.rmtree(into, ignore_errors=True)
@@ -252,14 +257,14 @@ class _RefusedArchive(ValueError):
     """An archive whose list of members is refused."""
 
 
-def _check(found: Iterable[tuple[str, int, str]], archive: Path, into: Path) -> None:
+def _check(listed: Iterable[tuple[str, int, str]], archive: Path, into: Path) -> None:
     """Check what `found` lists and make the folder for it."""
-    total = members(found, archive, max(FLOOR_BYTES, EXPANSION * archive.stat().st_size))
+    total = members(listed, archive, max(FLOOR_BYTES, EXPANSION * archive.stat().st_size))
     _check_room(into.parent, total)
     into.mkdir()
 
 
-def members(found: Iterable[tuple[str, int, str]], archive: Path, limit: int) -> int:
+def members(listed: Iterable[tuple[str, int, str]], archive: Path, limit: int) -> int:
     """How many bytes the members of an archive hold, after checking each.
 
     Args:
@@ -274,7 +279,7 @@ def members(found: Iterable[tuple[str, int, str]], archive: Path, limit: int) ->
             folder, the files hold more than `limit`, or there is no file.
     """
     total, files = 0, set()
-    for count, (name, size, kind) in enumerate(found, start=1):
+    for count, (name, size, kind) in enumerate(listed, start=1):
         parts = PurePosixPath(name).parts
         if kind not in ("file", "folder", "link"):
             raise _refusal(archive, f"the member {name!r} is {kind}, not a file or a folder")

@@ -8,7 +8,7 @@ torchvision's ImageFolder. Tiny-ImageNet, as published by Stanford's CS231n: `wn
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,19 +54,35 @@ def list_class_folders(root: Path) -> Listing:
         raise FileNotFoundError(f"there is no folder {root}")
     if not (root / "train").is_dir():
         raise FileNotFoundError(f"{root} has no folder train/ with one folder of images per class")
-    test = next((root / split for split in ("test", "val") if (root / split).is_dir()), None)
+    test = find_test_folder(root)
     if test is None:
         raise FileNotFoundError(f"{root} has neither a folder test/ nor a folder val/")
-    classes = folder_names(root / "train")
+    classes = training_classes(root / "train")
+    check_known(folder_names(test), classes, test, root / "train")
+    return Listing(root, classes, class_split(root / "train", classes), class_split(test, classes))
+
+
+def find_test_folder(root: Path) -> Path | None:
+    """`test/` in the folder, or else `val/`; None where there is neither."""
+    return next((root / split for split in ("test", "val") if (root / split).is_dir()), None)
+
+
+def training_classes(folder: Path) -> tuple[str, ...]:
+    """The classes of a folder with one folder for each; ValueError if they are less than two."""
+    classes = folder_names(folder)
     if len(classes) < 2:
         raise ValueError(
-            f"{root / 'train'} needs one folder for each of at least 2 classes, "
+            f"{folder} needs one folder of images for each of at least 2 classes, "
             f"got {', '.join(classes) or 'none'}"
         )
-    unknown = [name for name in folder_names(test) if name not in classes]
+    return classes
+
+
+def check_known(names: Iterable[str], classes: Container[str], folder: Path, train: Path) -> None:
+    """ValueError unless all classes found in `folder` are among those in `train`."""
+    unknown = [name for name in names if name not in classes]
     if unknown:
-        raise ValueError(f"{test} holds the class {unknown[0]!r}, which {root / 'train'} lacks")
-    return Listing(root, classes, _split(root / "train", classes), _split(test, classes))
+        raise ValueError(f"{folder} holds the class {unknown[0]!r}, which {train} lacks")
 
 
 def list_tiny_imagenet(root: Path) -> Listing:
@@ -106,9 +122,8 @@ def list_tiny_imagenet(root: Path) -> Listing:
         raise FileNotFoundError(
             f"{root / 'train'} has no folder for the class {missing[0]!r} of wnids.txt"
         )
-    return Listing(
-        root, classes, _split(root / "train", classes), _read_annotations(root / "val", classes)
-    )
+    train, val = class_split(root / "train", classes), _read_annotations(root / "val", classes)
+    return Listing(root, classes, train, val)
 
 
 def read_text(file: Path) -> str:
@@ -119,17 +134,20 @@ def read_text(file: Path) -> str:
         raise ValueError(f"{file} is no text file ({error}); get it again") from None
 
 
-def _split(folder: Path, classes: tuple[str, ...]) -> Split:
-    """The images of every class that has a folder."""
+def class_split(folder: Path, classes: Sequence[str], *, deep: bool = True) -> Split:
+    """The images of every class that has a folder; those below it too, if `deep`."""
     files: list[Path] = []
     labels: list[int] = []
     passed_over: Counter[str] = Counter()
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():
             continue
-        images, passed = walk_images(folder / name)
+        images, passed = walk_images(folder / name, deep=deep)
         if not images:
-            raise ValueError(f"the class folder {folder / name} holds no images")
+            raise ValueError(
+                f"the class folder {folder / name} holds no images: it is incomplete, or to be"
+                " removed"
+            )
         files += images
         labels += [label] * len(images)
         passed_over.update(passed)
@@ -159,15 +177,12 @@ def _read_annotations(folder: Path, classes: tuple[str, ...]) -> Split:
                 f"{source} gives {name} the class {wnid[:80]!r} in line {number}, which is not in "
                 f"wnids.txt: {MEND}"
             )
-        left, top, right, bottom = _corners(line, f"line {number} of {source}")
+        place = f"line {number} of {source}"
+        left, top, right, bottom = _corners(line, place)
         if left == right or top == bottom:
             cut_away += 1
         else:
-            boxes.append(
-                MarkedBox(
-                    len(names), (left, top, right + 1, bottom + 1), f"line {number} of {source}"
-                )
-            )
+            boxes.append(MarkedBox(len(names), (left, top, right + 1, bottom + 1), place))
         names.append(name)
         labels.append(position[wnid])
     if not names:

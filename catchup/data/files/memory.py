@@ -22,12 +22,9 @@ CONTAINER = Path("/sys/fs/cgroup")
 
 def available_bytes(container: Path = CONTAINER) -> int | None:
     """How much memory can be had without swapping; None where nobody can tell."""
-    try:
-        import psutil  # comes with accelerate
-    except ImportError:
-        return _bytes_left(container)
-    left = _bytes_left(container)
-    free = psutil.virtual_memory().available
+    import psutil  # comes with accelerate
+
+    left, free = _bytes_left(container), psutil.virtual_memory().available
     return free if left is None else min(free, left)
 
 
@@ -48,16 +45,11 @@ def _bytes_left(container: Path) -> int | None:
 def _idle_cache(stat: Path) -> int:
     """The bytes of cached files that the system gives back when asked; 0 where it does not say."""
     try:
-        return next(
-            (
-                int(line.split()[1])
-                for line in stat.read_text().splitlines()
-                if line.split()[:1] in (["inactive_file"], ["total_inactive_file"])
-            ),
-            0,
-        )
+        rows = map(str.split, stat.read_text().splitlines())
     except OSError:
         return 0
+    idle = ("inactive_file", "total_inactive_file")
+    return next((int(row[1]) for row in rows if row and row[0] in idle), 0)
 
 
 def fits(

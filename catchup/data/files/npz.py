@@ -28,10 +28,12 @@ def read_npz(path: Path, names: Sequence[str]) -> list[np.ndarray] | None:
         if not path.is_file():  # a pipe would never answer
             return None
         with zipfile.ZipFile(path) as archive:
-            found = archive.infolist()
-            if sorted(one.filename for one in found) != sorted(f"{name}.npy" for name in names):
+            members = archive.infolist()
+            if sorted(member.filename for member in members) != sorted(
+                f"{name}.npy" for name in names
+            ):
                 return None
-            if any(one.compress_type != zipfile.ZIP_STORED for one in found):
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 return None
             return [_array(archive, f"{name}.npy") for name in names]
     except Exception:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...utils.choices import pick
 from ..channels import value_counts
 from ..images import Images
-from .decode import decode_images, read_image
+from .decode import decode_images, read_image, unreadable_message
 from .folders import Listing
 from .memory import fits
 from .pool import usual_workers
@@ -52,6 +52,15 @@ class Request:
         """The argument as the path that it names."""
         return None if self.argument is None else Path(self.argument).expanduser()
 
+    @property
+    def folder(self) -> Path:
+        """`path`, where nothing can be read without one."""
+        if self.path is None:
+            raise ValueError(
+                f"the data set {self.name!r} needs the folder to read, as in folder:PATH"
+            )
+        return self.path
+
 
 class Parts(NamedTuple):
     """The two splits; which test images could be read, positions in their split (K,) int64; and the
@@ -80,8 +89,7 @@ def split_images(
     """
     files, border = listing.train.files + listing.test.files, len(listing.train.files)
     labels = torch.tensor(listing.train.labels + listing.test.labels)
-    read = _open_stream if must_stream(files, request, banner) else _read_resident
-    images, skipped, counts = read(listing, files, labels, border, request, banner, counted)
+    images, skipped, counts = _open(listing, files, labels, border, request, banner, counted)
     readable = np.delete(np.arange(len(files)), skipped)
     kept = int((readable < border).sum())
     empty = set(range(len(listing.classes))) - set(images.labels[:kept].tolist())
@@ -105,8 +113,7 @@ def test_images(
     be read.
     """
     files, labels = listing.test.files, torch.tensor(listing.test.labels)
-    read = _open_stream if must_stream(files, request, banner) else _read_resident
-    images, skipped, _ = read(listing, files, labels, 0, request, banner, True)
+    images, skipped, _ = _open(listing, files, labels, 0, request, banner, True)
     return images, np.delete(np.arange(len(files)), skipped)
 
 
@@ -116,8 +123,11 @@ def must_stream(files: Sequence[Path], request: Request, banner: int = 0) -> boo
     """
     if request.loader != "auto":
         return request.loader == "stream"
-    size = (request.image_size,) * 2 if request.image_size else _size_of_first(files, banner)
-    if size is None or fits(len(files), *size):
+    try:
+        size = _first_size(files, request, banner)
+    except ValueError:  # the decoding will say it, or skip the file
+        return False
+    if fits(len(files), *size):
         return False
     warnings.warn(
         f"{len(files)} images of {size[0]} x {size[1]} do not fit into memory: {request.name} is"
@@ -127,15 +137,18 @@ def must_stream(files: Sequence[Path], request: Request, banner: int = 0) -> boo
     return True
 
 
-def _size_of_first(files: Sequence[Path], banner: int) -> tuple[int, int] | None:
-    """(H, W) of the first image; None if it cannot be read, which the decoding will say."""
+def _first_size(files: Sequence[Path], request: Request, banner: int) -> tuple[int, int]:
+    """(H, W) that the first image comes to; ValueError if it cannot be read."""
+    if request.image_size:
+        return request.image_size, request.image_size
     try:
         return read_image(files[0], None, banner).shape[:2]
-    except Exception:  # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
-        return None
+    except Exception as error:
+        # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
+        raise ValueError(unreadable_message(files[0], error)) from error
 
 
-def _read_resident(
+def _open(
     listing: Listing,
     files: Sequence[Path],
     labels: Tensor,
@@ -143,70 +156,32 @@ def _read_resident(
     request: Request,
     banner: int,
     counted: bool,
-) -> tuple[Images, np.ndarray, None]:
-    """All readable images in memory, the positions of the others."""
-    pixels, skipped = decode_images(
-        listing.root,
-        files,
-        image_size=request.image_size,
-        banner=banner,
-        skip_unreadable=request.skip_unreadable,
-        progress=request.progress,
-    )
-    return (
-        Images(torch.from_numpy(pixels), _labels_without(labels, skipped), listing.classes),
-        skipped,
-        None,
-    )
-
-
-def _open_stream(
-    listing: Listing,
-    files: Sequence[Path],
-    labels: Tensor,
-    border: int,
-    request: Request,
-    banner: int,
-    counted: bool,
-) -> tuple[StreamedImages, np.ndarray, Tensor | None]:
-    """All readable images on the disk, the positions of the others, and the counts of the first
-    `border` ones.
+) -> tuple[Images | StreamedImages, np.ndarray, Tensor | None]:
+    """All readable images, in memory or on the disk; the positions of the others; and the counts of
+    the first `border` where streamed files were looked through.
     """
+    how = {
+        "image_size": request.image_size,
+        "banner": banner,
+        "skip_unreadable": request.skip_unreadable,
+        "progress": request.progress,
+    }
+    if not must_stream(files, request, banner):
+        pixels, skipped = decode_images(listing.root, files, **how)
+        kept = np.delete(labels.numpy(), skipped)
+        images = Images(torch.from_numpy(pixels), torch.from_numpy(kept), listing.classes)
+        return images, skipped, None
     workers = usual_workers() if request.workers is None else request.workers
-    names, skipped, counts = names_below(listing.root, files), np.empty(0, dtype=np.int64), None
+    skipped, counts = np.empty(0, dtype=np.int64), None
     if counted or request.skip_unreadable:
-        skipped, shape, found = survey_files(
-            listing.root,
-            files,
-            border,
-            image_size=request.image_size,
-            banner=banner,
-            skip_unreadable=request.skip_unreadable,
-            workers=workers,
-            progress=request.progress,
-        )
-        counts = torch.from_numpy(found)
+        survey = survey_files(listing.root, files, border, workers=workers, **how)
+        skipped, shape, counts = survey.skipped, survey.shape, torch.from_numpy(survey.counts)
     else:  # colours are taken for granted where the data set is one that is known to have them
-        size = (request.image_size,) * 2 if request.image_size else _size_of_first(files, banner)
-        if size is None:
-            raise ValueError(
-                f"{files[0]} cannot be read as an image; mend or remove it, or skip unreadable"
-                " images"
-            )
-        shape = (3, *size)
+        shape = (3, *_first_size(files, request, banner))
     decoder = Decoder.whole(listing.root, request.image_size, banner, shape)
-    images = StreamedImages(
-        decoder,
-        np.delete(names, skipped),
-        _labels_without(labels, skipped),
-        listing.classes,
-        workers,
-    )
-    return images, skipped, counts
-
-
-def _labels_without(labels: Tensor, skipped: np.ndarray) -> Tensor:
-    return labels[torch.from_numpy(np.delete(np.arange(len(labels)), skipped))]
+    names = np.delete(names_below(listing.root, files), skipped)
+    kept = torch.from_numpy(np.delete(labels.numpy(), skipped))
+    return StreamedImages(decoder, names, kept, listing.classes, workers), skipped, counts
 
 
 def _slice(images: Images | StreamedImages, start: int, end: int) -> Images | StreamedImages:

@@ -110,13 +110,12 @@ def _decode_task(
     result was copied.
     """
     number, names = task
-    pixels = (
-        np.empty((len(names), *decoder.shape), np.uint8)
-        if slots is None
-        else slots[number % len(slots)]
-    )
-    decoder.read(names, pixels[: len(names)])
-    return number, len(names), pixels if slots is None else None
+    if slots is not None:
+        decoder.read(names, slots[number % len(slots)][: len(names)])
+        return number, len(names), None
+    pixels = np.empty((len(names), *decoder.shape), np.uint8)
+    decoder.read(names, pixels)
+    return number, len(names), pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +164,12 @@ class StreamedImages:
         Raises:
             ValueError: if they do not fit into memory.
         """
-        check_memory(
-            len(self),
-            *self.shape[1:],
-            self.decoder.root,
-            channels=self.shape[0],
-            remedy="do this on a part of the images (subset, sample)",
-        )
+        channels, *sides = self.shape
+        advice = {
+            "channels": channels,
+            "remedy": "do this on a part of the images (subset, sample)",
+        }
+        check_memory(len(self), *sides, self.decoder.root, **advice)
         return self.take(torch.arange(len(self))).pixels
 
     def to(self, device: torch.device | str) -> "StreamedImages":
@@ -188,9 +186,8 @@ class StreamedImages:
     def part(self, indices: Tensor | Sequence[int]) -> "StreamedImages":
         """The images at `indices`, in that order, still on the disk."""
         index = as_index(indices, torch.device("cpu"))
-        return replace(
-            self, names=self.names[index.numpy()], labels=self.labels[index.to(self.labels.device)]
-        )
+        labels = self.labels[index.to(self.labels.device)]
+        return replace(self, names=self.names[index.numpy()], labels=labels)
 
     def batches(self, order: Sequence[Tensor]) -> Generator[Images, None, None]:
         """The images at each of `order` in turn, (K,) integers with K >= 1; nothing else is
@@ -205,17 +202,12 @@ class StreamedImages:
         order = [as_index(indices, torch.device("cpu")) for indices in order]
         pieces = [index.tensor_split(math.ceil(len(index) / PIECE)) for index in order]
         workers = self.workers if sum(map(len, pieces)) > FEW else 0
-        slots = (
-            shared_memory((max(1, AHEAD * workers), PIECE, *self.shape))
-            if can_share(workers)
-            else None
-        )
-        tasks = (
-            (i, self.names[piece.numpy()]) for i, piece in enumerate(chain.from_iterable(pieces))
-        )
-        with closing(
-            map_ahead(partial(_decode_task, self.decoder, slots), tasks, workers)
-        ) as decoded:
+        slots = None
+        if can_share(workers):
+            slots = shared_memory((max(1, AHEAD * workers), PIECE, *self.shape))
+        work, every = partial(_decode_task, self.decoder, slots), chain.from_iterable(pieces)
+        tasks = ((i, self.names[piece.numpy()]) for i, piece in enumerate(every))
+        with closing(map_ahead(work, tasks, workers)) as decoded:
             for index, batch in zip(order, pieces):
                 # Pages of its own: between images of this size the allocator would leave holes, and
                 # memory would grow.
@@ -242,8 +234,6 @@ class StreamedImages:
     def with_channels(self, channels: int) -> "StreamedImages":
         """The same images in grey (1 channel) or in colour (3), as `Images.with_channels`."""
         check_channels(self.shape[0], channels)
-        grey = self.decoder.grey or channels < self.shape[0]
-        return replace(
-            self,
-            decoder=replace(self.decoder, stored=(channels, *self.decoder.stored[1:]), grey=grey),
-        )
+        grey, stored = self.decoder.grey or channels < self.shape[0], self.decoder.stored
+        decoder = replace(self.decoder, stored=(channels, *stored[1:]), grey=grey)
+        return replace(self, decoder=decoder)

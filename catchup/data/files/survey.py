@@ -9,7 +9,7 @@ images are (see `decode.py`).
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +67,7 @@ class _Look:
 
     def __call__(self, task: tuple[np.ndarray, bool]) -> _Piece:
         names, counted = task
-        sizes, grey, counts = [], True, np.zeros((3, 256), dtype=np.int64)
-        lasting = True
+        sizes, grey, lasting, counts = [], True, True, np.zeros((3, 256), dtype=np.int64)
         for name in names:
             try:
                 image = read_image(self.root / os.fsdecode(name), self.image_size, self.banner)
@@ -81,9 +80,7 @@ class _Look:
             grey &= image.ndim == 2
             if counted:
                 channels = [image] if image.ndim == 2 else np.moveaxis(image, 2, 0)
-                counts += np.stack(
-                    [np.bincount(channel.ravel(), minlength=256) for channel in channels]
-                )
+                counts += [np.bincount(channel.ravel(), minlength=256) for channel in channels]
         return _Piece(sizes, grey, counts, lasting)
 
 
@@ -115,37 +112,10 @@ def survey_files(
     """
     cache = root / f".catchup-survey-{image_size or 'full'}-{fingerprint(root, files, banner)}.npz"
     stored = _read(cache, len(files), border)
-    found, lasting = (
-        (stored, True)
-        if stored
-        else _look_through(
-            root, files, border, _Look(root, image_size, banner), skip_unreadable, workers, progress
-        )
-    )
-    report_skipped(root, files, found.skipped, skip_unreadable)
-    if not stored and lasting:
-        write_cache(
-            cache,
-            skipped=found.skipped,
-            shape=np.array(found.shape),
-            counts=found.counts,
-            border=np.array(border),
-        )
-    return found
-
-
-def _look_through(
-    root: Path,
-    files: Sequence[Path],
-    border: int,
-    look: _Look,
-    skip: bool,
-    workers: int,
-    progress: bool,
-) -> tuple[Survey, bool]:
-    """`survey_files`, without the cache; and whether it would find the same another time."""
-    names, first, skipped, grey, place = names_below(root, files), None, [], True, 0
-    counts, lasting = np.zeros((3, 256), dtype=np.int64), True
+    if stored:
+        report_skipped(root, files, stored.skipped, skip_unreadable)
+        return stored
+    names, look = names_below(root, files), _Look(root, image_size, banner)
     tasks = [
         (piece, counted)
         for part, counted in ((names[:border], True), (names[border:], False))
@@ -156,25 +126,39 @@ def _look_through(
         closing(map_ahead(look, tasks, workers)) as pieces,
         counter(len(files), "looking", " images", progress, terminal=True) as update,
     ):
-        for piece in pieces:
-            for size in piece.sizes:
-                if isinstance(size, str):
-                    if not skip:
-                        raise ValueError(unreadable_message(files[place], size))
-                    skipped.append(place)
-                elif first is None:
-                    first = (place, size)
-                elif size != first[1]:
-                    raise ValueError(
-                        f"images differ in size: {files[first[0]]} has {first[1][1]} x"
-                        f" {first[1][0]} pixels, {files[place]} has {size[1]} x {size[0]}; give"
-                        " image_size to bring them to one size"
-                    )
-                place += 1
-            grey &= piece.grey
-            lasting &= piece.lasting
-            counts += piece.counts
-            update(len(piece.sizes))
+        survey, lasting = _merge(files, pieces, skip_unreadable, update)
+    report_skipped(root, files, survey.skipped, skip_unreadable)
+    if lasting:
+        shape, split = np.array(survey.shape), np.array(border)
+        write_cache(cache, skipped=survey.skipped, shape=shape, counts=survey.counts, border=split)
+    return survey
+
+
+def _merge(
+    files: Sequence[Path], pieces: Iterable[_Piece], skip: bool, update: Callable[[int], object]
+) -> tuple[Survey, bool]:
+    """What all pieces hold together; and whether it would be the same another time."""
+    first, skipped, grey, lasting, place = None, [], True, True, 0
+    counts = np.zeros((3, 256), dtype=np.int64)
+    for piece in pieces:
+        for number, size in enumerate(piece.sizes, start=place):
+            if isinstance(size, str):
+                if not skip:
+                    raise ValueError(unreadable_message(files[number], size))
+                skipped.append(number)
+            elif first is None:
+                first = (number, size)
+            elif size != first[1]:
+                raise ValueError(
+                    f"images differ in size: {files[first[0]]} has {first[1][1]} x"
+                    f" {first[1][0]} pixels, {files[number]} has {size[1]} x {size[0]}; give"
+                    " image_size to bring them to one size"
+                )
+        place += len(piece.sizes)
+        grey &= piece.grey
+        lasting &= piece.lasting
+        counts += piece.counts
+        update(len(piece.sizes))
     if first is None:
         raise ValueError(f"none of {len(files)} images could be read, the first is {files[0]}")
     channels = 1 if grey else 3
@@ -186,10 +170,10 @@ def _read(cache: Path, n_files: int, border: int) -> Survey | None:
     """What `write_cache` wrote for as many files, or None where it is absent, damaged or of
     another split.
     """
-    found = read_npz(cache, FIELDS)
-    if found is None:
+    arrays = read_npz(cache, FIELDS)
+    if arrays is None:
         return None
-    skipped, shape, counts, split = found
+    skipped, shape, counts, split = arrays
     whole = (
         skipped.dtype == shape.dtype == counts.dtype == np.int64
         and skipped.ndim == 1

@@ -40,13 +40,8 @@ def is_image(name: str) -> bool:
 def folder_names(folder: Path) -> tuple[str, ...]:
     """The names of the folders in `folder` that are not hidden, linked ones too, sorted."""
     with os.scandir(folder) as entries:
-        return tuple(
-            sorted(
-                entry.name
-                for entry in entries
-                if _is_folder(entry) and not entry.name.startswith(".")
-            )
-        )
+        names = [entry.name for entry in entries if _is_folder(entry)]
+    return tuple(sorted(name for name in names if not name.startswith(".")))
 
 
 def walk_images(folder: Path, *, deep: bool = True) -> Walk:
@@ -71,9 +66,9 @@ def report_passed_over(root: Path, passed_over: Mapping[str, int]) -> None:
         root: the folder that was walked.
         passed_over: as `Walk` has it, summed over all folders.
     """
-    said = [f"{passed_over[kind]} {kind}" for kind in (HIDDEN, LOOP) if passed_over.get(kind)]
-    if said:
-        warnings.warn(f"passed over in {root}: {', '.join(said)}", stacklevel=3)
+    words = [f"{passed_over[kind]} {kind}" for kind in (HIDDEN, LOOP) if passed_over.get(kind)]
+    if words:
+        warnings.warn(f"passed over in {root}: {', '.join(words)}", stacklevel=3)
 
 
 def _images_below(

@@ -83,14 +83,14 @@ def _read(
     root = next((place for place in (base, base / folder) if (place / mark).exists()), None)
     if root is None and request.path is None and archive is not None:
         root = obtain(archive, request.data_dir, request.progress)
-    found = annotated(root or request.path or base / folder)
-    train, test, kept = read_parts(found.listing, request, banner=found.banner)
-    boxes = place_boxes(*_boxes_and_sizes(found, kept, request.skip_unreadable), size_of(request))
+    listed = annotated(root or request.path or base / folder)
+    train, test, kept = read_parts(listed.listing, request, banner=listed.banner)
+    boxes = place_boxes(*_boxes_and_sizes(listed, kept, request.skip_unreadable), size_of(request))
     return imagenet_protocol(request.name, train, test, boxes)
 
 
 def _boxes_and_sizes(
-    found: AnnotatedListing, kept: np.ndarray, skip: bool
+    annotated: AnnotatedListing, kept: np.ndarray, skip: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """The boxes of the test images at `kept`, and the sizes of those images without the banner.
 
@@ -101,15 +101,19 @@ def _boxes_and_sizes(
     """
     from PIL import Image
 
-    files, edges, sizes = [found.listing.test.files[i] for i in kept], found.edges[kept].copy(), []
+    files, edges, sizes = (
+        [annotated.listing.test.files[i] for i in kept],
+        annotated.edges[kept].copy(),
+        [],
+    )
     for i, file in enumerate(files):
         with Image.open(file) as opened:  # reads the header alone
-            sizes.append((opened.width, opened.height - found.banner))
+            sizes.append((opened.width, opened.height - annotated.banner))
         left, top, right, bottom = edges[i].tolist()
         if not (max(left, 0) < min(right, sizes[i][0]) and max(top, 0) < min(bottom, sizes[i][1])):
             if not skip:
                 raise ValueError(
-                    f"{found.source} gives {file.name} the box {left:g}, {top:g}, {right:g},"
+                    f"{annotated.source} gives {file.name} the box {left:g}, {top:g}, {right:g},"
                     f" {bottom:g} (left, top, right, bottom), which is empty or outside its"
                     f" {sizes[i][0]} x {sizes[i][1]} pixels: get the file again, mend the line, or"
                     " skip what is unreadable to go without the box"
@@ -132,48 +136,26 @@ def list_cub200(root: Path) -> AnnotatedListing:
         ValueError: if a list is malformed, lacks an image, names one that is absent, or a class
             that is unknown.
     """
-    _check_layout(
-        root,
-        "CUB-200-2011",
-        (
-            "images.txt",
-            "image_class_labels.txt",
-            "train_test_split.txt",
-            "classes.txt",
-            "bounding_boxes.txt",
-            "images",
-        ),
-    )
-    names = _table(root / "images.txt")
-    classes = dict(
-        sorted(
-            _table(root / "classes.txt").items(),
-            key=lambda row: _number(root / "classes.txt", row[0]),
-        )
-    )
-    position = {number: label for label, number in enumerate(classes)}
-    of_class, is_train, box = (
-        _complete_table(root / file, names)
-        for file in ("image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt")
-    )
+    lists = ("image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt")
+    _check_layout(root, "CUB-200-2011", ("images.txt", *lists, "classes.txt", "images"))
+    labels, split, source = (root / file for file in lists)
+    names, numbered = _table(root / "images.txt"), _table(root / "classes.txt")
+    numbers = sorted(numbered, key=lambda text: _number(root / "classes.txt", text))
+    classes = _check_distinct(root / "classes.txt", [numbered[number] for number in numbers])
+    position = {number: label for label, number in enumerate(numbers)}
+    of_class, is_train, box = (_complete_table(file, names) for file in (labels, split, source))
     present = _files_below(root / "images")
     _check_named(root / "images.txt", names.values(), present, root / "images")
     rows = [
-        (
-            root / "images" / name,
-            _position(root / "image_class_labels.txt", of_class[key], position),
-            key,
-        )
+        (root / "images" / name, _position(labels, of_class[key], position), key)
         for key, name in names.items()
     ]
     train, test = ([row for row in rows if is_train[row[2]] == flag] for flag in ("1", "0"))
     if len(train) + len(test) < len(rows):
-        raise ValueError(f"{root / 'train_test_split.txt'} must say 0 or 1 for every image")
-    source = root / "bounding_boxes.txt"
+        raise ValueError(f"{split} must say 0 or 1 for every image")
     x, y, width, height = _floats(source, [box[row[2]] for row in test], 4).T
     edges = np.stack([x, y, x + width, y + height], axis=1)
-    names = _check_distinct(root / "classes.txt", tuple(classes.values()))
-    return AnnotatedListing(_listing(root, names, train, test), edges, source)
+    return AnnotatedListing(_listing(root, classes, train, test), edges, source)
 
 
 # Stanford Cars
@@ -189,22 +171,12 @@ def list_stanford_cars(root: Path) -> AnnotatedListing:
         ValueError: if a file is no MATLAB file of that kind, or names an absent image or an unknown
             class.
     """
-    labels = next(
-        (place for place in (root / CARS_LABELS, root / "devkit" / CARS_LABELS) if place.is_file()),
-        root / CARS_LABELS,
-    )
-    train = root / "devkit/cars_train_annos.mat"
-    absent = [
-        path
-        for path in (
-            root / "devkit/cars_meta.mat",
-            train,
-            labels,
-            root / "cars_train",
-            root / "cars_test",
-        )
-        if not path.exists()
-    ]
+    devkit, labels = root / "devkit", root / CARS_LABELS
+    if not labels.is_file() and (devkit / CARS_LABELS).is_file():
+        labels = devkit / CARS_LABELS
+    meta, train = devkit / "cars_meta.mat", devkit / "cars_train_annos.mat"
+    needed = (meta, train, labels, root / "cars_train", root / "cars_test")
+    absent = [path for path in needed if not path.exists()]
     if absent:
         raise FileNotFoundError(
             f"there is no {absent[0]}. The server of Stanford Cars is gone, so nothing can be"
@@ -212,14 +184,12 @@ def list_stanford_cars(root: Path) -> AnnotatedListing:
             " folder of the same name in between), devkit/ (cars_meta.mat, cars_train_annos.mat)"
             f" and the file {CARS_LABELS} into {root}"
         )
-    names = _matlab(root / "devkit/cars_meta.mat", "class_names", ())
-    classes = _check_distinct(root / "devkit/cars_meta.mat", [str(name) for name in names.tolist()])
-    rows = {
-        source: _cars(source, folder, len(classes))
-        for source, folder in ((train, root / "cars_train"), (labels, root / "cars_test"))
-    }
-    edges = np.array([row[2] for row in rows[labels]], dtype=np.float64).reshape(-1, 4)
-    return AnnotatedListing(_listing(root, classes, rows[train], rows[labels]), edges, labels)
+    names = _matlab(meta, "class_names", ())
+    classes = _check_distinct(meta, [str(name) for name in names.tolist()])
+    parts = (train, root / "cars_train"), (labels, root / "cars_test")
+    learn, test = (_cars(source, folder, len(classes)) for source, folder in parts)
+    edges = np.array([row[2] for row in test], dtype=np.float64).reshape(-1, 4)
+    return AnnotatedListing(_listing(root, classes, learn, test), edges, labels)
 
 
 def _cars(source: Path, folder: Path, n_classes: int) -> list[tuple[Path, int, tuple[float, ...]]]:
@@ -237,13 +207,8 @@ def _cars(source: Path, folder: Path, n_classes: int) -> list[tuple[Path, int, t
                 f"{source} must give {row['fname']} a box and a class, one number each; get it"
                 " again"
             ) from None
-        rows.append(
-            (
-                folder / str(row["fname"]),
-                _position(source, number, position),
-                (left - 1, top - 1, right, bottom),
-            )
-        )
+        label = _position(source, number, position)
+        rows.append((folder / str(row["fname"]), label, (left - 1, top - 1, right, bottom)))
     return rows
 
 
@@ -280,24 +245,19 @@ def list_aircraft(root: Path) -> AnnotatedListing:
             is missing.
     """
     lists = tuple(f"data/images_variant_{part}.txt" for part in ("trainval", "test"))
-    _check_layout(
-        root, "FGVC-Aircraft", ("data/variants.txt", *lists, "data/images_box.txt", "data/images")
-    )
-    classes = _check_distinct(
-        root / "data/variants.txt", [line.strip() for line in _lines(root / "data/variants.txt")]
-    )
+    others = ("data/images_box.txt", "data/images")
+    _check_layout(root, "FGVC-Aircraft", ("data/variants.txt", *lists, *others))
+    variants, (source, images) = root / "data/variants.txt", (root / name for name in others)
+    classes = _check_distinct(variants, [line.strip() for line in _lines(variants)])
     position = {name: label for label, name in enumerate(classes)}
-    present, parts = _files_below(root / "data/images"), []
-    for file in lists:
-        table = _table(root / file)
-        _check_named(root / file, (f"{name}.jpg" for name in table), present, root / "data/images")
-        parts.append(
-            [
-                (root / f"data/images/{name}.jpg", _position(root / file, variant, position), name)
-                for name, variant in table.items()
-            ]
-        )
-    source = root / "data/images_box.txt"
+    present, parts = _files_below(images), []
+    for file in (root / name for name in lists):
+        rows = [
+            (images / f"{name}.jpg", _position(file, variant, position), name)
+            for name, variant in _table(file).items()
+        ]
+        _check_named(file, (row[0].name for row in rows), present, images)
+        parts.append(rows)
     box = _complete_table(source, [row[2] for row in parts[1]])
     left, top, right, bottom = _floats(source, [box[row[2]] for row in parts[1]], 4).T
     # the first pixel is 1, 1; the last belongs to the box

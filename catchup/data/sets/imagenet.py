@@ -15,7 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..files.archives import IMAGENET_O, obtain
-from ..files.folders import Listing, Split, list_class_folders, read_text
+from ..files.folders import (
+    Listing,
+    Split,
+    check_known,
+    class_split,
+    find_test_folder,
+    list_class_folders,
+    read_text,
+    training_classes,
+)
 from ..files.walk import folder_names, report_passed_over, walk_images
 from ..images import Dataset, Images
 from .listed import imagenet_protocol, read_parts, read_test_part
@@ -64,19 +73,13 @@ def read_pictures(request: Request, classes: Sequence[str] | None) -> Images:
     """Any folder as images without a training part: the test images of class folders, folders of
     images, or images.
     """
-    if request.path is None:
-        raise ValueError(
-            f"the data set {request.name!r} needs the folder to read, as in folder:PATH"
-        )
-    test = next(
-        (request.path / part for part in ("test", "val") if (request.path / part).is_dir()), None
-    )
-    if test is not None and (request.path / "train").is_dir():
-        listing = list_class_folders(request.path)
+    test = find_test_folder(request.folder)
+    if test is not None and (request.folder / "train").is_dir():
+        listing = list_class_folders(request.folder)
         # its cache lies beside the images themselves
         listing = Listing(test, listing.classes, NO_SPLIT, listing.test)
     else:
-        listing = list_picture_folder(request.path)
+        listing = list_picture_folder(request.folder)
     return read_test_part(choose_classes(listing, classes), request, keep_size=True)[0]
 
 
@@ -96,14 +99,9 @@ def list_imagenet(root: Path) -> Listing:
     """
     if not (root / "train").is_dir():
         raise FileNotFoundError(_instructions(root, "train/"))
-    classes = folder_names(root / "train")
-    if len(classes) < 2:
-        raise ValueError(
-            f"{root / 'train'} needs one folder of images for each of at least 2 classes, "
-            f"got {', '.join(classes) or 'none'}"
-        )
+    classes = training_classes(root / "train")
     val = list_imagenet_val(root, classes)
-    return Listing(root, classes, _class_images(root / "train", classes), val.test)
+    return Listing(root, classes, class_split(root / "train", classes, deep=False), val.test)
 
 
 def list_imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Listing:
@@ -121,55 +119,39 @@ def list_imagenet_val(root: Path, classes: tuple[str, ...] | None = None) -> Lis
     folder = root / "val"
     if not folder.is_dir():
         raise FileNotFoundError(_instructions(root, "val/"))
-    found = folder_names(folder)
-    if not found:
+    names = folder_names(folder)
+    if not names:
         return _flat_val(root, classes)
-    unknown = [name for name in found if classes is not None and name not in classes]
-    if unknown:
-        raise ValueError(f"{folder} holds the class {unknown[0]!r}, which {root / 'train'} lacks")
-    _check_whole(root, classes or (), found)
-    images = _class_images(folder, found)
-    classes = classes or found
-    labels = [classes.index(name) for name in found]
-    return Listing(
-        folder,
-        classes,
-        NO_SPLIT,
-        Split(images.files, tuple(labels[label] for label in images.labels)),
-    )
+    check_known(names, classes or names, folder, root / "train")
+    _check_whole(root, classes or (), names)
+    classes = classes or names
+    return Listing(folder, classes, NO_SPLIT, class_split(folder, classes, deep=False))
 
 
 def _flat_val(root: Path, classes: tuple[str, ...] | None) -> Listing:
     """The validation images as published: one folder, the class of each in the devkit."""
     files = walk_images(root / "val", deep=False).images
-    missing = [
-        path for path in (root / DEVKIT / "meta.mat", root / DEVKIT / TRUTH) if not path.is_file()
-    ]
-    if not files or missing:
+    meta, source = root / DEVKIT / "meta.mat", root / DEVKIT / TRUTH
+    if not files or not meta.is_file() or not source.is_file():
         raise FileNotFoundError(
             f"{root / 'val'} holds"
             f" {'no images' if not files else 'images, but no folder for each class'}: sort them"
             " into folders val/<wnid>/, or leave them flat and unpack ILSVRC2012_devkit_t12.tar.gz"
-            f" into {root}, for {root / DEVKIT / TRUTH} to tell their classes"
+            f" into {root}, for {source} to tell their classes"
         )
-    wnids, truth = _wnids(root / DEVKIT / "meta.mat"), read_text(root / DEVKIT / TRUTH).split()
-    named = [_true_wnid(file, truth, wnids, root / DEVKIT / TRUTH) for file in files]
+    wnids, truth = _wnids(meta), read_text(source).split()
+    named = [_true_wnid(file, truth, wnids, source) for file in files]
     classes = classes or tuple(sorted(wnids.values()))
     position = {wnid: label for label, wnid in enumerate(classes)}
-    unknown = [wnid for wnid in named if wnid not in position]
-    if unknown:
-        raise ValueError(
-            f"{root / 'val'} holds images of the class {unknown[0]!r}, which {root / 'train'} lacks"
-        )
+    check_known(named, position, root / "val", root / "train")
     _check_whole(root, classes, named)
-    return Listing(
-        root / "val", classes, NO_SPLIT, Split(files, tuple(position[wnid] for wnid in named))
-    )
+    labels = tuple(position[wnid] for wnid in named)
+    return Listing(root / "val", classes, NO_SPLIT, Split(files, labels))
 
 
-def _check_whole(root: Path, classes: Sequence[str], found: Sequence[str]) -> None:
+def _check_whole(root: Path, classes: Sequence[str], names: Sequence[str]) -> None:
     """ValueError unless every one of the classes is found among the validation images."""
-    absent = sorted(set(classes).difference(found))
+    absent = sorted(set(classes).difference(names))
     if absent:
         raise ValueError(
             f"{root / 'val'} has no images of {len(absent)} of the {len(classes)} classes,"
@@ -198,11 +180,8 @@ def _wnids(meta: Path) -> dict[str, str]:
 
     try:
         rows = loadmat(meta, squeeze_me=True)["synsets"]
-        return {
-            str(int(row["ILSVRC2012_ID"])): str(row["WNID"])
-            for row in rows
-            if int(row["num_children"]) == 0
-        }
+        leaves = [row for row in rows if int(row["num_children"]) == 0]
+        return {str(int(row["ILSVRC2012_ID"])): str(row["WNID"]) for row in leaves}
     except Exception as error:  # SciPy has no one error for a file that is no MATLAB file
         raise ValueError(
             f"{meta} is not the table of classes of the ILSVRC 2012 devkit ({type(error).__name__}:"
@@ -235,19 +214,13 @@ def list_picture_folder(root: Path) -> Listing:
         classes += [name] if images else []
         passed_over.update(passed)
     report_passed_over(root, passed_over)
-    if bool(flat) == bool(files):
-        raise ValueError(
-            f"{root} holds "
-            + (
-                "both images and folders of images: move one of them away"
-                if flat
-                else "no images, nor folders of images"
-            )
-        )
+    if flat and files:
+        raise ValueError(f"{root} holds both images and folders of images: move one of them away")
+    if not flat and not files:
+        raise ValueError(f"{root} holds no images, nor folders of images")
     if flat:
-        return Listing(
-            root, (root.resolve().name or "images",), NO_SPLIT, Split(flat, (0,) * len(flat))
-        )
+        name = root.resolve().name or "images"
+        return Listing(root, (name,), NO_SPLIT, Split(flat, (0,) * len(flat)))
     return Listing(root, tuple(classes), NO_SPLIT, Split(tuple(files), tuple(labels)))
 
 
@@ -264,16 +237,11 @@ def choose_classes(listing: Listing, classes: Sequence[str] | None) -> Listing:
     if unknown:
         raise ValueError(f"{listing.root} has no class {unknown[0]!r}")
     wanted = {listing.classes.index(name) for name in classes}
-    kept = [
-        (file, label)
-        for file, label in zip(listing.test.files, listing.test.labels)
-        if label in wanted
-    ]
+    pairs = zip(listing.test.files, listing.test.labels)
+    kept = [(file, label) for file, label in pairs if label in wanted]
     if not kept:
         raise ValueError(f"{listing.root} has no images of the {len(wanted)} classes asked for")
-    return Listing(
-        listing.root, listing.classes, NO_SPLIT, Split(*(tuple(part) for part in zip(*kept)))
-    )
+    return Listing(listing.root, listing.classes, NO_SPLIT, Split(*zip(*kept)))
 
 
 def _instructions(root: Path, part: str) -> str:
@@ -282,20 +250,3 @@ def _instructions(root: Path, part: str) -> str:
         " account: get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org and"
         f" unpack them into {root / 'train'}/<wnid>/ and {root / 'val'}/<wnid>/"
     )
-
-
-def _class_images(folder: Path, classes: tuple[str, ...]) -> Split:
-    """The images of every class, which all have a folder; looked up without a call for each file,
-    for there are a million.
-    """
-    files, labels = [], []
-    for label, name in enumerate(classes):
-        found = walk_images(folder / name, deep=False).images
-        if not found:
-            raise ValueError(
-                f"the class folder {folder / name} holds no images: it is incomplete, or to be"
-                " removed"
-            )
-        files += found
-        labels += [label] * len(found)
-    return Split(tuple(files), tuple(labels))

@@ -31,13 +31,10 @@ def read_digits(request: Request) -> Dataset:
     always the same.
     """
     table = _digits_table()
-    pixels = torch.from_numpy((table[:, :-1] * (255 / 16)).round().astype(np.uint8)).reshape(
-        -1, 1, 8, 8
-    )
+    ink = (table[:, :-1] * (255 / 16)).round().astype(np.uint8).reshape(-1, 1, 8, 8)
+    pixels = _resize(torch.from_numpy(ink), request.image_size)
     labels = torch.from_numpy(table[:, -1]).to(torch.int64)
-    every = Images(
-        _resize(pixels, request.image_size), labels, tuple(str(digit) for digit in range(10))
-    )
+    every = Images(pixels, labels, tuple(map(str, range(10))))
     test = subset_indices(every, 50, seed=0)
     train = torch.ones(len(every), dtype=torch.bool).index_fill(0, test, False).nonzero()[:, 0]
     mean, std = channel_statistics(every.take(train).pixels)
@@ -77,14 +74,8 @@ def read_shapes(request: Request) -> Dataset:
         Images(_resize(part.pixels, request.image_size), part.labels, part.classes)
         for part in (train, test_sets(SHAPES_TEST, 0, cue)["broken"])
     )
-    return Dataset(
-        request.name,
-        train,
-        test,
-        mean,
-        std,
-        Augmentation(pad=_pad(4, 32, request.image_size), flip=True),
-    )
+    augmentation = Augmentation(pad=_pad(4, 32, request.image_size), flip=True)
+    return Dataset(request.name, train, test, mean, std, augmentation)
 
 
 def parse_shapes_bias(argument: str | None) -> tuple[float, str]:
@@ -159,10 +150,8 @@ def _tiny_boxes(
     """
     from PIL import Image
 
-    edges, sizes = (
-        np.tile((-2.0, 0.0, -1.0, 1.0), (len(kept), 1)),
-        np.tile(size[::-1], (len(kept), 1)),
-    )
+    edges = np.tile((-2.0, 0.0, -1.0, 1.0), (len(kept), 1))
+    sizes = np.tile(size[::-1], (len(kept), 1))
     position = {file: i for i, file in enumerate(kept.tolist())}
     marked = [(position[box.file], box) for box in split.boxes if box.file in position]
     for i, box in marked:
@@ -187,15 +176,10 @@ def read_folder(request: Request) -> Dataset:
     """Any class folders; mean and std are those of the training pixels, the crop moves by an eighth
     of the height.
     """
-    if request.path is None:
-        raise ValueError(
-            f"the data set {request.name!r} needs the folder to read, as in folder:PATH"
-        )
-    train, test, _, counts = split_images(list_class_folders(request.path), request, counted=True)
+    train, test, _, counts = split_images(list_class_folders(request.folder), request, counted=True)
     mean, std = statistics_of(counts)
-    return Dataset(
-        request.name, train, test, mean, std, Augmentation(pad=train.shape[1] // 8, flip=True)
-    )
+    augmentation = Augmentation(pad=train.shape[1] // 8, flip=True)
+    return Dataset(request.name, train, test, mean, std, augmentation)
 
 
 def tiny_root(folder: Path) -> Path | None:

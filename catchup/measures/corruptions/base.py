@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...data.colour import LUMA
 from ...utils.choices import pick
+from ...utils.tensors import check_unit_range, form_of
 from .constants import CONSTANTS
 
 # pixels; below, the shrunken image of `pixelate` and the border of `glass_blur` leave nothing
@@ -41,8 +42,8 @@ def check_images(name: str, images: Tensor) -> None:
     """
     if images.ndim != 4 or images.dtype != torch.float32 or len(images) == 0:
         raise ValueError(
-            f"images must be float32 (B, C, H, W) in [0, 1], at least one, got {images.dtype} "
-            f"{tuple(images.shape)}; catchup.data.augment.to_float makes them from stored pixels"
+            "images must be float32 (B, C, H, W) in [0, 1], at least one, got"
+            f" {form_of(images)}; catchup.data.augment.to_float makes them from stored pixels"
         )
     channels, height, width = images.shape[1:]
     if channels not in (1, 3) or min(height, width) < SMALLEST:
@@ -50,11 +51,7 @@ def check_images(name: str, images: Tensor) -> None:
             f"{name} is defined for images of 1 or 3 channels and sides of at least {SMALLEST}"
             f" pixels, got {channels} channels, {height} x {width}"
         )
-    low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"images must lie in [0, 1], before normalisation, got values from {low:g} to {high:g}"
-        )
+    check_unit_range(images)
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:

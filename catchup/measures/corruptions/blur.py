@@ -43,10 +43,9 @@ def disk(radius: float, softness: float) -> np.ndarray:
     edge = np.exp(-(np.array([-1, 0, 1]) ** 2) / (2 * softness**2))
     edge /= edge.sum()
     large = np.pad(inside / inside.sum(), 2)
-    rows = sum(weight * large[1 + k : len(large) - 1 + k] for k, weight in zip((-1, 0, 1), edge))
-    return sum(
-        weight * rows[:, 1 + k : large.shape[1] - 1 + k] for k, weight in zip((-1, 0, 1), edge)
-    )
+    inner = len(large) - 2
+    rows = sum(weight * large[k : k + inner] for k, weight in enumerate(edge))
+    return sum(weight * rows[:, k : k + inner] for k, weight in enumerate(edge))
 
 
 def glass_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tensor:
@@ -101,9 +100,7 @@ def zoom_blur(images: Tensor, severity: int, generator: torch.Generator) -> Tens
     factors = np.arange(1, end, 0.01)  # this call, floating-point ends and all, is the definition
     total = images.clone()
     for matrices, times in _count_zooms(factors, *images.shape[2:]).items():
-        rows, columns = (
-            zoom_matrix(side, factor) for side, factor in zip(images.shape[2:], matrices)
-        )
+        rows, columns = map(zoom_matrix, images.shape[2:], matrices)
         total += separable(images, times * rows, columns)
     return (total / (len(factors) + 1)).clamp_(0, 1)
 

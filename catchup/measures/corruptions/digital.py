@@ -63,18 +63,9 @@ def jpeg_compression(images: Tensor, severity: int, generator: torch.Generator) 
     """
     quality = constant_of("jpeg_compression", images, severity, generator)
     levels = round_levels(255 * images).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    coded = np.stack(
-        [
-            _through_jpeg(image.squeeze(-1) if image.shape[-1] == 1 else image, quality)
-            for image in levels
-        ]
-    )
-    result = (
-        torch.from_numpy(coded)
-        .view(len(images), *images.shape[2:], -1)
-        .permute(0, 3, 1, 2)
-        .contiguous()
-    )
+    levels = levels.squeeze(-1) if levels.shape[-1] == 1 else levels
+    coded = torch.from_numpy(np.stack([_through_jpeg(image, quality) for image in levels]))
+    result = coded.view(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2).contiguous()
     return result.to(images.device) / 255
 
 
@@ -113,14 +104,10 @@ def affine(images: Tensor, moves: Tensor) -> Tensor:
     """
     height, width = images.shape[2:]
     x, y, away = width // 2, height // 2, min(height, width) // 3
-    points = torch.tensor(
-        [[x + away, y + away, 1], [x + away, y - away, 1], [x - away, y - away, 1]],
-        dtype=torch.float64,
-    )
-    targets = torch.cat(
-        [points[:, :2] + moves.double().cpu(), torch.ones(len(moves), 3, 1, dtype=torch.float64)],
-        -1,
-    )
+    corners = [[x + away, y + away, 1], [x + away, y - away, 1], [x - away, y - away, 1]]
+    points = torch.tensor(corners, dtype=torch.float64)
+    moved = points[:, :2] + moves.double().cpu()
+    targets = torch.cat([moved, torch.ones(len(moves), 3, 1, dtype=torch.float64)], -1)
     # (B, 3, 2): target to source
     back = torch.linalg.solve(targets, points[None, :, :2]).float().to(images.device)
     down, right = _places(images)
@@ -142,10 +129,9 @@ def displace(images: Tensor, fields: Tensor) -> Tensor:
 
 def _places(images: Tensor) -> tuple[Tensor, Tensor]:
     """Row and column of every pixel, (H, W) each."""
-    height, width = (
-        torch.arange(side, dtype=images.dtype, device=images.device) for side in images.shape[2:]
-    )
-    return torch.meshgrid(height, width, indexing="ij")
+    form = {"dtype": images.dtype, "device": images.device}
+    sides = (torch.arange(side, **form) for side in images.shape[2:])
+    return torch.meshgrid(*sides, indexing="ij")
 
 
 def _sample(images: Tensor, right: Tensor, down: Tensor, edge_pixels: bool) -> Tensor:
@@ -157,6 +143,4 @@ def _sample(images: Tensor, right: Tensor, down: Tensor, edge_pixels: bool) -> T
         grid = torch.stack([2 * right / (width - 1) - 1, 2 * down / (height - 1) - 1], dim=-1)
     else:
         grid = torch.stack([(2 * right + 1) / width - 1, (2 * down + 1) / height - 1], dim=-1)
-    return F.grid_sample(
-        images, grid, mode="bilinear", padding_mode="reflection", align_corners=edge_pixels
-    )
+    return F.grid_sample(images, grid, "bilinear", "reflection", align_corners=edge_pixels)

@@ -48,9 +48,8 @@ def smooth(
     Returns:
         Like `images`.
     """
-    return separable(
-        images, *(gaussian_matrix(side, sigma, border, truncate) for side in images.shape[2:])
-    )
+    sides = images.shape[2:]
+    return separable(images, *(gaussian_matrix(side, sigma, border, truncate) for side in sides))
 
 
 def correlate(images: Tensor, kernel: np.ndarray) -> Tensor:
@@ -150,16 +149,14 @@ def blur_along(images: Tensor, radius: int, sigma: float, angles: Tensor) -> Ten
     starts = torch.arange(height * width, device=images.device)
     # of the image in the padded one
     starts = (starts // width + steps) * (width + 2 * steps) + starts % width + steps
-    starts = (
-        starts + torch.arange(len(images), device=images.device)[:, None] * padded[0, 0].numel()
-    )
+    number = torch.arange(len(images), device=images.device)[:, None]
+    starts = starts + number * padded[0, 0].numel()
     blurred: Tensor | float = 0.0
     pixels = as_rows(padded)
     for step, weight in enumerate(weights):
         if weight > FAINT:
-            blurred = blurred + weight * pixels.index_select(
-                0, (starts + ahead[:, step, None]).view(-1)
-            )
+            places = (starts + ahead[:, step, None]).view(-1)
+            blurred = blurred + weight * pixels.index_select(0, places)
     return blurred.view(len(images), height, width, -1).permute(0, 3, 1, 2).contiguous()
 
 

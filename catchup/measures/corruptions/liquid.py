@@ -23,14 +23,8 @@ CHAMFER = {  # length of a step and where it leads, down and right; whole 65536t
     1.0: ((0, 1), (0, -1), (1, 0), (-1, 0)),
     round(1.4 * 2**16) / 2**16: ((1, 1), (1, -1), (-1, 1), (-1, -1)),
     round(2.1969 * 2**16) / 2**16: (
-        (1, 2),
-        (1, -2),
-        (-1, 2),
-        (-1, -2),
-        (2, 1),
-        (2, -1),
-        (-2, 1),
-        (-2, -1),
+        *((1, 2), (1, -2), (-1, 2), (-1, -2)),
+        *((2, 1), (2, -1), (-2, 1), (-2, -1)),
     ),
 }
 RELIEF = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])  # lit from the lower right
@@ -99,12 +93,12 @@ def canny(levels: Tensor) -> Tensor:
     size = right.abs() + down.abs()
     around = F.pad(size, (1,) * 4)
     kept = (size > LOW) & _crest(right, down, size, around)
-    found, strong = kept & (size > HIGH), None
+    edges, strong = kept & (size > HIGH), None
     # weak places join strong ones, ring by ring
-    while strong is None or not torch.equal(found, strong):
-        strong = found
-        found = kept & (F.max_pool2d(strong.to(levels.dtype), 3, 1, 1) > 0)
-    return found
+    while strong is None or not torch.equal(edges, strong):
+        strong = edges
+        edges = kept & (F.max_pool2d(strong.to(levels.dtype), 3, 1, 1) > 0)
+    return edges
 
 
 def _sobel(levels: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,9 +126,11 @@ def _crest(right: Tensor, down: Tensor, size: Tensor, around: Tensor) -> Tensor:
     falling = (right < 0) == (down < 0)
     across = (size > beside(0, -1)) & (size >= beside(0, 1))
     along = (size > beside(-1, 0)) & (size >= beside(1, 0))
-    one = (size > beside(-1, -1)) & (size > beside(1, 1))
+    rising = (size > beside(-1, -1)) & (size > beside(1, 1))
     other = (size > beside(-1, 1)) & (size > beside(1, -1))
-    return torch.where(level, across, torch.where(upright, along, torch.where(falling, one, other)))
+    return torch.where(
+        level, across, torch.where(upright, along, torch.where(falling, rising, other))
+    )
 
 
 def chamfer(edges: Tensor) -> Tensor:
@@ -166,10 +162,8 @@ def _nearer(distance: Tensor) -> Tensor:
     padded = F.pad(distance, (2,) * 4, value=float(FARTHEST))
     inner = padded[..., 2 : 2 + height, 2 : 2 + width]
     for length, places in CHAMFER.items():
-        beside = [
-            padded[..., 2 + down : 2 + down + height, 2 + right : 2 + right + width]
-            for down, right in places
-        ]
+        corners = [(2 + down, 2 + right) for down, right in places]
+        beside = [padded[..., y : y + height, x : x + width] for y, x in corners]
         torch.minimum(inner, reduce(torch.minimum, beside) + length, out=inner)
     return inner
 

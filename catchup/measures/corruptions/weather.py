@@ -80,12 +80,8 @@ def _cut_textures(textures: Sequence[Tensor], images: Tensor, generator: torch.G
     """(B, C, H, W): a random cut out of a random texture for each image."""
     height, width = images.shape[2:]
     for number, texture in enumerate(textures):
-        if (
-            texture.ndim != 3
-            or texture.shape[0] != 3
-            or texture.shape[1] <= height
-            or texture.shape[2] <= width
-        ):
+        fits = texture.ndim == 3 and texture.shape[0] == 3
+        if not fits or texture.shape[1] <= height or texture.shape[2] <= width:
             raise ValueError(
                 f"a frost texture must be (3, h, w) and larger than the images of {height} x"
                 f" {width}, got {tuple(texture.shape)} for texture {number}"
@@ -148,12 +144,10 @@ def plasma(noise: Tensor, side: int, decay: float) -> Tensor:
         pairs = corner + corner.roll(-1, 1)
         centre = wobbled(pairs + pairs.roll(-1, 2))
         cloud[:, half::step, half::step] = centre
-        cloud[:, ::step, half::step] = wobbled(
-            centre + centre.roll(1, 1) + corner + corner.roll(-1, 2)
-        )
-        cloud[:, half::step, ::step] = wobbled(
-            centre + centre.roll(1, 2) + corner + corner.roll(-1, 1)
-        )
+        across = centre + centre.roll(1, 1) + corner + corner.roll(-1, 2)
+        cloud[:, ::step, half::step] = wobbled(across)
+        along = centre + centre.roll(1, 2) + corner + corner.roll(-1, 1)
+        cloud[:, half::step, ::step] = wobbled(along)
         step, wobble = half, wobble / decay
     cloud -= cloud.amin(dim=(1, 2), keepdim=True)
     return cloud / cloud.amax(dim=(1, 2), keepdim=True)
@@ -168,6 +162,5 @@ def brightness(images: Tensor, severity: int, generator: torch.Generator) -> Ten
     added = constant_of("brightness", images, severity, generator)
     value = images.amax(dim=1, keepdim=True)
     brighter = (value + added).clamp_(max=1)
-    return torch.where(value > 0, images * (brighter / value.clamp_min(1e-12)), brighter).clamp_(
-        0, 1
-    )
+    scaled = images * (brighter / value.clamp_min(1e-12))
+    return torch.where(value > 0, scaled, brighter).clamp_(0, 1)

@@ -44,18 +44,10 @@ def filter_card(store: Observations, block: str, filter: int, scale: str = "comm
     check_index("filter", filter, count, f" in {block}")
     figure, epochs = canvas(960, 430), _three(store.epochs)
     _draw_maps(figure, store, block, filter, epochs, scale)
-    figure.text(
-        0.01,
-        0.955,
-        f"{block}, filter {filter}: {_rank(store, block, filter)} of {count} by norm",
-        size=12,
-    )
-    figure.text(
-        0.6,
-        0.96,
-        f"line: filter {filter}; dashed: median; dark: middle half; light: all {count}",
-        size=8,
-    )
+    head = f"{block}, filter {filter}: {_rank(store, block, filter)} of {count} by norm"
+    key = f"line: filter {filter}; dashed: median; dark: middle half; light: all {count}"
+    figure.text(0.01, 0.955, head, size=12)
+    figure.text(0.6, 0.96, key, size=8)
     panels = ("norm", NORM), ("gradient", MAP_GRADIENT), ("kept", KEPT)
     for row, (name, words) in enumerate(panels):
         ax = place(figure, (625, 307 - 130 * row, 320, 82), words, 9)
@@ -88,31 +80,15 @@ def activation_card(
     check_index("image", image, len(store.pixels))
     order = store.order(block)
     shown = [order[place] for place in tiles.spaced_ranks(len(order), show)]
-    amounts = tiles.brightness(
-        (seen.maps[image].float() * seen.peaks[image, :, None, None]).numpy(), scale
-    )
-    norms = seen.norms[image].tolist()
-    picture(
-        figure,
-        (35, 258, 200, 200),
-        tiles.picture(store.pixels[image]),
-        _answer(store, epoch, image),
-    )
+    amounts = tiles.brightness(_magnitudes(seen.maps[image], seen.peaks[image]), scale)[shown]
+    pixels, answer = tiles.picture(store.pixels[image]), _answer(store, epoch, image)
+    picture(figure, (35, 258, 200, 200), pixels, answer)
     _draw_fall_off(place(figure, (55, 60, 190, 140), NORM, 9), store, block, epoch, image, order)
-    which = (
-        f"{len(shown)} of {len(order)} filters, evenly spaced in rank"
-        if len(shown) < len(order)
-        else "all filters"
-    )
-    scaled = {"own": "each on its own scale", "common": "all on one scale"}[scale]
-    wall(
-        figure,
-        (280, 8, 672, 476),
-        tiles.tint(amounts[shown]),
-        [tiles.short(norms[c]) for c in shown],
-        tiles.columns_for(len(shown)),
-        f"|activation|, below it its norm; strongest at the last epoch first\n{which}; {scaled}",
-    )
+    words = tiles.describe_wall(len(shown), len(order), scale)
+    head = f"|activation|, below it its norm; strongest at the last epoch first\n{words}"
+    norms = [tiles.short(norm) for norm in seen.norms[image, shown].tolist()]
+    columns = tiles.columns_for(len(shown))
+    wall(figure, (280, 8, 672, 476), tiles.tint(amounts), norms, columns, head)
     figure.text(0.01, 0.955, f"{block}, epoch {epoch} of {store.epochs[-1]}", size=12)
     return figure
 
@@ -160,23 +136,17 @@ def _draw_maps(
 ) -> None:
     """A row of images, and under it a row of the filter's maps per epoch."""
     count, gap = min(PICTURES, len(store.pixels)), 3
-    rows = [tiles.resize(np.stack([tiles.picture(image) for image in store.pixels[:count]]), TILE)]
+    images = np.stack([tiles.picture(image) for image in store.pixels[:count]])
     parts = [store.at(epoch, block) for epoch in epochs]
-    maps = np.concatenate(
-        [_magnitudes(part.maps[:count, filter], part.peaks[:count, filter]) for part in parts]
-    )
-    rows += np.split(tiles.tint(tiles.resize(tiles.brightness(maps, scale), TILE)), len(epochs))
-    scaled = {"common": "all on one scale", "own": "each on its own scale"}[scale]
+    maps = [_magnitudes(part.maps[:count, filter], part.peaks[:count, filter]) for part in parts]
+    shades = tiles.tint(tiles.resize(tiles.brightness(np.concatenate(maps), scale), TILE))
+    sheet = tiles.mosaic(np.concatenate([tiles.resize(images, TILE), shades]), count, (gap, gap))
+    names = ["image", *(f"epoch {epoch}" for epoch in epochs)]
     width, high = 500, 340
-    side = min(width / count, high / len(rows))  # of a tile on the screen
-    rect = (75, 35 + high - side * len(rows), side * count, side * len(rows))
-    ax = picture(
-        figure,
-        rect,
-        tiles.mosaic(np.concatenate(rows), count, (gap, gap)),
-        f"|activation| ({scaled})",
-    )
-    for row, words in enumerate(["image", *(f"epoch {epoch}" for epoch in epochs)]):
+    side = min(width / count, high / len(names))  # of a tile on the screen
+    rect = (75, 35 + high - side * len(names), side * count, side * len(names))
+    ax = picture(figure, rect, sheet, f"|activation| ({tiles.SCALES[scale]})")
+    for row, words in enumerate(names):
         ax.text(-1.5, row * (TILE + gap) + TILE / 2, words, ha="right", va="center", size=9)
 
 
@@ -199,14 +169,8 @@ def _draw_course(
     ax.fill_between(epochs, first, third, color=FAINT, linewidth=0)
     ax.plot(epochs, middle, "--", color=INK, linewidth=1)
     ax.plot(epochs, values[:, filter], "o-", color=WEAK, markersize=3.5, linewidth=1.8)
-    frame(
-        ax,
-        (min(epochs) - 0.2, max(epochs) + 0.2),
-        (0, 1.05 * np.nanmax(values) or 1),
-        xlabel,
-        ticks=3,
-        named=_whole,
-    )
+    span, top = (min(epochs) - 0.2, max(epochs) + 0.2), 1.05 * np.nanmax(values) or 1
+    frame(ax, span, (0, top), xlabel, ticks=3, named=_whole)
 
 
 def _whole(value: float) -> str:
@@ -218,36 +182,26 @@ def _answer(store: Observations, epoch: int, image: int) -> str:
     """What the model says of the image at that epoch."""
     scores = store.scores[epoch][image]
     best = int(scores.argmax())
-    return (
-        f"image {image}; the model says\n{store.classes[best]} ({100 * float(scores[best]):.0f} %)"
-    )
+    percent = 100 * float(scores[best])
+    return f"image {image}; the model says\n{store.classes[best]} ({percent:.0f} %)"
 
 
 def _draw_fall_off(
     ax: "Axes", store: Observations, block: str, epoch: int, image: int, order: Sequence[int]
 ) -> None:
     """Norms in the order of the tiles, this epoch's and the last one's."""
-    now, last = (
-        store.at(which, block).norms[image].numpy()[order] for which in (epoch, store.epochs[-1])
-    )
+    epochs = (epoch, store.epochs[-1])
+    now, last = (store.at(which, block).norms[image].numpy()[order] for which in epochs)
     ax.fill_between(np.arange(len(now)), now, step="mid", color=WEAK, linewidth=0)
     ax.plot(last, "--", color=INK, linewidth=1.2)
-    ax.text(
-        0.98,
-        0.97,
-        f"blue: epoch {epoch}\ndashed: epoch {store.epochs[-1]}",
-        transform=ax.transAxes,
-        size=8,
-        ha="right",
-        va="top",
-    )
-    frame(
-        ax,
-        (0, max(1, len(order) - 1)),
-        (0, 1.05 * max(now.max(), last.max()) or 1),
-        "filters, in the tiles' order",
-        ticks=3,
-    )
+    _write_key(ax, f"blue: epoch {epoch}\ndashed: epoch {store.epochs[-1]}")
+    top = 1.05 * max(now.max(), last.max()) or 1
+    frame(ax, (0, max(1, len(order) - 1)), (0, top), "filters, in the tiles' order", ticks=3)
+
+
+def _write_key(ax: "Axes", words: str) -> None:
+    """What the lines are, in the upper right corner."""
+    ax.text(0.98, 0.97, words, transform=ax.transAxes, size=8, ha="right", va="top")
 
 
 def _draw_losses(ax: "Axes", losses: np.ndarray) -> None:
@@ -263,13 +217,8 @@ def _draw_losses(ax: "Axes", losses: np.ndarray) -> None:
     # where the run stands, after one step too
     ax.plot([len(losses)], [means[-1]], "o", color=WEAK, markersize=4)
     step = "step" + (f" (means over {width})" if width > 1 else "")
-    frame(
-        ax,
-        (0, len(losses) + 1),
-        (min(0, 1.05 * np.nanmin(means)), 1.05 * max(np.nanmax(means), 1e-9)),
-        step,
-        "training loss (nats)",
-    )
+    limits = min(0, 1.05 * np.nanmin(means)), 1.05 * max(np.nanmax(means), 1e-9)
+    frame(ax, (0, len(losses) + 1), limits, step, "training loss (nats)")
 
 
 def _mean(values: np.ndarray) -> float:
@@ -294,8 +243,7 @@ def _draw_errors(ax: "Axes", rows: Sequence[Mapping]) -> None:
     if not last:
         say(ax, "no epoch was validated yet" if rows else "waiting for the first epoch")
         return
-    named = "circles: validation\nsquares: clean training images"
-    ax.text(0.99, 0.985, named, transform=ax.transAxes, ha="right", va="top", size=8)
+    _write_key(ax, "circles: validation\nsquares: clean training images")
     frame(ax, (0.5, last + 0.5), (0, 1.25 * top or 1), "epoch", "top-1 error (%)", named=_whole)
 
 
@@ -316,19 +264,13 @@ def _draw_norms(ax: "Axes", histogram: Mapping | None) -> None:
         pick("field of the histogram", key, histogram)
     counts, edges = np.asarray(histogram["counts"]).sum(axis=1), np.log10(histogram["norm_edges"])
     filled = np.flatnonzero(counts)
-    where = (
-        f"{histogram['block']}, epoch {histogram['epoch']}" if "block" in histogram else "the block"
-    )
+    where = "the block"
+    if "block" in histogram:
+        where = f"{histogram['block']}, epoch {histogram['epoch']}"
     ax.title.set_text(f"Norms in {where}\n({histogram.get('zero_norm', 0):,} more are 0)")
     if not len(filled):
         say(ax, "no map with a norm above 0")
         return
     ax.stairs(counts, edges, fill=True, color=WEAK, alpha=0.7)
-    frame(
-        ax,
-        (edges[filled[0]], edges[filled[-1] + 1]),
-        (0, 1.05 * counts.max()),
-        NORM,
-        "(image, filter) pairs",
-        named=lambda power: f"{10**power:.3g}",
-    )
+    decades, words = (edges[filled[0]], edges[filled[-1] + 1]), "(image, filter) pairs"
+    frame(ax, decades, (0, 1.05 * counts.max()), NORM, words, named=lambda x: f"{10**x:.3g}")

@@ -64,19 +64,18 @@ def near_plain(alpha: float) -> float:
 
 def _pictures(image: Tensor | None, partner: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
     """Two pictures (H, W, 3) of one size; the example is a bright disc and dark stripes."""
-    height, width = next(
-        (tuple(given.shape[1:]) for given in (image, partner) if given is not None), (64, 64)
-    )
+    given = image if image is not None else partner
+    height, width = (64, 64) if given is None else given.shape[1:]
     y, x = np.mgrid[:height, :width]
-    disc = np.hypot(y - height / 2, x - width / 2) < 0.38 * min(height, width)
-    made = (
-        tiles.tint(np.where(disc, 1.0, 0.55)),
-        tiles.tint(np.where((x + y) * 64 // width // 6 % 2, 0.0, 0.25)),
-    )
-    ours, theirs = (
-        drawn if given is None else tiles.picture(given)
-        for given, drawn in zip((image, partner), made)
-    )
+    if image is None:
+        disc = np.hypot(y - height / 2, x - width / 2) < 0.38 * min(height, width)
+        ours = tiles.tint(np.where(disc, 1.0, 0.55))
+    else:
+        ours = tiles.picture(image)
+    if partner is None:
+        theirs = tiles.tint(np.where((x + y) * 64 // width // 6 % 2, 0.0, 0.25))
+    else:
+        theirs = tiles.picture(partner)
     if ours.shape != theirs.shape:
         raise ValueError(
             f"image and partner need one size, got {ours.shape[:2]} and {theirs.shape[:2]}"
@@ -98,21 +97,10 @@ def _draw_density(figure: "Figure", alpha: float, lam: float) -> None:
         ax.fill_between(lams[part], heights[part], color=FAINT, linewidth=0)
     ax.plot(lams, heights, color=WEAK, linewidth=2)
     ax.plot([lam, lam], [0, top], color=INK, linestyle="--", linewidth=1.4)
-    right = lam < 0.85
-    ax.text(
-        lam + (0.012 if right else -0.012),
-        0.93 * top,
-        f"λ = {lam:.2f}",
-        ha="left" if right else "right",
-    )
-    frame(
-        ax,
-        (0, 1),
-        (0, top),
-        "λ, share of the source image (0 to 1)",
-        "density (per unit of λ)",
-        ticks=5,
-    )
+    beside, side = (0.012, "left") if lam < 0.85 else (-0.012, "right")
+    ax.text(lam + beside, 0.93 * top, f"λ = {lam:.2f}", ha=side)
+    words = "λ, share of the source image (0 to 1)"
+    frame(ax, (0, 1), (0, top), words, "density (per unit of λ)", ticks=5)
 
 
 def _draw_shares(ax: "Axes", lam: float, channels: int) -> None:
@@ -144,12 +132,9 @@ def _draw_cut(figure: "Figure", ours: np.ndarray, theirs: np.ndarray, lam: float
     mixed = ours.copy()
     mixed[top:bottom, left:right] = theirs[top:bottom, left:right]
     area = (bottom - top) * (right - left) / (height * width)
-    ax = picture(
-        figure,
-        (615, 45, 290, 290),
-        mixed,
+    head = (
         "Layer 0: CutMix, the box is the partner's\n"
-        f"({100 * area:.0f} % of the area; source label {1 - area:.2f})",
+        f"({100 * area:.0f} % of the area; source label {1 - area:.2f})"
     )
-    edges = left, top, right, bottom
+    ax, edges = picture(figure, (615, 45, 290, 290), mixed, head), (left, top, right, bottom)
     draw_box(ax, edges, "black", "--", width=1.4, rim="white", rim_width=3)

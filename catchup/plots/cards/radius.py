@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...inspection.rows import check_rows
 from ..landscape import common_radii
 from ..panels import canvas, frame, place, say
 from ..style import FAINT, style, title
@@ -64,31 +65,27 @@ def radius_card(rows: Sequence[Mapping], radius: float) -> "Figure":
         ValueError: if there are no rows, they differ in images or radii, or the radius was not
             measured.
     """
-    if not rows:
-        raise ValueError("there are no rows to draw, got an empty sequence")
-    steps = [step for step in common_radii(rows) if step > 0]
+    steps = [step for step in common_radii(check_rows(rows)) if step > 0]
     if not 0 < radius <= steps[-1] * (1 + 1e-9):
         raise ValueError(
             f"radius must be greater than 0 and at most {steps[-1]:g}, the largest measured, got"
             f" {radius}"
         )
+    from matplotlib.lines import Line2D
+
     reach = max([step for step in steps if step <= radius * (1 + 1e-9)], default=steps[0])
     figure = canvas(960, 380)
     looks = [_look(rows, number) for number in range(len(rows))]
-    _draw_rise(
-        place(figure, (75, 60, 285, 245), "Mean rise of both sides; dashed: ½ λ t²"),
-        rows,
-        looks,
-        reach,
-    )
-    _draw_sharpness(
-        place(figure, (445, 60, 265, 245), "Largest rise within a radius"), rows, looks, reach
-    )
+    left = place(figure, (75, 60, 285, 245), "Mean rise of both sides; dashed: ½ λ t²")
+    right = place(figure, (445, 60, 265, 245), "Largest rise within a radius")
+    _draw_rise(left, rows, looks, reach)
+    _draw_sharpness(right, rows, looks, reach)
     for line, (row, look) in enumerate(zip(rows, looks)):
         height = 0.78 - 0.075 * line
         words = f"{row_name(row)}: λ {row['landscape']['top_eigenvalue']:.3g}"
         figure.text(0.79, height, words, color=look["color"], size=8.5, va="center")
-        figure.add_artist(_dot(figure, 0.777, height, look))
+        dot = {"linestyle": "none", "transform": figure.transFigure, **look}
+        figure.add_artist(Line2D([0.777], [height], **dot))
     figure.text(0.01, 0.945, f"within a radius of {reach:.2f}", size=12)
     return figure
 
@@ -100,8 +97,8 @@ def row_name(row: Mapping) -> str:
 
 def _line(landscape: Mapping) -> tuple[np.ndarray, np.ndarray]:
     """Radii and losses along the eigenvector, NaN where there is none."""
-    losses = [math.nan if loss is None else loss for loss in landscape["line"]["eigen"]["loss"]]
-    return np.array(landscape["line"]["radii"]), np.array(losses)
+    line = landscape["line"]
+    return np.array(line["radii"]), np.array(line["eigen"]["loss"], dtype=float)
 
 
 def _look(rows: Sequence[Mapping], number: int) -> dict:
@@ -109,19 +106,8 @@ def _look(rows: Sequence[Mapping], number: int) -> dict:
     method = rows[number]["method"]
     colour, marker, _ = style(method)
     again = any(row["method"] == method for row in rows[:number])
-    return {
-        "color": colour,
-        "marker": marker,
-        "markersize": 5.5,
-        "markerfacecolor": "white" if again else colour,
-    }
-
-
-def _dot(figure: "Figure", x: float, y: float, look: Mapping):
-    """The marker of a row beside its name."""
-    from matplotlib.lines import Line2D
-
-    return Line2D([x], [y], linestyle="none", transform=figure.transFigure, **look)
+    inside = "white" if again else colour
+    return {"color": colour, "marker": marker, "markersize": 5.5, "markerfacecolor": inside}
 
 
 def _draw_rise(ax: "Axes", rows: Sequence[Mapping], looks: Sequence[Mapping], reach: float) -> None:
@@ -130,22 +116,13 @@ def _draw_rise(ax: "Axes", rows: Sequence[Mapping], looks: Sequence[Mapping], re
     for row, look in zip(rows, looks):
         radii, rise = mean_rise(row["landscape"])
         seen = radii <= reach * (1 + 1e-9)
-        ax.plot(
-            radii[seen],
-            0.5 * row["landscape"]["top_eigenvalue"] * radii[seen] ** 2,
-            "--",
-            color=look["color"],
-            linewidth=1.2,
-        )
-        ax.plot(radii[seen], rise[seen], linewidth=1.8, clip_on=False, **look)
-        top = max([top, *rise[seen][np.isfinite(rise[seen])]])
-    frame(
-        ax,
-        (0, reach),
-        (0, 1.15 * top or 1),
-        "step t along the top eigenvector",
-        "loss over the centre (nats)",
-    )
+        radii, rise = radii[seen], rise[seen]
+        parabola = 0.5 * row["landscape"]["top_eigenvalue"] * radii**2
+        ax.plot(radii, parabola, "--", color=look["color"], linewidth=1.2)
+        ax.plot(radii, rise, linewidth=1.8, clip_on=False, **look)
+        top = max([top, *rise[np.isfinite(rise)]])
+    words = "step t along the top eigenvector", "loss over the centre (nats)"
+    frame(ax, (0, reach), (0, 1.15 * top or 1), *words)
 
 
 def _draw_sharpness(
@@ -163,10 +140,5 @@ def _draw_sharpness(
     for look, radii, rise in drawn:
         known = rise > 0  # not so where it is NaN
         ax.plot(radii[known], np.log10(rise[known]), linewidth=1.6, clip_on=False, **look)
-    frame(
-        ax,
-        (0, drawn[0][1][-1]),
-        (low, high),
-        "radius (length in weight space)",
-        "log₁₀ of the rise (nats)",
-    )
+    words = "radius (length in weight space)", "log₁₀ of the rise (nats)"
+    frame(ax, (0, drawn[0][1][-1]), (low, high), *words)

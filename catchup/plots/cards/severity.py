@@ -19,7 +19,7 @@ from ...measures.corruptions import CORRUPTIONS
 from ...models.inference import PixelModel, predict
 from ...utils.choices import check_index, pick
 from ..panels import canvas, frame, picture, place
-from ..style import INK, style, title
+from ..style import INK, look_of
 from ..tiles import picture as pixels_of
 
 if TYPE_CHECKING:
@@ -99,25 +99,13 @@ def severity_card(store: Severities, corruption: str, severity: int) -> "Figure"
     check_index("severity", severity, len(tiles))
     figure, named = canvas(940, 300), corruption.replace("_", " ")
     picture(figure, (20, 40, 210, 210), pixels_of(tiles[0]), f"clean: {store.classes[store.label]}")
-    picture(
-        figure, (250, 40, 210, 210), pixels_of(tiles[severity]), f"{named}, severity {severity}"
-    )
-    ax, levels = (
-        place(figure, (545, 60, 370, 190), "Does it still see the true class?"),
-        range(len(tiles)),
-    )
+    head = f"{named}, severity {severity}"
+    picture(figure, (250, 40, 210, 210), pixels_of(tiles[severity]), head)
+    ax = place(figure, (545, 60, 370, 190), "Does it still see the true class?")
     for method, shares in store.shares.items():
-        colour, marker, line = style(method)
-        sure = 100 * shares[corruption][:, store.label]
-        ax.plot(
-            levels,
-            sure,
-            line,
-            color=colour,
-            marker=marker,
-            clip_on=False,
-            label=f"{title(method)}: “{store.answer(method, corruption, severity)}”",
-        )
+        sure, look = 100 * shares[corruption][:, store.label], look_of(method)
+        look["label"] += f": “{store.answer(method, corruption, severity)}”"
+        ax.plot(range(len(tiles)), sure, clip_on=False, **look)
     ax.axvline(severity, color=INK, linestyle=":")
     frame(ax, (-0.2, len(tiles) - 0.8), (0, 100), "severity", "probability of the true class (%)")
     ax.legend(loc="lower left", fontsize=8, framealpha=0.8)

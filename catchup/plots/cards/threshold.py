@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...data import Boxes, Images
@@ -25,11 +24,9 @@ from ...measures.localization import (
 )
 from ...models.inference import PixelModel
 from ...utils.choices import check_index
-from ..localization import OVERLAY
+from ..localization import draw_boxes, overlay
 from ..panels import canvas, frame, picture, place
-from ..style import FAINT, INK, STRONG, WEAK, draw_box
-from ..tiles import picture as pixels_of
-from ..tiles import tint
+from ..style import FAINT, INK, STRONG, WEAK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,26 +79,13 @@ def sweep_thresholds(
     """
     if not len(thresholds):
         raise ValueError("a sweep needs at least one threshold, got none")
-    found, n = locate(model, images, boxes, threshold=thresholds[0], cam=cam), len(images)
-    edges = np.stack(
-        [largest_boxes(find_regions(found.maps, threshold), n) for threshold in thresholds], axis=1
-    )
-    each = np.repeat(np.arange(n), len(thresholds))
-    iou = best_iou(
-        edges.reshape(-1, 4),
-        np.arange(len(each)),
-        boxes.to("cpu").take(torch.from_numpy(each)),
-        len(each),
-    )
-    return Sweep(
-        images.pixels.cpu(),
-        boxes,
-        tuple(thresholds),
-        found.maps,
-        found.correct,
-        edges,
-        iou.reshape(n, len(thresholds)),
-    )
+    first, n = locate(model, images, boxes, threshold=thresholds[0], cam=cam), len(images)
+    regions = (find_regions(first.maps, threshold) for threshold in thresholds)
+    edges = np.stack([largest_boxes(part, n) for part in regions], axis=1)
+    own, boxes = np.arange(n), boxes.to("cpu")
+    iou = np.stack([best_iou(part, own, boxes, n) for part in edges.swapaxes(0, 1)], axis=1)
+    pixels, maps, correct = images.pixels.cpu(), first.maps, first.correct
+    return Sweep(pixels, boxes, tuple(thresholds), maps, correct, edges, iou)
 
 
 def threshold_card(store: Sweep, image: int, threshold: float, iou: float = 0.5) -> "Figure":
@@ -128,12 +112,11 @@ def threshold_card(store: Sweep, image: int, threshold: float, iou: float = 0.5)
     ax.axhline(iou, color=INK, linestyle="--", linewidth=1)
     _draw_curve(ax, store.thresholds, store.iou[image], chosen, (0, 1), "IoU with the true box")
     share = 100 * (store.iou >= iou).mean(axis=0)
-    ax = place(
-        figure, (690, 55, 245, 205), f"All {len(store.maps)} images: {share[chosen]:.0f} % right"
-    )
+    head = f"All {len(store.maps)} images: {share[chosen]:.0f} % right"
+    ax = place(figure, (690, 55, 245, 205), head)
     _draw_curve(ax, store.thresholds, share, chosen, (0, 100), f"boxes with IoU ≥ {iou:g} (%)")
-    said = "recognised" if store.correct[image] else "not recognised"
-    figure.text(0.01, 0.94, f"threshold {level:.2f}; the class was {said}", size=12)
+    verdict = "recognised" if store.correct[image] else "not recognised"
+    figure.text(0.01, 0.94, f"threshold {level:.2f}; the class was {verdict}", size=12)
     return figure
 
 
@@ -141,19 +124,12 @@ def _draw_image(figure: "Figure", store: Sweep, image: int, chosen: int) -> None
     """The image under its map, what is not above the threshold dimmed, with the true box and the
     one found.
     """
-    seen, edges = store.maps[image], store.edges[image, chosen]
-    shown = (1 - OVERLAY) * pixels_of(store.pixels[image]) + OVERLAY * tint(seen)
+    seen = store.maps[image]
+    shown = overlay(store.pixels[image], seen)
     shown = np.where((seen > store.thresholds[chosen])[:, :, None], shown, DIMMED * shown)
-    ax = picture(
-        figure,
-        (20, 20, 250, 250),
-        shown.round().astype(np.uint8),
-        "white: the true box; dashed: found",
-    )
-    for true in store.boxes.edges[store.boxes.image == image].tolist():
-        draw_box(ax, true, "white", "-")
-    if edges.any():
-        draw_box(ax, edges, STRONG, (0, (3, 1)))
+    words = "white: the true box; dashed: found"
+    ax = picture(figure, (20, 20, 250, 250), shown.round().astype(np.uint8), words)
+    draw_boxes(ax, store.boxes, image, store.edges[image, chosen])
 
 
 def _draw_curve(

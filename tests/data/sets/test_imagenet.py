@@ -225,7 +225,7 @@ TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
             True,
             lambda root: remove(root / "train" / WNIDS[2]),
             ValueError,
-            f"images of the class '{WNIDS[2]}', which",
+            f"holds the class '{WNIDS[2]}', which",
         ),
     ],
 )
