@@ -231,15 +231,12 @@ def unpack(archive: Path, into: Path) -> None:
                 listed = ((member.name, member.size, _tar_kind(member)) for member in opened)
                 how = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
                 _check(listed, archive, into)
-                opened.extractall(
-                    into, [member for member in opened if _tar_kind(member) != "link"], **how
-                )
+                wanted = [member for member in opened if _tar_kind(member) != "link"]
+                opened.extractall(into, wanted, **how)
         else:
             with zipfile.ZipFile(archive) as opened:
-                listed = (
-                    (member.filename, member.file_size, _zip_kind(member))
-                    for member in opened.infolist()
-                )
+                entries = opened.infolist()
+                listed = ((each.filename, each.file_size, _zip_kind(each)) for each in entries)
                 _check(listed, archive, into)
                 opened.extractall(into)
     except BaseException as error:
@@ -293,18 +290,13 @@ def members(listed: Iterable[tuple[str, int, str]], archive: Path, limit: int) -
         if size < 0:
             raise _refusal(archive, f"the member {name!r} claims {size} bytes")
         if max(total, BLOCK * count) > limit:  # a million empty files fill a disk too
-            raise _refusal(
-                archive,
-                f"its files would fill more than {_amount(limit)}, {EXPANSION} times its own size",
-            )
+            why = f"its files would fill more than {_amount(limit)}, {EXPANSION} times its own size"
+            raise _refusal(archive, why)
     if not files:
         raise _refusal(archive, "it holds no files")
-    both = next(
-        (parts[:end] for parts in files for end in range(1, len(parts)) if parts[:end] in files),
-        None,
-    )
-    if both:
-        raise _refusal(archive, f"the member {'/'.join(both)!r} is a file and a folder")
+    folders = {parts[:end] for parts in files for end in range(1, len(parts))}
+    if both := folders & files:
+        raise _refusal(archive, f"the member {'/'.join(min(both))!r} is a file and a folder")
     return total
 
 
@@ -312,15 +304,11 @@ def _leaves(name: str) -> bool:
     """Whether a member of that name would, on some system, land outside the folder, or is no name
     at all.
     """
-    outside = (
-        name.startswith("/")
-        or ".." in PurePosixPath(name).parts
-        or "\\" in name
-        or PureWindowsPath(name).drive
-    )
-    return (
-        bool(outside) or not PurePosixPath(name).parts and name not in (".", "./") or "\0" in name
-    )
+    parts = PurePosixPath(name).parts
+    if not parts:
+        return name not in (".", "./")
+    outside = name.startswith("/") or ".." in parts or bool(PureWindowsPath(name).drive)
+    return outside or "\\" in name or "\0" in name
 
 
 def _refusal(archive: Path, why: str) -> _RefusedArchive:

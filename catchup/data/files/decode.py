@@ -108,11 +108,7 @@ def _decode(
         if pixels is None:
             check_memory(len(files), *image.shape[:2], file.parent)
             pixels = np.empty((len(files), 3, *image.shape[:2]), dtype=np.uint8)
-        if image.shape[:2] != pixels.shape[2:]:
-            raise ValueError(
-                f"images differ in size: {files[kept[0]]} has {size_text(pixels[0, 0])} pixels, "
-                f"{file} has {size_text(image)}; give image_size to bring them to one size"
-            )
+        check_size(file, image.shape, files[kept[0]] if kept else file, pixels.shape[2:])
         pixels[len(kept)] = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
         grey &= image.ndim == 2
         kept.append(i)
@@ -181,8 +177,20 @@ def unreadable_message(file: Path, reason: object) -> str:
     )
 
 
-def size_text(image: np.ndarray) -> str:
-    return f"{image.shape[1]} x {image.shape[0]}"
+def check_size(file: Path, size: Sequence[int], other: object, wanted: Sequence[int]) -> None:
+    """ValueError unless an image has the height and the width of another one (or all others)."""
+    if tuple(size[:2]) != tuple(wanted):
+        raise ValueError(
+            f"images differ in size: {other} has {wanted[1]} x {wanted[0]} pixels, {file} has"
+            f" {size[1]} x {size[0]}; give image_size to bring them to one size"
+        )
+
+
+def are_positions(values: np.ndarray, count: int) -> bool:
+    """Whether an array of ours holds different positions among `count` files, ascending."""
+    if values.dtype != np.int64 or values.ndim != 1:
+        return False
+    return bool((np.diff(values, prepend=-1, append=count) > 0).all())
 
 
 def fingerprint(root: Path, files: Sequence[Path], banner: int) -> str:
@@ -211,10 +219,8 @@ def _read_cache(cache: Path, n_files: int) -> tuple[np.ndarray, np.ndarray] | No
         and pixels.ndim == 4
         and pixels.size > 0
         and pixels.shape[1] in (1, 3)
-        and skipped.dtype == np.int64
-        and skipped.ndim == 1
         and len(pixels) + len(skipped) == n_files
-        and bool((np.diff(skipped, prepend=-1, append=n_files) > 0).all())
+        and are_positions(skipped, n_files)
     )
     return (pixels, skipped) if fits else None
 

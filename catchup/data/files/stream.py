@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..channels import check_channels, luma
 from ..images import Images, as_index, check_labels, make_unchecked
-from .decode import read_image, size_text, unreadable_message
+from .decode import check_size, read_image, unreadable_message
 from .memory import check_memory
 from .pool import AHEAD, can_share, map_ahead, shared_memory
 
@@ -83,11 +83,7 @@ class Decoder:
         except Exception as error:
             # each format of Pillow has its own: OSError, SyntaxError, EOFError, …
             raise ValueError(unreadable_message(file, error)) from error
-        if image.shape[:2] != self.stored[1:]:
-            raise ValueError(
-                f"images differ in size: {file} has {size_text(image)} pixels, the others"
-                f" {self.stored[2]} x {self.stored[1]}; give image_size to bring them to one size"
-            )
+        check_size(file, image.shape, "the first", self.stored[1:])
         if image.ndim == 3 and self.grey:
             image = luma(*image.astype(np.int32).transpose(2, 0, 1)).astype(np.uint8)
         if image.ndim == 3 and self.stored[0] == 1:

@@ -19,6 +19,8 @@ import numpy as np
 
 from ...utils.progress import counter
 from .decode import (
+    are_positions,
+    check_size,
     fingerprint,
     is_passing,
     read_image,
@@ -148,12 +150,8 @@ def _merge(
                 skipped.append(number)
             elif first is None:
                 first = (number, size)
-            elif size != first[1]:
-                raise ValueError(
-                    f"images differ in size: {files[first[0]]} has {first[1][1]} x"
-                    f" {first[1][0]} pixels, {files[number]} has {size[1]} x {size[0]}; give"
-                    " image_size to bring them to one size"
-                )
+            else:
+                check_size(files[number], size, files[first[0]], first[1])
         place += len(piece.sizes)
         grey &= piece.grey
         lasting &= piece.lasting
@@ -175,8 +173,8 @@ def _read(cache: Path, n_files: int, border: int) -> Survey | None:
         return None
     skipped, shape, counts, split = arrays
     whole = (
-        skipped.dtype == shape.dtype == counts.dtype == np.int64
-        and skipped.ndim == 1
+        shape.dtype == counts.dtype == np.int64
+        and are_positions(skipped, n_files)
         and shape.shape == (3,)
         and (shape > 0).all()
         and shape[0] in (1, 3)
@@ -184,6 +182,5 @@ def _read(cache: Path, n_files: int, border: int) -> Survey | None:
         and (counts >= 0).all()
         and split.shape == ()
         and split == border
-        and (np.diff(skipped, prepend=-1, append=n_files) > 0).all()
     )
     return Survey(skipped, tuple(shape.tolist()), counts) if whole else None
