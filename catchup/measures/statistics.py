@@ -32,7 +32,7 @@ def comparison(
         ValueError: as `by_method`, if a row lacks a column, and if two methods share no seed.
     """
     rows = _with_columns(rows, columns)
-    table = [["", "n", *columns.values()]]
+    table = [["", *(["n"] if intervals else []), *columns.values()]]
     for method, group in by_method(rows).items():
         cells = [mean_with_deviation([row[key] for row in group]) for key in columns]
         table.append([method, *([str(len(group))] if intervals else []), *cells])
@@ -69,22 +69,12 @@ def differences(rows: Sequence[Mapping], columns: Iterable[str] = COLUMNS) -> li
             values = [a[key] - b[key] for a, b in pairs]
             resolution = max(resolution_of(row, key) for pair in pairs for row in pair)
             low, high = interval(values, resolution=resolution) or (None, None)
-            found.append(
-                {
-                    "method": method,
-                    "minus": first,
-                    "measure": key,
-                    "n": len(values),
-                    "seeds": [a["seed"] for a, _ in pairs],
-                    "mean": mean(values),
-                    "sd": deviation(values) if len(values) > 1 else None,
-                    "low": low,
-                    "high": high,
-                    "p": p_value(values, resolution),
-                }
-            )
-    corrected = holm([one["p"] for one in found])
-    return [{**one, "p_holm": p} for one, p in zip(found, corrected)]
+            spread = deviation(values) if len(values) > 1 else None
+            gap = {"method": method, "minus": first, "measure": key, "n": len(values)}
+            gap |= {"seeds": seeds, "mean": mean(values), "sd": spread, "low": low, "high": high}
+            gaps.append({**gap, "p": p_value(values, resolution)})
+    corrected = holm([gap["p"] for gap in gaps])
+    return [{**gap, "p_holm": p} for gap, p in zip(gaps, corrected)]
 
 
 def _with_columns(rows: Sequence[Mapping], columns: Iterable[str]) -> Sequence[Mapping]:

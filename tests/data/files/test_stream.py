@@ -307,9 +307,7 @@ def test_a_file_that_changed_is_named(tmp_path):
     small_folder(tmp_path, grey=True)
     images = data.load(f"folder:{tmp_path}", loader="stream", workers=0).train
     picture(tmp_path / "train/cat/1.png", size=(8, 7), grey=True)
-    with pytest.raises(
-        ValueError, match=r"cat/1\.png has 8 x 7; give image_size"
-    ):
+    with pytest.raises(ValueError, match=r"cat/1\.png has 8 x 7; give image_size"):
         images.take(range(6))
     picture(tmp_path / "train/cat/1.png")
     with pytest.raises(
