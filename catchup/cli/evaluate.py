@@ -46,15 +46,16 @@ def make_command():
             device: auto takes a GPU if there is one.
             json: Print the evaluation as JSON instead of a table.
         """
-        from ..experiments import evaluation
+        from ..experiments import evaluate as evaluate_run
+        from ..experiments import evaluate_pretrained
 
         names = tuple(tests.split(","))
         shared: dict[str, Any] = {"options": Options(**vars(options)), "device": device}
         if pretrained is None:
-            row = evaluation.evaluate(run_dir, names, data_dir=data_dir, **shared)
+            row = evaluate_run(run_dir, names, data_dir=data_dir, **shared)
         else:
             shared |= {"data_dir": data_dir or "data", "image_size": image_size, "window": window}
-            row = evaluation.evaluate_pretrained(pretrained, data, run_dir, names, **shared)
+            row = evaluate_pretrained(pretrained, data, run_dir, names, **shared)
         print(json_format.dumps(row) if json else _as_lines(row, names, run_dir))
 
     return evaluate

@@ -5,12 +5,16 @@ import os
 import sys
 from dataclasses import Field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..mixers import MIXERS, Mixer
 from ..mixers.regularisers import Regulariser
 from ..training.settings import Settings
 from ..utils.choices import pick
 from .options import Leading, options_of
+
+if TYPE_CHECKING:
+    from ..training.trainer import Result
 
 
 def make_command(leading: Leading):
@@ -53,19 +57,28 @@ def make_command(leading: Leading):
         result = train_run(settings, out, resume=resume)
         if int(os.environ.get("RANK", 0)):  # under torchrun one process speaks for all
             return
-        s, learning = result.summary, result.learning._asdict()
         if json:
-            return print(json_format.dumps({"out": str(out), **s, "learning": learning}))
-        print(
-            f"top-1 error: last {s['last_error_percent']:.2f} %, best {s['best_error_percent']:.2f}"
-            f" %, median of the last ten epochs {s['median10_error_percent']:.2f} % "
-            f" ({s['time_s']:.0f} s)"
-        )
-        if result.finished and not learning["trained"]:
-            print(f"still learning: {learning['reason']}; too short to tell anything of the method")
-        print(f"next: catchup evaluate {out}")
+            learning = result.learning._asdict()
+            return print(
+                json_format.dumps({"out": str(out), **result.summary, "learning": learning})
+            )
+        print(_as_lines(result), f"next: catchup evaluate {out}", sep="\n")
 
     return train
+
+
+def _as_lines(result: "Result") -> str:
+    """What a run came to, and whether its network is still learning."""
+    s = result.summary
+    errors = (
+        f"top-1 error: last {s['last_error_percent']:.2f} %, best {s['best_error_percent']:.2f} %,"
+        f" median of the last ten epochs {s['median10_error_percent']:.2f} % "
+        f" ({s['time_s']:.0f} s)"
+    )
+    if result.learning.trained or not result.finished:
+        return errors
+    reason = result.learning.reason
+    return f"{errors}\nstill learning: {reason}; too short to tell anything of the method"
 
 
 def own_settings(kind: type[Mixer] | type[Regulariser]) -> list[Field]:

@@ -1,9 +1,9 @@
 """Experiments: many runs, trained, evaluated and compared on equal terms.
 
-`evaluation` makes one evaluation object of a run, `compare` and `planning` fill a folder with
-paired runs, `engines/` say where they are done, `background_bias` and `follow_filters` are the
-causal test, `live` a run that can be watched, `demo` the first thing a newcomer sees, `report/` our
-records beside the printed numbers.
+`evaluation` makes one evaluation object of a run (`pretrained` of a published network), `compare`
+and `planning` fill a folder with paired runs, `budget` one for each budget, `engines/` say where
+they are done, `background_bias` and `follow_filters` are the causal test, `live` a run that can be
+watched, `demo` the first thing a newcomer sees, `report/` our records beside the printed numbers.
 """
 
 from .background_bias import follow_run, run_background
@@ -11,9 +11,10 @@ from .budget import plan_budgets, run_budgets
 from .compare import run_comparison, sweep
 from .demo import run_demo
 from .engines import make_engine
-from .evaluation import evaluate, evaluate_pretrained
+from .evaluation import evaluate
 from .live import LiveRun
 from .planning import plan_runs
+from .pretrained import evaluate_pretrained
 
 __all__ = [
     "LiveRun",

@@ -9,11 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .. import models
-from ..data import Augmentation, Dataset, Images, load_images
+from ..data import Dataset, Images
 from ..data.files.archives import CIFAR100_C
 from ..data.identity import check_same_data, identify
-from ..data.protocol import NORMALISATIONS
 from ..measures.registry import MEASURES, Options, Subject, load_outside, measure, select_tests
 from ..models.inference import PixelModel
 from ..training import checkpoint
@@ -83,7 +81,7 @@ def evaluate(
     identity = identify(dataset).as_dict()
     check_same_data(run.get("data"), identity, f"{run_dir} holds a run")
     check_same_data(state.get("data"), identity, f"{run_dir / CHECKPOINT} is a checkpoint")
-    model, place = _restored(run_dir, settings, dataset, state["model"]), _device(device)
+    model, place = _restored(run_dir, settings, dataset, state["model"]), device_named(device)
     model.to(place, memory_format=memory_format(model, place))
     outside = (
         load_outside(options, settings.data_dir, dataset, progress) if "ood" in asked else None
@@ -96,7 +94,9 @@ def evaluate(
     row = {**describe_training(run["settings"], state["rows"]), **found}
     row["learning"] = assess_record(row)
     training = {"training": {key: run.get(key) for key in ("command", "commit")}}
-    return _merge(run_dir, row, asked, ("checkpoint_sha256", "n_test", "identity"), training)
+    return merge_evaluation(
+        run_dir, row, asked, ("checkpoint_sha256", "n_test", "identity"), training
+    )
 
 
 def evaluation_of(
@@ -132,93 +132,6 @@ def evaluation_of(
         PixelModel.of(model, dataset), dataset, options or Options(), outside, progress
     )
     return {"n_train": len(dataset.train), "n_test": len(dataset.test), **measure(subject, tests)}
-
-
-def evaluate_pretrained(
-    model: str,
-    data: str,
-    out: str | Path,
-    tests: Sequence[str] = ("clean", "feature-drop"),
-    *,
-    options: Options | None = None,
-    data_dir: str = "data",
-    image_size: int = 256,
-    window: int = 224,
-    device: str = "auto",
-    progress: bool = True,
-) -> dict:
-    """Evaluates a model with torchvision's ImageNet weights, as in Figure 6 of the paper, and
-    leaves `evaluation.json`.
-
-    Args:
-        model: "torchvision.resnet50", for example; its weights are downloaded once (see
-            `catchup.models.create`).
-        data: the test images: imagenet, imagenet:PATH, or another set of ImageNet's 1000 classes in
-            the order of their WordNet ids. Training images are not read.
-        out: the folder for evaluation.json, new or empty, or one that an earlier call has filled
-            for the same model.
-        tests: some of `TESTS` but landscape, which needs training images. options: of the tests.
-        data_dir: where data sets are kept. image_size, window: pixels; the shorter side, and the
-            middle square of it.
-        device, progress: as for `evaluate`.
-    Returns:
-        What was written: as `evaluate`, with the method "pretrained" and no seed.
-    Raises:
-        ValueError: for an unknown test, model or data set, one that does not fit, or a folder that
-            holds something else; FileNotFoundError if the data are not there. Nothing is written
-            then.
-    """
-    out, asked, options = Path(out), select_tests(tests), options or Options()
-    pick("device", device, ("auto", "cpu"))
-    if "landscape" in asked:
-        raise ValueError(
-            "the test 'landscape' needs training images, which are not read here: leave it out"
-        )
-    _check_place(out, model)
-    images = load_images(data, data_dir, image_size=image_size, window=window, progress=progress)
-    if len(images.classes) != models.IMAGENET_CLASSES:
-        raise ValueError(
-            f"{data} has {len(images.classes)} classes, and the weights of {model} know ImageNet's "
-            f"{models.IMAGENET_CLASSES}, by their order: give a folder that holds every one of them"
-        )
-    mean, std = NORMALISATIONS["imagenet"]
-    dataset, place = Dataset(data, images, images, mean, std, Augmentation()), _device(device)
-    network = models.create(model, num_classes=len(images.classes), pretrained=True).to(place)
-    outside = load_outside(options, data_dir, dataset, progress) if "ood" in asked else None
-    head = {
-        "method": "pretrained",
-        "method_settings": {},
-        "seed": None,
-        "data": data,
-        "subset": None,
-        "model": model,
-        "width": None,
-        "settings": None,
-        "epochs": None,
-        "finished": True,
-        "image_size": image_size,
-        "window": window,
-    }
-    head["identity"] = identify(dataset).as_dict()
-    found = evaluation_of(
-        network, dataset, asked, options=options, outside=outside, progress=progress
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    return _merge(out, {**head, **found}, asked, (*head, "n_test"), {})
-
-
-def _check_place(out: Path, model: str) -> None:
-    """ValueError unless `out` may hold the evaluation of this pretrained model."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder for the evaluation")
-    if not out.is_dir() or all(path.name.startswith(".") for path in out.iterdir()):
-        return
-    held = read_evaluation(out / EVALUATION) if (out / EVALUATION).is_file() else {}
-    if (held.get("method"), held.get("model")) != ("pretrained", model):
-        raise ValueError(
-            f"{out} holds something else than the evaluation of {model}; give a new or an empty"
-            " folder"
-        )
 
 
 def _run_of(run_dir: Path) -> tuple[dict, Settings]:
@@ -286,7 +199,7 @@ def _restored(run_dir: Path, settings: Settings, dataset: Dataset, weights: dict
     return model
 
 
-def _device(device: str) -> torch.device:
+def device_named(device: str) -> torch.device:
     """The device of that setting."""
     gpu = device == "auto" and torch.accelerator.is_available()
     return torch.accelerator.current_accelerator() if gpu else torch.device("cpu")
@@ -324,7 +237,7 @@ def describe_training(settings: dict, rows: list[dict]) -> dict:
     }
 
 
-def _merge(
+def merge_evaluation(
     folder: Path, row: dict, asked: Sequence[str], same: Sequence[str], more: Mapping
 ) -> dict:
     """Writes the row into evaluation.json, with what an earlier evaluation with the `same` values

@@ -117,20 +117,20 @@ def assess_record(
 
 
 def describe_learning(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line about the networks that are still learning, with a reason for each method and
-    budget; "" if there are none.
+    """One line about the networks that are still learning, budget by budget, with the reason of the
+    first of each; "" if there are none.
 
     Args:
         rows: evaluation objects with their `learning`.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[int, dict[str, str]] = {}
     for row in rows:
         verdict = row.get("learning")
         if verdict and not verdict["trained"]:
-            name = f"{row.get('label') or row['method']}, {row['epochs']} epochs"
-            found.setdefault(name, []).append(verdict["reason"])
+            name = row.get("label") or row["method"]
+            found.setdefault(row["epochs"], {}).setdefault(name, verdict["reason"])
     named = [
-        f"{name} ({reasons[0]}{'; and other seeds' if len(reasons) > 1 else ''})"
-        for name, reasons in found.items()
+        f"{epochs} epochs: {', '.join(reasons)} ({next(iter(reasons.values()))})"
+        for epochs, reasons in found.items()
     ]
     return f"still learning, too short to tell: {'; '.join(named)}" if named else ""

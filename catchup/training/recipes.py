@@ -64,7 +64,7 @@ CLASSES = {
 
 
 @dataclass(frozen=True)
-class Target:
+class PrintedResult:
     """Printed numbers.
 
     Args:
@@ -101,7 +101,7 @@ class Recipe:
     settings: Mapping
     methods: Mapping[str, Mapping]
     special: Sequence[Mapping]
-    targets: Sequence[Target]
+    targets: Sequence[PrintedResult]
     conflicts: Sequence[str]
     differs: Sequence[str]
 
@@ -332,7 +332,7 @@ def _recipe(name: str, row: Mapping) -> Recipe:
         settings,
         methods,
         row.get("special", []),
-        [Target(**target) for target in row.get("targets", [])],
+        [PrintedResult(**target) for target in row.get("targets", [])],
         row["conflicts"],
         row["differs"],
     )

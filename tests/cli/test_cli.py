@@ -150,7 +150,7 @@ def test_compare_prints_a_table_with_intervals_and_does_nothing_twice(
     said = out_of(capsys)
     assert "cutmix:alpha=0.2,prob=0.5 − baseline  2" in said and "95 % interval" in said
     assert f"all of it: {out / 'results.json'}" in said and "FGSM error" in said
-    assert said.count("still learning, too short to tell: baseline, 2 epochs (") == 1
+    assert said.count("still learning, too short to tell: 2 epochs: baseline, ") == 1
     settings = json.loads((out / "cutmix_alpha=0.2_prob=0.5-1" / "run.json").read_text())[
         "settings"
     ]

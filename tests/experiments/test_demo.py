@@ -215,7 +215,7 @@ def test_the_budget_stands_beside_every_number(rows):
             "accuracy without the strongest 20 % 41.0 → 92.0"
         ),
     ]
-    assert said[-3:-1] == [
+    assert said[-4:-2] == [
         "results: there/results.json",
         "figures: there/feature_drop.png, there/budget.png",
     ]

@@ -233,7 +233,8 @@ def test_what_an_engine_needs_is_asked_first(monkeypatch):
     for engine, package, extra in (("slurm", "submitit", "cluster"), ("ray", "ray", "ray")):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(
-            ImportError, match=rf"needs the package {package}: pip install 'catchup-mix\[{extra}\]'"
+            ImportError,
+            match=rf"needs the package {package}: from a clone, pip install -e '\.\[{extra}\]'",
         ):
             engines.make_engine(engine).check()
 

@@ -13,14 +13,9 @@ import torch
 from torch import nn
 
 from catchup.data import Images, load
-from catchup.experiments import evaluation
-from catchup.experiments.evaluation import (
-    USUAL,
-    evaluate,
-    evaluate_pretrained,
-    evaluation_of,
-    with_published,
-)
+from catchup.experiments import evaluation, pretrained
+from catchup.experiments.evaluation import USUAL, evaluate, evaluation_of, with_published
+from catchup.experiments.pretrained import evaluate_pretrained
 from catchup.hooks.layers import count_hooks
 from catchup.measures.feature_drop import FRACTIONS
 from catchup.measures.registry import Options, load_outside
@@ -457,7 +452,6 @@ def test_unknown_tests_and_models_without_a_head_are_refused(trained):
 def imagenet_like(monkeypatch):
     """Tiny images of three of ImageNet's classes, and weights that were not downloaded."""
     from catchup import models
-    from catchup.experiments import evaluation
 
     names = tuple(f"n{number:08}" for number in range(1000))
     images = Images(
@@ -478,8 +472,8 @@ def imagenet_like(monkeypatch):
         torch.manual_seed(0)
         return models.resnet18(num_classes=num_classes, width=16)
 
-    monkeypatch.setattr(evaluation, "load_images", load_images)
-    monkeypatch.setattr(evaluation.models, "create", create)
+    monkeypatch.setattr(pretrained, "load_images", load_images)
+    monkeypatch.setattr(pretrained.models, "create", create)
     return asked
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from catchup.mixers import make
+from catchup.training import Settings, dataset_of, fit, model_of
 from catchup.training.learning import (
     assess_record,
     describe_learning,
@@ -93,9 +95,26 @@ def test_the_window_is_the_side_of_the_images_and_a_pretrained_network_has_no_ve
 
 def test_the_line_names_the_methods_that_still_learn():
     rows = [row(20, 80.0, 49.31), row(20, 80.0, 48.0, seed=1), row(200, 60.0, 0.0)]
+    rows += [row(20, 80.0, 50.0, label="catchup:alpha=2"), row(150, 60.0, 2.5)]
     rows = [{**one, "learning": assess_record(one)} for one in rows]
     assert describe_learning(rows) == (
-        "still learning, too short to tell: catchup, 20 epochs (1.3 % of the paper's steps, less"
-        " than 5 %; and other seeds)"
+        "still learning, too short to tell: 20 epochs: catchup, catchup:alpha=2 (1.3 % of the"
+        " paper's steps, less than 5 %); 150 epochs: catchup (2.5 % error on its training images)"
     )
-    assert describe_learning(rows[2:]) == ""
+    assert describe_learning(rows[2:3]) == ""
+
+
+@pytest.mark.parametrize(("progress", "epochs", "said"), [(True, 1, 1), (False, 1, 0)])
+def test_fit_says_in_one_line_that_a_network_is_still_learning(progress, epochs, said, capsys):
+    settings = Settings(
+        data="digits", subset=3, width=4, epochs=epochs, batch_size=15, device="cpu"
+    )
+    dataset = dataset_of(settings, progress=False)
+    result = fit(
+        model_of(settings, dataset), make("baseline"), dataset, settings, progress=progress
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert not result.learning.trained
+    assert (
+        sum("still learning: " in line and result.learning.reason in line for line in lines) == said
+    )
