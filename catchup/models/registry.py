@@ -106,8 +106,15 @@ def create(
         return _with_classes(_pretrained(library, bare, settings), num_classes)
     if library == "own":
         return OWN[name](num_classes=num_classes, in_channels=in_channels, **settings)
-    build = {"torchvision": _torchvision_model, "timm": _timm_model}[library]
-    return build(bare, num_classes, in_channels, options)
+    if library == "timm":
+        import timm
+
+        return timm.create_model(bare, num_classes=num_classes, in_chans=in_channels, **options)
+    from torchvision import models
+
+    model = models.get_model(bare, weights=None, num_classes=num_classes, **options)
+    take_channels(model, in_channels)
+    return model
 
 
 def _find_library(name: str) -> tuple[str, str]:
@@ -220,23 +227,3 @@ def _with_classes(model: nn.Module, num_classes: int) -> nn.Module:
         parent, _, child = path.rpartition(".")
         setattr(model.get_submodule(parent), child, nn.Linear(old.in_features, num_classes))
     return model
-
-
-def _torchvision_model(name: str, num_classes: int, in_channels: int, options: dict) -> nn.Module:
-    """The torchvision model, its first convolution replaced where the images do not have three
-    channels.
-    """
-    from torchvision import models
-
-    model = models.get_model(name, weights=None, num_classes=num_classes, **options)
-    take_channels(model, in_channels)
-    return model
-
-
-def _timm_model(name: str, num_classes: int, in_channels: int, options: dict) -> nn.Module:
-    """The timm model."""
-    import timm
-
-    return timm.create_model(
-        name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **options
-    )

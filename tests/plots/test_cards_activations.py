@@ -225,7 +225,9 @@ def test_an_activation_card_shows_the_answer_and_keeps_its_tiles_in_place(store)
     figure = activation_card(store, "layer2", 2, 1)
     best = int(store.scores[2][1].argmax())
     assert f"{'abcde'[best]} ({100 * store.scores[2][1, best]:.0f} %)" in words(figure)
-    assert "layer2, epoch 2 of 5" in words(figure) and "all filters" in words(figure)
+    assert "layer2, epoch 2 of 5" in words(
+        figure
+    ) and f"all {store.filters('layer2')} filters" in words(figure)
     norms = store.at(5, "layer2").norms[1].numpy()[store.order("layer2")]
     assert np.array_equal(figure.axes[1].lines[0].get_ydata(), norms)
     for epoch in store.epochs:

@@ -24,38 +24,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import blur, digital, noise, weather
+from . import blur, digital, liquid, noise, weather
 from .base import quantise
 from .constants import CONSTANTS, EXTRA, FAMILIES, STANDARD
-from .liquid import spatter
 
 Corruption = Callable[[Tensor, int, torch.Generator], Tensor]
 
 SEVERITIES = (1, 2, 3, 4, 5)
-CORRUPTIONS: dict[str, Corruption] = {
-    function.__name__: function
-    for function in (
-        noise.gaussian_noise,
-        noise.shot_noise,
-        noise.impulse_noise,
-        blur.defocus_blur,
-        blur.glass_blur,
-        blur.motion_blur,
-        blur.zoom_blur,
-        weather.snow,
-        weather.frost,
-        weather.fog,
-        weather.brightness,
-        digital.contrast,
-        digital.elastic_transform,
-        digital.pixelate,
-        digital.jpeg_compression,
-        noise.speckle_noise,
-        blur.gaussian_blur,
-        spatter,
-        digital.saturate,
-    )
+_FUNCTIONS = {
+    name: function
+    for module in (noise, blur, weather, digital, liquid)
+    for name, function in vars(module).items()
 }
+CORRUPTIONS: dict[str, Corruption] = {name: _FUNCTIONS[name] for name in (*STANDARD, *EXTRA)}
 
 __all__ = [
     "CONSTANTS",

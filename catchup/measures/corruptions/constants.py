@@ -6,31 +6,15 @@ published arrays (the paper prints none). They are much milder than the ImageNet
 same names.
 """
 
-STANDARD = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 FAMILIES = {
-    "noise": STANDARD[:3],
-    "blur": STANDARD[3:7],
-    "weather": STANDARD[7:11],
-    "digital": STANDARD[11:],
-    "extra": EXTRA,
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+    "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
 }
+EXTRA = FAMILIES["extra"]
+STANDARD = tuple(name for names in FAMILIES.values() for name in names if name not in EXTRA)
 
 CONSTANTS = {  # of severity 1, 2, 3, 4, 5
     "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation, of the range
