@@ -284,14 +284,10 @@ def fetch(name: str, data_dir: str | Path = "data", *, progress: bool = True) ->
 def _read_whole(source: DataSource, request: Request) -> Dataset:
     """The data set, training part and all."""
     if source.read is None:
-        raise ValueError(
-            f"{request.name} has no training images: "
-            + (
-                "it is for catchup.data.load_images, and for evaluate --tests ood"
-                if source.images_of
-                else "its folder is for evaluate --tests corruption, and catchup.data.fetch gets it"
-            )
-        )
+        use = "its folder is for evaluate --tests corruption, and catchup.data.fetch gets it"
+        if source.images_of:
+            use = "it is for catchup.data.load_images, and for evaluate --tests ood"
+        raise ValueError(f"{request.name} has no training images: {use}")
     return source.read(request)
 
 
@@ -318,16 +314,11 @@ def _request(
             f"the images of {base} are no files, and cannot be streamed; those of {able} can: take"
             " the loader auto or resident"
         )
-    return source, Request(
-        name,
-        argument or None,
+    path, how = (
         Path(data_dir).expanduser(),
-        image_size,
-        skip_unreadable,
-        progress,
-        loader,
-        workers,
+        (image_size, skip_unreadable, progress, loader, workers),
     )
+    return source, Request(name, argument or None, path, *how)
 
 
 def names() -> tuple[str, ...]:
@@ -342,9 +333,8 @@ def describe(data_dir: str | Path = "data") -> list[SourceRow]:
     nothing.
     """
     folder = Path(data_dir).expanduser()
-    return [
-        SourceRow(
-            name, source.size, source.classes, source.images, source.origin, source.present(folder)
-        )
-        for name, source in SOURCES.items()
-    ]
+    rows = []
+    for name, source in SOURCES.items():
+        facts = source.size, source.classes, source.images, source.origin
+        rows.append(SourceRow(name, *facts, source.present(folder)))
+    return rows

@@ -196,7 +196,9 @@ def measure_landscape(
         ValueError: for a setting that is not so, before anything is computed; if the loss or its
             curvature at the weights themselves is not finite.
     """
-    _check_settings(n_images, hessian_images, n_eigen, n_probes, radius, points, grid_points, plane)
+    check_whole(n_images=n_images, hessian_images=hessian_images, n_eigen=n_eigen)
+    check_whole(2, n_probes=n_probes)
+    _check_grid(radius, points, grid_points, plane, n_eigen)
     seen = balanced_sample(images, n_images, seed)
     curved = balanced_sample(images, min(n_images, hessian_images), seed)
     pairs = top_eigenpairs(model, curved, n_eigen, seed=seed, which=which, progress=progress)
@@ -332,20 +334,9 @@ def _check(radii: Sequence[float], *directions: Tensor) -> None:
             raise ValueError("a direction must be finite, got one with NaN or infinity")
 
 
-def _check_settings(
-    n_images: int,
-    hessian_images: int,
-    n_eigen: int,
-    n_probes: int,
-    radius: float,
-    points: int,
-    grid_points: int,
-    plane: str,
-) -> None:
-    """Raise for the first setting that cannot be."""
+def _check_grid(radius: float, points: int, grid_points: int, plane: str, n_eigen: int) -> None:
+    """Raise for the first setting of lines and plane that cannot be."""
     pick("plane", plane, PLANES)
-    check_whole(n_images=n_images, hessian_images=hessian_images, n_eigen=n_eigen)
-    check_whole(2, n_probes=n_probes)
     check_whole(3, points=points)
     check_whole(0, grid_points=grid_points)
     if points % 2 == 0 or grid_points and (grid_points % 2 == 0 or grid_points < 3):

@@ -31,7 +31,7 @@ CHANGES = {
 }
 
 
-def method_gallery(rows: "Sequence[MethodResult]", columns: int = COLUMNS) -> "Figure":
+def method_gallery(rows: "Sequence[MethodResult]") -> "Figure":
     """What every method made of one pair: a cell each, titled by where it mixes and what the label
     says.
 
@@ -43,10 +43,9 @@ def method_gallery(rows: "Sequence[MethodResult]", columns: int = COLUMNS) -> "F
 
     Args:
         rows: from `catchup.inspection.methods.run_methods`, at least one; all of one image.
-        columns: cells in a row, ≥ 1.
     Returns:
         A figure that pyplot does not know of. Its one Axes is a mosaic: the pair, the rows that mix
-        the input, those$ that mix a block; it has one text per cell in the same order.
+        the input, those that mix a block; it has one text per cell in the same order.
     Raises:
         ValueError: if there is no row, or they are of different images.
     """
@@ -58,13 +57,13 @@ def method_gallery(rows: "Sequence[MethodResult]", columns: int = COLUMNS) -> "F
     rows = sorted(rows, key=lambda row: row.block is not None)
     cells = [_pair(rows), *(_cell(row) for row in rows)]
     heads = [_names(rows), *(f"{_head(row)}\n{_label(row)}" for row in rows)]
-    sheet = tiles.mosaic(np.stack(cells), columns, GAPS)[: -GAPS[0], : -GAPS[1]]
+    sheet = tiles.mosaic(np.stack(cells), COLUMNS, GAPS)[: -GAPS[0], : -GAPS[1]]
     size = sheet.shape[1] + 2 * EDGE, TOP + len(sheet) + FOOT
     figure = canvas(*size)
     ax = place(figure, (EDGE, FOOT, sheet.shape[1], len(sheet)))
     ax.imshow(sheet, interpolation="nearest", aspect="auto")
     for k, words in enumerate(heads):
-        x, y = tiles.corner(k, cells[0].shape[:2], columns, GAPS)
+        x, y = tiles.corner(k, cells[0].shape[:2], COLUMNS, GAPS)
         ax.text(x + WIDTH / 2, y - 3, words, size=8.5, ha="center", va="bottom", linespacing=1.25)
     figure.text(EDGE / size[0], 1 - 12 / size[1], _topic(rows), size=12, va="top")
     key = {"size": 8.5, "va": "bottom", "color": INK, "linespacing": 1.45}

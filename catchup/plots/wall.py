@@ -21,7 +21,6 @@ def activation_wall(
     maps: "Tensor",
     norms: "Tensor",
     *,
-    order: Sequence[int] | None = None,
     columns: int | None = None,
     show: int = 48,
     scale: str = "own",
@@ -37,7 +36,6 @@ def activation_wall(
         saliency: (H, W) ≥ 0, from `catchup.inspection.attribution`.
         maps: (C, h, w) floating; drawn by magnitude.
         norms: (C,), printed under each map.
-        order: filter numbers as the tiles stand; None sorts by `norms`, ties to the lower number.
         columns: tiles in a row, ≥ 1; None: `tiles.columns_for`.
         show: at most this many, evenly spaced along the order.
         scale: "own": each map by its own largest value; "common": all by the largest of all.
@@ -62,7 +60,7 @@ def activation_wall(
     for ax in axes:
         strip_axes(ax)
     amounts = tiles.brightness(maps.detach().float().cpu().numpy(), scale)
-    order = (-norms).argsort(stable=True).tolist() if order is None else order
+    order = (-norms).argsort(stable=True).tolist()
     shown = [order[rank] for rank in tiles.spaced_ranks(len(order), show)]
     _draw_wall(wall, amounts[shown], norms[shown].tolist(), columns)
     words = tiles.describe_wall(len(shown), len(order), scale)

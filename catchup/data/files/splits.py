@@ -106,14 +106,12 @@ def split_images(
     return Parts(train, test, readable[kept:] - border, counts)
 
 
-def test_images(
-    listing: Listing, request: Request, banner: int = 0
-) -> tuple[Images | StreamedImages, np.ndarray]:
+def test_images(listing: Listing, request: Request) -> tuple[Images | StreamedImages, np.ndarray]:
     """The images of `listing.test` alone, as `split_images`, and the positions of those that could
     be read.
     """
     files, labels = listing.test.files, torch.tensor(listing.test.labels)
-    images, skipped, _ = _open(listing, files, labels, 0, request, banner, True)
+    images, skipped, _ = _open(listing, files, labels, 0, request, 0, True)
     return images, np.delete(np.arange(len(files)), skipped)
 
 

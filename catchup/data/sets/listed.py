@@ -64,7 +64,7 @@ def read_parts(
 
 
 def read_test_part(
-    listing: Listing, request: Request, *, banner: int = 0, keep_size: bool = False
+    listing: Listing, request: Request, *, keep_size: bool = False
 ) -> tuple[Images | StreamedImages, np.ndarray]:
     """The images of `listing.test` alone, and the positions of those that could be read.
 
@@ -74,4 +74,4 @@ def read_test_part(
     if not listing.test.files:
         raise ValueError(f"{listing.root} lists no images")
     image_size = request.image_size if keep_size else size_of(request)
-    return test_images(listing, replace(request, image_size=image_size), banner)
+    return test_images(listing, replace(request, image_size=image_size))

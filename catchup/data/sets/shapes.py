@@ -158,18 +158,16 @@ def draw_scenes(
     drawn = [_draw_block(seed, block) for block in range(start // BLOCK, -(-(start + n) // BLOCK))]
     kept = slice(start % BLOCK, start % BLOCK + n)
     scenes, chance, other = (_join(part)[kept] for part in zip(*drawn))
-    return scenes.with_cue(
-        cue, torch.where(chance < rho, scenes.shape, (scenes.shape + other) % KINDS)
-    )
+    attributes = torch.where(chance < rho, scenes.shape, (scenes.shape + other) % KINDS)
+    return scenes.with_cue(cue, attributes)
 
 
 def render(scene: Scene) -> Tensor:
     """The images of scenes: (N, 3, 32, 32) uint8, antialiased. Pure: the same scene gives the same
     pixels.
     """
-    return torch.cat(
-        [_render(scene[start : start + BLOCK]) for start in range(0, len(scene), BLOCK)]
-    )
+    starts = range(0, len(scene), BLOCK)
+    return torch.cat([_render(scene[start : start + BLOCK]) for start in starts])
 
 
 def images_of(scene: Scene) -> Images:
@@ -211,9 +209,8 @@ def _draw_block(seed: int, block: int) -> tuple[Scene, Tensor, Tensor]:
     """The scenes of one block with both background attributes uniform; (BLOCK,) in [0, 1) and
     (BLOCK,) in [1, 8).
     """
-    rng = torch.Generator().manual_seed(
-        int(np.random.SeedSequence((seed, block)).generate_state(1, np.uint64)[0] >> 1)
-    )
+    state = np.random.SeedSequence((seed, block)).generate_state(1, np.uint64)[0]
+    rng = torch.Generator().manual_seed(int(state >> 1))
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(BLOCK, *shape, generator=rng)
@@ -221,11 +218,8 @@ def _draw_block(seed: int, block: int) -> tuple[Scene, Tensor, Tensor]:
     def choice(low: int, high: int) -> Tensor:
         return torch.randint(low, high, (BLOCK,), generator=rng)
 
-    shape, texture, tint = (
-        torch.randperm(BLOCK, generator=rng) % KINDS,
-        choice(0, KINDS),
-        choice(0, KINDS),
-    )
+    shape = torch.randperm(BLOCK, generator=rng) % KINDS
+    texture, tint = choice(0, KINDS), choice(0, KINDS)
     size, tones = uniform(6, 10), torch.stack([uniform(0.32, 0.44), uniform(0.56, 0.68)], dim=1)
     place = size[:, None] + (SIDE - 2 * size[:, None]) * uniform(0, 1, 2)
     luma = torch.where(choice(0, 2) == 0, uniform(0.06, 0.2), uniform(0.8, 0.94))
@@ -252,9 +246,8 @@ def _draw_block(seed: int, block: int) -> tuple[Scene, Tensor, Tensor]:
 def _join(parts: Sequence[Scene] | Sequence[Tensor]) -> Scene | Tensor:
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
-    return Scene(
-        *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Scene))
-    )
+    columns = ([getattr(part, field.name) for part in parts] for field in fields(Scene))
+    return Scene(*map(torch.cat, columns))
 
 
 # Pixels
@@ -292,9 +285,8 @@ def _colour(hue: Tensor, luma: Tensor, strength: Tensor) -> Tensor:
     pure = ((hue[:, None] * 6 + torch.tensor([0.0, 4.0, 2.0])) % 6 - 3).abs().sub(1).clamp(0, 1)
     away = pure - (pure @ torch.tensor(LUMA))[:, None]  # no luma of its own
     room = torch.where(away > 0, 1 - luma[:, None], luma[:, None]) / away.abs().clamp(min=1e-6)
-    return (luma[:, None] + away * room.amin(1, keepdim=True) * strength[:, None]).clamp(0, 1)[
-        :, :, None, None
-    ]
+    colour = luma[:, None] + away * room.amin(1, keepdim=True) * strength[:, None]
+    return colour.clamp(0, 1)[:, :, None, None]
 
 
 def _axes(scene: Scene, centre: Tensor | float, angle: Tensor) -> tuple[Tensor, Tensor]:
@@ -303,10 +295,8 @@ def _axes(scene: Scene, centre: Tensor | float, angle: Tensor) -> tuple[Tensor, 
     """
     grid = torch.arange(SIDE) + 0.5
     centre = torch.as_tensor(centre, dtype=torch.float32).expand(len(scene), 2)
-    x, y = (
-        grid[None, None, :] - centre[:, 0, None, None],
-        grid[None, :, None] - centre[:, 1, None, None],
-    )
+    x = grid[None, None, :] - centre[:, 0, None, None]
+    y = grid[None, :, None] - centre[:, 1, None, None]
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     return x * cos + y * sin, y * cos - x * sin
 
@@ -327,11 +317,8 @@ def _pattern_axes(scene: Scene, turn: float) -> tuple[Tensor, Tensor, Tensor]:
     """
     pitch = scene.pitch[:, None, None]
     u, v = _axes(scene, 0.0, turn + scene.tilt)
-    return (
-        u + scene.phase[:, 0, None, None] * pitch,
-        v + scene.phase[:, 1, None, None] * pitch,
-        pitch,
-    )
+    across, along = scene.phase.T[:, :, None, None] * pitch
+    return u + across, v + along, pitch
 
 
 def _stripes(turn: float) -> Callable[[Scene], Tensor]:
@@ -361,20 +348,15 @@ def _dots(scene: Scene) -> Tensor:
 
 
 def _rings(scene: Scene) -> Tensor:
-    u, v = _axes(scene, scene.phase * SIDE, scene.tilt)
-    return _bands(
-        torch.hypot(u, v) + scene.grain[:, 0, 0, None, None] * scene.pitch[:, None, None],
-        scene.pitch[:, None, None],
-    )
+    (u, v), pitch = _axes(scene, scene.phase * SIDE, scene.tilt), scene.pitch[:, None, None]
+    return _bands(torch.hypot(u, v) + scene.grain[:, 0, 0, None, None] * pitch, pitch)
 
 
 def _blobs(scene: Scene) -> Tensor:
     x, y = _axes(scene, 0.0, torch.zeros(len(scene)))
     total = torch.zeros(len(scene), SIDE, SIDE)
     for wave in range(WAVES):
-        direction, frequency, phase = (
-            part[:, None, None] for part in scene.grain[:, wave].unbind(1)
-        )
+        direction, frequency, phase = scene.grain[:, wave].T[:, :, None, None]
         # spread over the half circle, so that blobs are round
         turns = (direction + wave) * (math.pi / WAVES)
         number = 2 * math.pi * (0.5 + 0.4 * frequency) / scene.pitch[:, None, None]
@@ -384,10 +366,8 @@ def _blobs(scene: Scene) -> Tensor:
 
 def _half_planes(u: Tensor, v: Tensor, directions: Sequence[float], distance: Tensor) -> Tensor:
     """Signed distance to the intersection of half planes with outward normals at these angles."""
-    return (
-        torch.stack([u * math.cos(turn) + v * math.sin(turn) for turn in directions]).amax(0)
-        - distance
-    )
+    sides = [u * math.cos(turn) + v * math.sin(turn) for turn in directions]
+    return torch.stack(sides).amax(0) - distance
 
 
 def _shape_axes(scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
@@ -408,9 +388,8 @@ def _triangle(u: Tensor, v: Tensor, size: Tensor) -> Tensor:
 
 def _plus(u: Tensor, v: Tensor, size: Tensor) -> Tensor:
     u, v, arm = u.abs(), v.abs(), 0.27 * size
-    return torch.minimum(
-        torch.maximum(u - 0.95 * size, v - arm), torch.maximum(v - 0.95 * size, u - arm)
-    )
+    across, along = torch.maximum(u - 0.95 * size, v - arm), torch.maximum(v - 0.95 * size, u - arm)
+    return torch.minimum(across, along)
 
 
 def _ring(u: Tensor, v: Tensor, size: Tensor) -> Tensor:
@@ -422,15 +401,14 @@ def _star(u: Tensor, v: Tensor, size: Tensor) -> Tensor:
     radius, turn = torch.hypot(u, v), ((torch.atan2(v, u) / fifth + 0.5) % 1 - 0.5).abs() * fifth
     inner = 0.42
     # from a tip to the next notch
-    x, y = (inner * math.cos(fifth / 2) - 1, inner * math.sin(fifth / 2))
+    x, y = inner * math.cos(fifth / 2) - 1, inner * math.sin(fifth / 2)
     length = math.hypot(x, y)
     return (radius * turn.cos() - size) * (y / length) - radius * turn.sin() * (x / length)
 
 
 def _crescent(u: Tensor, v: Tensor, size: Tensor) -> Tensor:
-    return torch.maximum(
-        torch.hypot(u, v) - 0.95 * size, 0.75 * size - torch.hypot(u - 0.5 * size, v)
-    )
+    bite = 0.75 * size - torch.hypot(u - 0.5 * size, v)
+    return torch.maximum(torch.hypot(u, v) - 0.95 * size, bite)
 
 
 def _bar(u: Tensor, v: Tensor, size: Tensor) -> Tensor:
