@@ -144,7 +144,7 @@ def test_without_captum_the_message_names_the_extra(tiny, batch, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "captum"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Hidden("captum"), *sys.meta_path])
-    with pytest.raises(ImportError, match=r"captum: pip install 'catchup-mix\[notebooks\]'"):
+    with pytest.raises(ImportError, match=r"captum: from a clone, pip install -e '.\[notebooks\]'"):
         saliency(tiny, *batch)
 
 

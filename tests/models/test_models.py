@@ -664,7 +664,7 @@ def test_builders_check_their_numbers_too():
 
 def test_without_timm_the_extra_is_named_and_the_other_names_still_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)  # an import of it now fails
-    with pytest.raises(ValueError, match=r"pip install 'catchup-mix\[timm\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '.\[timm\]'"):
         models.create("timm.resnet18", num_classes=10)
     with pytest.raises(ValueError, match="unknown model"):
         models.create("regnety_002", num_classes=10)

@@ -279,7 +279,9 @@ def test_joint_histograms_without_pairs_or_epochs_are_refused(histograms):
 
 def test_without_seaborn_the_message_names_the_extra(histograms, monkeypatch):
     monkeypatch.setitem(sys.modules, "seaborn", None)
-    with pytest.raises(ImportError, match=r"seaborn: pip install 'catchup-mix\[notebooks\]'"):
+    with pytest.raises(
+        ImportError, match=r"seaborn: from a clone, pip install -e '.\[notebooks\]'"
+    ):
         plots.norm_gradient(histograms)
 
 
