@@ -55,6 +55,41 @@ def test_what_is_written_is_what_is_returned_and_the_crossings_are_those_of_the_
     assert said.count("catchup against baseline") == 3 and "error on training images" in said
 
 
+def test_every_row_is_judged_beside_that_of_half_its_budget(done):
+    _, results = done
+    error = {
+        (row["method"], row["seed"], row["epochs"]): row["last_error"] for row in results["rows"]
+    }
+    for row in results["rows"]:
+        half = error.get((row["method"], row["seed"], row["epochs"] / 2))
+        gain = None if half is None else pytest.approx(half - row["last_error"])
+        told = row["learning"]
+        assert told["half_budget_gain"] == gain and (half is None) == (row["epochs"] == 1)
+        assert told["trained"] == (
+            row["clean_train_error"] <= 2 or (half is not None and told["half_budget_gain"] < 1)
+        )
+    assert results["still_learning"].startswith("still learning, too short to tell: 1 epochs: ")
+    assert " trained " in describe_budgets(results).splitlines()[0]
+
+
+@pytest.mark.slow
+def test_a_method_without_a_pair_costs_no_other_its_sentence(done, monkeypatch):
+    comparison, results = done
+    rows = [
+        row
+        for row in results["rows"]
+        if row["method"] == "baseline" or (row["seed"] == 0) == (row["epochs"] == 1)
+    ]
+    parts = [{"rows": rows, "failed": []}]
+    monkeypatch.setattr("catchup.experiments.budget.sweep", lambda *_, **__: parts)
+    again = run_budgets(comparison, (1, 2, 4), progress=False)
+    assert again["crossings"] == []
+    assert again["sentences"] == [
+        "catchup against baseline: not known, catchup and baseline share no seed at all of their"
+        " budgets [1, 2, 4]."
+    ]
+
+
 @pytest.mark.slow
 def test_what_is_finished_is_not_done_again(done, monkeypatch):
     comparison, results = done
