@@ -7,7 +7,7 @@ from pathlib import Path
 from ..experiments.planning import Comparison
 from ..training.settings import Settings
 from .compare import print_plan, shared_settings
-from .options import Leading, ManyRuns, options_of, under_recipe
+from .options import Leading, ManyRuns, options_of, write_out
 
 
 def make_command(leading: Leading):
@@ -47,7 +47,7 @@ def make_command(leading: Leading):
         settings = Settings(**vars(run), data=data, recipe=recipe)
         comparison = Comparison(
             out=out,
-            methods=under_recipe(sweep.methods, settings),
+            methods=write_out(sweep.methods, settings, sweep.preset),
             seeds=sweep.seeds,
             settings=settings,
             tests=tuple(tests.split(",")),

@@ -90,7 +90,7 @@ def _call(argv: list[str], comparison: tuple[str | None, str | None] = (None, No
     return tyro.extras.subcommand_cli_from_dict(
         {
             "demo": demo,
-            "train": cli_train.make_command(leading),
+            "train": cli_train.make_command(leading if argv[:1] == ["train"] else Leading()),
             "evaluate": cli_evaluate.make_command(),
             "compare": cli_compare.make_command(leading, *comparison),
             "budget": cli_budget.make_command(leading),

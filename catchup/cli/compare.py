@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..experiments.engines import make_engine
 from ..experiments.planning import APART, RESULTS, Comparison, assess_runs, filename, outlook
 from ..training.settings import Settings
-from .options import Leading, ManyRuns, options_of, under_recipe
+from .options import Leading, ManyRuns, options_of, write_out
 
 
 class ComparisonCall(NamedTuple):
@@ -78,7 +78,7 @@ def make_command(leading: Leading, own_recipe: str | None, own_data: str | None)
         settings = Settings(**vars(run), data=own_data or data[0], recipe=own_recipe)
         comparison = Comparison(
             out=out,
-            methods=under_recipe(sweep.methods, settings),
+            methods=write_out(sweep.methods, settings, sweep.preset),
             seeds=sweep.seeds,
             settings=settings,
             tests=tuple(tests.split(",")),

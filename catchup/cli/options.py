@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ..mixers import MIXERS
+from ..mixers.published import published_settings
 from ..mixers.target import CRITERIA
 from ..training.settings import Settings
 
@@ -59,6 +61,8 @@ class ManyRuns:
     Args:
         methods: Methods with their settings: cutmix, cutmix:alpha=0.2,prob=0.5. The first is what
             the others are compared with. A recipe adds its own settings of each method.
+        preset: published: every method with the settings that its authors published for the data
+            set, before the recipe's.
         seeds: Paired over the methods: same subset, initial weights, order of the images.
         engine: Where the runs are done: local (one after the other), pool:jobs=4 (processes of this
             machine), slurm:partition=gpu,hours=2,gpus=1,jobs=20 or ray:address=auto (a cluster).
@@ -69,6 +73,7 @@ class ManyRuns:
     """
 
     methods: tuple[str, ...] = ("baseline", "catchup")
+    preset: Literal["published"] | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     engine: str = "auto"
     plan: bool = False
@@ -81,6 +86,7 @@ class Leading:
 
     method: str | None = None
     recipe: tuple[str, ...] = ()
+    preset: Literal["published"] | None = None
     scale: str | None = None
     data: tuple[str, ...] = ()
     model: str | None = None
@@ -90,17 +96,23 @@ class Leading:
     window: int | None = None
 
     def defaults(self, recipe: str | None, method: str | None, data: str | None) -> dict:
-        """The settings of a recipe as defaults, none without one; the scale leaves alone what is
-        given.
+        """The settings of a recipe as defaults, none without one, and with a preset those that the
+        method was published with; the scale leaves alone what is given.
         """
-        if recipe is None:
-            return {}
-        from ..training.recipes import settings_of
+        usual: dict = {}
+        if recipe is not None:
+            from ..training.recipes import settings_of
 
-        keys = ("model", "epochs", "batch_size", "image_size", "window")
-        given = {"data": data, **{key: getattr(self, key) for key in keys}}
-        given = {key: value for key, value in given.items() if value is not None}
-        return vars(settings_of(recipe, method, self.scale, **given))
+            keys = ("model", "epochs", "batch_size", "image_size", "window")
+            given = {"data": data, **{key: getattr(self, key) for key in keys}}
+            given = {key: value for key, value in given.items() if value is not None}
+            usual = vars(settings_of(recipe, method, self.scale, **given))
+        if self.preset and method:
+            own = published_settings(
+                MIXERS[method].__name__, data or usual.get("data", Settings.data)
+            )
+            usual = {**usual, "method_settings": {**usual.get("method_settings", {}), **own}}
+        return usual
 
 
 def read_leading(argv: Sequence[str]) -> Leading:
@@ -112,18 +124,22 @@ def read_leading(argv: Sequence[str]) -> Leading:
     return leading
 
 
-def under_recipe(methods: Sequence[str], settings: Settings) -> tuple[str, ...]:
-    """The methods with their settings under the recipe, if there is one; what cannot be followed is
-    said.
+def write_out(
+    methods: Sequence[str], settings: Settings, preset: str | None = None
+) -> tuple[str, ...]:
+    """The methods with their settings under the recipe and the preset, if there are; what cannot be
+    followed is said.
     """
-    if not settings.recipe:
-        return tuple(methods)
     from ..training.recipes import announcement, label_of, left_out
 
-    print(announcement(settings), file=sys.stderr)
-    for text in left_out(settings.recipe, methods, settings):
-        print(
-            f"left out, because all runs of a comparison share their settings: {text}",
-            file=sys.stderr,
-        )
-    return tuple(label_of(settings.recipe, label) for label in methods)
+    if settings.recipe:
+        print(announcement(settings), file=sys.stderr)
+        for text in left_out(settings.recipe, methods, settings):
+            print(
+                f"left out, because all runs of a comparison share their settings: {text}",
+                file=sys.stderr,
+            )
+    elif preset is None:
+        return tuple(methods)
+    data = settings.data if preset else None
+    return tuple(label_of(settings.recipe, label, data) for label in methods)

@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..mixers import MIXERS, Mixer
 from ..mixers.regularisers import Regulariser
@@ -38,6 +38,7 @@ def make_command(leading: Leading):
         out: Path,
         run: run_options,
         method_settings: method_options,
+        preset: Literal["published"] | None = None,
         resume: bool = False,
         json: bool = False,
     ) -> None:
@@ -45,6 +46,8 @@ def make_command(leading: Leading):
 
         Args:
             out: Folder of the run: run.json, metrics.jsonl and the checkpoint go there.
+            preset: published: the settings that the method's authors published for the data set,
+                before the recipe's.
             resume: Go on after the last finished epoch of the run in that folder.
             json: Print the result as JSON.
         """

@@ -113,6 +113,27 @@ def find_blocks(model: nn.Module) -> list[str]:
     return names
 
 
+def last_maps(model: nn.Module) -> str:
+    """Name of the module that returns a CNN's last maps: its last block, or the activation behind a
+    normalisation that follows it (WRN, PyramidNet).
+
+    Args:
+        model: as for `find_blocks`, which raises the errors.
+    """
+    block = remembered_blocks(model)[-1]
+    parent = block.rpartition(".")[0]
+    items = _children(parent, unwrap(model).get_submodule(parent))
+    behind = items[[name for name, _ in items].index(block) + 1 :]
+    flat = [
+        (name, kind)
+        for name, module in behind
+        for kind in ([_kind(part) for part in module] if _is_chain(module) else [_kind(module)])
+    ]
+    if [kind for _, kind in flat[:2]] == ["norm", "act"]:
+        return flat[1][0]
+    return block
+
+
 def _trunk(items: list[Item], model: nn.Module) -> list[Item]:
     """`items`, every one that is more than a stage replaced by its children, until none is left."""
     for index, (name, module) in enumerate(items):

@@ -107,6 +107,9 @@ class AlignMixup(FeatureMixer, InputMixup):
     No gradient flows through the assignment. An image that is its own partner stays as it is: its
     assignment is the identity, the plan without entropy.
 
+    Differs from the release: the iterations are not stopped early, which makes the plans equal only
+    where both have converged, and their last half-step is that of the rows.
+
     Args:
         alpha: λ ~ Beta(alpha, alpha) per batch, > 0; 2.0 in its paper.
         layers: layer set to draw from, uniformly: InputMixup at 0, alignment at any block. None:

@@ -24,8 +24,9 @@ Where the paper contradicts itself or is silent:
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 
 from ..hooks.blocks import remembered_blocks, submodule, unwrap
 from ..hooks.layers import captured, map_channels
+from ..utils.choices import pick
 from .base import BetaMixer
 from .checks import check_batch, check_positive
 from .draw import Draw, Mixed, Step
@@ -67,21 +69,37 @@ class AutoMix(BetaMixer):
     are accumulated several times per step of the optimiser.
 
     Regularisers act in the trained model, not in the momentum encoder; label changes apply to all
-    three label losses.
+    three label losses. The momentum encoder computes in the precision of the run.
+
+    The Mix Block is by default the one that its authors released, whose mask does not depend on the
+    order of the partner's positions and with which the published numbers were made; the printed one
+    can be had (`block_form`, see `parts/mixblock.py`).
+
+    Differs from the release: one classifier for clean and mixed images, where the release trains
+    two; the momentum moves once an epoch, there once a step; the defaults are the paper's where the
+    two contradict each other (λ as a channel, reduction, lam_margin, mask_decay, block_min_lr), and
+    `AutoMix.published("cifar100")` has the release's. The encoder's buffers follow as its weights
+    do.
 
     Args:
         alpha: λ ~ Beta(alpha, alpha) per batch, > 0; 2 is the paper's for AutoMix (Fig. 7b).
         block: qualified name of the block whose maps the Mix Block sees; None takes the third stage
             behind the stem, the paper's l = 3 (Fig. 7a), which counts no stem; without stages (VGG)
             it is the fourth convolution.
+        block_form: "released" takes s_i = 1 − σ(P ⊗ W_Z z_{j,1−λ}), the mask loss of the batch's
+            mean and first weights ~ N(0, 0.01), "printed" Eqs. 5 and 6, per image, and PyTorch's
+            first weights.
+        lam_channel: whether λ is one more channel of the feature maps (the paper, and the release
+            on ImageNet and CUB); False as the release has it on CIFAR and Tiny-ImageNet.
         reduction: the Mix Block compares positions in C / reduction channels; 1 agrees with the
-            paper's Table 7.
-        mask_weight: γ of the mask loss at the start, ≥ 0, falling linearly to 0 over the run; 0.1
-            in the paper.
+            paper's Table 7, the release has 2.
+        mask_weight: γ of the mask loss at the start, ≥ 0; 0.1 in the paper.
+        mask_decay: whether γ falls linearly to 0 over the run (the paper), or stays (the release).
         mask_margin: ε of the mask loss, ≥ 0; 0.1 in the paper.
         lam_margin: where λ or 1 − λ is at most this, in [0, 0.5], the classifier is given
             InputMixup; 0 follows the paper (the mask is λ at λ = 0 and 1 alone, where there is
-            nothing to mix), OpenMixup's configurations say 0.08.
+            nothing to mix), the release's
+            configurations say 0.08.
         ema_start, ema_end: momentum m of the encoder k at the start and the end of the run, in [0,
             1], along half a cosine; the paper starts from 0.999 or 0.996 and ends at 1, OpenMixup
             at 0.999999.
@@ -92,8 +110,11 @@ class AutoMix(BetaMixer):
 
     alpha: float = 2.0
     block: str | None = None
+    block_form: Literal["released", "printed"] = "released"
+    lam_channel: bool = True
     reduction: int = 1
     mask_weight: float = 0.1
+    mask_decay: bool = True
     mask_margin: float = 0.1
     lam_margin: float = 0.0
     ema_start: float = 0.999
@@ -109,6 +130,7 @@ class AutoMix(BetaMixer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        pick("form of the Mix Block", self.block_form, ("released", "printed"))
         check_positive("block_lr", self.block_lr)
         if (
             isinstance(self.reduction, bool)
@@ -153,7 +175,13 @@ class AutoMix(BetaMixer):
         channels = map_channels(average, self._block_of(bare))
         entropy = self.rng.bit_generator.seed_seq.entropy  # type: ignore[attr-defined]
         seed = np.random.default_rng([entropy, 3]).integers(2**63)
-        mix_block = seeded_block(channels, self.reduction, int(seed)).to(device)
+        mix_block = seeded_block(
+            channels,
+            self.reduction,
+            int(seed),
+            released=self.block_form == "released",
+            lam_channel=self.lam_channel,
+        ).to(device)
         self.modules.update(momentum=average, mix_block=mix_block)
         return [
             {
@@ -175,7 +203,8 @@ class AutoMix(BetaMixer):
     @property
     def gamma(self) -> float:
         """γ of Eq. 6, at this point of the run."""
-        return self.mask_weight * (1 - self.state.get("progress", 0.0))
+        gone = self.state.get("progress", 0.0) if self.mask_decay else 0.0
+        return self.mask_weight * (1 - gone)
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -202,7 +231,7 @@ class AutoMix(BetaMixer):
         average, bare = self._made("momentum"), unwrap(model)
         same_modes(average, bare)
         block = self._block_of(bare)
-        with captured(average, block) as seen, torch.no_grad():
+        with captured(average, block) as seen, torch.no_grad(), self._precision(images):
             average(images)
         if len(seen[block]) != 1:
             raise RuntimeError(
@@ -260,13 +289,21 @@ class AutoMix(BetaMixer):
     def _block_loss(self, maps: Tensor, images: Tensor, labels: Tensor, draw: Draw) -> Tensor:
         """What the Mix Block learns from: ℓ_MCE through k, and L_mask."""
         mask = self._mask(maps, draw, images.shape[2:])
-        logits = self.modules["momentum"](
-            blend(images, draw.partner.to(images.device, non_blocking=True), mask)
-        )
+        mixed = blend(images, draw.partner.to(images.device, non_blocking=True), mask)
+        with self._precision(images):
+            logits = self.modules["momentum"](mixed)
+        # as those of the prepared model
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         target = Target.pair(labels, draw.partner.to(labels.device, non_blocking=True), draw.lam)
-        return self._label_loss(target, logits) + self.gamma * mask_loss(
-            mask, draw.lam, self.mask_margin
-        )
+        off = mask_loss(mask, draw.lam, self.mask_margin, per_image=self.block_form == "printed")
+        return self._label_loss(target, logits) + self.gamma * off
+
+    def _precision(self, images: Tensor) -> AbstractContextManager:
+        """The momentum encoder's passes are made as the model's own: under the run's autocast, or
+        where there is none under the caller's.
+        """
+        dtype = self.memory.autocast
+        return nullcontext() if dtype is None else torch.autocast(images.device.type, dtype)
 
     def _mask(self, maps: Tensor, draw: Draw, size: Sequence[int]) -> Tensor:
         """s_i at the images' size, (B, 1, H, W) float32."""

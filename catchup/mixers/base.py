@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ..hooks.passes import side_passes
 from ..utils.choices import pick
 from .checks import check_batch, check_draw, check_logits, check_maps, check_positive
 from .draw import Draw, Mixed, Step
+from .published import published_settings
 from .regularisers import Regulariser, parse_all
 from .target import CRITERIA, Criterion, Target
 
@@ -41,6 +42,8 @@ class Memory:
         last: what the last step did; None before it.
         watchers: who sees every mix, see `Mixer.watched`.
         worker: seed of the DataLoader's worker that the generator is of; None in the main process.
+        autocast: dtype of the run's mixed precision, for passes of networks that the run has not
+            prepared (AutoMix's momentum encoder); None leaves them to the caller.
     """
 
     rng: np.random.Generator
@@ -50,6 +53,7 @@ class Memory:
     last: Step | None = None
     watchers: list[Watcher] = field(default_factory=list)
     worker: int | None = None
+    autocast: torch.dtype | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,6 +87,18 @@ class Mixer(ABC):
         if not callable(self.criterion):
             pick("criterion", self.criterion, CRITERIA)
         _ = self.memory  # made now, so that the seed is that of this moment and bad names fail here
+
+    @classmethod
+    def published(cls, data: str, **settings: Any) -> Self:
+        """The method with the settings it was published with on a data set, such as "cifar100".
+
+        Args:
+            data: name of the data set.
+            settings: what goes before the published.
+        Raises:
+            ValueError: if nothing was published on it, naming the data sets there are.
+        """
+        return cls(**{**published_settings(cls.__name__, data), **settings})
 
     @cached_property
     def memory(self) -> Memory:
@@ -178,6 +194,10 @@ class Mixer(ABC):
         """
         self.state.clear()
         return []
+
+    def begin_precision(self, dtype: torch.dtype | None) -> None:
+        """Called once before training: what the model's passes are autocast to; None in float32."""
+        self.memory.autocast = dtype
 
     def begin_data(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Called once before training: how the run normalises its images, which some regularisers

@@ -134,6 +134,9 @@ class CatchUpMix(FeatureMixer, BetaMixer):
     """Catch-up Mix as an objective: one layer per step, CutMix where the input is drawn, no extra
     pass.
 
+    Differs from the release: there is none by its authors. The one public operator, AllTheMiXLA's,
+    mixes maps bit for bit as this does (tests/mixers/test_catchup_oracle.py).
+
     Args:
         alpha: λ ~ Beta(alpha, alpha) per batch, > 0. The paper's best: 1.0 on CIFAR-100 (its Table
             10; the text says 0.5), 10 on Tiny-ImageNet, CUB, Cars and Aircraft.

@@ -43,6 +43,9 @@ class CutMix(BetaMixer):
     """One λ and one box per batch; the label weight is the area really kept (clipping makes it ≥
     λ).
 
+    Differs from the release: every step mixes by default (prob), where it mixes half of them on
+    CIFAR; `CutMix.published("cifar100")` has its setting.
+
     Args:
         alpha: λ ~ Beta(alpha, alpha), > 0; 1.0 in its paper.
         prob: 1.0 in its paper on ImageNet, 0.5 on CIFAR (its released commands).

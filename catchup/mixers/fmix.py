@@ -29,12 +29,16 @@ def low_frequency_image(
         decay: δ ≥ 0; 0 is white noise, larger is smoother.
         rng: where the noise comes from.
     Returns:
-        (height, width) float64. Frequency 0, where the filter would be infinite, counts as
-        1/max(height, width), the lowest there is beside it (as in the release).
+        (height, width) float64, vertical and horizontal frequencies alike. Frequency 0, where the
+        filter would be infinite, counts as 1/max(height, width), the lowest there is beside it (as
+        in the release).
     """
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     real, imaginary = rng.standard_normal((2, *frequency.shape))
     spectrum = (real + 1j * imaginary) / np.maximum(frequency, 1 / max(height, width)) ** decay
+    # Columns that are their own mirror images keep only their real waves, half their power.
+    own_mirrors = [0, width // 2] if width % 2 == 0 else [0]
+    spectrum[:, own_mirrors] *= np.sqrt(2)
     return np.fft.irfft2(spectrum, s=(height, width))
 
 
@@ -72,6 +76,11 @@ def top_mask(
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FMix(BetaMixer):
     """Own pixels where the mask is 1, the partner's where it is 0.
+
+    Differs from the release: by default the labels are weighted with the mask's mean instead of λ
+    (`label_rule`), and the upper of the two integers next to λ · pixels is taken with the
+    probability that makes λ the mean, instead of ½. The noise is drawn for half of the spectrum and
+    has the law of the release's whole one.
 
     Args:
         alpha: λ ~ Beta(alpha, alpha), > 0; 1 in its paper (OpenMixup trains CIFAR with 0.2).

@@ -29,8 +29,8 @@ def paper_layers(n_blocks: int) -> tuple[int, ...]:
 class ManifoldMixup(FeatureMixer, InputMixup):
     """λ h_i + (1 − λ) h_j of the maps h of one layer, one layer and one λ per batch.
 
-    The paper trained with `criterion="bce_softmax"`; the default here, as for every method, is
-    cross-entropy.
+    Differs from the release: it trains with `criterion="bce_softmax"`; the default here, as for
+    every method, is cross-entropy. `ManifoldMixup.published("cifar100")` has its setting.
 
     Args:
         alpha: λ ~ Beta(alpha, alpha) per batch, > 0; 2.0 in its paper on CIFAR and SVHN, 0.2 on

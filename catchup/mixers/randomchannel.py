@@ -27,6 +27,8 @@ from .parts.channels import spread
 class RandomChannelMix(FeatureMixer, BetaMixer):
     """K = ⌊λC⌋ channels drawn at random stay with each image, its partner supplies the others.
 
+    Differs from the release: there is none.
+
     Args:
         alpha: λ ~ Beta(alpha, alpha) per batch, > 0.
         layers: blocks to draw from, uniformly, each ≥ 1. None: all of them; never the input.

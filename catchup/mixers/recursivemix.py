@@ -4,13 +4,10 @@ this step's batch.
 Yang, Li, Zhao, Song & Yang, "RecursiveMix: Mixed Learning with History", NeurIPS 2022 (arXiv
 2203.06844). What is pasted brings its own mixed labels with it, weighted by the area; and what the
 network said of it at the time is what it should say of that region now (the consistency loss).
-
-Differs from its release: images are paired with the history by the step's permutation, not by their
-places; and the region is looked up where it was pasted, while the release hands rows as x to
-`roi_align` and so looks at the box mirrored at the diagonal.
 """
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -20,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..hooks.blocks import remembered_blocks, submodule, unwrap
+from ..hooks.blocks import last_maps, submodule, unwrap
 from ..hooks.classifier import find_classifier
 from ..hooks.layers import edited, map_channels
 from ..utils.choices import pick
@@ -88,18 +85,24 @@ class RecursiveMix(Mixer):
     An epoch's first step has no history and is a plain one, as is a step whose box is smaller than
     a pixel. The history is what the last batch looked like when the model saw it, its labels before
     any regulariser changed them, and its logits: one batch in memory. Image i gets image partner[i]
-    of the history, counted round where that was smaller.
+    of the history, counted round where that was smaller. A batch with values that are no numbers is
+    not remembered, with a warning: the next step mixes nothing.
+
+    Differs from the release: images are paired with the history by the step's permutation, not by
+    their places in the batch.
 
     Args:
         alpha: the box covers a share ~ U(0, alpha) of the image before it is clipped, 0 < alpha ≤
             1; 0.5 in its paper.
         omega: ω ≥ 0, weight of the consistency loss; 0.1 in its paper on CIFAR, 0.5 on ImageNet. 0
             leaves it out.
-        interpolation: "nearest" (its release's default) or "bilinear", without antialiasing.
+        interpolation: "nearest" (its release's default) or "bilinear", corners on corners
+            (`align_corners`, as there), without antialiasing.
         share_head: what names the class of the region: a linear layer of its own, trained with the
             run (False, as in its release), or the model's classifier.
         block: qualified name of the block whose maps the region is cut from; None takes the last
-            that `catchup.find_blocks` finds.
+            that `catchup.find_blocks` finds, or where a norm and an activation follow it (WRN,
+            PyramidNet) what these return, as in the release.
         classifier: with `share_head`, qualified name of the classifier; None looks for it.
         prob: 1.0 in its paper: always applied.
         criterion, seed: as for every mixer. The consistency loss is a cross-entropy whatever the
@@ -195,7 +198,13 @@ class RecursiveMix(Mixer):
             return Mixed(mixed, 1.0, keep)
         top, bottom, left, right = box
         size = (bottom - top, right - left)
-        small = F.interpolate(draw.extra["images"].to(maps.dtype), size, mode=self.interpolation)
+        corners = True if self.interpolation == "bilinear" else None
+        small = F.interpolate(
+            draw.extra["images"].to(maps.dtype),
+            size,
+            mode=self.interpolation,
+            align_corners=corners,
+        )
         mixed[..., top:bottom, left:right] = small
         keep[..., top:bottom, left:right] = False
         return Mixed(mixed, 1 - size[0] * size[1] / (maps.shape[-2] * maps.shape[-1]), keep)
@@ -231,13 +240,24 @@ class RecursiveMix(Mixer):
             term = (
                 self.omega * (1 - mixed.own_weight) * Target((said,), (1.0,)).cross_entropy(answer)
             )
-        target = self.target(labels, step.draw, mixed)
+        self._remember(mixed, self.target(labels, step.draw, mixed), logits)
+        return term
+
+    def _remember(self, mixed: Mixed, target: Target, logits: Tensor) -> None:
+        """The step becomes the history, unless it would spoil the next one."""
+        self.state.clear()
+        if not mixed.maps.isfinite().all():
+            warnings.warn(
+                f"RecursiveMix: a batch of {len(logits)} images has values that are no numbers; it"
+                " is not remembered, and the next step mixes nothing",
+                stacklevel=2,
+            )
+            return
         self.state.update(
             images=mixed.maps.detach().clone(),
             labels=target.soft(logits.shape[1]).detach(),
             logits=logits.detach().float(),
         )
-        return term
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, *, draw: Draw | None = None
@@ -269,7 +289,7 @@ class RecursiveMix(Mixer):
     def _block(self, model: nn.Module) -> str:
         """Name of the block that the region is cut from; ValueError if there is none."""
         if self.block is None:
-            return remembered_blocks(model)[-1]
+            return last_maps(model)
         submodule(model, self.block)
         return self.block
 

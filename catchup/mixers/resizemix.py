@@ -81,6 +81,10 @@ class ResizeMix(Mixer):
     """One size per batch, one place per image; the partner's label weighs as much as its small
     image covers.
 
+    Differs from the release: images are resized to a size in whole pixels, there by the factor τ
+    (`scale_factor`), whose nearest pixels are others in 14 % of the places; a small image has at
+    least one pixel.
+
     Args:
         scope: τ ~ U(scope), the side of the pasted image as a share of the image's, 0 < low ≤ high
             ≤ 1; (0.1, 0.8) in its paper. The draw stores λ = 1 − τ².

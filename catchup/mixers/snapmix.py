@@ -103,6 +103,9 @@ class SnapMix(BetaMixer):
     moves the running statistics of BatchNorm a second time and drops out; here evaluation mode is
     the default.
 
+    Differs from the release: evaluation mode (`cam_mode`), and defaults from scratch; on images
+    with ImageNet's weights it mixes every step with β 5, as `SnapMix.published("cub200")` does.
+
     Args:
         alpha: both λ ~ Beta(alpha, alpha), > 0; a box covers 1 − λ of the image, before it is
             clipped. The release: 1 by default, its command from scratch too, and 5 in its commands

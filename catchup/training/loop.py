@@ -27,6 +27,7 @@ from .folder import CHECKPOINT, find_checkpoint, write_metrics
 from .machine.distributed import all_gather, all_reduce_max, average_gradients
 from .machine.failures import first_broken, is_out_of_memory, memory_needed
 from .machine.onednn import lone_columns_in_float32, memory_format
+from .machine.precision import AUTOCAST
 from .schedule import make_schedule
 from .seeds import make_generator
 from .settings import Settings
@@ -115,6 +116,7 @@ class TrainingRun:
         # What came in evaluation mode inside a model in training mode is frozen, and stays so.
         self.frozen = [part for part in model.modules() if model.training and not part.training]
         self.mixer.begin_data(self.dataset.mean, self.dataset.std)
+        self.mixer.begin_precision(AUTOCAST.get(settings.precision))
         layout = memory_format(model, device)
         self.feed = Feed(self.dataset, settings, self.accelerator, layout)
         self.steps = self.feed.steps

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from .. import models
 from ..mixers import MIXERS, make
+from ..mixers.published import published_settings
 from ..utils.choices import parse_spec, pick
 from .settings import PLACE, WITHOUT_EFFECT, Settings
 
@@ -200,23 +201,27 @@ def announcement(settings: Settings) -> str:
     return "\n".join(said + ([f"other than the recipe: {', '.join(other)}"] if other else []))
 
 
-def label_of(name: str, label: str) -> str:
-    """A method as `catchup compare` names it, with its settings under the recipe written out.
+def label_of(name: str | None, label: str, preset: str | None = None) -> str:
+    """A method as `catchup compare` names it, with its settings written out.
 
     Args:
-        name: of the recipe. label: "cutmix", or "cutmix:prob=0.5"; what it sets goes before the
-            recipe's.
+        name: of a recipe; None for none. label: "cutmix", or "cutmix:prob=0.5"; what it sets goes
+            before everything else.
+        preset: a data set: with the settings that the method was published with on it, which go
+            before the recipe's.
     Returns:
         "cutmix:alpha=0.2"; settings that the method has by default are not written.
     Raises:
-        ValueError: for an unknown recipe, or a label that is not written so.
+        ValueError: for an unknown recipe or data set, or a label that is not written so.
     """
-    recipe, (method, own) = named(name), parse_spec(label)
-    chosen = {**recipe.methods.get("all", {}), **recipe.methods.get(method, {}), **own}
-    usual = make(method, seed=0)
+    method, own = parse_spec(label)
+    usual, under = make(method, seed=0), {} if name is None else named(name).methods
+    chosen = {**under.get("all", {}), **under.get(method, {})}
+    if preset is not None:
+        chosen |= published_settings(type(usual).__name__, preset)
     parts = [
         f"{key}={_spelled(value)}"
-        for key, value in chosen.items()
+        for key, value in {**chosen, **own}.items()
         if key in own or getattr(usual, key, None) != value
     ]
     return f"{method}:{','.join(parts)}" if parts else method

@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from catchup import Draw, count_hooks, models
+from catchup import Draw, Settings, count_hooks, fit, models
 from catchup.hooks.layers import map_channels
+from catchup.mixers import make
 from catchup.mixers.automix import AutoMix, blend
 from catchup.mixers.parts.momentum import cosine, follow, frozen_copy
 from catchup.mixers.regularisers import Regulariser
+from catchup.training.trainer import dataset_of
 from conftest import TinyNet
 
 
@@ -73,7 +75,7 @@ def ce(logits, labels, partner=None, lam=1.0):
 
 
 def masks_by_hand(block, maps, partner, lam, size):
-    """Eqs. 4–5, one pair at a time."""
+    """Eqs. 4–5 as printed or as released, one pair at a time."""
     masks = []
     for i, j in enumerate(partner.tolist()):
 
@@ -86,7 +88,9 @@ def masks_by_hand(block, maps, partner, lam, size):
 
         left, right = linear(block.similar, z(i, lam)), linear(block.similar, z(j, 1 - lam))
         p = F.softmax(left @ right.T / left.shape[1] ** 0.5, dim=1)
-        mask = torch.sigmoid(p @ linear(block.value, z(i, lam))).reshape(maps.shape[2:])
+        values = linear(block.value, z(j, 1 - lam) if block.released else z(i, lam))
+        mask = torch.sigmoid(p @ values).reshape(maps.shape[2:])
+        mask = 1 - mask if block.released else mask
         masks.append(
             mask.repeat_interleave(size[0] // mask.shape[0], 0).repeat_interleave(
                 size[1] // mask.shape[1], 1
@@ -98,10 +102,12 @@ def masks_by_hand(block, maps, partner, lam, size):
 # -- one step --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lam", [0.35, 0.8])
-def test_a_step_is_algorithm_1_and_each_part_learns_from_its_own_losses(net, batch, lam):
+@pytest.mark.parametrize(
+    ("lam", "form"), [(0.35, "released"), (0.8, "released"), (0.35, "printed")]
+)
+def test_a_step_is_algorithm_1_and_each_part_learns_from_its_own_losses(net, batch, lam, form):
     images, labels = batch
-    mixer, _ = begun(net, ema_start=1.0, ema_end=1.0)
+    mixer, _ = begun(net, ema_start=1.0, ema_end=1.0, block_form=form)
     unlike(mixer, net)
     q, k, block = (
         copy.deepcopy(net),
@@ -127,9 +133,8 @@ def test_a_step_is_algorithm_1_and_each_part_learns_from_its_own_losses(net, bat
     k_loss = ce(
         k(k_mask * images + (1 - k_mask) * images[other.partner]), labels, other.partner, other.lam
     )
-    k_loss = (
-        k_loss + 0.1 * ((other.lam - k_mask.mean(dim=(1, 2, 3))).abs() - 0.1).clamp(min=0).mean()
-    )
+    means = k_mask.mean() if form == "released" else k_mask.mean(dim=(1, 2, 3))
+    k_loss = k_loss + 0.1 * ((other.lam - means).abs() - 0.1).clamp(min=0).mean()
 
     torch.testing.assert_close(loss, q_loss + k_loss)
     for module, part, grads in ((net, q, q_loss), (block, block, k_loss)):
@@ -258,7 +263,7 @@ def test_the_criterion_is_that_of_all_three_label_losses(net, batch):
     loss, lam = mixer.loss(net, *batch, draw=draw), mixer.block_draw(draw).lam
     with torch.no_grad():
         mask = mixer.plan(net, *batch, mixer.block_draw(draw)).extra["mask"]
-    torch.testing.assert_close(loss, 0.1 * (lam - mask.mean(dim=(1, 2, 3))).abs().mean())
+    torch.testing.assert_close(loss, 0.1 * (lam - mask.mean()).abs())
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -298,6 +303,29 @@ def test_bfloat16_autocast_makes_masks_in_float32(net, batch):
     loss.backward()
     assert loss.dtype == mixer.last.draw.extra["mask"].dtype == torch.float32
     assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in groups[0]["params"][:2])
+
+
+def test_k_computes_in_the_precision_of_the_run(net, batch):
+    mixer, groups = begun(net)
+    mixer.begin_precision(torch.bfloat16)
+    seen = []
+    handle = mixer.modules["momentum"].layer3.register_forward_hook(
+        lambda _m, _a, output: seen.append(output.dtype)
+    )
+    loss = mixer.loss(net, *batch)
+    handle.remove()
+    loss.backward()
+    assert seen == [torch.bfloat16] * 2
+    assert loss.dtype == mixer.last.draw.extra["mask"].dtype == torch.float32
+    assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in groups[0]["params"][:2])
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", None)])
+def test_training_tells_the_method_its_precision(precision, dtype):
+    settings = Settings(subset=2, epochs=1, batch_size=10, precision=precision, device="cpu")
+    mixer = make("baseline", seed=0)
+    fit(TinyNet(10, 1), mixer, dataset_of(settings), settings, progress=False)
+    assert mixer.memory.autocast == dtype
 
 
 # -- the momentum encoder --------------------------------------------------------------------------
@@ -370,6 +398,9 @@ def test_both_schedules_move_once_an_epoch_and_are_stored(net, batch):
     twin, _ = begun(net)
     twin.load_state_dict(copy.deepcopy(mixer.state_dict()))
     assert (twin.momentum, twin.gamma) == (mixer.momentum, mixer.gamma) == seen[-1]
+    constant, _ = begun(net, mask_decay=False)
+    constant.begin_epoch(3, 4)
+    assert constant.gamma == 0.1
     mixer.begin_run(net, 5)
     assert mixer.gamma == 0.1
 
@@ -383,7 +414,7 @@ def test_the_mask_losss_weight_is_gamma(net, batch):
     other = mixer.block_draw(draw)
     mixer, _ = begun(net)
     mask = mixer.plan(net, *batch, other).extra["mask"]
-    expected = (other.lam - mask.mean(dim=(1, 2, 3))).abs().mean()
+    expected = (other.lam - mask.mean()).abs()
     torch.testing.assert_close(losses[1.0] - losses[0.0], expected, rtol=1e-3, atol=1e-5)
 
 

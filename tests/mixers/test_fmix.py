@@ -27,7 +27,8 @@ def slow_image(height, width, decay, rng):
                 complex(noise[0, v, u], noise[1, v, u])
                 / max(frequency, 1 / max(height, width)) ** decay
             )
-            both = 1 if u == 0 or 2 * u == width else 2  # the wave and its mirror image
+            # the wave and its mirror image; a wave without one is as strong as two halves
+            both = math.sqrt(2) if u == 0 or 2 * u == width else 2
             for y in range(height):
                 for x in range(width):
                     turn = 2j * math.pi * (v * y / height + u * x / width)
@@ -55,6 +56,26 @@ def test_amplitudes_fall_with_the_power_of_the_frequency():
         # amplitudes 2³, powers 2⁶
         assert np.log2(power[0, near] / power[0, far]) == pytest.approx(6, abs=0.5)
         assert np.log2(power[near, 0] / power[far, 0]) == pytest.approx(6, abs=0.5)
+
+
+@pytest.mark.parametrize("size", [16, 15])
+def test_vertical_frequencies_are_as_strong_as_horizontal_ones(size):
+    """A half spectrum without its correction gives 0.50; whole spectra, drawn here, 1."""
+    rng, whole = np.random.default_rng(0), np.random.default_rng(1)
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
+    power, defined = np.zeros((2, size, size))
+    for _ in range(1500):
+        image = low_frequency_image(size, size, 1.0, rng)
+        mask = top_mask(image, 0.5, 0.0, rng)
+        power += np.abs(np.fft.fft2(mask - mask.mean())) ** 2
+        noise = whole.standard_normal((size, size)) + 1j * whole.standard_normal((size, size))
+        real = np.fft.ifft2(noise / np.maximum(frequency, 1 / size)).real
+        defined += np.abs(np.fft.fft2(top_mask(real, 0.5, 0.0, whole) - 0.5)) ** 2
+    for one in (power, defined):
+        assert one[1:, 0].sum() / one[0, 1:].sum() == pytest.approx(1, abs=0.1)
+    assert power[1:, 0].sum() / power[1:, 1:].sum() == pytest.approx(
+        defined[1:, 0].sum() / defined[1:, 1:].sum(), rel=0.1
+    )
 
 
 def test_a_mask_has_the_brightest_pixels_and_k_next_to_lambda_n():

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import roi_align
 
-from catchup import Draw, count_hooks
+from catchup import Draw, count_hooks, find_blocks, models
+from catchup.hooks.blocks import last_maps
 from catchup.mixers import make
 from catchup.mixers.recursivemix import align_weights, region_mean
 from catchup.mixers.regularisers import Regulariser
@@ -267,6 +268,59 @@ def test_a_history_of_another_size_or_precision_is_resized(tiny):
         model = TinyNet().bfloat16()
         half, _ = begun(model, interpolation=mode)
         assert all(half.loss(model, others.bfloat16(), more).isfinite() for _ in range(3))
+
+
+def test_bilinear_resizing_lays_corners_on_corners(tiny):
+    """The corners of the small image are the corners of the history; without it they are means."""
+    mixer, _ = begun(tiny, interpolation="bilinear")
+    (images, labels), (others, more) = batches([4, 4], 9, 9)
+    mixer.loss(tiny, images, labels)
+    mixer.loss(tiny, others, more, draw=Draw(0, [3, 0, 1, 2], 0.6, seed=4))
+    box = ~mixer.last.keep[0, 0]
+    (top, left), (bottom, right) = box.nonzero()[0], box.nonzero()[-1]
+    assert bottom > top and right > left
+    pasted, history = mixer.state["images"], images[[3, 0, 1, 2]]
+    for row, source in ((top, 0), (bottom, -1)):
+        torch.testing.assert_close(pasted[..., row, left], history[..., source, 0])
+        torch.testing.assert_close(pasted[..., row, right], history[..., source, -1])
+    for step in range(int(bottom - top) + 1):  # a line between them: y · 8 / (rows − 1)
+        place = step * 8 / int(bottom - top)
+        low, part = int(place), place - int(place)
+        line = history[..., :, 0]
+        wanted = (1 - part) * line[..., low] + part * line[..., min(low + 1, 8)]
+        torch.testing.assert_close(pasted[..., top + step, left], wanted)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_batch_of_no_numbers_does_not_spoil_clean_steps(tiny, bad):
+    mixer, _ = begun(tiny)
+    (spoilt, labels), (clean, more) = batches([4, 4])
+    spoilt[2, 0, 3, 3] = bad
+    with pytest.warns(UserWarning, match="4 images has values that are no numbers"):
+        mixer.loss(tiny, spoilt, labels)
+    assert not mixer.state
+    loss = mixer.loss(tiny, clean, more, draw=Draw(0, [1, 2, 3, 0], 0.5, seed=3))
+    torch.testing.assert_close(loss, F.cross_entropy(tiny(clean), more))
+    assert mixer.last.own_weight == 1 and torch.equal(mixer.state["images"], clean)
+    assert mixer.loss(tiny, clean, more, draw=Draw(0, [1, 2, 3, 0], 0.5, seed=3)).isfinite()
+    assert mixer.last.own_weight < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [
+        ("resnet18", "layer4"),
+        ("preact_resnet18", "layer4"),
+        ("wrn16_8", "norm"),
+        ("pyramidnet200", "norm"),
+        ("densenet121", None),
+    ],
+)
+def test_the_region_is_cut_from_the_last_maps(name, cut):
+    """Behind the last norm and ReLU where the network has them there, as in the release."""
+    with torch.device("meta"):
+        model = models.create(name, num_classes=5)
+    assert last_maps(model) == (cut or find_blocks(model)[-1])
 
 
 def test_answers_that_were_no_numbers_ask_nothing(tiny, batch):

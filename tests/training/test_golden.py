@@ -67,7 +67,7 @@ def test_a_methods_own_networks_of_an_earlier_format_are_taken_up(tmp_path):
             model = TinyNet(10, 1)
         fit(
             model,
-            make("automix", seed=0, block="layer2"),
+            make("automix", seed=0, block="layer2", block_form="printed"),
             dataset_of(settings),
             settings,
             out=tmp_path / name,

@@ -99,10 +99,12 @@ class AugMix(Regulariser):
     the unmixed x.
 
     The three go through the model in one pass of 3B images, as in the released code, so batch norm
-    takes its statistics over clean and augmented images together. There the labelled loss is of the
-    clean third of that same pass; here the method makes its own (mixed) pass, so a step costs one
-    pass of B images more and running statistics move twice. The pass goes past DDP's own forward;
-    its gradients are averaged with the others.
+    takes its statistics over clean and augmented images together. The pass goes past DDP's own
+    forward; its gradients are averaged with the others.
+
+    Differs from the release: there the labelled loss is of the clean third of that same pass; here
+    the method makes its own (mixed) pass, so a step costs one pass of B images more and running
+    statistics move twice. Images agree within one level of 255.
 
     The operations need pixels, the images come normalised: `mean` and `std` say how.
     `catchup.train` and `fit` know them from the data set; elsewhere they have to be given.

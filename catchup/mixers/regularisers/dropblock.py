@@ -79,6 +79,9 @@ class DropBlock(Regulariser):
     over the run, here it is constant. Where a method mixes the same stage, it mixes what DropBlock
     left.
 
+    Differs from the release (the one that CutMix's comparison used): there an image's channels
+    share one mask, here each has its own.
+
     Args:
         keep: the share of values to keep, in (0, 1]; 0.9 in its paper and in CutMix's comparison.
         block: side of a block, ≥ 1; 4 in CutMix's comparison on CIFAR (7 on ImageNet in its own

@@ -17,6 +17,8 @@ class LabelSmoothing(Regulariser):
 
     The smoothed labels are also those that the training accuracy is measured with.
 
+    Differs from the release: in nothing.
+
     Args:
         epsilon: ε in [0, 1]; 0.1 in the paper.
     """

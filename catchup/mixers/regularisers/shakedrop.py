@@ -38,12 +38,12 @@ class ShakeDrop(BranchRegulariser):
     """b per branch and step, with probability p_l = 1 − (l / L)(1 − p_L) of being 1; α and β at the
     level of `per`.
 
-    Both factors are divided by the expectation of the forward one, E_l = p_l + (1 − p_l) E[α] (for
-    the default α just p_l), where the paper multiplies with E_l at test time: so the trained model
-    is used as it is. The networks that can be learned are the same, a branch's last scale being
-    smaller by E_l; to start from the paper's network too, set the weights of each branch's last
-    batch norm to E_l. In the paper branches end in batch norm; those of our pre-activation blocks
-    end in a convolution and are shaken as they are.
+    Differs from the release: both factors are divided by the expectation of the forward one, E_l =
+    p_l + (1 − p_l) E[α] (for the default α just p_l), where the paper multiplies with E_l at test
+    time: so the trained model is used as it is. The networks that can be learned are the same, a
+    branch's last scale being smaller by E_l; to start from the paper's network too, set the weights
+    of each branch's last batch norm to E_l. In the paper branches end in batch norm; those of our
+    pre-activation blocks end in a convolution and are shaken as they are.
 
     Args:
         survival: p_L in (0, 1]; 0.5 in the paper. 1 turns it off.

@@ -33,11 +33,11 @@ def drop_branch(maps: Tensor, kept: Tensor, survival: float) -> Tensor:
 class StochDepth(BranchRegulariser):
     """The l-th of L residual branches stays with probability p_l = 1 − (l / L)(1 − p_L).
 
-    The paper multiplies the branches with p_l at test time (its Eq. 5); here they are divided by
-    p_l in training, as libraries do, so that the trained model is used as it is. The networks that
-    can be learned are the same, a branch's last scale being smaller by p_l, but weights start and
-    decay from another scale. A dropped branch is computed all the same (its batch norm sees the
-    batch), so nothing is saved; in the paper it is skipped.
+    Differs from the release: that multiplies the branches with p_l at test time (Eq. 5); here they
+    are divided by p_l in training, as libraries do, so that the trained model is used as it is. The
+    networks that can be learned are the same, a branch's last scale being smaller by p_l, but
+    weights start and decay from another scale. A dropped branch is computed all the same (its batch
+    norm sees the batch), so nothing is saved; in the paper it is skipped.
 
     Args:
         survival: p_L in (0, 1]; 0.5 in the paper. 1 turns it off.

@@ -18,6 +18,9 @@ from ..folder import CHECKPOINT, RUN
 from ..groups import PRECISIONS
 from ..settings import Settings
 
+# what a precision's passes are autocast to
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def has_bfloat16(device: torch.device) -> bool:
     """Does the device multiply matrices of bfloat16 in hardware?

@@ -22,12 +22,14 @@ from catchup.mixers.parts.mixblock import (
 def naive_mask(
     block: MixBlock, own: torch.Tensor, other: torch.Tensor, lam: float
 ) -> list[list[float]]:
-    """Eqs. 4 and 5 for one pair of maps (C, h, w), number by number."""
+    """Eqs. 4 and 5 for one pair of maps (C, h, w), number by number: as printed the values of the
+    own image, as released one less the mask by the values of the partner.
+    """
     channels, height, width = own.shape
     places = [(y, x) for y in range(height) for x in range(width)]
 
     def linear(conv, maps, share, place):
-        z = [maps[c][place].item() for c in range(channels)] + [share]
+        z = [maps[c][place].item() for c in range(channels)] + [share] * block.lam_channel
         return [
             sum(w * v for w, v in zip(row[:, 0, 0].tolist(), z)) + b
             for row, b in zip(conv.weight, conv.bias.tolist())
@@ -35,13 +37,15 @@ def naive_mask(
 
     left = [linear(block.similar, own, lam, place) for place in places]
     right = [linear(block.similar, other, 1 - lam, place) for place in places]
-    value = [linear(block.value, own, lam, place)[0] for place in places]
+    valued = (other, 1 - lam) if block.released else (own, lam)
+    value = [linear(block.value, *valued, place)[0] for place in places]
     mask = []
     for query in left:
         scores = [sum(a * b for a, b in zip(query, key)) / math.sqrt(len(query)) for key in right]
         weights = [math.exp(score - max(scores)) for score in scores]
         logit = sum(w / sum(weights) * v for w, v in zip(weights, value))
-        mask.append(1 / (1 + math.exp(-logit)))
+        share = 1 / (1 + math.exp(-logit))
+        mask.append(1 - share if block.released else share)
     return [mask[y * width : (y + 1) * width] for y in range(height)]
 
 
@@ -49,22 +53,44 @@ def maps_of(*shape: int, seed: int = 0) -> torch.Tensor:
     return 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def loud(channels: int, reduction: int = 1, seed: int = 0) -> MixBlock:
+def loud(channels: int, reduction: int = 1, seed: int = 0, **form: bool) -> MixBlock:
     """A block whose attention is far from uniform and whose masks are far from 0.5."""
-    block = seeded_block(channels, reduction, seed)
+    block = seeded_block(channels, reduction, seed, **form)
     with torch.no_grad():
+        if block.released:  # its first weights are small
+            for p in block.parameters():
+                p.copy_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(seed)))
         block.similar.weight.mul_(2)
         block.value.weight.mul_(4)
     return block
 
 
+@pytest.mark.parametrize("lam_channel", [True, False])
+@pytest.mark.parametrize("released", [True, False])
 @pytest.mark.parametrize(("reduction", "lam"), [(1, 0.3), (2, 0.8), (1, 0.0)])
-def test_mask_is_eqs_4_and_5(reduction, lam):
-    block, own, other = loud(4, reduction), maps_of(3, 4, 2, 3), maps_of(3, 4, 2, 3, seed=1)
+def test_mask_is_eqs_4_and_5(reduction, lam, released, lam_channel):
+    block = loud(4, reduction, released=released, lam_channel=lam_channel)
+    own, other = maps_of(3, 4, 2, 3), maps_of(3, 4, 2, 3, seed=1)
     mask = block(own, other, lam)
     assert mask.shape == (3, 1, 2, 3) and mask.dtype == torch.float32 and mask.std() > 0.1
     naive = [[naive_mask(block, a, b, lam)] for a, b in zip(own, other)]
     torch.testing.assert_close(mask, torch.tensor(naive), rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_the_partners_positions_does_not_matter_as_released_only():
+    own, other = maps_of(2, 4, 2, 3), maps_of(2, 4, 2, 3, seed=1)
+    turned = other.flatten(2)[..., [3, 1, 5, 0, 4, 2]].reshape(other.shape)
+    for released in (True, False):
+        block = loud(4, released=released)
+        apart = (block(own, other, 0.4) - block(own, turned, 0.4)).abs().max()
+        assert apart < 1e-5 if released else apart > 0.05
+
+
+def test_first_weights_as_released():
+    block = seeded_block(400, 2, 0).requires_grad_(False)
+    assert block.similar.weight.std() == pytest.approx(0.01, rel=0.02)
+    assert block.similar.weight.mean().abs() < 1e-4 and not block.similar.bias.any()
+    assert block.value.weight.std() == pytest.approx(0.01, rel=0.2) and not block.value.bias.any()
 
 
 def test_every_row_of_the_similarity_sums_to_one_over_the_partner():
@@ -122,17 +148,20 @@ def test_upsampling_takes_the_nearest_position(shape, size):
             assert torch.equal(result[:, :, y, x], source)
 
 
-def test_mask_loss_is_eq_6_per_image():
+def test_mask_loss_is_eq_6_per_image_or_of_the_whole_batch():
     mask = torch.tensor([[0.0, 1.0, 1.0, 1.0], [0.5, 0.5, 0.5, 0.5], [0.2, 0.4, 0.0, 0.2]]).reshape(
         3, 1, 2, 2
     )
     mask.requires_grad_()
-    loss = mask_loss(mask, 0.45, 0.1)
+    whole = mask_loss(mask, 0.45, 0.01).item()
+    assert whole == pytest.approx((0.75 + 0.5 + 0.2) / 3 - 0.46, abs=1e-6)
+    loss = mask_loss(mask, 0.45, 0.1, per_image=True)
     assert loss.item() == pytest.approx((0.2 + 0.0 + 0.15) / 3)  # means .75, .5 and .2
     loss.backward()
     # towards λ, none inside ε
     assert [grad.sum().item() for grad in mask.grad] == pytest.approx([1 / 3, 0, -1 / 3])
-    assert mask_loss(mask, 0.45, 0.0) > loss and mask_loss(mask, 0.45, 1.0) == 0
+    assert mask_loss(mask, 0.45, 0.0, per_image=True) > loss
+    assert mask_loss(mask, 0.45, 1.0) == mask_loss(mask, 0.45, 1.0, per_image=True) == 0
     assert mask_loss(mask.half(), 0.45).dtype == torch.float32
 
 
