@@ -124,14 +124,13 @@ def last_maps(model: nn.Module) -> str:
     parent = block.rpartition(".")[0]
     items = _children(parent, unwrap(model).get_submodule(parent))
     behind = items[[name for name, _ in items].index(block) + 1 :]
-    flat = [
-        (name, kind)
+    kinds = [
+        (name, _kind(part))
         for name, module in behind
-        for kind in ([_kind(part) for part in module] if _is_chain(module) else [_kind(module)])
+        for _, part in (_children("", module) if _is_chain(module) else [("", module)])
     ]
-    if [kind for _, kind in flat[:2]] == ["norm", "act"]:
-        return flat[1][0]
-    return block
+    found = [kind for _, kind in kinds[:2]] == ["norm", "act"]
+    return kinds[1][0] if found else block
 
 
 def _trunk(items: list[Item], model: nn.Module) -> list[Item]:

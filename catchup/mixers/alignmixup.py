@@ -107,8 +107,8 @@ class AlignMixup(FeatureMixer, InputMixup):
     No gradient flows through the assignment. An image that is its own partner stays as it is: its
     assignment is the identity, the plan without entropy.
 
-    Differs from the release: the iterations are not stopped early, which makes the plans equal only
-    where both have converged, and their last half-step is that of the rows.
+    Differs from the release: the iterations are not stopped early, so that the plans are equal only
+    where both have converged.
 
     Args:
         alpha: λ ~ Beta(alpha, alpha) per batch, > 0; 2.0 in its paper.

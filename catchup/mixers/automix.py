@@ -19,7 +19,7 @@ Where the paper contradicts itself or is silent:
   normalises by its batches during training, as the momentum encoders that it is taken from (MoCo,
   BYOL) do: running statistics of q, which sees two kinds of batches and other weights, would not
   fit it. Buffers follow q like weights; k's own passes move them too.
-- ε = 0.1 of Eq. 6 is not OpenMixup's `lam_margin` of 0.08, below which q is given plain InputMixup.
+- ε = 0.1 of Eq. 6 is not the release's `lam_margin` of 0.08, below which q is given InputMixup.
 """
 
 import math
@@ -71,15 +71,15 @@ class AutoMix(BetaMixer):
     Regularisers act in the trained model, not in the momentum encoder; label changes apply to all
     three label losses. The momentum encoder computes in the precision of the run.
 
-    The Mix Block is by default the one that its authors released, whose mask does not depend on the
-    order of the partner's positions and with which the published numbers were made; the printed one
-    can be had (`block_form`, see `parts/mixblock.py`).
+    The Mix Block is by default the one that its authors released: its mask does not depend on the
+    order in which the partner's positions are counted, as the printed one's does (`block_form`, see
+    `parts/mixblock.py`), and the released program is what the published numbers belong to.
 
     Differs from the release: one classifier for clean and mixed images, where the release trains
     two; the momentum moves once an epoch, there once a step; the defaults are the paper's where the
     two contradict each other (λ as a channel, reduction, lam_margin, mask_decay, block_min_lr), and
-    `AutoMix.published("cifar100")` has the release's. The encoder's buffers follow as its weights
-    do.
+    `AutoMix.published("cifar100")` has the release's. Here the momentum encoder's buffers
+    follow the model's, as its weights do.
 
     Args:
         alpha: λ ~ Beta(alpha, alpha) per batch, > 0; 2 is the paper's for AutoMix (Fig. 7b).
@@ -98,8 +98,7 @@ class AutoMix(BetaMixer):
         mask_margin: ε of the mask loss, ≥ 0; 0.1 in the paper.
         lam_margin: where λ or 1 − λ is at most this, in [0, 0.5], the classifier is given
             InputMixup; 0 follows the paper (the mask is λ at λ = 0 and 1 alone, where there is
-            nothing to mix), the release's
-            configurations say 0.08.
+            nothing to mix), the release has 0.08.
         ema_start, ema_end: momentum m of the encoder k at the start and the end of the run, in [0,
             1], along half a cosine; the paper starts from 0.999 or 0.996 and ends at 1, OpenMixup
             at 0.999999.

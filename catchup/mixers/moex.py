@@ -177,12 +177,12 @@ def _dims(maps: Tensor, norm: str) -> tuple[int, ...]:
     return {"pono": (1,), "instance": space, "layer": (1, *space)}[norm]
 
 
-def _count(maps: Tensor, dims: Sequence[int]) -> int:
+def _count(maps: Tensor, dims: tuple[int, ...]) -> int:
     """How many values a moment is taken of."""
     return prod(maps.shape[dim] for dim in dims)
 
 
-def _sum(values: Tensor, dims: Sequence[int]) -> Tensor:
+def _sum(values: Tensor, dims: tuple[int, ...]) -> Tensor:
     """`values.sum(dims, keepdim=True)`, by a matrix product where the channels lie innermost in a
     processor's memory: their sums are too short for its vectors.
     """

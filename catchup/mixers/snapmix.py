@@ -103,8 +103,8 @@ class SnapMix(BetaMixer):
     moves the running statistics of BatchNorm a second time and drops out; here evaluation mode is
     the default.
 
-    Differs from the release: evaluation mode (`cam_mode`), and defaults from scratch; on images
-    with ImageNet's weights it mixes every step with β 5, as `SnapMix.published("cub200")` does.
+    Differs from the release: the mode of that pass (`cam_mode`). The defaults are those of its
+    command from scratch; `SnapMix.published("cub200")` has those with ImageNet's weights.
 
     Args:
         alpha: both λ ~ Beta(alpha, alpha), > 0; a box covers 1 − λ of the image, before it is

@@ -127,9 +127,8 @@ class MixBlock(nn.Module):
         # W_P, shared by both images
         self.similar = nn.Conv2d(inputs, channels // reduction, 1)
         self.value = nn.Conv2d(inputs, 1, 1)  # W_Z
-        for layer in (self.similar, self.value) if released else ():
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+        for name, parameter in self.named_parameters() if released else ():
+            nn.init.normal_(parameter, std=0.01 if name.endswith("weight") else 0.0)
 
     def forward(self, own: Tensor, other: Tensor, lam: float) -> Tensor:
         """s_i before upsampling: the probability that a position of the mixed image is the own
