@@ -19,7 +19,7 @@ from pathlib import Path
 from ..measures.crossing import Crossing, describe_crossing, find_crossings
 from ..measures.statistics import COLUMNS, by_method, mean_with_deviation, method_of, value_of
 from ..training.learning import assess_record, describe_learning
-from ..utils.files import jsonable, write_json
+from ..utils.files import check_folder_place, jsonable, write_json
 from ..utils.provenance import surroundings
 from ..utils.text import as_text
 from . import engines
@@ -139,8 +139,7 @@ def _with_learning(rows: Sequence[Mapping]) -> list[dict]:
 
 def _check_folder(out: Path) -> None:
     """ValueError if `out` holds anything but budgets; nothing is written."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder for the budgets")
+    check_folder_place(out, "the budgets")
     for path in sorted(out.iterdir()) if out.is_dir() else ():
         budget = path.is_dir() and path.name.isdecimal()
         if not (budget or path.name in (RESULTS, FIGURE) or path.name.startswith(".")):

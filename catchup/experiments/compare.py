@@ -18,6 +18,7 @@ matter (`catchup.experiments.engines`). The process that calls `run_comparison` 
 hands out runs, and it alone writes results.json and table.md.
 """
 
+import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -34,7 +35,7 @@ from ..training.learning import assess_record, describe_learning
 from ..training.lock import lock_folder
 from ..training.machine.accelerator import make_accelerator
 from ..training.settings import Settings
-from ..training.trainer import dataset_of, model_of, train, try_out
+from ..training.trainer import dataset_of, model_of, train, try_blocks, try_out
 from ..utils.files import jsonable, read_json, write_atomically, write_json
 from ..utils.progress import counter, say
 from ..utils.provenance import surroundings
@@ -210,11 +211,10 @@ def sweep(
             of the comparisons can be.
     """
     engine = engines.make_engine(engine) if isinstance(engine, str) else engine
-    folders = [Path(one.out).resolve() for one in comparisons]
+    # not resolve(), for which a link in a circle is an error without a sentence
+    folders = [os.path.realpath(one.out) for one in comparisons]
     if len(set(folders)) < len(folders):
-        raise ValueError(
-            f"every comparison needs a folder of its own, got {', '.join(map(str, folders))}"
-        )
+        raise ValueError(f"every comparison needs a folder of its own, got {', '.join(folders)}")
     sheets = [_Sheet.begin(one) for one in comparisons]
     engine.check()
     for sheet in sheets:
@@ -306,7 +306,9 @@ def _check_runnable(missing: Sequence[PlannedRun], progress: bool, engine: engin
     model = model_of(first, dataset)
     try_out(model, dataset)
     for one in {one.label: one.settings for one in missing}.values():
-        make(one.method, seed=0, **one.method_settings).check(model)
+        mixer = make(one.method, seed=0, **one.method_settings)
+        mixer.check(model)
+        try_blocks(model, mixer, dataset)
 
 
 def _train_and_evaluate(

@@ -22,7 +22,7 @@ from ..measures.statistics import COLUMNS, by_method, comparison, differences, v
 from ..mixers import MIXERS, make
 from ..training import Settings, dataset_of, fit, model_of
 from ..utils.choices import pick
-from ..utils.files import jsonable, write_json
+from ..utils.files import check_folder_place, jsonable, write_json
 from ..utils.progress import counter
 from ..utils.provenance import surroundings
 from ..utils.text import as_text
@@ -307,8 +307,7 @@ def _budget_line(rows: Sequence[Mapping]) -> str:
 
 def _folder(out: Path) -> Path:
     """The folder, made."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder for the demo")
+    check_folder_place(out, "the demo")
     if out.is_dir() and not {file.name for file in out.iterdir()} <= set(FILES):
         raise ValueError(f"{out} holds other files than a demo's; give a new folder")
     out.mkdir(parents=True, exist_ok=True)

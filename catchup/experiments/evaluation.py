@@ -25,11 +25,10 @@ from ..training.trainer import Result, dataset_of, model_of
 from ..utils.choices import pick
 from ..utils.files import jsonable, read_object, remove_abandoned, write_json
 from ..utils.provenance import surroundings
-from ..utils.schema import read_evaluation
+from ..utils.schema import is_epoch, read_evaluation
 
 TESTS = tuple(MEASURES)
 # what is measured if nothing is named: any model and data will do
-EPOCH = {"val_error_percent", "val_loss", "clean_train_error_percent", "time_s"}
 MERGING_S = 600  # seconds to wait for other evaluations of the same run to write theirs
 USUAL = ("clean", "feature-drop", "fgsm", "pgd")
 
@@ -159,7 +158,7 @@ def _checkpoint_of(run_dir: Path, settings: dict) -> tuple[dict, str]:
     state, digest = checkpoint.load_with_digest(path)
     rows, own = state.get("rows"), state.get("run")
     whole = "model" in state and isinstance(own, dict) and isinstance(rows, list)
-    if not whole or not all(map(_is_epoch, rows)):
+    if not whole or not all(map(is_epoch, rows)):
         held = ", ".join(map(str, state))[:150] or "nothing"
         raise CheckpointError(
             f"{path} is no checkpoint of a training run, or not a whole one: it holds {held}; train"
@@ -176,11 +175,6 @@ def _checkpoint_of(run_dir: Path, settings: dict) -> tuple[dict, str]:
             " the two files of one run together, or train it again"
         )
     return state, digest
-
-
-def _is_epoch(row) -> bool:
-    """Is this what training wrote of an epoch?"""
-    return isinstance(row, dict) and EPOCH <= row.keys()
 
 
 def _restored(run_dir: Path, settings: Settings, dataset: Dataset, weights: dict) -> nn.Module:

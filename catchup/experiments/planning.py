@@ -21,8 +21,8 @@ from ..training.lock import is_vacant
 from ..training.machine.precision import resolve_precision
 from ..training.settings import Settings
 from ..utils.choices import build, parse_spec
-from ..utils.files import jsonable, read_json
-from ..utils.schema import read_evaluation
+from ..utils.files import check_folder_place, jsonable, read_json
+from ..utils.schema import NUMBER, fits, read_evaluation
 from .evaluation import with_published
 
 RESULTS, TABLE = "results.json", "table.md"
@@ -107,8 +107,7 @@ def check_folder(out: Path, runs_of_it: Sequence[PlannedRun]) -> None:
     """ValueError if `out` holds anything but a comparison with the settings of these runs; nothing
     is written.
     """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder for the comparison")
+    check_folder_place(out, "the comparison")
     chosen = {one.folder: jsonable(one.settings.as_dict()) for one in runs_of_it}
     shared = {key: value for key, value in chosen[runs_of_it[0].folder].items() if key not in APART}
     ours = (RESULTS, TABLE) if _is_ours(out / RESULTS) else ()
@@ -231,7 +230,14 @@ def _prospect(run: PlannedRun, one: Comparison, epochs: int, times: Sequence[flo
 
 def _times(folder: Path) -> list[float]:
     """Seconds of each finished epoch of a run; none where there are none."""
-    return [row["time_s"] for row in read_metrics(folder)] if (folder / METRICS).is_file() else []
+    rows = read_metrics(folder) if (folder / METRICS).is_file() else []
+    for number, row in enumerate(rows, start=1):
+        if not fits(row.get("time_s"), NUMBER):
+            raise ValueError(
+                f"line {number} of {folder / METRICS} has no time_s in seconds but"
+                f" {row.get('time_s')!r}: restore a copy, or train the run again"
+            )
+    return [row["time_s"] for row in rows]
 
 
 def _time_left(run: Prospect) -> str:

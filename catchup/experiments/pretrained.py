@@ -89,8 +89,7 @@ def evaluate_pretrained(
 
 def _check_place(out: Path, model: str) -> None:
     """ValueError unless `out` may hold the evaluation of this pretrained model."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder for the evaluation")
+    check_folder_place(out, "the evaluation")
     if not out.is_dir() or all(path.name.startswith(".") for path in out.iterdir()):
         return
     held = read_evaluation(out / EVALUATION) if (out / EVALUATION).is_file() else {}

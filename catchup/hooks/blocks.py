@@ -20,15 +20,21 @@ Where this guesses wrong the blocks are given by name: `CatchUpMix(blocks=("stem
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import wraps
+from inspect import get_annotations
 from math import prod
+from typing import get_origin
 from weakref import WeakKeyDictionary
 
 from torch import nn
+from torch.fx import GraphModule
+from torch.jit import ScriptModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import UninitializedParameter
 
 from ..utils.choices import misfit
 
 Item = tuple[str, nn.Module]  # qualified name, module
+Conv = nn.Conv2d | nn.Conv3d
 
 _END = (nn.Flatten, nn.Linear, nn.AdaptiveAvgPool2d)  # feature maps stop here
 
@@ -44,10 +50,22 @@ def unwrap(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, DataParallel | DistributedDataParallel):
             model = model.module
-        elif "_orig_mod" in model._modules:
-            model = model.get_submodule("_orig_mod")
+        elif is_compiled(model):
+            model = uncompiled(model)
         else:
             return model
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether `module` is what `torch.compile` made of another one."""
+    return "_orig_mod" in module._modules
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """The module that `torch.compile` was given, if `module` is what it returned; else `module`."""
+    while is_compiled(module):
+        module = module.get_submodule("_orig_mod")
+    return module
 
 
 def submodule(model: nn.Module, layer: str) -> nn.Module:
@@ -91,22 +109,29 @@ def find_blocks(model: nn.Module) -> list[str]:
         model: a CNN, wrapped or not (see `unwrap`). Neither run nor changed; may live on the meta
             device.
     Returns:
-        Names in `unwrap(model).named_modules()`, in the order they run; each module's output (B, C,
-        H, W) is mixed.
+        Names of the unwrapped model's modules, in the order they run; each module's output (B, C,
+        H, W), or (B, C, D, H, W) behind 3-D convolutions, is mixed. A compiled part goes by the
+        name that it has in the model.
     Raises:
         ValueError: if nothing is found: no convolution, or a single one whose stride is its kernel
-            size (the patch embedding of a transformer). The message says how to name blocks by
-            hand.
+            size (the patch embedding of a transformer); for a traced or scripted graph, for layers
+            that take their shapes from the first batch, and for a stage that says that it returns
+            several maps. The message says how to name blocks by hand.
     """
     inner = unwrap(model)
+    items = _children("", inner)
     convs = _convs(inner)
     names: list[str] = []
     if len(convs) > 1 or any(conv.stride != conv.kernel_size for conv in convs):
-        items = _trunk(_children("", inner), inner)
+        _check_shapes_known(inner)
+        items = _trunk(items, inner)
         names = _staged(items, inner) or _every_convolution(items, inner)
     if not names:
+        for name, part in inner.named_modules():  # a scripted convolution is none of PyTorch's
+            _refuse_graph(name, part)
         raise ValueError(
-            f"found no layer blocks in {type(inner).__name__} (convolutions in it: {len(convs)});"
+            f"found no layer blocks in {type(inner).__name__} (2-D or 3-D convolutions in it:"
+            f" {len(convs)});"
             ' name the modules to mix behind, for example CatchUpMix(blocks=("stem", "layer1")),'
             " with names from model.named_modules()"
         )
@@ -135,21 +160,25 @@ def last_maps(model: nn.Module) -> str:
 
 def _trunk(items: list[Item], model: nn.Module) -> list[Item]:
     """`items`, every one that is more than a stage replaced by its children, until none is left."""
+    in_stages = sum(_weights(module) for _, module in items if _is_heavy(module))
+    in_stages = in_stages or _weights(model)
     for index, (name, module) in enumerate(items):
-        if _opens(module, model):
+        if _opens(module, model, in_stages):
             return _trunk([*items[:index], *_children(name, module), *items[index + 1 :]], model)
     return items
 
 
-def _opens(module: nn.Module, model: nn.Module) -> bool:
-    """Whether to look at the children of `module` instead of at itself."""
+def _opens(module: nn.Module, model: nn.Module, in_stages: int) -> bool:
+    """Whether to look at the children of `module` instead of at itself; `in_stages` are the weights
+    of what may be stages: a wide last convolution takes nothing from their row.
+    """
     if type(module).forward is nn.Module.forward:  # ModuleList, ModuleDict: never run themselves
         return True
-    share = _weights(module) / _weights(model)
+    weights = _weights(module)
     return (
         _is_chain(module)
-        and (_has_end(module) or share == 1)
-        or share > 0.5
+        and (_has_end(module) or weights == _weights(model))
+        or 2 * weights > in_stages
         and _is_network(module)
     )
 
@@ -159,8 +188,9 @@ def _is_network(module: nn.Module) -> bool:
     fourfold.
     """
     # no shortcuts
-    parts = [child for child in module.children() if _is_chain(module) or _is_heavy(child)]
-    wrapped = [child for child in module.children() if _weights(child) == _weights(module)]
+    children = [child for _, child in _children("", module)]
+    parts = [child for child in children if _is_chain(module) or _is_heavy(child)]
+    wrapped = [child for child in children if _weights(child) == _weights(module)]
     return _has_end(module) or prod(map(_stride, parts)) >= 4 or any(map(_is_network, wrapped))
 
 
@@ -173,6 +203,13 @@ def _staged(items: list[Item], model: nn.Module) -> list[str]:
     ]
     if not stages:
         return []
+    if several := [items[i][0] for i in stages if _returns_several(items[i][1])]:
+        raise ValueError(
+            f"the blocks of {type(model).__name__} are no row: {several[0]!r} says that it returns"
+            " several maps; name the modules to mix behind, each with one map,"
+            f' for example CatchUpMix(blocks=("{items[0][0]}",)), with names from'
+            " model.named_modules()"
+        )
     ends: list[int] = []
     for i in stages:
         if ends and ends[-1] == i - 1 and _repeats(items[i][1], items[i - 1][1]):
@@ -187,6 +224,27 @@ def _staged(items: list[Item], model: nn.Module) -> list[str]:
         # stem of several convolutions, its norm outside
         ends[0] = _reach(items, ends[0], ("norm", "act", "pool"))
     return [items[i][0] for i in ends]
+
+
+def _returns_several(module: nn.Module) -> bool:
+    """Whether `forward` of `module`, or of the last module in a sequence, is annotated to return
+    several maps.
+    """
+    said = get_annotations(type(module).forward).get("return")
+    named = isinstance(said, str) and said.lower().startswith(("list[", "tuple[", "dict["))
+    if named or get_origin(said) in (list, tuple, dict):
+        return True
+    inside = list(module.children()) if isinstance(module, nn.Sequential) else []
+    return bool(inside) and _returns_several(inside[-1])
+
+
+def _check_shapes_known(model: nn.Module) -> None:
+    """ValueError if the shapes of lazy layers are not known yet."""
+    if any(isinstance(weight, UninitializedParameter) for weight in model.parameters()):
+        raise ValueError(
+            f"{type(model).__name__} has lazy layers, whose shapes are not known yet: run it"
+            " once on a batch first"
+        )
 
 
 def _every_convolution(items: list[Item], model: nn.Module) -> list[str]:
@@ -206,7 +264,7 @@ def _every_convolution(items: list[Item], model: nn.Module) -> list[str]:
         name
         for path, chain in model.named_modules()
         if _is_chain(chain)
-        for name, _ in _children(path, chain)
+        for name, _ in _children(_own_name(path), chain)
     }
     # elsewhere the order is unknown
     follows = [item if item[0] in chained else ("", nn.Identity()) for item in items]
@@ -291,9 +349,9 @@ def _is_heavy(module: nn.Module) -> bool:
     return len(_convs(module)) >= 2
 
 
-def _convs(module: nn.Module) -> list[nn.Conv2d]:
+def _convs(module: nn.Module) -> list[Conv]:
     """The convolutions in `module`, itself included."""
-    return [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    return [part for part in module.modules() if isinstance(part, Conv)]
 
 
 def _weights(module: nn.Module) -> int:
@@ -302,12 +360,30 @@ def _weights(module: nn.Module) -> int:
 
 
 def _children(name: str, module: nn.Module) -> list[Item]:
-    """The children with their qualified names; one registered twice comes twice."""
+    """The children with their qualified names, as they are before compiling; one registered twice
+    comes twice. ValueError for a graph.
+    """
+    _refuse_graph(name, module)
     return [
-        (f"{name}.{key}" if name else key, child)
+        (f"{name}.{key}" if name else key, uncompiled(child))
         for key, child in module._modules.items()
         if child is not None
     ]
+
+
+def _refuse_graph(name: str, module: nn.Module) -> None:
+    """ValueError for a graph: its parts are no modules that run."""
+    if isinstance(module, GraphModule | ScriptModule):
+        raise ValueError(
+            f"{name or 'the model'} is a graph ({type(module).__name__}, of torch.fx, torch.export"
+            " or torch.jit), whose stages do not run as modules, so that nothing can be mixed"
+            " behind them: give the model that it was made from"
+        )
+
+
+def _own_name(path: str) -> str:
+    """A qualified name without what `torch.compile` puts into it."""
+    return ".".join(part for part in path.split(".") if part != "_orig_mod")
 
 
 def remember(

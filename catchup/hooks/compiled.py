@@ -6,20 +6,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from .blocks import find_blocks, submodule
+from .blocks import find_blocks, is_compiled, submodule
 
 
 def compile_blocks(model: nn.Module, blocks: list[str] | None = None, **options: Any) -> nn.Module:
     """The model, its blocks compiled one by one, so that hooks between them still run.
 
     Args:
-        model: the plain (not compiled) model; changed in place and returned.
+        model: not compiled as a whole; changed in place and returned. Blocks that are compiled
+            already stay as they are.
         blocks: qualified names; by default what `find_blocks` finds.
         options: passed to `torch.compile` (`mode=`, `backend=`, …).
     """
     for module in [submodule(model, name) for name in blocks or find_blocks(model)]:
-        # forward only: the hooks around it stay outside
-        module.forward = CompiledForward(module, options)
+        if not is_compiled(module):
+            # forward only: the hooks around it stay outside
+            module.forward = CompiledForward(module, options)
     return model
 
 

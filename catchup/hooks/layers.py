@@ -16,12 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .blocks import submodule, unwrap
+from .blocks import is_compiled, submodule, uncompiled, unwrap
 from .compiled import CompiledForward
 
 COMPILED = (
     "the model is compiled as a whole (torch.compile), and a compiled model skips hooks; "
     "compile its blocks instead: catchup.compile_blocks(model)"
+)
+INSIDE = (
+    "layer {layer!r} is inside the compiled block {holder!r}, which skips hooks; train this model "
+    "without compiling it, or act behind whole blocks"
 )
 CHECKPOINTED = (
     "layer {layer!r} runs inside activation checkpointing (or in training mode without gradients,"
@@ -143,7 +147,7 @@ def map_channels(model: nn.Module, block: str) -> int:
     module = submodule(model, block)
     first = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
     if first is None:
-        raise ValueError(f"a CNN is needed, {type(model).__name__} has no convolution")
+        raise ValueError(f"a CNN is needed, {type(model).__name__} has no 2-D convolution")
     blank = torch.zeros(
         2, first.in_channels, 64, 64, dtype=first.weight.dtype, device=first.weight.device
     )
@@ -199,16 +203,23 @@ def hookable(model: nn.Module, layer: str) -> nn.Module:
         )
     parents = [layer.rsplit(".", n)[0] for n in range(1, layer.count(".") + 1)]
     holders = {name: bare.get_submodule(name) for name in parents}
-    for part in (*wrappers, bare, module, *holders.values()):
-        if hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None:
-            raise RuntimeError(COMPILED)
+    if any(is_compiled(part) or _calls_compiled(part) for part in (*wrappers, bare)):
+        raise RuntimeError(COMPILED)
     for name, holder in holders.items():
-        if isinstance(vars(holder).get("forward"), CompiledForward):
-            raise RuntimeError(
-                f"layer {layer!r} is inside the compiled block {name!r}, which skips hooks; "
-                "train this model without compile_blocks, or act behind whole blocks"
-            )
+        own = isinstance(vars(holder).get("forward"), CompiledForward)
+        if own or is_compiled(holder) or _calls_compiled(holder):
+            raise RuntimeError(INSIDE.format(layer=layer, holder=name))
+    if _calls_compiled(uncompiled(module)):
+        raise RuntimeError(
+            f"layer {layer!r} was compiled with its hooks ({layer}.compile()) and skips later"
+            " ones; compile its forward alone: catchup.compile_blocks(model)"
+        )
     return module
+
+
+def _calls_compiled(module: nn.Module) -> bool:
+    """Whether `module.compile()` was called, which compiles the hooks along."""
+    return getattr(module, "_compiled_call_impl", None) is not None
 
 
 def _wrappers(model: nn.Module) -> list[nn.Module]:
@@ -217,7 +228,7 @@ def _wrappers(model: nn.Module) -> list[nn.Module]:
     bare = unwrap(model)
     while model is not bare:
         wrappers.append(model)
-        model = model.get_submodule("_orig_mod" if "_orig_mod" in model._modules else "module")
+        model = model.get_submodule("_orig_mod" if is_compiled(model) else "module")
     return wrappers
 
 

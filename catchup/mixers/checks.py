@@ -86,7 +86,8 @@ def check_maps(maps: Tensor, images: Tensor, block: str, features: int | None = 
             `trailing_features`): maps that end in them are laid out (B, H, W, C).
     """
     shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
-    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != len(images):
+    axes = (4, 5) if images.ndim == 5 else (4,)  # of volumes as well as of images
+    if not isinstance(maps, Tensor) or maps.ndim not in axes or len(maps) != len(images):
         what = ""
         if isinstance(maps, Tensor) and maps.ndim == 3:
             what = " (tokens of a transformer, or a signal, have no channels of pixels)"
@@ -94,7 +95,7 @@ def check_maps(maps: Tensor, images: Tensor, block: str, features: int | None = 
             f"block {block!r} must return maps ({len(images)}, C, H, W), got {shape}{what}; name"
             " another block"
         )
-    if features is not None and maps.shape[1] != features == maps.shape[3]:
+    if features is not None and maps.shape[1] != features == maps.shape[-1]:
         raise ValueError(
             f"block {block!r} must return maps ({len(images)}, C, H, W), got {shape} with its"
             f" {features} channels last (B, H, W, C); name a block behind which they come second"

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from ..hooks.blocks import remembered_blocks, submodule
+from ..hooks.blocks import remembered_blocks, submodule, trailing_features
+from ..hooks.layers import evaluating, hooked
+from ..hooks.passes import side_passes
 from .base import Mixer
+from .checks import check_maps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,3 +60,48 @@ class FeatureMixer(Mixer):
                     " (blocks)"
                 )
         return self.layers
+
+
+def check_blocks_run(mixer: Mixer, model: nn.Module, images: Tensor) -> None:
+    """Runs `model` once, to see that every block the method may draw can be mixed: a block that
+    never runs would otherwise stop the run at the step that draws it.
+
+    In evaluation mode and without gradients; model and random generators are left as they were.
+
+    Args:
+        mixer: the method; nothing is run for one that draws no block.
+        model: the bare model.
+        images: (B, C, …) normalised, on the model's device.
+    Raises:
+        ValueError: for a block that does not run exactly once, or returns no maps, by its name.
+        RuntimeError: as `catchup.hooks.layers.hooked`. A forward pass that fails otherwise is left
+            to the first step.
+    """
+    names = mixer.block_names(model)
+    drawn = [names[layer - 1] for layer in mixer.layer_set(len(names)) if layer]
+    if not drawn:
+        return
+
+    def look(block: str, maps: Tensor) -> None:
+        check_maps(maps, images, block, trailing_features(submodule(model, block)))
+
+    with (
+        side_passes(),
+        evaluating(model),
+        torch.no_grad(),
+        torch.random.fork_rng(),
+        hooked(model, drawn, look, changes=False) as runs,
+    ):
+        try:
+            model(images)
+        except (RuntimeError, MemoryError):
+            return
+    for block in drawn:
+        if runs[block] != 1:
+            times = f"runs {runs[block]} times" if runs[block] else "does not run"
+            once = [name for name in drawn if runs[name] == 1]
+            raise ValueError(
+                f"block {block!r} {times} in a forward pass of {type(model).__name__}; it has to"
+                " run exactly once to be mixed: name the blocks to mix behind (of those drawn,"
+                f" {', '.join(once) or 'none'} can be)"
+            )

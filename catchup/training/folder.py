@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..data.identity import check_same_data
-from ..utils.files import read_json, read_lines, read_object, write_atomically, write_json
+from ..utils.files import (
+    check_folder_place,
+    read_json,
+    read_lines,
+    read_object,
+    write_atomically,
+    write_json,
+)
 from ..utils.provenance import surroundings
 from .lock import is_vacant
 from .settings import WITHOUT_EFFECT
@@ -49,8 +56,7 @@ def check_claim(out: Path, settings: Mapping, data: Mapping | None, resume: bool
     continued.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder for the run")
+    check_folder_place(out, "the run")
     found = out / RUN
     if not found.is_file():
         if resume:

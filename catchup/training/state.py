@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..data.identity import check_same_data
 from ..mixers import Mixer
 from ..utils.files import jsonable
+from ..utils.schema import is_epoch
 from .checkpoint import CheckpointError
 from .settings import WITHOUT_EFFECT, Settings
 
@@ -141,9 +142,7 @@ def check_position(state: Mapping[str, Any], epochs: int, step: int) -> None:
         raise ValueError(
             f"epoch {state['epoch']} with the rows of {len(rows)} epochs, of a run of {epochs}"
         )
-    if not all(
-        isinstance(row, dict) and {"val_error_percent", "time_s"} <= set(row) for row in rows
-    ):
+    if not all(map(is_epoch, rows)):
         raise ValueError("a row that is none of an epoch")
     if state["schedule"]["last_epoch"] != step:
         raise ValueError(

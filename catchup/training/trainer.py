@@ -22,6 +22,7 @@ from ..data.identity import identify
 from ..data.protocol import with_protocol, without_augmentation
 from ..data.resize import ResizedCrop
 from ..mixers import Mixer, make
+from ..mixers.feature import check_blocks_run
 from ..utils.files import jsonable, read_json, write_json
 from ..utils.progress import bar, say
 from .folder import RUN, check_claim, claim
@@ -91,6 +92,7 @@ def train(settings: Settings, out: Path, *, resume: bool = False, progress: bool
     model = model_of(settings, dataset)
     mixer.check(model)
     try_out(model, dataset)
+    try_blocks(model, mixer, dataset)
     identity = identify(dataset)
     record = {"settings": jsonable(settings.as_dict()), "data": identity.as_dict()}
     if is_main:  # before the lock, so that what is refused leaves no trace
@@ -186,8 +188,7 @@ def try_out(model: nn.Module, dataset: Dataset) -> None:
     """Raises ValueError unless a copy of `model`, in training mode, turns two images into two rows
     of logits.
     """
-    images = normalise(to_float(dataset.test.take([0, 0]).pixels), dataset.mean, dataset.std)
-    classes = len(dataset.train.classes)
+    images, classes = _two_images(dataset), len(dataset.train.classes)
     try:
         with torch.random.fork_rng(), torch.no_grad():
             logits = copy.deepcopy(model).train()(images)
@@ -201,6 +202,19 @@ def try_out(model: nn.Module, dataset: Dataset) -> None:
         raise ValueError(
             f"{type(model).__name__} must return logits (2, {classes}) for two images, got {got}"
         )
+
+
+def try_blocks(model: nn.Module, mixer: Mixer, dataset: Dataset) -> None:
+    """Raises ValueError unless every block that `mixer` may draw runs once and returns maps (see
+    `check_blocks_run`).
+    """
+    place = next(model.parameters()).device
+    check_blocks_run(mixer, model, _two_images(dataset).to(place))
+
+
+def _two_images(dataset: Dataset) -> Tensor:
+    """The first test image twice, as the model sees it."""
+    return normalise(to_float(dataset.test.take([0, 0]).pixels), dataset.mean, dataset.std)
 
 
 def fit(
@@ -241,8 +255,9 @@ def fit(
     model keeps what was learnt: called again, a new run begins with its weights.
 
     Raises:
-        ValueError: if `out` holds a checkpoint and `resume` is not set, if the checkpoint is of
-            another run, of other data or of another number of processes, if it is missing though
+        ValueError: for a block that the method may draw and that does not run exactly once; if
+            `out` holds a checkpoint and `resume` is not set, if the checkpoint is of another run,
+            of other data or of another number of processes, if it is missing though
             epochs were finished, or another run is at work in `out`.
         CheckpointError: if the checkpoint is damaged or of another model.
         FloatingPointError: if the loss or the weights are no longer finite: after the step on a
@@ -254,6 +269,7 @@ def fit(
     out = None if out is None else Path(out)
     settings = resolve_precision(settings, [out] if resume and out else [])
     accelerator = make_accelerator(settings)
+    try_blocks(model, mixer, dataset)
     identity = None if out is None else identify(dataset)
     begin = partial(
         TrainingRun,

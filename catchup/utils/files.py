@@ -96,6 +96,18 @@ def _unwritable(path: Path, needed: int, error: OSError) -> OSError:
     )
 
 
+def check_folder_place(out: Path, use: str) -> None:
+    """ValueError if at `out`, where a folder for `use` is wanted, lies a file, or a link that leads
+    nowhere or in a circle.
+    """
+    if out.is_symlink() and not out.exists():
+        raise ValueError(
+            f"{out} is a link that leads nowhere or in a circle; give a folder for {use}"
+        )
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; give a folder for {use}")
+
+
 def jsonable(value):
     """Settings as JSON keeps them: paths as text, tuples as lists, dictionaries likewise."""
     if isinstance(value, Path):

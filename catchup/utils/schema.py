@@ -89,6 +89,12 @@ EVALUATION = {
     **dict.fromkeys(("last_error", "best_error", "median10_error", "clean_train_error"), _percent),
     **dict.fromkeys(("top1_error", "top5_error", "fgsm_error", "pgd_error"), _percent),
 }
+EPOCH = {
+    "val_error_percent": _percent,
+    "val_loss": lambda value: value is None or isinstance(value, float),  # it may have diverged
+    "clean_train_error_percent": _percent,
+    "time_s": NUMBER,
+}
 COST = {"method": str, "ratio": NUMBER, "low": NUMBER, "high": NUMBER}
 
 
@@ -114,6 +120,13 @@ def check_record(source: str, held: Mapping) -> None:
                     f"{source}, row {number}: {str(row.get(field))[:60]!r} cannot be the {field} of"
                     " an evaluation: restore a copy, or make it again"
                 )
+        trained = row.get("settings") or {}
+        for field in ("method", "seed"):
+            if field in trained and trained[field] != row.get(field):
+                raise ValueError(
+                    f"{source}, row {number}: {field} {row.get(field)!r}, and {trained[field]!r} in"
+                    " its settings: it is put together of two runs; evaluate them again"
+                )
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
@@ -125,6 +138,11 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     row = read_object(path)
     check_record(str(path), {"rows": [row]})
     return row
+
+
+def is_epoch(row: Any) -> bool:
+    """Is this what training writes of an epoch?"""
+    return isinstance(row, dict) and EPOCH.keys() <= row.keys() and fits(row, EPOCH)
 
 
 def _integers(held: Any) -> Iterator[int]:

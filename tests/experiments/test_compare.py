@@ -606,6 +606,14 @@ def test_a_sweep_is_several_comparisons_with_one_engine(tmp_path, monkeypatch):
     assert list((tmp_path / "new").iterdir()) == []
 
 
+@pytest.mark.parametrize("seconds", [{}, {"time_s": "long"}, {"time_s": None}])
+def test_an_epoch_without_its_seconds_is_named(copied, seconds, no_training):
+    write_metrics(copied / "baseline-1", [{"epoch": 1, "time_s": 3.0}, {"epoch": 2, **seconds}])
+    asked = compare.Comparison(out=copied, methods=["baseline"], seeds=(1,), settings=SETTINGS)
+    with pytest.raises(ValueError, match="line 2 of .*metrics.jsonl has no time_s"):
+        planning.assess_runs(asked)
+
+
 def test_what_is_still_to_be_done_and_how_long_it_takes(copied, no_training):
     rows = [{"epoch": epoch, "time_s": time} for epoch, time in ((1, 10.0), (2, 20.0))]
     for seed in SEEDS:

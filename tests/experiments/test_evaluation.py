@@ -183,6 +183,28 @@ def test_fields_measured_otherwise_are_not_kept(run_dir, key, value):
     assert evaluate(run_dir, ("clean",), progress=False)["feature_drop"] is None
 
 
+def no_epochs(folder):
+    run = read_json(folder / "run.json")
+    settings = {key: value for key, value in run["settings"].items() if key != "epochs"}
+    write_json(folder / "run.json", {**run, "settings": settings})
+
+
+def no_settings_at_all(folder):
+    write_json(folder / "run.json", {"seed": 3})
+
+
+def words_for_seconds(folder):
+    state = checkpoint.load(folder / "checkpoint.pt")
+    state["rows"][0]["time_s"] = "long"
+    checkpoint.save(folder / "checkpoint.pt", state)
+
+
+def no_seconds(folder):
+    state = checkpoint.load(folder / "checkpoint.pt")
+    del state["rows"][0]["time_s"]
+    checkpoint.save(folder / "checkpoint.pt", state)
+
+
 def test_options_are_recorded_with_the_test_and_kept_with_its_fields(run_dir):
     first = evaluate(run_dir, ("fgsm",), options=Options(eps_255=0.0, sample=2), progress=False)
     assert first["measured_with"] == {"fgsm": {"sample": 2, "eps_255": 0.0}}
@@ -573,6 +595,10 @@ def other_content(folder):
         (no_run, ValueError, "not the folder of a run.*run.json"),
         (no_settings, ValueError, "does not hold the settings"),
         (unknown_setting, ValueError, "does not hold the settings.*colour"),
+        (no_epochs, ValueError, "does not hold the settings.*lack epochs"),
+        (no_settings_at_all, ValueError, "does not hold the settings"),
+        (words_for_seconds, CheckpointError, "no checkpoint of a training run, or not a whole"),
+        (no_seconds, CheckpointError, "no checkpoint of a training run, or not a whole"),
         (no_checkpoint, CheckpointError, "no checkpoint"),
         (flipped_byte, CheckpointError, "damaged"),
         (cut_off, CheckpointError, "cut off"),

@@ -144,6 +144,14 @@ def test_every_adversarial_pixel_lies_in_the_ball_and_in_the_pixel_range(eps_255
             assert torch.equal(got, images)
 
 
+def test_an_image_has_the_same_gradient_in_every_batch():
+    model, (images, labels) = small_net(), some_images()
+    together = loss_gradient(model, images, labels)
+    for one in range(len(images)):
+        alone = loss_gradient(model, images[one : one + 1], labels[one : one + 1])
+        torch.testing.assert_close(together[one : one + 1], alone)
+
+
 def test_pgd_with_one_whole_step_is_fgsm():
     model, (images, labels) = small_net(), some_images()
     assert torch.equal(

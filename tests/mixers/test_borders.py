@@ -88,6 +88,7 @@ def test_signals_are_refused_and_square_maps_are_not_mistaken():
         check_maps(torch.zeros(2, 6, 40), images, "layer1")
     with pytest.raises(ValueError, match=r"got \(2, 3, 4, 4, 4\)"):
         check_maps(torch.zeros(2, 3, 4, 4, 4), images, "layer1")
+    check_maps(torch.zeros(2, 3, 4, 4, 4), torch.zeros(2, 1, 8, 8, 8), "layer1")
     check_maps(torch.zeros(2, 8, 8, 8), images, "layer1", 8)
     with pytest.raises(ValueError, match="its 6 channels last"):
         check_maps(torch.zeros(2, 4, 4, 6), images, "layer1", 6)

@@ -117,6 +117,7 @@ def test_rfi_rows_sum_to_zero_and_lie_in_plus_minus_one():
     assert rfi.abs().max() <= 1 and rfi.sum(dim=1).abs().max() < 1e-6
     scaled = relative_filter_influence(a * 1000, b / 7)  # an image's overall scale does not matter
     torch.testing.assert_close(rfi, scaled)
+    torch.testing.assert_close(rfi, relative_filter_influence(a * 1e-6, b * 1e-9))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -276,6 +277,8 @@ def test_label_rule_can_be_the_share_really_kept(tiny, batch):
     assert mixer.last.own_weight == 3 / 6
     mixer.loss(tiny, *batch, draw=Draw(3, range(6, -1, -1), 0.3))  # 8 channels: floor(2.4) = 2
     assert mixer.last.own_weight == 2 / 8
+    mixer.loss(tiny, *batch, draw=Draw(1, range(6, -1, -1), 0.8))  # 6 channels: floor(4.8) = 4
+    assert mixer.last.own_weight == 4 / 6
 
 
 def test_layer_0_hands_over_to_cutmix_mixup_or_nothing(tiny, batch):

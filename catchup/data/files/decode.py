@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...utils.files import temporary_of
+from ...utils.files import remove_abandoned, temporary_of
 from ...utils.progress import bar
 from .memory import check_memory
 from .npz import read_npz
@@ -229,6 +229,8 @@ def write_cache(cache: Path, **arrays: np.ndarray) -> None:
     """Put the cache in place whole, in place of older ones of the same image size; do without where
     that fails.
     """
+    # of whatever fingerprint: the folder may have changed since a decoding was killed
+    remove_abandoned(cache.parent, "..catchup-cache-*.tmp", age_s=60)
     unfinished = temporary_of(cache)
     try:
         with open(unfinished, "wb") as file:

@@ -18,10 +18,10 @@ from typing import NamedTuple
 from ...measures.statistics import value_of
 from ...models import full_width
 from ...training import recipes
-from ...training.folder import EVALUATION
+from ...training.folder import EVALUATION, RUN
 from ...training.settings import PLACE, WITHOUT_EFFECT
 from ...utils.choices import parse_spec
-from ...utils.files import read_json, read_lines
+from ...utils.files import read_json, read_lines, read_object
 from ...utils.schema import check_record, read_evaluation
 from ..compare import APART, RESULTS
 from .printed import Column, layout
@@ -223,7 +223,7 @@ def _sources(path: Path) -> Iterable[tuple[str, dict]]:
     if (path / RESULTS).is_file():
         return _sources(path / RESULTS)
     if (path / EVALUATION).is_file():
-        return [(str(path.parent), {"rows": [read_evaluation(path / EVALUATION)]})]
+        return [(str(path.parent), {"rows": [_evaluation_in(path)]})]
     inside = sorted(path.glob(f"*/{RESULTS}")) if path.is_dir() else []
     single = sorted(found.parent for found in path.glob(f"*/{EVALUATION}")) if path.is_dir() else []
     if not inside and not single:
@@ -232,11 +232,23 @@ def _sources(path: Path) -> Iterable[tuple[str, dict]]:
             " below): run `catchup evaluate` or `catchup compare` first"
         )
     pooled = (
-        [(str(path), {"rows": [read_evaluation(folder / EVALUATION) for folder in single]})]
-        if single
-        else []
+        [(str(path), {"rows": [_evaluation_in(folder) for folder in single]})] if single else []
     )
     return [*(source for file in inside for source in _sources(file)), *pooled]
+
+
+def _evaluation_in(folder: Path) -> dict:
+    """The evaluation object in a run's folder; ValueError if it is of another run than its
+    run.json.
+    """
+    row, run = read_evaluation(folder / EVALUATION), folder / RUN
+    settings = read_object(run).get("settings") if run.is_file() else None
+    if settings is not None and row.get("settings") not in (None, settings):
+        raise ValueError(
+            f"{folder / EVALUATION} is of another run than {RUN} beside it ({row['method']}, seed"
+            f" {row.get('seed')}): put the files of one run together, or evaluate it again"
+        )
+    return row
 
 
 def _are_evaluations(rows: Sequence[Mapping]) -> bool:

@@ -330,6 +330,37 @@ def test_records_of_one_setting_that_disagree_are_shown_together(tmp_path):
     assert "disagree" not in as_report(report.make_report(places, tables=(1,), which="catchup"))
 
 
+def test_errors_on_other_numbers_of_test_images_are_not_paired(tmp_path):
+    rows = three("baseline", FIRST) + three("catchup", SECOND, n_test=500)
+    results = report.make_report([written(tmp_path, rows)], tables=(1,), which="catchup")
+    found = cell(results, "Table 1", "Catch-up Mix", "Top-1 Err")
+    assert found.ours.difference is None and found.ours.beside == ()
+
+
+def test_more_epochs_than_the_papers_are_said_too(tmp_path):
+    rows = whole("baseline", FIRST, epochs=4000) + whole("catchup", SECOND, epochs=4000)
+    results = report.make_report([written(tmp_path, rows)], tables=(1,), which="catchup")
+    found = cell(results, "Table 1", "Catch-up Mix", "Top-1 Err")
+    assert "4000 epochs instead of 2000" in found.ours.scale
+    assert found.verdict.word.endswith("(scaled)")
+
+
+def test_a_run_folder_with_the_evaluation_of_another_seed_is_refused(tmp_path):
+    first, second = three("baseline", FIRST)[:2]
+    for name, mine, evaluated in (("a", first, second), ("b", first, first)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"settings": mine["settings"]}))
+        (tmp_path / name / "evaluation.json").write_text(json.dumps(evaluated))
+    with pytest.raises(
+        ValueError, match="of another run than run.json beside it .baseline, seed 1"
+    ):
+        report.make_report([tmp_path / "a"])
+    report.make_report([tmp_path / "b"])
+    (tmp_path / "b" / "evaluation.json").write_text(json.dumps({**first, "seed": 7}))
+    with pytest.raises(ValueError, match="seed 7, and 0 in its settings"):
+        report.make_report([tmp_path / "b"])
+
+
 def test_two_equal_differences_are_known_to_one_test_image(tmp_path):
     rows = three("baseline", (80, 81, 82)) + three("catchup", (79, 80, 81))
     for images, how, step in (

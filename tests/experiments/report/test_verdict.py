@@ -34,6 +34,8 @@ def ours(mean, low=None, high=None, n=3):
         (ours(0.3, 0.1, 0.5), -5.2, True, "not reproduced"),
         (ours(0.0, -1.0, 1.0), -5.2, True, "not reproduced"),
         (ours(5.0, 4.0, 6.0), 5.2, True, "reproduced"),
+        (ours(5.5, 5.205, 6.0), 5.2, True, "reproduced"),  # the printed numbers are rounded
+        (ours(5.5, 5.215, 6.0), 5.2, True, "same sign"),
         (ours(5.0, 4.0, 6.0), 5.2, False, "same sign (scaled)"),  # a scaled run reproduces nothing
         (ours(5.2, 5.2, 5.2), 5.2, False, "same sign (scaled)"),
         (ours(-5.0, -6.0, -4.0), 5.2, False, "not reproduced (scaled)"),
