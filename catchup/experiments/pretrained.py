@@ -10,6 +10,7 @@ from ..data.protocol import NORMALISATIONS
 from ..measures.registry import Options, load_outside, select_tests
 from ..training.folder import EVALUATION
 from ..utils.choices import pick
+from ..utils.files import check_folder_place
 from ..utils.schema import read_evaluation
 from .evaluation import device_named, evaluation_of, merge_evaluation
 

@@ -187,8 +187,8 @@ MUTATIONS = (
     ),
     Mutation(
         "measures/calibration.py",
-        "100 * sum(share * abs(mean - accuracy)",
-        "100 * sum(abs(mean - accuracy)",
+        "(share * abs(mean - accuracy)",
+        "(abs(mean - accuracy)",
         "measures/test_calibration.py",
         "ECE without weights",
     ),
@@ -214,7 +214,7 @@ MUTATIONS = (
         "a sum for a mean",
     ),
     Mutation(
-        "measures/statistics.py",
+        "measures/significance.py",
         "stdtrit(len(values) - 1, (1 + level) / 2)",
         "stdtrit(len(values), (1 + level) / 2)",
         "measures/test_statistics.py",
@@ -362,15 +362,15 @@ MUTATIONS = (
     ),
     Mutation(
         "measures/calibration.py",
-        "held / len(labels),",
-        "held / max(count),",
+        "held / len(labels)]",
+        "held / max(count)]",
         "measures/test_calibration.py",
         "shares of the fullest bin",
     ),
     Mutation(
         "measures/calibration.py",
-        "correct[number] / held if held else None",
-        "correct[number] / held if held else 0.0",
+        "if held else (None, None)",
+        "if held else (None, 0.0)",
         "measures/test_calibration.py",
         "an empty bin that is always wrong",
     ),
@@ -383,10 +383,10 @@ MUTATIONS = (
     ),
     Mutation(
         "measures/calibration.py",
-        "if low < 0 or high >= logits.shape[1]:",
-        "if high >= logits.shape[1]:",
+        "check_labels(labels, len(logits), logits.shape[1])",
+        "pass",
         "measures/test_calibration.py",
-        "labels below zero",
+        "labels that no logit stands for",
     ),
     Mutation(
         "measures/robustness.py",

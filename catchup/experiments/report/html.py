@@ -59,7 +59,7 @@ def write_html(results: Mapping, path: Path) -> None:
 def check_html(path: Path) -> None:
     """ValueError if no file can be written there: it is a folder, or its folder is not there."""
     path = Path(path)
-    if path.is_dir() or not path.resolve().parent.is_dir():
+    if path.is_dir() or not path.absolute().parent.is_dir():
         raise ValueError(f"--html needs the name of a file in a folder that is there, got {path}")
 
 
