@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 LEARNT, ERROR, KEPT = "clean_train_error", "top1_error", "without_strongest"
 TICKS = (0, 1, 3, 10, 30, 100)  # percent
+SMALL = 20  # percent: below it errors stand on a logarithmic axis
 HEAD = "The budget decides: each point stands for runs whose schedule ends there"
 PANELS = {  # what each panel says, and the name of its numbers
-    ERROR: ("Dashed at 0: the images are learnt", "top-1 error (%), log above 1"),
-    "fgsm_error": ("High: small steps mislead it", "FGSM error (%), log above 1"),
+    ERROR: ("Dashed at 0: the images are learnt", "top-1 error (%)"),
+    "fgsm_error": ("High: small steps mislead it", "FGSM error (%)"),
     KEPT: ("Low: it leans on few features", "accuracy without the\nstrongest 20 % (%)"),
 }
 
@@ -32,8 +33,9 @@ def budget_curves(
     measures: Sequence[str] = (ERROR, KEPT),
 ) -> np.ndarray:
     """Measures in percent against the epochs of the runs, a panel each, a line a method; beside the
-    error on test images (solid) that on training images (dashed). Logarithmic axes, those of errors
-    from 1 % on. Above stand the images seen, where the rows know how many there are (`n_train`).
+    error on test images (solid) that on training images (dashed). The epochs are on a logarithmic
+    axis, and so are errors, from 1 % on, where one is below 20 %. Above stand the images seen,
+    where the rows know how many there are (`n_train`).
 
     Args:
         rows: evaluation objects of one or more budgets (`epochs`), with `clean_train_error` and the
@@ -60,7 +62,8 @@ def budget_curves(
     for line, label in (("-", "left: test images"), ("--", "left: training images")):
         axes[-1].plot([], [], line, color=INK, label=label)
     for ax, measure in zip(axes, measures):
-        _set_axes(ax, measure, list(budgets), {row.get("n_train") for row in rows})
+        _set_heights(ax, measure, [value_of(row, measure) for row in rows])
+        _set_budgets(ax, list(budgets), {row.get("n_train") for row in rows})
         add_grid(ax)
     add_legend(axes[-1])
     return axes
@@ -86,14 +89,25 @@ def save_budgets(
     save_figure(path, draw, (4.5 * len(measures), 3.8), fill(text, 62 * len(measures)))
 
 
-def _set_axes(ax: "Axes", measure: str, budgets: list[int], images: set[int | None]) -> None:
-    """Scales, ticks and words of one panel."""
+def _set_heights(ax: "Axes", measure: str, values: Sequence[float]) -> None:
+    """Words and height of one panel, from the values of all its networks."""
     head, name = PANELS[measure]
-    if measure != KEPT:
+    ax.set(title=head, ylabel=name)
+    if measure == KEPT:
+        ax.set_ylim(0, min(102, 1.2 * max(values)))
+    elif min(values) < SMALL:
         # 4 and 3.5 % remain apart beside 80 %, and 0 has a place
         ax.set_yscale("symlog", linthresh=1)
         ax.set_yticks(TICKS, map(str, TICKS))
-    ax.set(title=head, ylabel=name, ylim=(0, 102 if measure == KEPT else 110))
+        ax.set(ylabel=f"{name}, log above 1", ylim=(0, 110))
+    else:
+        # the errors on training images stand in the panel of the first, down to 0
+        around = 0.15 * (max(values) - min(values)) + 0.5
+        ax.set_ylim(0 if measure == ERROR else min(values) - around, max(values) + around)
+
+
+def _set_budgets(ax: "Axes", budgets: list[int], images: set[int | None]) -> None:
+    """The axis of the budgets, in epochs and, where their number is one, in images seen."""
     ax.set(xscale="log", xlabel="budget (epochs, logarithmic)")
     ax.set_xticks(budgets, [str(epochs) for epochs in budgets])
     ax.minorticks_off()

@@ -263,6 +263,22 @@ def test_the_budget_curves_show_means_and_bands_worked_out_by_hand(rows):
     assert left.lines[0].get_linestyle() == "-" and left.lines[1].get_linestyle() == "--"
 
 
+def test_large_errors_stand_on_an_axis_that_shows_their_differences(rows):
+    large = [
+        {**row, "top1_error": 70 + row["seed"], "fgsm_error": 95.0 + row["seed"]} for row in rows
+    ]
+    top1, fgsm = budget_curves(large, measures=("top1_error", "fgsm_error"))
+    assert (top1.get_yscale(), fgsm.get_yscale()) == ("linear", "linear")
+    assert top1.get_ylim()[0] == 0  # the errors on training images go down to it
+    values = [row["fgsm_error"] for row in large]
+    low, high = fgsm.get_ylim()
+    assert (
+        low < min(values)
+        and high > max(values)
+        and high - low < 2 * (max(values) - min(values)) + 2
+    )
+
+
 def test_budget_curves_refuse_what_cannot_be_averaged(rows, tmp_path):
     with pytest.raises(ValueError, match="there are no rows"):
         budget_curves([])
