@@ -6,10 +6,12 @@ of those given, by identity: a deep copy, a moving average or a pickled model is
 is left alone.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
@@ -54,5 +56,8 @@ def watching(
         if (call := on_leave.get(module)) is not None:
             call(module, output)
 
+    # where a part of the model is compiled, the hooks are not: a compiler would trace through them
+    if "torch._dynamo" in sys.modules:
+        enter, leave = torch.compiler.disable(enter), torch.compiler.disable(leave)
     with register_module_forward_pre_hook(enter), register_module_forward_hook(leave):
         yield

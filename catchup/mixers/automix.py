@@ -121,6 +121,7 @@ class AutoMix(BetaMixer):
     block_lr: float = 0.1
     block_min_lr: float = 1e-3
 
+    planar: ClassVar[bool] = True
     title: ClassVar[str] = "AutoMix"
     about: ClassVar[str] = (
         "input: by a mask that a second, small network learns (Liu et al., ECCV 2022)"

@@ -78,6 +78,7 @@ class Mixer(ABC):
 
     title: ClassVar[str]  # its name in figures and text
     about: ClassVar[str]  # one line for `catchup methods`: where it mixes and the paper it is from
+    planar: ClassVar[bool] = False  # whether it mixes images (B, C, H, W) alone, no volumes
     # forward and backward passes of the model in one mixed step
     passes: ClassVar[tuple[int, int]] = (1, 1)
 
@@ -301,6 +302,11 @@ class Mixer(ABC):
             RuntimeError: if the drawn block did not run (see `catchup.hooks.edited`).
         """
         labels = check_batch(images, labels)
+        if self.planar and images.ndim != 4:
+            raise ValueError(
+                f"{self.title} mixes images (B, C, H, W), got {tuple(images.shape)}: choose a"
+                " method that mixes volumes or signals"
+            )
         blocks = self.block_names(model)
         draw = (
             self.draw(len(images), len(blocks), self.rng)

@@ -112,6 +112,7 @@ class CoMixup(Mixer):
     sweeps: int = 4
     clean_lam: float = 1.0
 
+    planar: ClassVar[bool] = True
     title: ClassVar[str] = "Co-Mixup"
     about: ClassVar[str] = (
         "input: salient blocks of up to 20 images in each (Kim et al., ICLR 2021)"

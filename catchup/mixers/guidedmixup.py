@@ -98,6 +98,7 @@ class GuidedMixup(Mixer):
     pairing: Literal["greedy", "random"] = "greedy"
     prob: float = 0.5
 
+    planar: ClassVar[bool] = True
     title: ClassVar[str] = "GuidedMixup"
     about: ClassVar[str] = (
         "input: pixels by the ratio of saliency, pairs far apart (Kang & Kim, AAAI 2023)"

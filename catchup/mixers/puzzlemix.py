@@ -349,6 +349,7 @@ class PuzzleMix(BetaMixer):
     t_eps: float = 0.8
     clean_lam: float = 0.0
 
+    planar: ClassVar[bool] = True
     title: ClassVar[str] = "PuzzleMix"
     about: ClassVar[str] = (
         "input: blocks chosen by saliency, moved to where they show (Kim et al., ICML 2020)"

@@ -116,6 +116,7 @@ class RecursiveMix(Mixer):
     block: str | None = None
     classifier: str | None = None
 
+    planar: ClassVar[bool] = True
     title: ClassVar[str] = "RecursiveMix"
     about: ClassVar[str] = (
         "input: the mixed batch of the step before pasted in, small (Yang et al., NeurIPS 2022)"

@@ -96,6 +96,7 @@ class ResizeMix(Mixer):
     scope: tuple[float, float] = (0.1, 0.8)
     interpolation: Literal["nearest", "bilinear"] = "nearest"
 
+    planar: ClassVar[bool] = True
     title: ClassVar[str] = "ResizeMix"
     about: ClassVar[str] = "input: the whole partner, made small, pasted in (Qin et al., 2020)"
 

@@ -61,6 +61,7 @@ class SaliencyMix(BetaMixer):
     prob: float = 0.5
     per_image: bool = True
 
+    planar: ClassVar[bool] = True
     title: ClassVar[str] = "SaliencyMix"
     about: ClassVar[str] = (
         "input: the partner's most salient rectangle pasted in (Uddin et al., ICLR 2021)"

@@ -131,6 +131,7 @@ class SnapMix(BetaMixer):
     cam_mode: Literal["eval", "train"] = "eval"
     same_label: Literal["doubled", "plain"] = "doubled"
 
+    planar: ClassVar[bool] = True
     title: ClassVar[str] = "SnapMix"
     about: ClassVar[str] = (
         "input: a resized box of the partner, labels by class activation (Huang et al., AAAI 2021)"

@@ -10,9 +10,10 @@ import torch
 from test_blocks import Net, build, conv, layer, numbered, seq, tail
 from torch import Tensor, fx, nn
 
-from catchup import CatchUpMix, Draw, compile_blocks, count_hooks
+from catchup import CatchUpMix, Draw, compile_blocks, count_hooks, recording
 from catchup.hooks.blocks import find_blocks
 from catchup.hooks.layers import hookable
+from catchup.mixers import MIXERS, make
 
 DRAW = Draw(2, [1, 2, 3, 0], 0.5)
 
@@ -49,6 +50,21 @@ def test_a_compiled_stage_goes_by_its_own_name_and_is_mixed_as_the_plain_one(ima
         hookable(partly, "3.0")
     compile_blocks(partly, backend="eager")
     assert partly(images).shape == (4, 5)
+
+
+@pytest.mark.slow
+def test_a_model_with_a_compiled_stage_is_recorded_as_the_plain_one(images):
+    plain = rows()
+    partly = copy.deepcopy(plain)
+    partly[3] = torch.compile(partly[3], backend="eager")
+    found = []
+    for model in (plain, partly):
+        with recording(model, every=1) as record:
+            CatchUpMix(seed=0).loss(model, images, torch.arange(4), draw=DRAW).backward()
+        found.append(record.rows())
+    assert [row["block"] for row in found[0]] == [row["block"] for row in found[1]]
+    for one, other in zip(*found):
+        assert other == pytest.approx(one, nan_ok=True)
 
 
 def test_a_compiled_backbone_is_refused_with_the_true_reason(images):
@@ -158,3 +174,22 @@ def test_volumes_are_mixed_by_channel(number, block):
     ) / len(partner)
     loss = CatchUpMix(seed=0).loss(model, images, labels, draw=Draw(number, partner, lam))
     torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_every_method_mixes_volumes_or_says_that_it_does_not(name):
+    mixer, labels = make(name, seed=0), torch.tensor([0, 1, 2, 0])
+    images = torch.rand(4, 1, 5, 6, 7, generator=torch.Generator().manual_seed(3))
+    if mixer.planar:
+        with pytest.raises(ValueError, match=rf"{mixer.title} mixes images \(B, C, H, W\), got"):
+            mixer.loss(volumes(), images, labels)
+    else:
+        assert mixer.loss(volumes(), images, labels).isfinite()
+
+
+def test_volumes_are_not_recorded_in_silence():
+    images, labels = torch.rand(2, 1, 5, 6, 7), torch.tensor([0, 1])
+    model = volumes()
+    with pytest.raises(ValueError, match="must return maps .B, C, H, W. to be recorded"):
+        with recording(model, every=1):
+            CatchUpMix(seed=0).loss(model, images, labels)
