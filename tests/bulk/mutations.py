@@ -89,8 +89,8 @@ MUTATIONS = (
     ),
     Mutation(
         "mixers/moex.py",
-        "* (std[partner] / std)",
-        "* (std / std[partner])",
+        "normed[part], other_std[part])",
+        "normed[part], std[part])",
         "mixers/test_moex.py",
         "moments swapped",
     ),
