@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from ..utils.choices import pick
+from ..utils.files import as_tuples
 
 
 @cache
@@ -13,13 +14,7 @@ def load() -> dict[str, dict[str, dict[str, Any]]]:
     """{class name of a method: {data set: its settings}}, lists made tuples."""
     text = files(__package__).joinpath("published.toml").read_text(encoding="utf-8")
     return {
-        method: {
-            data: {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in settings.items()
-            }
-            for data, settings in sets.items()
-        }
+        method: {data: as_tuples(settings) for data, settings in sets.items()}
         for method, sets in tomllib.loads(text).items()
     }
 

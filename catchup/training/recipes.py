@@ -22,6 +22,7 @@ from .. import models
 from ..mixers import MIXERS, make
 from ..mixers.published import published_settings
 from ..utils.choices import parse_spec, pick
+from ..utils.files import as_tuples
 from .settings import PLACE, WITHOUT_EFFECT, Settings
 
 # only those of plain values are looked at
@@ -315,20 +316,12 @@ def page(name: str) -> str:
 
 def _recipe(name: str, row: Mapping) -> Recipe:
     """A table of recipes.toml, its milestones made shares of the run, its lists tuples."""
-    settings = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in row["settings"].items()
-    }
+    settings = as_tuples(row["settings"])
     if "milestones" in settings:
         settings["milestones"] = tuple(
             epoch / settings["epochs"] for epoch in settings["milestones"]
         )
-    methods = {
-        method: {
-            key: tuple(value) if isinstance(value, list) else value for key, value in own.items()
-        }
-        for method, own in row["methods"].items()
-    }
+    methods = {method: as_tuples(own) for method, own in row["methods"].items()}
     return Recipe(
         name,
         row["title"],

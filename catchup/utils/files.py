@@ -119,6 +119,13 @@ def jsonable(value):
     return value
 
 
+def as_tuples(values: Mapping) -> dict:
+    """The values by name, lists made tuples: settings that were written as TOML."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
+
+
 def write_json(path: Path, value) -> None:
     """`value` as indented JSON in `path`, atomically."""
     write_atomically(Path(path), (json.dumps(jsonable(value), indent=1) + "\n").encode())

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ...utils.choices import pick
+from ...utils.files import as_tuples
 
 PAPERS = {"catchup": "Catch-up Mix", "automix": "AutoMix"}
 FIELDS = ("paper", "table", "row", "column", "value", "sd", "unit", "direction", "protocol", "note")
@@ -242,17 +243,13 @@ def _row(line: Mapping[str, str], where: str) -> Printed:
 def _table(entry: Mapping) -> Table:
     """A table of `cells.toml`; what stands at the table holds for its columns."""
     shared = {key: value for key, value in entry.items() if key in Column._fields}
-    columns = {name: Column(**_tuples({**shared, **own})) for name, own in entry["columns"].items()}
+    columns = {
+        name: Column(**as_tuples({**shared, **own})) for name, own in entry["columns"].items()
+    }
     rows = {name: tuple(specs) for name, specs in entry.get("rows", {}).items()}
     return Table(
         entry["paper"], entry["table"], entry["title"], entry.get("methods", "rows"), columns, rows
     )
-
-
-def _tuples(values: Mapping) -> dict:
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-    }
 
 
 def _with_alpha(text: str, alpha: float) -> str:
