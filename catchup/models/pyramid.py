@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..utils.choices import check_whole
-from .stem import build_stem, conv, start_he_normal
+from .residual import StagedNet
+from .stem import conv
 
 
 class PyramidBottleneck(nn.Module):
@@ -47,66 +48,35 @@ class PyramidBottleneck(nn.Module):
         return F.pad(maps, (0, 0, 0, 0, 0, self.zeros))
 
 
-class PyramidNet(nn.Module):
+class PyramidNet(StagedNet):
     """PyramidNet of bottleneck blocks: stem conv-bn, stages layer1 to layer3, norm, global average
     pooling, linear.
 
     Args:
         depth: layers, 9n + 2.
         alpha: channels that the widths grow by from the stem to the last block, >= 1.
-        num_classes, in_channels: >= 1.
         width: channels of the stem, >= 1; 16 in the paper.
-        stem: "small", or "imagenet" (see `build_stem`), which the paper has with four stages.
-        stem_stride: >= 1, of the small stem.
+        settings: as for `StagedNet`; the paper has a stem "imagenet" with four stages.
     Raises:
         ValueError: if one of the numbers is not a whole number >= 1, the depth is not 9n + 2, or
             the stem is not so.
     """
 
-    def __init__(
-        self,
-        depth: int,
-        alpha: int,
-        *,
-        num_classes: int,
-        in_channels: int = 3,
-        width: int = 16,
-        stem: str = "small",
-        stem_stride: int = 1,
-    ) -> None:
-        check_whole(
-            alpha=alpha,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            width=width,
-            stem_stride=stem_stride,
-        )
+    stem_norm, stem_relu, norm_before_pool = True, ("imagenet",), True
+
+    def __init__(self, depth: int, alpha: int, *, width: int = 16, **settings) -> None:
+        check_whole(alpha=alpha)
         if depth < 11 or depth % 9 != 2:
             raise ValueError(
                 f"the depth of a bottleneck PyramidNet is 9n + 2 (11, 20, …, 164, 200), got {depth}"
             )
-        super().__init__()
-        self.stem = build_stem(
-            stem, in_channels, width, stem_stride, norm=True, relu=stem == "imagenet"
-        )
-        per_stage, channels = (depth - 2) // 9, width
-        for stage in range(3):
-            blocks = []
-            for position in range(per_stage):
-                grown = round(width + (stage * per_stage + position + 1) * alpha / (3 * per_stage))
-                blocks.append(
-                    PyramidBottleneck(channels, grown, 2 if stage > 0 and position == 0 else 1)
-                )
-                channels = grown * PyramidBottleneck.expansion
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
-        self.fc = nn.Linear(channels, num_classes)
-        start_he_normal(self)
+        self.per_stage, self.alpha = (depth - 2) // 9, alpha
+        super().__init__(PyramidBottleneck, [self.per_stage] * 3, width=width, **settings)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Class scores, (B, num_classes), of images (B, in_channels, H, W)."""
-        maps = self.norm(self.layer3(self.layer2(self.layer1(self.stem(images)))))
-        return self.fc(maps.mean(dim=(2, 3)))
+    def block_width(self, width: int, stage: int, position: int) -> int:
+        """The stem's width and a share of α that grows with every block."""
+        number = stage * self.per_stage + position + 1
+        return round(width + number * self.alpha / (3 * self.per_stage))
 
 
 def pyramidnet200(*, width: int = 16, **settings) -> PyramidNet:

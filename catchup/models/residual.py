@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..utils.choices import check_whole
-from .stem import build_stem, conv, start_he_normal
+from .stem import STEMS, build_stem, conv, start_he_normal
 
 
 class BasicBlock(nn.Module):
@@ -124,7 +124,8 @@ class StagedNet(nn.Module):
         ValueError: if one of the numbers is not a whole number >= 1, or the stem is not so.
     """
 
-    stem_norm = False  # BatchNorm and ReLU behind the stem's convolution
+    stem_norm = False  # BatchNorm behind the stem's convolution
+    stem_relu: tuple[str, ...] = ()  # the stems that end in ReLU
     stem_channels: int | None = None  # None: as many as the first stage's
     norm_before_pool = False  # BatchNorm and ReLU before the pooling
 
@@ -143,20 +144,26 @@ class StagedNet(nn.Module):
             num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride
         )
         super().__init__()
-        channels, normed = self.stem_channels or width, self.stem_norm
-        self.stem = build_stem(stem, in_channels, channels, stem_stride, norm=normed, relu=normed)
+        channels, behind = self.stem_channels or width, {"norm": self.stem_norm}
+        behind["relu"] = stem in self.stem_relu
+        self.stem = build_stem(stem, in_channels, channels, stem_stride, **behind)
         self.n_stages = len(depths)
         for stage, depth in enumerate(depths):
             blocks = []
             for position in range(depth):
                 stride = 2 if stage > 0 and position == 0 else 1
-                blocks.append(block(channels, width * 2**stage, stride))
-                channels = width * 2**stage * block.expansion  # type: ignore[attr-defined]
+                inner = self.block_width(width, stage, position)
+                blocks.append(block(channels, inner, stride))
+                channels = inner * block.expansion  # type: ignore[attr-defined]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
         norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if self.norm_before_pool else None
         self.norm = norm
         self.fc = nn.Linear(channels, num_classes)
         start_he_normal(self)
+
+    def block_width(self, width: int, stage: int, position: int) -> int:
+        """What a block is told, from the net's width and the block's place."""
+        return width * 2**stage
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores, (B, num_classes), of images (B, in_channels, H, W)."""
@@ -170,7 +177,7 @@ class StagedNet(nn.Module):
 class ResNet(StagedNet):
     """ResNet: stem conv-bn-relu; arguments and errors as for `StagedNet`."""
 
-    stem_norm = True
+    stem_norm, stem_relu = True, STEMS
 
 
 class PreActResNet(StagedNet):
