@@ -217,7 +217,7 @@ def measure_landscape(
         heights = loss_surface(model, seen, directions[plane], second, side, progress=progress)
         grid = {"radii": side, "directions": plane, **_finite_or_none(heights)}
     middle, heights = points // 2, lines["eigen"]["loss"]
-    settings = {"n_images": len(seen), "hessian_images": len(curved)}
+    settings: dict = {"n_images": len(seen), "hessian_images": len(curved)}
     settings |= {"n_eigen": n_eigen, "which": which, "n_probes": n_probes}
     settings |= {"products": pairs.products, "radius": radius, "points": points}
     settings |= {"grid_points": grid_points, "plane": plane, "seed": seed}
