@@ -5,7 +5,8 @@ cards lie beside this file (`weights.py` has the form); `python -m benchmarks.tr
 them.
 
 Where it misleads: each is one run of one seed. They show what a trained network looks like; which
-method is better takes more runs.
+method is better takes more runs. And shapes95-catchup is still learning: its card tells how many of
+its training images it gets wrong.
 """
 
 from pathlib import Path

@@ -13,14 +13,16 @@ from catchup.models.weights import load_weights, save_weights
 from catchup.training import Settings, dataset_of
 from catchup.utils.provenance import surroundings
 
-DATA = ("digits",)  # the shapes follow
-FINAL = [f"{data}-{name}" for data in DATA for name in trained_weights.METHODS]
+# CutMix and random channels on shapes are still to be trained
+KEPT = {"digits": trained_weights.METHODS, "shapes95": trained_weights.LOOKED_BACK}
+FINAL = [f"{data}-{method}" for data, methods in KEPT.items() for method in methods]
+LEARNING = {"shapes95-catchup"}  # does not know the images whose background disagrees
 
 
 def test_the_names_are_those_of_the_program_that_makes_them():
     earlier = [
         f"{data}-{method}-epoch{epoch}"
-        for data in DATA
+        for data in KEPT
         for method in trained_weights.LOOKED_BACK
         for epoch in trained_weights.EARLIER[data]
     ]
@@ -44,7 +46,8 @@ def test_a_card_says_all_and_belongs_to_a_clean_checkout(name):
 
 @pytest.mark.parametrize("name", FINAL)
 def test_at_the_end_of_its_training_a_network_knows_its_images(name):
-    assert models.trained_card(name)["clean_train_error"] <= 2
+    known = models.trained_card(name)["clean_train_error"] <= 2
+    assert known == (name not in LEARNING)
 
 
 def test_a_network_answers_as_its_card_says():
