@@ -55,7 +55,9 @@ def walk_images(folder: Path, *, deep: bool = True) -> Walk:
         OSError: if a folder cannot be listed.
     """
     passed: Counter[str] = Counter()
-    images = sorted(_images_below(folder, deep, {_place(folder)}, passed))
+    # those it lies in, too: a link upwards would bring in the images of every other class
+    around = (folder, *folder.absolute().parents, *folder.resolve().parents)
+    images = sorted(_images_below(folder, deep, set(map(_place, around)), passed))
     return Walk(tuple(images), passed)
 
 

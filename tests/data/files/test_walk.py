@@ -58,6 +58,17 @@ def test_linked_folders_and_files_count_as_what_they_lead_to_and_loops_end(tmp_p
     assert len(found.train) == 4 and f"2 {LOOP}" in said
 
 
+@pytest.mark.parametrize("leads_to", ["..", "../..", "../../.."])
+def test_a_link_upwards_brings_in_no_image_of_another_class(tmp_path, leads_to):
+    for part in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (folder := tmp_path / "pics" / part).mkdir(parents=True)
+        (folder / "a.png").touch()
+    dog = tmp_path / "pics" / "train" / "dog"
+    (dog / "up").symlink_to(leads_to)
+    found = walk_images(dog)
+    assert found.images == (dog / "a.png",) and found.passed_over[LOOP] == 1
+
+
 def test_a_link_to_nowhere_is_an_image_that_cannot_be_read(tmp_path):
     root = folders(tmp_path)
     os.symlink(tmp_path / "gone.png", root / "train/cat/z.png")

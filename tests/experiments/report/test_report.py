@@ -337,6 +337,14 @@ def test_errors_on_other_numbers_of_test_images_are_not_paired(tmp_path):
     assert found.ours.difference is None and found.ours.beside == ()
 
 
+@pytest.mark.parametrize("subset, said", [(0.99, False), (0.9, True), (475, True)])
+def test_a_tenth_less_data_is_said(tmp_path, subset, said):
+    rows = whole("baseline", FIRST, subset=subset) + whole("catchup", SECOND, subset=subset)
+    results = report.make_report([written(tmp_path, rows)], tables=(1,), which="catchup")
+    scale = cell(results, "Table 1", "Catch-up Mix", "Top-1 Err").ours.scale
+    assert any("% of the training images" in words for words in scale) is said
+
+
 def test_more_epochs_than_the_papers_are_said_too(tmp_path):
     rows = whole("baseline", FIRST, epochs=4000) + whole("catchup", SECOND, epochs=4000)
     results = report.make_report([written(tmp_path, rows)], tables=(1,), which="catchup")
