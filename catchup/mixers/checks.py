@@ -124,3 +124,12 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
         low, high = (int(v) for v in labels.aminmax())
         if low < 0 or high >= logits.shape[1]:
             raise ValueError(f"labels must lie in 0 … {logits.shape[1] - 1}, got {low} … {high}")
+
+
+def check_at_least(**settings: tuple[float, float]) -> None:
+    """Raises ValueError for a setting (value, least) that is below its least value or not
+    finite.
+    """
+    for name, (value, least) in settings.items():
+        if not (value >= least and math.isfinite(value)):
+            raise ValueError(f"{name} must be a number ≥ {least}, got {value}")

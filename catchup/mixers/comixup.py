@@ -6,9 +6,19 @@ Kim, Choo, Jeong & Song, "Co-Mixup: Saliency Guided Joint Mixup with Supermodula
 Constants are counted as in the authors' release: on g × g blocks beta, gamma and eta are divided by
 g², tau is a share of an image.
 
-Differs: a block shows one input (the release may also show the mean of two); parts are of equal
-size as far as possible and may be of any size, so the last batch need not be full; a labelling that
-would raise the objective is not taken; the start is random (the paper does not say).
+The start is random, as in the release (the paper does not say).
+
+Differs from the release:
+- a block shows one input; from the second sweep on the release may also show the mean of two;
+- of all labellings seen the best is returned, the release returns the last;
+- outputs that show the same inputs are left so; before its last sweep the release makes one input
+  of such a pair dearer;
+- the labelling of one output is improved by expansion moves, the release's by swap moves;
+- parts are of equal size as far as possible and may be of any size, so the last batch need not be
+  full;
+- the default criterion is "ce"; the release trains with "bce_softmax";
+- the place of an image is its most salient window of a quarter of its sides, in the release of 8
+  pixels (the same at 32); distances are scaled to a mean row sum of 1 in both.
 """
 
 from dataclasses import dataclass, replace
@@ -19,12 +29,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Mixer
-from .checks import check_positive
-from .draw import Draw, Mixed, Step
+from .checks import check_at_least, check_positive
+from .clean import CleanPassMixer
+from .draw import Draw, Mixed
+from .parts.cells import join_cells, split_cells
 from .parts.comixup_solver import Problem, solve
-from .parts.saliency import gradient_saliency
-from .puzzlemix import block_saliency, check_at_least, recalled_loss, training_saliency
+from .puzzlemix import block_saliency
 from .target import Target
 
 
@@ -78,7 +88,7 @@ def affinity(places: Tensor, real: Tensor, omega: float) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CoMixup(Mixer):
+class CoMixup(CleanPassMixer):
     """Each of B outputs shows blocks of up to `part` inputs; labels are weighted by area.
 
     The defaults are the release's. It trains with `criterion="bce_softmax"`; the default here is
@@ -96,9 +106,8 @@ class CoMixup(Mixer):
         tau: how much of an image the other outputs may show for free, as a share of an image, ≥ 0.
         eta: weight of the Dirichlet prior, ≥ 0.
         omega: how much inputs that are salient in different places are brought together, in [0, 1].
-        sweeps: how often every output is improved, ≥ 0; fewer are made when one changes nothing.
-        clean_lam: weight of the loss of the clean images, ≥ 0; at 0 the saliency pass is made in
-            evaluation mode.
+        sweeps: how often every output is labelled anew, ≥ 0; fewer when one changes nothing.
+        clean_lam: as in `CleanPassMixer`.
     """
 
     alpha: float = 2.0
@@ -129,7 +138,6 @@ class CoMixup(Mixer):
             tau=(self.tau, 0),
             eta=(self.eta, 0),
             sweeps=(self.sweeps, 0),
-            clean_lam=(self.clean_lam, 0),
         )
         if self.block not in range(1, 8):
             raise ValueError(f"block must be one of 1 … 7, got {self.block}")
@@ -148,10 +156,7 @@ class CoMixup(Mixer):
                 f"Co-Mixup with block={self.block} needs images whose sides it divides, "
                 f"got {images.shape[-2]}×{images.shape[-1]}"
             )
-        if self.clean_lam > 0:
-            looked_up = training_saliency(model, images, labels, self.criterion)
-        else:
-            looked_up = {"saliency": gradient_saliency(model, images, labels, self.criterion)}
+        looked_up = self.look_up(model, images, labels)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             return replace(draw, extra={**looked_up, **self.masks(looked_up["saliency"], draw)})
 
@@ -159,19 +164,8 @@ class CoMixup(Mixer):
         """ "source", "members" and "weights" (see `plan`) for these saliency maps, (B, H, W)
         float32 ≥ 0.
         """
-        members, real, chances, start = self._chances(draw, saliency.device)
-        shares = block_saliency(saliency, self.block)
-        saliency = torch.where(saliency.isfinite().all(dim=(1, 2), keepdim=True), saliency, 0)
-        cost = -shares[members] - self.eta / self.block**2 * chances[..., None, None]
-        together = affinity(salient_places(saliency)[members], real, self.omega)
-        problem = Problem(
-            cost,
-            real,
-            together,
-            self.beta / self.block**2,
-            self.gamma / self.block**2,
-            self.tau * self.block**2,
-        )
+        problem, start, members = self._problem(saliency, draw)
+        real = problem.real
         labels = solve(problem, start, self.sweeps).flatten(2)  # (P, n, g²), numbers of members
         shown = members.gather(1, labels.flatten(1)).reshape(labels.shape)
         area = F.one_hot(labels, real.shape[1]).float().mean(dim=2)
@@ -185,6 +179,23 @@ class CoMixup(Mixer):
             name: torch.empty_like(of[real]).index_copy_(0, outputs, of[real])
             for name, of in found.items()
         }
+
+    def _problem(self, saliency: Tensor, draw: Draw) -> tuple[Problem, Tensor, Tensor]:
+        """What to solve for these saliency maps, the start (P, n, g, g) and the parts (P, n)."""
+        members, real, chances, start = self._chances(draw, saliency.device)
+        shares = block_saliency(saliency, self.block)
+        saliency = torch.where(saliency.isfinite().all(dim=(1, 2), keepdim=True), saliency, 0)
+        cost = -shares[members] - self.eta / self.block**2 * chances[..., None, None]
+        together = affinity(salient_places(saliency)[members], real, self.omega)
+        problem = Problem(
+            cost,
+            real,
+            together,
+            self.beta / self.block**2,
+            self.gamma / self.block**2,
+            self.tau * self.block**2,
+        )
+        return problem, start, members
 
     def _chances(self, draw: Draw, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Parts (P, n), which of them are real, log of the inputs' Dirichlet weights (P, n), the
@@ -212,27 +223,10 @@ class CoMixup(Mixer):
                 "Co-Mixup mixes by masks: complete the draw with plan(model, images, labels, draw)"
             )
         source, g = draw.extra["source"], self.block
-        cells = (
-            maps.unflatten(3, (g, -1)).unflatten(2, (g, -1)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-        )
-        cells = cells[source, torch.arange(g * g, device=maps.device)].unflatten(1, (g, g))
-        mixed = cells.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+        cells = split_cells(maps, g)[source, torch.arange(g * g, device=maps.device)]
         own = source == torch.arange(len(maps), device=maps.device)[:, None]
-        return Mixed(torch.empty_like(maps).copy_(mixed), own.float().mean(dim=1))
+        return Mixed(torch.empty_like(maps).copy_(join_cells(cells)), own.float().mean(dim=1))
 
     def target(self, labels: Tensor, draw: Draw, mixed: Mixed) -> Target:
         """Every image's label by the area it covers."""
         return Target.several(labels, draw.extra["members"], draw.extra["weights"])
-
-    def auxiliary_loss(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        step: Step,
-        mixed: Mixed,
-        logits: Tensor,
-    ) -> Tensor | None:
-        """clean_lam × the loss of the clean images; None at clean_lam 0."""
-        clean = recalled_loss(model, step.draw)
-        return None if clean is None else self.clean_lam * clean

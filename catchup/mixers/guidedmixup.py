@@ -3,8 +3,15 @@ saliency.
 
 Kang & Kim, "GuidedMixup: An Efficient Mixup Strategy Guided by Saliency Maps", AAAI 2023 (arXiv
 2306.16612), with the release (3neutronstar/GuidedMixup) for what the paper leaves open. Nothing in
-it is drawn but whether to mix and, where
-pairs are random, with whom: λ is not used.
+it is drawn but whether to mix and, where pairs are random, with whom: λ is not used.
+
+Differs from the release:
+- an image without saliency counts as equally salient everywhere; the release divides by 0;
+- only sides longer than 128 pixels are shrunk to 128, and smoothed for it; the release shrinks both
+  sides as soon as the height is longer;
+- amplitudes have a floor relative to the largest, where the release adds 1e-10 to their squares;
+- the saliency pass of "ap" is made in evaluation mode, in the release in training mode;
+- the default criterion is "ce"; the release for CIFAR trains with "bce_softmax".
 """
 
 from dataclasses import dataclass, replace
@@ -77,7 +84,8 @@ def saliency_mask(own: Tensor, other: Tensor) -> Tensor:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GuidedMixup(Mixer):
     """GuidedMixup-SR and -AP: pixels mixed in the ratio of the images' saliency, blurred 7×7 with σ
-    3, sum one.
+    3, sum one. As in the release the spectral residual is blurred twice, before images of more than
+    128 pixels are enlarged to their size and after.
 
     The label weight of an image is the mean of its mask. Pairs are looked up with the saliency, so
     `draw.partner` counts only where `pairing="random"`; `draw.lam` never does. Saliency is taken of
@@ -117,10 +125,10 @@ class GuidedMixup(Mixer):
         it.
         """
         if self.saliency == "sr":
-            maps = spectral_residual(images)
+            maps = blur(spectral_residual(images), images.shape[2:])
         else:
-            maps = gradient_saliency(model, images, labels, self.criterion)
-        maps = sum_to_one(blur(maps))
+            maps = blur(gradient_saliency(model, images, labels, self.criterion))
+        maps = sum_to_one(maps)
         partner = greedy_partners(maps) if self.pairing == "greedy" else draw.partner
         return replace(draw, partner=partner, extra={"saliency": maps})
 

@@ -6,28 +6,36 @@ Constants are counted as in the authors' release, where saliency sums to one ove
 of neighbours are β/(16·n) and βγ/(16·n) on n × n blocks, the prior is a mean over blocks, the
 distance of a transport is squared and (n − 1)² from edge to edge.
 
-The mask's label problem is solved exactly (`graphcut`; the release's swap moves may stop above the
-minimum). The transport is the paper's greedy iteration, run until no cell loses its place. The
-adversarial noise that the release can add is left out.
+Between two labels the cost of a share is the mean over its ends, as in the release.
+
+Differs from the release:
+- the mask's label problem is solved exactly (`graphcut`); its swap moves may stop above the
+  minimum, and it rounds costs to integers;
+- the transport is the paper's greedy iteration, run until no cell loses its place; the release
+  stops after as many rounds as there are cells along a side;
+- weights of neighbours that would be negative count as 0;
+- borders are compared in units of `pixel_std`, one for all colours;
+- the adversarial noise that the release can add is left out;
+- the default criterion is "ce"; the release trains with "bce_softmax".
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..hooks.blocks import unwrap
 from .base import BetaMixer
-from .checks import check_logits
-from .draw import Draw, Mixed, Step
+from .checks import check_at_least
+from .clean import CleanPassMixer
+from .draw import Draw, Mixed
+from .parts.cells import join_cells, split_cells
 from .parts.graphcut import grid_labels
-from .parts.saliency import gradient_saliency, sum_to_one
-from .target import Criterion, Target
+from .parts.saliency import sum_to_one
 
 MAX_CELLS = 16  # cells of a transport along a side: its costs are a matrix of cells², squared
 
@@ -93,8 +101,7 @@ def border_distance(upper: Tensor, lower: Tensor, n_blocks: int, reach: int) -> 
 def border_terms(
     own: Tensor, other: Tensor, n_blocks: int, reach: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """φ extended to shares: φ(z, z') = φ00 + a·z + b·z' − c·(z² + z'²) + c·(z − z')², of a pair of
-    neighbours.
+    """φ extended to shares: φ(z, z') = φ00 + a·z + b·z' + c·(z − z')², of a pair of neighbours.
 
     Args:
         own, other: (B, C, H, W), the images shown where z = 1 and z = 0. n_blocks, reach: as in
@@ -108,11 +115,8 @@ def border_terms(
         for x in (0, 1)
         for y in (0, 1)
     }
-    a, b, c = (
-        of[1, 0] - of[0, 0],
-        of[0, 1] - of[0, 0],
-        (of[1, 0] + of[0, 1] - of[0, 0] - of[1, 1]) / 2,
-    )
+    lead, step = of[1, 1] - of[0, 0], of[1, 0] - of[0, 1]
+    a, b, c = (lead + step) / 2, (lead - step) / 2, (of[1, 0] + of[0, 1] - of[0, 0] - of[1, 1]) / 2
     fine = a.isfinite() & b.isfinite() & c.isfinite()
     return torch.where(fine, a, 0), torch.where(fine, b, 0), torch.where(fine, c, 0)
 
@@ -153,9 +157,7 @@ def mask_problem(
     for turn in (False, True):  # blocks above one another, then, turned, side by side
         pair = (own.mT, other.mT) if turn else (own, other)
         a, b, c = border_terms(*pair, n, reach)
-        first, second = (
-            beta * gamma * (part[..., None] * z - c[..., None] * z**2) for part in (a, b)
-        )
+        first, second = (beta * gamma * part[..., None] * z for part in (a, b))
         pairs = F.pad(first, (0, 0, 0, 0, 0, 1)) + F.pad(second, (0, 0, 0, 0, 1, 0))
         unary = unary + (pairs.transpose(1, 2) if turn else pairs)
         weight = (beta * (1 + gamma * c)).clamp_min(0)
@@ -222,96 +224,15 @@ def move_cells(images: Tensor, source: Tensor) -> Tensor:
     Returns:
         (B, C, H, W), new.
     """
-    g = math.isqrt(source.shape[1])
-    cells = (
-        images.unflatten(3, (g, -1)).unflatten(2, (g, -1)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-    )
-    cells = cells[torch.arange(len(images), device=images.device)[:, None], source].unflatten(
-        1, (g, g)
-    )
-    return cells.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
-
-
-# -- the clean images' loss, by the way of the saliency --------------------------------------------
-
-
-class _Recalled(torch.autograd.Function):
-    """A loss whose value and gradients have been computed before."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, count: int, *parameters_and_gradients: Tensor) -> Tensor:
-        ctx.save_for_backward(*parameters_and_gradients[count:])
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (
-            None,
-            None,
-            *(grad * gradient for gradient in ctx.saved_tensors),
-            *[None] * len(ctx.saved_tensors),
-        )
-
-
-def training_saliency(
-    model: nn.Module, images: Tensor, labels: Tensor, criterion: Criterion
-) -> dict[str, Tensor]:
-    """As `gradient_saliency`, from a training pass on the clean images whose loss is to be learned
-    from as well.
-
-    The pass is made in the mode the model is in, as in the releases of PuzzleMix and Co-Mixup: the
-    running statistics of BatchNorm move, for the model does learn from these images.
-
-    Returns:
-        "saliency": (B, H, W) float32. "clean_loss": 0-dim. "clean_0", "clean_1", …: its gradient by
-        each parameter that takes one, zeros where the parameter had no part. All detached; for
-        `recalled_loss`.
-    """
-    with torch.enable_grad():
-        inputs, parameters = images.detach().clone().requires_grad_(), _trained_parameters(model)
-        logits = unwrap(model)(inputs)
-        check_logits(logits, labels)
-        loss = Target((labels,), (1.0,)).loss(logits, criterion)
-        gradient, *gradients = torch.autograd.grad(
-            loss * len(images), [inputs, *parameters], allow_unused=True
-        )
-    clean = {
-        f"clean_{k}": torch.zeros_like(parameter) if of is None else of / len(images)
-        for k, (parameter, of) in enumerate(zip(parameters, gradients))
-    }
-    saliency = torch.linalg.vector_norm(gradient.float(), dim=1)
-    return {"saliency": saliency, "clean_loss": loss.detach(), **clean}
-
-
-def recalled_loss(model: nn.Module, draw: Draw) -> Tensor | None:
-    """The clean loss of `training_saliency` with its gradient, 0-dim; None if the draw holds
-    none.
-    """
-    if "clean_loss" not in draw.extra:
-        return None
-    parameters = _trained_parameters(model)
-    gradients = [draw.extra[f"clean_{k}"] for k in range(len(parameters))]
-    return _Recalled.apply(draw.extra["clean_loss"], len(parameters), *parameters, *gradients)
-
-
-def _trained_parameters(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in unwrap(model).parameters() if parameter.requires_grad]
+    cells = split_cells(images, math.isqrt(source.shape[1]))
+    return join_cells(cells[torch.arange(len(images), device=images.device)[:, None], source])
 
 
 # -- the method ------------------------------------------------------------------------------------
 
 
-def check_at_least(**settings: tuple[float, float]) -> None:
-    """Raises ValueError for a setting (value, least) that is below its least value or not
-    finite.
-    """
-    for name, (value, least) in settings.items():
-        if not (value >= least and math.isfinite(value)):
-            raise ValueError(f"{name} must be a number ≥ {least}, got {value}")
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PuzzleMix(BetaMixer):
+class PuzzleMix(CleanPassMixer, BetaMixer):
     """One λ and one number of blocks per batch, a mask per image; the label weight is the mask's
     mean.
 
@@ -333,9 +254,7 @@ class PuzzleMix(BetaMixer):
         t_size: side of the cells that move, in pixels, ≥ 1, at most a block and at least a 16th of
             the image; -1 moves whole blocks (Tiny ImageNet).
         t_eps: price of moving, ≥ 0.
-        clean_lam: weight of the loss of the clean images, ≥ 0 (1 for Tiny ImageNet and ImageNet).
-            It costs no further pass: above 0 the saliency pass is made in training mode and its
-            gradients are kept.
+        clean_lam: as in `CleanPassMixer`; the release's is 1 for Tiny ImageNet and ImageNet.
     """
 
     n_labels: int = 3
@@ -347,7 +266,6 @@ class PuzzleMix(BetaMixer):
     transport: bool = True
     t_size: int = 4
     t_eps: float = 0.8
-    clean_lam: float = 0.0
 
     planar: ClassVar[bool] = True
     title: ClassVar[str] = "PuzzleMix"
@@ -365,7 +283,6 @@ class PuzzleMix(BetaMixer):
             eta=(self.eta, 0),
             neighbour=(self.neighbour, 1),
             t_eps=(self.t_eps, 0),
-            clean_lam=(self.clean_lam, 0),
         )
         if not (self.pixel_std > 0 and math.isfinite(self.pixel_std)):
             raise ValueError(f"pixel_std must be a positive number, got {self.pixel_std}")
@@ -377,24 +294,7 @@ class PuzzleMix(BetaMixer):
         counts.
         """
         block_numbers(*images.shape[-2:])
-        if self.clean_lam > 0:
-            return replace(draw, extra=training_saliency(model, images, labels, self.criterion))
-        return replace(
-            draw, extra={"saliency": gradient_saliency(model, images, labels, self.criterion)}
-        )
-
-    def auxiliary_loss(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        step: Step,
-        mixed: Mixed,
-        logits: Tensor,
-    ) -> Tensor | None:
-        """clean_lam × the loss of the clean images; None at clean_lam 0."""
-        clean = recalled_loss(model, step.draw)
-        return None if clean is None else self.clean_lam * clean
+        return replace(draw, extra=self.look_up(model, images, labels))
 
     def mix(self, maps: Tensor, draw: Draw) -> Mixed:
         """Images (B, C, H, W), by `draw.extra["saliency"]` (`plan`); `draw.seed` gives the number

@@ -5,10 +5,11 @@ Uddin, Monira, Shin, Chung & Bae, "SaliencyMix: A Saliency Guided Data Augmentat
 Better Regularization", ICLR 2021 (arXiv 2006.01791). The saliency is the paper's choice,
 `fine_grained_saliency`: no pass through the model.
 
-Differs from its release in two ways. The release looks for the peak in one image per batch and cuts
-the same box from all; the paper describes it for a pair, so that each source has its own
-(`per_image=False` does what the release does). And the release hands OpenCV the normalised float
-image, which OpenCV addresses as bytes; here the image is brought to 256 grey levels first.
+Differs from the release:
+- it looks for the peak in one image per batch and cuts the same box from all; the paper describes
+  it for a pair, so that each source has its own (`per_image=False` does what the release does);
+- it hands OpenCV the normalised float image, which OpenCV addresses as bytes; here the image is
+  brought to 256 grey levels first.
 """
 
 from dataclasses import dataclass

@@ -94,14 +94,19 @@ class Target:
         return _sum((weight * _nll(log_p, labels)).mean() for labels, weight in self._parts())
 
     def bce_softmax(self, logits: Tensor) -> Tensor:
-        """Binary cross-entropy of softmax(logits), mean over batch and classes, 0-dim float32.
+        """Binary cross-entropy of softmax(logits), mean over batch and classes, 0-dim, at least
+        float32.
 
         Manifold Mixup, PuzzleMix and Co-Mixup were trained with this loss, also in their baseline
         rows; its gradient is far smaller than cross-entropy's at the same learning rate, so it is
-        another protocol.
+        another protocol. Taken from the logarithms, so that a label keeps its gradient however
+        sure the model is of another one.
+
+        Differs from the release: PyTorch's `BCELoss` on the softmax cuts logarithms at −100 and
+        loses the gradient of a probability that rounds to 0 or 1.
         """
-        p, soft = _at_least_float32(logits).softmax(dim=1), self.soft(logits.shape[1])
-        log_p, log_q = p.clamp_min(1e-12).log(), (1 - p).clamp_min(1e-12).log()
+        log_p, soft = _at_least_float32(logits).log_softmax(dim=1), self.soft(logits.shape[1])
+        log_q = _log_rest(log_p)
         return -(soft * log_p + (1 - soft) * log_q).mean()
 
     def loss(self, logits: Tensor, criterion: Criterion = "ce") -> Tensor:
@@ -143,6 +148,14 @@ def _column(weight: float | Tensor) -> float | Tensor:
 
 def _at_least_float32(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _log_rest(log_p: Tensor) -> Tensor:
+    """log(1 − p), (B, N), of log-probabilities (B, N), exact also where p is close to 1."""
+    largest = log_p.argmax(dim=1, keepdim=True)
+    # of the largest the sum of all the others; the others are at most 1/2, and the −1 is not read
+    rest = log_p.scatter(1, largest, -torch.inf).logsumexp(dim=1, keepdim=True)
+    return torch.log1p(-log_p.scatter(1, largest, -1).exp()).scatter(1, largest, rest)
 
 
 def _nll(log_p: Tensor, labels: Tensor) -> Tensor:

@@ -70,6 +70,27 @@ def test_half_precision_logits_are_judged_in_float32():
     assert Target((torch.tensor([1]),), (1.0,)).bce_softmax(big).isfinite()
 
 
+@pytest.mark.parametrize("gap", [0.0, 5.0, 28.0, 50.0, 100.0])
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_binary_cross_entropy_keeps_its_gradient_however_sure_the_model_is(gap, classes):
+    """Against the derivative written out, in double precision: the true class lies `gap` behind."""
+    logits = torch.zeros(1, classes).index_fill_(1, torch.tensor([0]), gap).requires_grad_()
+    Target((torch.tensor([1]),), (1.0,)).bce_softmax(logits).backward()
+    z = logits.detach().double()[0]
+    p = (z - z.logsumexp(0)).exp()
+    # 1 − p_j over the others' exponentials, so that nothing cancels
+    rest = torch.stack([torch.cat([z[:j], z[j + 1 :]]).logsumexp(0) for j in range(classes)])
+    q, label = (rest - z.logsumexp(0)).exp(), torch.eye(classes, dtype=torch.float64)[1]
+    # ∂ loss / ∂ p_j · p_j, and through the softmax: ∂p_j / ∂z_k = p_j (δ_jk − p_k)
+    by_p = torch.where(label > 0, -label, p / q) / classes
+    expected = torch.stack(
+        [sum(by_p[j] * (q[k] if j == k else -p[k]) for j in range(classes)) for k in range(classes)]
+    )
+    torch.testing.assert_close(logits.grad[0].double(), expected, rtol=2e-5, atol=1e-7)
+    if gap >= 28:  # the label that lies behind is still pulled up
+        assert logits.grad[0, 1] < -0.9 / classes
+
+
 def test_double_precision_is_kept():
     assert Target((LABELS,), (1.0,)).cross_entropy(LOGITS.double()).dtype == torch.float64
 

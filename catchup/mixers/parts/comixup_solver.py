@@ -9,15 +9,15 @@ is better:
     Σ_j Σ_k cost[z_jk, k] + β Σ_j (neighbours with unlike labels) + γ Σ_j Σ_i o_ji · h((A v_j)_i)
 
 where h(v) = v if v > τ, else 0. The last sum is the paper's Σ_{j≠j'} o_j·A o_j', with its threshold
-τ taken for each
-input: what the others show up to τ times may be shown freely.
+τ taken for each input: what the others show up to τ times may be shown freely.
 
 What is exact and what is not: an expansion move (any blocks change to one label) is a binary cut,
 solved exactly; the labelling of one output for fixed others ends where no such move lowers it
 (Boykov, Veksler & Zabih, "Fast Approximate Energy Minimization via Graph Cuts", TPAMI 2001: at most
-twice the least for costs ≥ 0); the outputs are improved in turn, with the last sum made modular
-(2γ·h per block), and a labelling that would raise the objective above is not taken. So the
-objective never rises, and stopping at any time leaves the best found so far.
+twice the least for costs ≥ 0). The outputs are labelled in turn, with the last sum made modular
+(2γ·h per block). Every such labelling is taken, also where it raises the objective above: refusing
+it gets stuck. The best of all labellings seen is kept, so that stopping at any time leaves nothing
+worse than the start.
 """
 
 from dataclasses import dataclass
@@ -193,42 +193,47 @@ def best_labelling(labels: Tensor, cost: Tensor, beta: float, moves: int = 64) -
 
 
 def solve(problem: Problem, labels: Tensor, sweeps: int) -> Tensor:
-    """The masks: every output improved in turn, `sweeps` times, or until a sweep changes nothing.
+    """The masks: every output labelled anew in turn, `sweeps` times, or until a sweep changes
+    nothing.
 
     Args:
         problem: see there. labels: (P, n, g, g) int64, where to start, real inputs only. sweeps: ≥
             0.
     Returns:
-        (P, n, g, g) int64, of an objective not higher than the start's.
+        (P, n, g, g) int64, of each part the labelling of least objective that was seen, the start
+        included.
     """
-    labels, shown = labels.clone(), counts(labels, problem.real)
+    now, shown = labels.clone(), counts(labels, problem.real)
     cost = torch.where(
         problem.real[:, :, None, None], problem.cost, torch.finfo(problem.cost.dtype).max / 1e6
     )
-    spread = diversity(shown, problem)
+    spread, best = diversity(shown, problem), labels.clone()
+    excess = torch.zeros_like(spread)  # objective now, less the least seen
     for _ in range(sweeps):
-        before = labels.clone()
+        before = now.clone()
         for j in range(labels.shape[1]):
-            spread = _improve(labels, shown, spread, j, cost, problem)
-        if torch.equal(labels, before):
+            spread, rise = _relabel(now, shown, spread, j, cost, problem)
+            excess = excess + rise
+            better = excess < 0
+            best = torch.where(better[:, None, None, None], now, best)
+            excess = excess.clamp_min(0)
+        if torch.equal(now, before):
             break
-    return labels
+    return best
 
 
-def _improve(
+def _relabel(
     labels: Tensor, shown: Tensor, spread: Tensor, j: int, cost: Tensor, problem: Problem
-) -> Tensor:
-    """Output j of every part labelled anew, in place, where that lowers the objective; returns the
-    new diversity.
+) -> tuple[Tensor, Tensor]:
+    """Output j of every part labelled anew, in place; returns the new diversity and by how much the
+    objective rose, (P,) each.
     """
     penalty = 2 * problem.gamma * overused(shown.sum(dim=1) - shown[:, j], problem)
-    old = labels[:, j].clone()
+    real, old = problem.real[:, j], labels[:, j].clone()
     new = best_labelling(old, cost + penalty[..., None, None], problem.beta)
-    trial = shown.clone()
-    trial[:, j] = F.one_hot(new.flatten(1), shown.shape[2]).sum(dim=1) * problem.real[:, j, None]
-    after = diversity(trial, problem)
-    gain = labelling_energy(old, cost, problem.beta) - labelling_energy(new, cost, problem.beta)
-    taken = (after - spread <= gain) & problem.real[:, j]
-    labels[:, j] = torch.where(taken[:, None, None], new, old)
-    shown.copy_(torch.where(taken[:, None, None], trial, shown))
-    return torch.where(taken, after, spread)
+    new = torch.where(real[:, None, None], new, old)
+    labels[:, j] = new
+    shown[:, j] = F.one_hot(new.flatten(1), shown.shape[2]).sum(dim=1) * real[:, None]
+    after = diversity(shown, problem)
+    rise = labelling_energy(new, cost, problem.beta) - labelling_energy(old, cost, problem.beta)
+    return after, after - spread + rise
