@@ -125,7 +125,7 @@ class GuidedMixup(Mixer):
         it.
         """
         if self.saliency == "sr":
-            maps = blur(spectral_residual(images), images.shape[2:])
+            maps = blur(spectral_residual(images), (images.shape[2], images.shape[3]))
         else:
             maps = blur(gradient_saliency(model, images, labels, self.criterion))
         maps = sum_to_one(maps)
