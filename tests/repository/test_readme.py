@@ -94,6 +94,7 @@ def test_the_main_table_is_that_of_the_trained_networks_and_says_what_they_say()
     assert f"keeps accuracy, {kept.pop('catchup'):.0f} % where" in plain
     assert all(0.5 <= value < 1.5 for value in kept.values())  # "about 1 %"
     assert min(row["fgsm_error"] for row in rows) > 93
+    assert min(one["mean"] for one in differences(rows, ["fgsm_error"])) > -2
 
 
 def test_the_title_of_the_claim_figure_follows_the_numbers():
