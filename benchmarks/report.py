@@ -21,9 +21,9 @@ EARLIER = ("bench-16-avx2.json", "bench-64-avx2.json")  # of a processor without
 SPOKEN = {
     "dataloader": "plain PyTorch loop with a DataLoader",
     "ordinary": "ours, ordinary memory format and float32",
-    "returned": "ours, freed memory given back, as it is since",
-    "ours": "ours",
-    "catchup": "ours with Catch-up Mix",
+    "returned": "ours, as it is now",
+    "ours": "ours of then, which kept freed memory",
+    "catchup": "the same with Catch-up Mix",
     "limit": "bare forward and backward",
 }
 

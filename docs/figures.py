@@ -1,5 +1,6 @@
 """The figures of README and docs, drawn from the recorded runs: `python docs/figures.py`.
 
+figures/budget.png  error and what is left without the strongest features, against the budget
 figures/claim.png   accuracy against the share of the strongest features removed; its title is
                     written from the numbers, whichever way they come out
 """
@@ -13,9 +14,11 @@ from matplotlib.figure import Figure
 
 from catchup.measures.statistics import by_method, span
 from catchup.plots import results
+from catchup.plots.budget import save_budgets
 
 DOCS = Path(__file__).parent
 MAIN = DOCS.parent / "data" / "results" / "main.jsonl"
+TESTED = ("top1_error", "fgsm_error", "without_strongest")
 REMOVED = 0.1  # the share of features of which the title speaks
 
 
@@ -54,5 +57,11 @@ def read_rows(path: Path = MAIN) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def read_budget() -> dict:
+    """The record of `catchup budget`."""
+    return json.loads((MAIN.parent / "budget.json").read_text())
+
+
 if __name__ == "__main__":
+    save_budgets(read_budget()["rows"], DOCS / "figures" / "budget.png", TESTED)
     claim(read_rows()).savefig(DOCS / "figures" / "claim.png", dpi=110)

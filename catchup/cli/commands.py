@@ -288,10 +288,6 @@ def _failed(error: object, code: int) -> int:
     return code
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
-
-
 def unread(output: TextIO | None) -> bool:
     """Has the reader of a pipe gone?
 

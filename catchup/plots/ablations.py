@@ -50,8 +50,8 @@ def setting_differences(
         printed: differences of a paper by label, in the unit and with the sign of the measure;
             drawn as grey bars.
     Raises:
-        ValueError: as `tables.differences`, or if there is nothing to compare the first setting
-            with.
+        ValueError: as `measures.statistics.differences`, or if there is nothing to compare the
+            first setting with.
     """
     pick("measure", measure, MEASURES)
     rivals, groups = differences(rows, (measure,)), by_method(rows, measure)

@@ -97,10 +97,28 @@ def test_the_main_table_is_that_of_the_trained_networks_and_says_what_they_say()
     assert min(one["mean"] for one in differences(rows, ["fgsm_error"])) > -2
 
 
+def test_what_is_said_of_the_budget_is_recorded():
+    record, plain = figures.read_budget(), " ".join(RESULTS.split())
+    assert all(f"{sentence}\n" in RESULTS for sentence in record["sentences"])
+    at = {
+        epochs: differences([r for r in record["rows"] if r["epochs"] == epochs], ["top1_error"])
+        for epochs in (20, 50, 200)
+    }
+    mean = {epochs: one["mean"] for epochs, (one,) in at.items()}
+    assert f"after 20 epochs Catch-up Mix errs {mean[20]:.1f} points more" in plain
+    assert f"after 50 as much ({-mean[50]:.1f} points less)" in plain
+    assert f"know their training images, {-mean[200]:.1f} points less" in plain
+    assert {row["learning"]["trained"] for row in record["rows"] if row["epochs"] == 200} == {True}
+    assert {row["seed"] for row in record["rows"]} == {0, 1}  # "two paired seeds"
+
+
 def test_the_title_of_the_claim_figure_follows_the_numbers():
     rows = figures.read_rows()
     drawn = figures.claim(rows)
     assert "keeps 35 % accuracy, a plainly trained one 7 %" in drawn.get_suptitle()
+    plain = " ".join(README.split())
+    assert "after 200 epochs, Catch-up Mix keeps 35 % accuracy without the strongest 10 %" in plain
+    assert "of the features, plain training 7 % ([two seeds each]" in plain
     assert drawn.axes[0].lines and "200 epochs" in drawn.get_supxlabel()
     swap = {"baseline": "catchup", "catchup": "baseline"}
     turned = [{**row, "method": swap.get(row["method"], row["method"])} for row in rows]

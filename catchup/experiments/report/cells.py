@@ -83,13 +83,13 @@ def make_report(
     """The report as values.
 
     Args:
-        paths: records, as for `report_records.read`; none: those of data/results.
+        paths: records, as for `records.read`; none: those of data/results.
         tables, figures, which: as for `paper.selected`.
     Returns:
         "cells": the `Cell`s; "records": those that stand in some cell, by their letters; "unused":
         sentences about records that stand in none; "counts": {verdict: how many}.
     Raises:
-        ValueError: as `report_records.read` and `paper.selected`.
+        ValueError: as `records.read` and `paper.selected`.
     """
     chosen = paper.selected(tables, figures, which)
     found = read(paths)

@@ -107,7 +107,7 @@ class Table(NamedTuple):
 
     def specs(self, method: str, alpha: float | None = None) -> tuple[str, ...]:
         """Which of our methods may stand for the paper's, the nearest first, written as for
-        `choices.spec`.
+        `choices.parse_spec`.
 
         Args:
             method: as the paper names it; without an entry nothing stands for it, and the tuple is

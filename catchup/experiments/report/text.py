@@ -33,8 +33,8 @@ def as_report(results: Mapping, everything: bool = True) -> str:
     """The report as text: the tables, the records, the rule, the count.
 
     Args:
-        results: of `report.run`. everything: all cells; False: those with a record, and how many
-            there are besides.
+        results: of `cells.make_report`.
+        everything: all cells; False: those with a record, and how many there are besides.
     """
     said = [
         block
@@ -118,7 +118,7 @@ def printed_notes(cells: Sequence[Cell]) -> list[str]:
 
 
 def remarks_of(cells: Sequence[Cell], letters: Mapping[int, str]) -> list[str]:
-    """What has to be read beside our numbers (see `report_remarks`), with the records and cells
+    """What has to be read beside our numbers (see `remarks`), with the records and cells
     that it is about.
     """
     said: dict[str, list[tuple[str, str]]] = {}
