@@ -303,8 +303,9 @@ def _cells(row: Mapping) -> list[str]:
     def shown(value: float | None) -> str:
         return "" if value is None else f"{value:.2f}"
 
-    goal, counted = row["goal"], [row["forward"], row["backward"]]
-    limit = f"≤ {goal['ratio']:.2f}" if "ratio" in goal else f"≤ {goal['over_passes']:.2f} × passes"
+    goal, counted = row["goal"] or {}, [row["forward"], row["backward"]]
+    over = {"ratio": "", "over_passes": " × passes"}
+    limit = "".join(f"≤ {goal[key]:.2f}{words}" for key, words in over.items() if key in goal)
     passes = "/".join(f"{value:g}" for value in counted)
     passes += (
         "" if counted == list(row["stated"]) else f" (stated {'/'.join(map(str, row['stated']))})"
@@ -314,7 +315,7 @@ def _cells(row: Mapping) -> list[str]:
         row["method"],
         f"{row['ratio']:.3f}",
         f"{row['low']:.3f}–{row['high']:.3f}",
-        limit + {True: ": met", False: ": missed", None: ""}[goal["met"]],
+        limit + {True: ": met", False: ": missed", None: ""}[goal.get("met")],
         passes,
         shown(row["passes_ratio"]),
         "" if extra is None else f"{extra / 1e6:.1f}",
@@ -372,8 +373,10 @@ def _repeat(call: Callable[[], None], times: int) -> Callable[[], None]:
     return go
 
 
-def judge(name: str, bench: CostSettings, ratio: float, passes_ratio: float | None) -> dict:
-    """The toolkit's goal for a method, and whether it is met."""
+def judge(name: str, bench: CostSettings, ratio: float, passes_ratio: float | None) -> dict | None:
+    """The toolkit's goal for a method, and whether it is met; None for somebody else's method."""
+    if name not in {**GOALS, **GOALS_ON_PASSES}:
+        return None
     on_passes = name in GOALS_ON_PASSES
     over, key = (GOALS_ON_PASSES, "over_passes") if on_passes else (GOALS, "ratio")
     meant = (bench.model, bench.width or 64, bench.image_size, bench.batch) == GOALS_BENCH

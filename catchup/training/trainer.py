@@ -209,7 +209,7 @@ def try_blocks(model: nn.Module, mixer: Mixer, dataset: Dataset) -> None:
     `check_blocks_run`).
     """
     place = next(model.parameters()).device
-    check_blocks_run(mixer, model, _two_images(dataset).to(place))
+    check_blocks_run(mixer, model, torch.zeros(2, *dataset.test.shape, device=place))
 
 
 def _two_images(dataset: Dataset) -> Tensor:

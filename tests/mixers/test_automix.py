@@ -532,7 +532,7 @@ def test_blocks_without_maps_are_refused(net):
         ValueError, match=r"block 'fc' must return maps \(B, C, h, w\), got \(2, 5\)"
     ):
         begun(net, block="fc")
-    with pytest.raises(ValueError, match="Linear has no convolution"):
+    with pytest.raises(ValueError, match="Linear has no 2-D convolution"):
         map_channels(nn.Linear(3, 3), "")
     net.unused = nn.Conv2d(3, 3, 1)
     with pytest.raises(ValueError, match="got NoneType for two images"):

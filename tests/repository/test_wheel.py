@@ -78,9 +78,9 @@ def test_it_runs_without_the_checkout(python, tmp_path):
     assert said.lstrip().startswith(("[", "{"))
     code = (
         "from pathlib import Path\n"
-        "from catchup.experiments.demo import report, run_demo\n"
+        "from catchup.experiments.demo import describe_demo, run_demo\n"
         "out = Path('demo')\n"
-        "print(report(run_demo(out, seeds=(7,), budgets=(1, 2), progress=False), out))\n"
+        "print(describe_demo(run_demo(out, seeds=(7,), budgets=(1, 2), progress=False), out))\n"
     )
     script = tmp_path / "small_demo.py"
     script.write_text(f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}")
