@@ -42,6 +42,7 @@ from .results import (
 )
 from .robustness import deformation_bars, ood_histograms, plot_reliability
 from .style import COLOURS, LINES, MARKERS, NEUTRAL, style, title
+from .table import NumberTable
 from .wall import activation_wall
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "MARKERS",
     "MEASURES",
     "NEUTRAL",
+    "NumberTable",
     "activation_wall",
     "beta_densities",
     "beta_density",
