@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..experiments.planning import Comparison
 from ..training.settings import Settings
-from .compare import print_plan, shared_settings
-from .options import Leading, ManyRuns, options_of, write_out
+from .compare import comparison_of, print_plan, shared_settings
+from .options import Leading, ManyRuns, options_of
 
 
 def make_command(leading: Leading):
@@ -45,14 +45,7 @@ def make_command(leading: Leading):
                 feature-drop always are.
         """
         settings = Settings(**vars(run), data=data, recipe=recipe)
-        comparison = Comparison(
-            out=out,
-            methods=write_out(sweep.methods, settings, sweep.preset),
-            seeds=sweep.seeds,
-            settings=settings,
-            tests=tuple(tests.split(",")),
-            options=Options(**vars(options)),
-        )
+        comparison = comparison_of(out, sweep, settings, tests, Options(**vars(options)))
         return _run_call(comparison, budgets, sweep)
 
     return budget

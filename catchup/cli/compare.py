@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..experiments.engines import make_engine
 from ..experiments.planning import APART, RESULTS, Comparison, assess_runs, filename, outlook
 from ..training.settings import Settings
 from .options import Leading, ManyRuns, options_of, write_out
+
+if TYPE_CHECKING:
+    from ..measures.registry import Options
 
 
 class ComparisonCall(NamedTuple):
@@ -76,17 +79,24 @@ def make_command(leading: Leading, own_recipe: str | None, own_data: str | None)
             tests: What is measured, separated by commas, as for `catchup evaluate`.
         """
         settings = Settings(**vars(run), data=own_data or data[0], recipe=own_recipe)
-        comparison = Comparison(
-            out=out,
-            methods=write_out(sweep.methods, settings, sweep.preset),
-            seeds=sweep.seeds,
-            settings=settings,
-            tests=tuple(tests.split(",")),
-            options=Options(**vars(options)),
-        )
+        comparison = comparison_of(out, sweep, settings, tests, Options(**vars(options)))
         return ComparisonCall(comparison, sweep)
 
     return compare
+
+
+def comparison_of(
+    out: Path, sweep: ManyRuns, settings: Settings, tests: str, options: "Options"
+) -> Comparison:
+    """What is to be compared, from what a command was told."""
+    return Comparison(
+        out=out,
+        methods=write_out(sweep.methods, settings, sweep.preset),
+        seeds=sweep.seeds,
+        settings=settings,
+        tests=tuple(tests.split(",")),
+        options=options,
+    )
 
 
 def shared_settings(usual: Mapping, *left_out: str) -> type:

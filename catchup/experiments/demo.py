@@ -21,6 +21,7 @@ from ..data.files.pool import usual_workers
 from ..measures.statistics import COLUMNS, by_method, comparison, differences, value_of
 from ..mixers import MIXERS, make
 from ..training import Settings, dataset_of, fit, model_of
+from ..training.learning import assess_record
 from ..utils.choices import pick
 from ..utils.files import check_folder_place, jsonable, write_json
 from ..utils.progress import counter
@@ -123,9 +124,8 @@ def train_rows(
         settings: of every run; method and seed are filled in.
         tests: what to measure (see `catchup.experiments.evaluation.TESTS`).
     Yields:
-        What `catchup.experiments.evaluation.evaluation_of` finds and what was trained;
-        `clean_train_error` besides, the error in percent on the training images as they are,
-        neither mixed nor augmented, after the last epoch.
+        What `catchup.experiments.evaluation.evaluation_of` finds, what was trained, and whether it
+        is trained (`learning`).
     """
     for seed in seeds:
         dataset = dataset_of(replace(settings, seed=seed), progress=False)
@@ -134,12 +134,11 @@ def train_rows(
             result = fit(
                 model_of(chosen, dataset), make(method, seed=seed), dataset, chosen, progress=False
             )
-            yield {
+            row = {
                 **describe_training(chosen.as_dict(), result.rows),
-                "clean_train_error": result.rows[-1]["clean_train_error_percent"],
-                "learning": result.learning._asdict(),
                 **evaluation_of(result.model, dataset, tests),
             }
+            yield {**row, "learning": assess_record(row)}
 
 
 def table(results: Mapping) -> list[list[str]]:

@@ -18,8 +18,6 @@ from .parts.partners import of_partners
 class InputMixup(BetaMixer):
     """λ x_i + (1 − λ) x_j, one λ per batch.
 
-    Differs from the release: in nothing.
-
     Args:
         alpha: λ ~ Beta(alpha, alpha), > 0; 1.0 is usual on CIFAR, 0.2 on ImageNet.
         prob, criterion, seed: as for every mixer.

@@ -8,12 +8,11 @@ structure of an image rather than its style.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..utils.choices import pick
 from .draw import Draw, Mixed
@@ -21,7 +20,6 @@ from .feature import FeatureMixer
 
 NORMS = ("pono", "instance", "layer")
 EPSILON = 1e-5  # added to the variance, as in the release
-CACHED = 2**18  # values, 1 MiB in float32
 
 
 def moments(maps: Tensor, norm: str = "pono") -> tuple[Tensor, Tensor]:
@@ -41,9 +39,11 @@ def moments(maps: Tensor, norm: str = "pono") -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if there is no such norm.
     """
-    dims = _dims(maps, pick("norm", norm, NORMS))
-    mean = _mean(maps, dims)
-    return mean, (_mean((maps - mean).square(), dims) + EPSILON).sqrt()
+    pick("norm", norm, NORMS)
+    space = tuple(range(2, maps.ndim))
+    dims = {"pono": (1,), "instance": space, "layer": (1, *space)}[norm]
+    mean = maps.mean(dim=dims, keepdim=True)
+    return mean, ((maps - mean).square().mean(dim=dims, keepdim=True) + EPSILON).sqrt()
 
 
 def exchange_moments(maps: Tensor, partner: Tensor, norm: str = "pono") -> Tensor:
@@ -56,60 +56,19 @@ def exchange_moments(maps: Tensor, partner: Tensor, norm: str = "pono") -> Tenso
     Args:
         maps: (B, C, …), any floating dtype, computed in at least float32, below 1e18 in size; the
             memory format is kept.
-        partner: (B,) int64, a permutation, on the maps' device.
+        partner: (B,) int64, on the maps' device.
         norm: as for `moments`.
     Returns:
         A new tensor like `maps`. In half precision, values beyond the largest that the dtype holds
-        become that one. Gradients reach both images, through the moments too; they can be taken
-        once.
+        become that one. Gradients reach both images, through the moments too.
     """
-    return _Exchange.apply(maps, partner, pick("norm", norm, NORMS))
-
-
-class _Exchange(torch.autograd.Function):
-    """The exchange with its gradient written out, a few images at a time: as single operations it
-    passes over the maps thrice as often.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor, partner: Tensor, norm: str) -> Tensor:
-        parts, limit = _parts(maps), torch.finfo(maps.dtype).max
-        normed = torch.empty_like(maps, dtype=_wide(maps[:0]).dtype)
-        mixed, found = torch.empty_like(maps), []
-        for part in parts:
-            mean, std = moments(_wide(maps[part]), norm)
-            torch.sub(maps[part], mean, out=normed[part]).mul_(std.reciprocal())
-            found.append((mean, std))
-        mean, std = (torch.cat(values) for values in zip(*found))
-        other_mean, other_std = mean[partner], std[partner]
-        for part in parts:
-            values = torch.addcmul(other_mean[part], normed[part], other_std[part])
-            mixed[part] = values if values.dtype == maps.dtype else values.clamp_(-limit, limit)
-        ctx.save_for_backward(normed, partner, std)
-        ctx.norm = norm
-        return mixed
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """With x̂ = (h − μ) / σ and the means G of g and Ĝ of g x̂ over a moment's values, image i
-        gets σ_j/σ_i (g − G − x̂ Ĝ) by its features, and G_k + x̂ Ĝ_k by its moments from k, whose
-        partner it is.
-        """
-        normed, partner, std = ctx.saved_tensors
-        parts, dims = _parts(normed), _dims(normed, ctx.norm)
-        found = []
-        for part in parts:
-            values = _wide(grad[part])
-            found.append((_mean(values, dims), _mean(values * normed[part], dims)))
-        plain, along = (torch.cat(values) for values in zip(*found))
-        ratio, lender = std[partner] / std, partner.argsort()
-        plain, along = plain[lender] - ratio * plain, along[lender] - ratio * along
-        back = torch.empty_like(grad)
-        for part in parts:
-            values = torch.addcmul(plain[part], normed[part], along[part])
-            back[part] = values.addcmul_(_wide(grad[part]), ratio[part])
-        return back, None, None
+    values = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    mean, std = moments(values, norm)
+    mixed = ((values - mean) * (std[partner] / std)).add_(mean[partner])
+    if mixed.dtype != maps.dtype:
+        limit = torch.finfo(maps.dtype).max
+        mixed = mixed.clamp(-limit, limit)
+    return mixed.to(maps.dtype)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,32 +119,3 @@ class MoEx(FeatureMixer):
         """Maps (B, C, …) in their partners' moments; λ weights the labels only."""
         partner = draw.partner.to(maps.device, non_blocking=True)
         return Mixed(exchange_moments(maps, partner, self.norm), draw.lam)
-
-
-def _wide(maps: Tensor) -> Tensor:
-    """The maps in at least float32."""
-    return maps.to(torch.promote_types(maps.dtype, torch.float32))
-
-
-def _dims(maps: Tensor, norm: str) -> tuple[int, ...]:
-    """The axes that a moment is taken over."""
-    space = tuple(range(2, maps.ndim))
-    return {"pono": (1,), "instance": space, "layer": (1, *space)}[norm]
-
-
-def _mean(values: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """`values.mean(dims, keepdim=True)`, by a matrix product where the channels lie innermost in a
-    processor's memory: their sums are too short for its vectors.
-    """
-    if dims != (1,) or values.stride(1) != 1 or values.device.type != "cpu":
-        return values.mean(dims, keepdim=True)
-    channels = values.shape[1]
-    with torch.autocast("cpu", enabled=False):
-        weights = values.new_full((channels, 1), 1 / channels)
-        return (values.movedim(1, -1) @ weights).movedim(-1, 1)
-
-
-def _parts(maps: Tensor) -> list[slice]:
-    """The batch cut so that on a CPU a part fits into its cache; one part elsewhere."""
-    each = max(CACHED // max(maps[:1].numel(), 1), 1) if maps.device.type == "cpu" else len(maps)
-    return [slice(start, start + each) for start in range(0, len(maps), max(each, 1))]

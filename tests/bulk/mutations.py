@@ -89,8 +89,8 @@ MUTATIONS = (
     ),
     Mutation(
         "mixers/moex.py",
-        "normed[part], other_std[part])",
-        "normed[part], std[part])",
+        "(std[partner] / std)",
+        "(std / std)",
         "mixers/test_moex.py",
         "moments swapped",
     ),

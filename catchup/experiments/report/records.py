@@ -199,7 +199,8 @@ def _committed_records() -> list[tuple[str, dict]]:
     """The files of data/results, and of the folders in it, that are records: rows under "rows", or
     a line each.
     """
-    folders = (Path("data/results"), Path(__file__).resolve().parents[3] / "data" / "results")
+    package = Path(__file__).resolve().parents[2]  # of a checkout, or with what the wheel holds
+    folders = [one / "data" / "results" for one in (Path(), package.parent, package / "course")]
     folder = next((one for one in folders if any(one.rglob("*.json"))), folders[0])
     found = [
         (path.name, held)
