@@ -11,6 +11,7 @@ from catchup.models.inference import PixelModel, predict, top_k_error
 from catchup.training import Settings, train
 from catchup.utils.files import read_lines
 
+pytestmark = pytest.mark.slow
 USUAL = ("clean", "fgsm")
 
 

@@ -32,6 +32,7 @@ def done(tmp_path_factory):
     return comparison, run_budgets(comparison, (4, 1, 2), progress=False)
 
 
+@pytest.mark.slow
 def test_every_budget_is_a_run_whose_schedule_ends_there(done):
     comparison, results = done
     assert [row["epochs"] for row in results["rows"]] == [1] * 4 + [2] * 4 + [4] * 4
@@ -44,6 +45,7 @@ def test_every_budget_is_a_run_whose_schedule_ends_there(done):
     assert all(row["clean_train_error"] is not None for row in results["rows"])
 
 
+@pytest.mark.slow
 def test_what_is_written_is_what_is_returned_and_the_crossings_are_those_of_the_rows(done):
     comparison, results = done
     held = json.loads((comparison.out / "budget.json").read_text())
@@ -55,6 +57,7 @@ def test_what_is_written_is_what_is_returned_and_the_crossings_are_those_of_the_
     assert said.count("catchup against baseline") == 3 and "error on training images" in said
 
 
+@pytest.mark.slow
 def test_every_row_is_judged_beside_that_of_half_its_budget(done):
     _, results = done
     error = {

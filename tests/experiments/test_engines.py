@@ -135,6 +135,7 @@ def test_eight_processes_do_every_job_once_while_some_are_killed(tmp_path):
     assert within(10, lambda: not any(map(alive, lines(tmp_path, "begun-*"))))
 
 
+@pytest.mark.slow
 def test_a_job_that_always_dies_is_given_up_and_the_others_are_not(tmp_path):
     jobs = [(str(tmp_path), number, 0) for number in (1, 0, 0)]
     found = answers("pool:jobs=2", work.always_dies, jobs, tmp_path)
