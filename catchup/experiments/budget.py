@@ -28,7 +28,7 @@ from .planning import Comparison
 
 RESULTS, FIGURE = "budget.json", "budget.png"
 TESTS = ("clean", "fgsm", "feature-drop")  # what the axis is about
-MEASURES = ("top1_error", "fgsm_error", "without_strongest")
+SHOWN = ("top1_error", "fgsm_error", "without_strongest")
 
 
 def plan_budgets(comparison: Comparison, budgets: Sequence[int]) -> list[Comparison]:
@@ -97,7 +97,7 @@ def run_budgets(
     if rows:
         from ..plots import save_budgets
 
-        save_budgets(rows, out / FIGURE, MEASURES)
+        save_budgets(rows, out / FIGURE, SHOWN)
     return results
 
 
@@ -110,11 +110,11 @@ def describe_budgets(results: Mapping) -> str:
     """
     rows = results["rows"]
     head = ("epochs", "method", "trained", "error on training images")
-    table = [[*head, *(COLUMNS[key] for key in MEASURES)]]
+    table = [[*head, *(COLUMNS[key] for key in SHOWN)]]
     for epochs in sorted({row["epochs"] for row in rows}):
         groups = by_method([row for row in rows if row["epochs"] == epochs])
         for method, group in groups.items():
-            cells = [_spread(group, key) for key in ("clean_train_error", *MEASURES)]
+            cells = [_spread(group, key) for key in ("clean_train_error", *SHOWN)]
             table.append([str(epochs), method, _trained(group), *cells])
     failed = [
         f"left out: {run['label']}, seed {run['seed']}: {run['error']}" for run in results["failed"]
@@ -154,7 +154,7 @@ def _crossings(rows: Sequence[Mapping]) -> tuple[list[Crossing], list[str]]:
     for method in others:
         pair = [row for row in rows if method_of(row) in (first, method)]
         try:
-            found += find_crossings(pair, MEASURES)
+            found += find_crossings(pair, SHOWN)
         except ValueError as error:
             unpaired.append(f"{method} against {first}: not known, {error}.")
     return found, unpaired

@@ -29,9 +29,9 @@ from .localization import localization_caption, plot_box_accuracy, plot_localiza
 from .methods import gallery_caption, label_weights, method_gallery, who_decides
 from .mixing import lessons, lessons_caption, mixed_maps, rfi_cut
 from .results import (
+    AXIS_LABELS,
     CURVES,
     DROPPED,
-    MEASURES,
     beta_densities,
     beta_density,
     caption,
@@ -51,7 +51,7 @@ __all__ = [
     "DROPPED",
     "LINES",
     "MARKERS",
-    "MEASURES",
+    "AXIS_LABELS",
     "NEUTRAL",
     "NumberTable",
     "activation_wall",

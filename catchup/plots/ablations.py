@@ -12,7 +12,7 @@ from ..measures.power import interval_power
 from ..measures.statistics import by_method, differences
 from ..utils.choices import pick
 from .panels import canvas, frame, place
-from .results import MEASURES, beta_density
+from .results import AXIS_LABELS, beta_density
 from .style import (
     COLOURS,
     FAINT,
@@ -46,14 +46,14 @@ def setting_differences(
         rows: evaluation objects with a `label` each; those of the first label are what the others
             are compared with.
         ax: where to draw; None makes a figure.
-        measure: one of `MEASURES`.
+        measure: one of `AXIS_LABELS`.
         printed: differences of a paper by label, in the unit and with the sign of the measure;
             drawn as grey bars.
     Raises:
         ValueError: as `measures.statistics.differences`, or if there is nothing to compare the
             first setting with.
     """
-    pick("measure", measure, MEASURES)
+    pick("measure", measure, AXIS_LABELS)
     rivals, groups = differences(rows, (measure,)), by_method(rows, measure)
     if not rivals:
         raise ValueError(
@@ -78,8 +78,9 @@ def setting_differences(
             ax.plot([rival["low"], rival["high"]], [line, line], color=colour, linewidth=1.8)
         ax.plot([rival["mean"]], [line], marker, color=colour, markersize=8)
     ax.set_yticks(range(len(rivals)), [title(rival["method"]) for rival in reversed(rivals)])
+    quantity = AXIS_LABELS[measure].removesuffix(" (%)")
     ax.set(
-        xlabel=f"{MEASURES[measure].removesuffix(' (%)')}, minus that of {title(first)} (points)",
+        xlabel=f"{quantity}, minus that of {title(first)} (points)",
         ylim=(-0.6, len(rivals) - 0.4),
         title="Lines: 95 % intervals of the mean; small: single seeds",
     )

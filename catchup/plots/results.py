@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MEASURES = {
+AXIS_LABELS = {
     "top1_error": "top-1 error (%)",
     "top5_error": "top-5 error (%)",
     "fgsm_error": "top-1 error under FGSM (%)",
@@ -112,12 +112,12 @@ def error_bars(
     Args:
         rows: evaluation objects.
         ax: where to draw; None makes a figure.
-        measure: one of `MEASURES`.
+        measure: one of `AXIS_LABELS`.
     Raises:
         ValueError: if there are no rows, the measure is unknown or missing in a row, or the rows of
             a method are not seeds of one setting.
     """
-    groups, ax = by_method(rows, pick("measure", measure, MEASURES)), get_axes(ax)
+    groups, ax = by_method(rows, pick("measure", measure, AXIS_LABELS)), get_axes(ax)
     for place, (method, group) in enumerate(groups.items()):
         colour, marker, _ = style(method)
         values = [row[measure] for row in group]
@@ -130,7 +130,7 @@ def error_bars(
     ax.set(
         title="Lower is better; small markers are single seeds",
         xlabel="method",
-        ylabel=MEASURES[measure],
+        ylabel=AXIS_LABELS[measure],
         xlim=(-0.5, len(groups) - 0.5),
     )
     ax.margins(y=0.15)
