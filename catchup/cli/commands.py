@@ -17,6 +17,7 @@ from ..mixers import MIXERS, Mixer
 from ..mixers.regularisers import REGULARISERS, Regulariser
 from ..utils.console import make_printable
 from ..utils.text import as_text
+from . import background as cli_background
 from . import budget as cli_budget
 from . import compare as cli_compare
 from . import evaluate as cli_evaluate
@@ -96,7 +97,7 @@ def _call(argv: list[str], comparison: tuple[str | None, str | None] = (None, No
             "budget": cli_budget.make_command(leading),
             "methods": methods,
             "datasets": datasets,
-            "background": background,
+            "background": cli_background.make_command(),
             "recipes": recipes,
             "report": show_report,
             "notebooks": notebooks,
@@ -120,51 +121,6 @@ def demo(out: Path = Path("runs/demo"), json: bool = False) -> None:
 
     results = run_demo(out)
     print(json_format.dumps(results) if json else describe_demo(results, out))
-
-
-def background(
-    out: Path,
-    methods: tuple[str, ...] = ("baseline", "cutmix", "randomchannel", "catchup"),
-    rhos: tuple[float, ...] = (0.125, 0.8, 0.95, 1.0),
-    seeds: tuple[int, ...] = (0, 1, 2),
-    cue: Literal["texture", "colour"] = "texture",
-    subset: int = 256,
-    width: int = 16,
-    epochs: int = 20,
-    follow: bool = False,
-    json: bool = False,
-) -> None:
-    """Train on shapes whose background agrees with the class, and measure where it does not. An
-    hour on one core.
-
-    Args:
-        out: JSON-lines file of finished runs; called again, only what is missing is run.
-        methods: Training methods (see `catchup methods`).
-        rhos: Shares of the training images whose background agrees with the class; 0.125 is chance.
-        seeds: Paired over methods and shares.
-        cue: Which attribute of the background agrees.
-        subset: Training images of each of the eight classes.
-        width: Channels of the network's stem.
-        epochs: Passes over the training images.
-        follow: Also follow the filters over the epochs: what they respond to, their norms and
-            gradients.
-        json: Print the rows as JSON instead of a table.
-    """
-    from dataclasses import replace
-
-    from ..experiments.background_bias import SETTINGS, describe_background, run_background
-
-    settings = replace(SETTINGS, subset=subset, width=width, epochs=epochs)
-    rows = run_background(
-        out,
-        methods=methods,
-        rhos=rhos,
-        seeds=seeds,
-        cue=cue,
-        settings=settings,
-        follow_filters=follow,
-    )
-    print(json_format.dumps(rows) if json else describe_background(rows))
 
 
 def show_report(

@@ -6,12 +6,13 @@ they are done, `background_bias` and `follow_filters` are the causal test, `live
 watched, `demo` the first thing a newcomer sees, `report/` our records beside the printed numbers.
 """
 
-from .background_bias import follow_run, run_background
+from .background_bias import plan_background, run_background
 from .budget import plan_budgets, run_budgets
 from .compare import run_comparison, sweep
 from .demo import run_demo
 from .engines import make_engine
 from .evaluation import evaluate
+from .follow_filters import follow_run
 from .live import LiveRun
 from .planning import plan_runs
 from .pretrained import evaluate_pretrained
@@ -22,6 +23,7 @@ __all__ = [
     "evaluate_pretrained",
     "follow_run",
     "make_engine",
+    "plan_background",
     "plan_budgets",
     "plan_runs",
     "run_background",

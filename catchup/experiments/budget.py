@@ -11,7 +11,7 @@ which method learns faster as much as which one is better. Hence several, each w
 its own: the middle of a long run is no short run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -31,13 +31,15 @@ TESTS = ("clean", "fgsm", "feature-drop")  # what the axis is about
 SHOWN = ("top1_error", "fgsm_error", "without_strongest")
 
 
-def plan_budgets(comparison: Comparison, budgets: Sequence[int]) -> list[Comparison]:
+def plan_budgets(
+    comparison: Comparison, budgets: Sequence[int], tests: Sequence[str] = TESTS
+) -> list[Comparison]:
     """One comparison for each budget, in a folder of its own.
 
     Args:
-        comparison: what is compared, and where; its epochs are not read, and `TESTS` are added to
-            its tests.
+        comparison: what is compared, and where; its epochs are not read.
         budgets: epochs, ≥ 1, none of them twice.
+        tests: added to those of the comparison.
     Raises:
         ValueError: for budgets that are not so.
     """
@@ -50,7 +52,7 @@ def plan_budgets(comparison: Comparison, budgets: Sequence[int]) -> list[Compari
         replace(
             comparison,
             out=Path(comparison.out) / str(epochs),
-            tests=tuple(dict.fromkeys((*TESTS, *comparison.tests))),
+            tests=tuple(dict.fromkeys((*tests, *comparison.tests))),
             settings=replace(comparison.settings, epochs=epochs),
         )
         for epochs in sorted(budgets)
@@ -79,9 +81,9 @@ def run_budgets(
         ValueError, ImportError: as `catchup.experiments.compare.sweep`, before anything is trained.
     """
     parts, out = plan_budgets(comparison, budgets), Path(comparison.out)
-    _check_folder(out)
+    check_contents(out, str.isdecimal, (RESULTS, FIGURE), "is no budget")
     compared = sweep(parts, engine=engine, progress=progress)
-    rows = _with_learning([row for part in compared for row in part["rows"]])
+    rows = judge_rows([row for part in compared for row in part["rows"]])
     crossings, unpaired = _crossings(rows)
     results = jsonable(
         {
@@ -128,8 +130,12 @@ def _trained(rows: Sequence[Mapping]) -> str:
     return f"{sum(row['learning']['trained'] for row in rows)} of {len(rows)}"
 
 
-def _with_learning(rows: Sequence[Mapping]) -> list[dict]:
-    """The rows, each judged beside that of half its budget, where there is one."""
+def judge_rows(rows: Sequence[Mapping]) -> list[dict]:
+    """The rows, each with its `learning`, judged beside that of half its budget, if there is one.
+
+    Args:
+        rows: evaluation objects of one setting but for method, seed and epochs.
+    """
     by_run = {(method_of(row), row["seed"], row["epochs"]): row for row in rows}
     return [
         {**row, "learning": assess_record(row, by_run.get((*key[:2], key[2] / 2)))}
@@ -137,13 +143,22 @@ def _with_learning(rows: Sequence[Mapping]) -> list[dict]:
     ]
 
 
-def _check_folder(out: Path) -> None:
-    """ValueError if `out` holds anything but budgets; nothing is written."""
-    check_folder_place(out, "the budgets")
+def check_contents(
+    out: Path, belongs: Callable[[str], bool], files: Sequence[str], otherwise: str
+) -> None:
+    """ValueError if a folder holds anything else than its own; nothing is written.
+
+    Args:
+        out: the folder, which may not be there yet.
+        belongs: is this the name of one of its folders?
+        files: names of its files.
+        otherwise: what is wrong with another one, in words.
+    """
+    check_folder_place(out, "the runs")
     for path in sorted(out.iterdir()) if out.is_dir() else ():
-        budget = path.is_dir() and path.name.isdecimal()
-        if not (budget or path.name in (RESULTS, FIGURE) or path.name.startswith(".")):
-            raise ValueError(f"{out} holds {path.name}, which is no budget; give a new folder")
+        ours = path.is_dir() and belongs(path.name)
+        if not (ours or path.name in files or path.name.startswith(".")):
+            raise ValueError(f"{out} holds {path.name}, which {otherwise}; give a new folder")
 
 
 def _crossings(rows: Sequence[Mapping]) -> tuple[list[Crossing], list[str]]:

@@ -19,14 +19,16 @@ from torch import nn
 
 from ..data import Dataset
 from ..data.augment import normalise, to_float
+from ..data.sets.readers import parse_shapes_bias
 from ..inspection.recorder import recording
 from ..inspection.selectivity import filter_selectivity
 from ..inspection.strength import rank_correlation, weak_and_strong
-from ..mixers import Mixer
+from ..mixers import Mixer, make
 from ..training.settings import Settings
-from ..training.trainer import Result, fit
+from ..training.trainer import Result, dataset_of, fit, model_of
 
 SHARES = ("shape_share", "background_share", "both_share", "rest_share")
+N_WATCHED = 256  # test images measured after every epoch
 EARLY = 3  # epochs after which a filter counts as one that grew first
 
 
@@ -83,6 +85,30 @@ def follow(
         "filters": [{**row, **seen.get(_place(row), {})} for row in watched],
         "epochs": [_epoch(row) for row in result.rows],
     }, result
+
+
+def follow_run(
+    settings: Settings, *, progress: bool = True, **options
+) -> tuple[dict[str, list[dict]], Result]:
+    """`follow` of one run of `catchup.experiments.run_background`: the weights come out the same.
+
+    Args:
+        settings: of the run; its data are shapes:RHO:CUE. Only N_WATCHED of its test images are
+            looked at after an epoch.
+        progress: a bar on standard error.
+        options: `every` and `n` of `follow`.
+    Raises:
+        ValueError: for settings that name nothing, or data without a cue.
+    """
+    kind, _, argument = settings.data.partition(":")
+    if kind != "shapes":
+        raise ValueError(f"the filters of shapes can be followed, shapes:RHO; got {settings.data}")
+    _, cue = parse_shapes_bias(argument or None)
+    mixer = make(settings.method, seed=settings.seed, **settings.method_settings)
+    dataset = dataset_of(settings, progress=False)
+    dataset = replace(dataset, test=dataset.test.take(range(N_WATCHED)))
+    model = model_of(settings, dataset)
+    return follow(model, mixer, dataset, settings, cue=cue, progress=progress, **options)
 
 
 def summarise(story: Mapping[str, Sequence[dict]], early: int = EARLY) -> dict[str, list[dict]]:

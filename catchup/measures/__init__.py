@@ -8,7 +8,9 @@ evaluation, comparison and command line then know it.
 from .calibration import measure_calibration
 from .cam import class_maps, enlarge_maps
 from .corruption import corrupt, corruption_errors, corruption_tiles
+from .cues import cue_sets, measure_cues
 from .deformation import deform_images, deformation_accuracies
+from .equal_learning import describe_match, match_learning
 from .feature_drop import drop_features, feature_drop_curve, pooled_features
 from .hessian import hessian_trace, hessian_vector_product, top_eigenpairs, weight_gradient
 from .landscape import (
@@ -41,8 +43,10 @@ __all__ = [
     "corrupt",
     "corruption_errors",
     "corruption_tiles",
+    "cue_sets",
     "deform_images",
     "deformation_accuracies",
+    "describe_match",
     "differences",
     "drop_features",
     "enlarge_maps",
@@ -59,7 +63,9 @@ __all__ = [
     "loss_line",
     "loss_surface",
     "masking_verdict",
+    "match_learning",
     "measure_calibration",
+    "measure_cues",
     "measure_imagenet_o",
     "measure_landscape",
     "measure_localization",

@@ -19,6 +19,7 @@ from ..models.inference import PixelModel, predict, top_k_error
 from ..utils.choices import pick
 from .calibration import measure_calibration
 from .corruption import check_published, corruption_errors
+from .cues import check_cues, cue_sets, measure_cues
 from .deformation import DEFORMATIONS, deformation_accuracies
 from .feature_drop import feature_drop_curve
 from .landscape import measure_landscape
@@ -234,6 +235,10 @@ def _check_boxes(subject: Subject) -> None:
         )
 
 
+def _cues(subject: Subject) -> list[Mapping]:
+    return [measure_cues(subject.model, subject.dataset.train, cue_sets(subject.dataset))]
+
+
 def _deformation(subject: Subject) -> list[Mapping]:
     told = {"progress": subject.progress, "interpolation": subject.options.interpolation}
     return [deformation_accuracies(subject.model, subject.sample, **told)]
@@ -320,6 +325,18 @@ MEASURES: dict[str, Measure] = {
             "ood.aupr_chance": "AUPR by chance",
         },
         check=_check_ood,
+    ),
+    "cues": Measure(
+        ("cues",),
+        _cues,
+        columns={
+            "cues.train_accuracy": "training images, accuracy",
+            "cues.kept_accuracy": "cue kept, accuracy",
+            "cues.broken_accuracy": "cue broken, accuracy",
+            "cues.reversed_accuracy": "cue reversed, accuracy",
+            "cues.cue_followed": "reversed, cue followed",
+        },
+        check=lambda subject: check_cues(subject.dataset),
     ),
     "localization": Measure(
         ("localization",),

@@ -16,6 +16,7 @@ from .background import (
 )
 from .budget import budget_curves, save_budgets
 from .corruption import plot_corruption_errors, plot_corruption_grid
+from .cues import cues_caption, cues_over_budgets, save_cues
 from .filters import (
     history_caption,
     norm_gradient,
@@ -61,6 +62,8 @@ __all__ = [
     "bias_dial",
     "budget_curves",
     "caption",
+    "cues_caption",
+    "cues_over_budgets",
     "deformation_bars",
     "error_bars",
     "feature_drop_curves",
@@ -90,6 +93,7 @@ __all__ = [
     "rfi_cut",
     "save",
     "save_budgets",
+    "save_cues",
     "selectivity",
     "selectivity_caption",
     "setting_differences",

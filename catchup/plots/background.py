@@ -41,19 +41,20 @@ def bias_dial(rows: Sequence[Mapping], test: str = "broken", ax: "Axes | None" =
     """Accuracy on one test set against ρ, how often the background gave the class away in training.
 
     Args:
-        rows: {"method", "rho" in [0, 1], "seed", "kept_accuracy", "broken_accuracy",
-            "reversed_accuracy"} in percent.
+        rows: {"method", "rho" in [0, 1], "seed", "epochs", "kept_accuracy", "broken_accuracy",
+            "reversed_accuracy"} in percent, of one budget.
         test: which test set: one of `TESTS`.
         ax: where to draw; None makes a figure.
     Returns:
         The Axes: a line of means per method, a band of one sample standard deviation, a small
             marker per seed.
     Raises:
-        ValueError: if there are no rows, no such test set, or a method has two rows of one ρ and
-            seed.
+        ValueError: if there are no rows, no such test set, several budgets, or a method has two
+            rows of one ρ and seed.
     """
     field = f"{pick('test set', test, TESTS)}_accuracy"
-    ax = get_axes(ax) if _count_seeds(rows) else None
+    budget = _budget_of(rows)
+    ax = get_axes(ax) if count_seeds(rows) else None
     for method in dict.fromkeys(row["method"] for row in rows):
         look = look_of(method)
         points = [(row["rho"], row[field]) for row in rows if row["method"] == method]
@@ -62,7 +63,7 @@ def bias_dial(rows: Sequence[Mapping], test: str = "broken", ax: "Axes | None" =
         draw_seeds(ax, points, **look)
     ax.axhline(CHANCE, color=INK, linestyle=":", linewidth=1.2, label=f"chance ({CHANCE:g} %)")
     ax.set(
-        title=f"Test images: {TESTS[test]}",
+        title=f"{budget} epochs. Test images: {TESTS[test]}",
         ylabel="top-1 accuracy (%)",
         ylim=(0, 102),
         xlabel="ρ, probability that the background agrees with the class in training",
@@ -71,15 +72,15 @@ def bias_dial(rows: Sequence[Mapping], test: str = "broken", ax: "Axes | None" =
 
 
 def bias_caption(rows: Sequence[Mapping]) -> str:
-    """The sentence under `bias_dial`: runs, seeds, and what the band means.
+    """The sentence under `bias_dial`: runs, their budget, seeds, and what the band means.
 
     Raises:
         ValueError: as `bias_dial`.
     """
-    counts = _count_seeds(rows).values()
+    budget, counts = _budget_of(rows), count_seeds(rows).values()
     low, high = min(counts), max(counts)
     seeds = f"{low}" if low == high else f"{low} to {high}"
-    what = f"{len(rows)} runs, {seeds} seed{'s' * (high > 1)} per method and ρ"
+    what = f"{len(rows)} runs of {budget} epochs, {seeds} seed{'s' * (high > 1)} per method and ρ"
     return f"{describe_spread(what, high > 1)} Dotted: chance, eight classes."
 
 
@@ -171,13 +172,21 @@ def selectivity_caption(rows: Sequence[Mapping]) -> str:
     )
 
 
-def _count_seeds(rows: Sequence[Mapping]) -> Counter:
+def count_seeds(rows: Sequence[Mapping]) -> Counter:
     """{(method, ρ): its runs}, after making sure that they may be averaged."""
     runs = Counter((row["method"], row["rho"], row["seed"]) for row in check_rows(rows))
     (method, rho, seed), most = runs.most_common(1)[0]
     if most > 1:
         raise ValueError(f"two rows of {method}, ρ = {rho}, seed {seed}: runs of several settings?")
     return Counter((method, rho) for method, rho, _ in runs)
+
+
+def _budget_of(rows: Sequence[Mapping]) -> int:
+    """The epochs of all rows; ValueError if they differ."""
+    budgets = sorted({row["epochs"] for row in check_rows(rows)})
+    if len(budgets) > 1:
+        raise ValueError(f"the rows are of several budgets, got {budgets} epochs: show them apart")
+    return budgets[0]
 
 
 def _by_panel(rows: Sequence[Mapping]) -> dict[tuple[str, int | None], list[Mapping]]:

@@ -85,6 +85,7 @@ EVALUATION = {
     "hardware": (None, dict),
     "measured_with": (None, {"*": dict}),
     "feature_drop": _drop_curves,
+    "cues": (None, {"*": _percent}),
     "label": TEXT,
     **dict.fromkeys(("last_error", "best_error", "median10_error", "clean_train_error"), _percent),
     **dict.fromkeys(("top1_error", "top5_error", "fgsm_error", "pgd_error"), _percent),

@@ -12,7 +12,6 @@ from catchup import MIXERS, __version__
 from catchup.cli import commands as cli
 from catchup.cli.commands import main
 from catchup.data.sets import readers
-from catchup.experiments import background_bias as background
 from catchup.measures.registry import MEASURES
 from catchup.mixers.regularisers import REGULARISERS
 from catchup.training.recipes import label_of, settings_of
@@ -24,12 +23,7 @@ HERE = ["--engine", "local"]
 @pytest.fixture
 def few_shapes(monkeypatch):
     """`shapes` of 128 training images instead of 10 240, and 64 of each test set."""
-    for module, name, number in (
-        (background, "N_TEST", 64),
-        (background, "N_WATCHED", 16),
-        (readers, "SHAPES_TRAIN", 128),
-        (readers, "SHAPES_TEST", 64),
-    ):
+    for module, name, number in ((readers, "SHAPES_TRAIN", 128), (readers, "SHAPES_TEST", 64)):
         monkeypatch.setattr(module, name, number)
 
 
@@ -354,49 +348,37 @@ def test_a_diverging_run_stops_with_exit_code_1(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_background_trains_what_is_missing_and_prints_a_table_for_each_share(
-    tmp_path, capsys, few_shapes
-):
-    out = tmp_path / "shapes.jsonl"
-    command = [
-        "background",
-        "--out",
-        str(out),
-        "--methods",
-        "baseline",
-        "catchup",
-        "--rhos",
-        "0.5",
-        "--subset",
-        "2",
-        "--width",
-        "4",
-        "--epochs",
-        "1",
-    ]
-    assert main([*command, "--seeds", "0"]) == 0
+def test_background_trains_what_is_missing_and_prints_both_readings(tmp_path, capsys, few_shapes):
+    out = tmp_path / "runs"
+    small = "--subset 2 --width 4 --rhos 0.5 --precision fp32 --engine local".split()
+    command = ["background", "--out", str(out), *small]
+    assert main([*command, "--seeds", "0", "--budgets", "1", "--plan"]) == 0
+    assert "2 runs: 0 finished, 2 to do" in out_of(capsys) and not out.exists()
+    assert main([*command, "--seeds", "0", "--budgets", "1"]) == 0
     said = out_of(capsys)
+    assert "texture agrees in 50 % of the training images, 1 epochs, 1 paired seed;" in said
+    assert "catchup − baseline" in said and "cue reversed" in said
+    assert "seed 0: catchup at 1 epochs knows" in said and "background.jsonl" in said
+    kept = (out / "0.5/1/catchup-0/checkpoint.pt").stat().st_mtime_ns
     assert (
-        "texture agrees in 50 %" in said and "catchup − baseline" in said and "cue reversed" in said
+        main([*command, "--methods", "baseline", "--seeds", "0", "--budgets", "2", "--json"]) == 0
     )
-    first = out.read_text()
-    assert main([*command, "--seeds", "0", "1", "--json"]) == 0
     rows = json.loads(out_of(capsys))
-    assert [(row["method"], row["seed"]) for row in rows] == [
-        ("baseline", 0),
-        ("catchup", 0),
-        ("baseline", 1),
-        ("catchup", 1),
+    assert [(row["epochs"], row["method"]) for row in rows] == [
+        (1, "baseline"),
+        (1, "catchup"),
+        (2, "baseline"),
     ]
-    assert out.read_text().startswith(first) and len(out.read_text().splitlines()) == 4
-    assert main([*command, "--seeds", "0", "--cue", "texture", "--epochs", "2"]) == 2
-    assert "holds runs with other settings" in capsys.readouterr().err
+    assert (out / "0.5/1/catchup-0/checkpoint.pt").stat().st_mtime_ns == kept
+    assert len((out / "background.jsonl").read_text().splitlines()) == 3
+    assert main([*command, "--seeds", "0", "--budgets", "1", "--lr", "0.3"]) == 2
+    assert "other settings (lr was 0.05, now 0.3)" in capsys.readouterr().err
     for bad, words in (
-        (["--rhos", "1.5"], "got 1.5"),
+        (["--rhos", "1.5"], "got (1.5,)"),
         (["--methods", "catchpu"], "Did you mean 'catchup'?"),
     ):
-        assert main(["background", "--out", str(tmp_path / "none.jsonl"), *bad]) == 2
-        assert words in capsys.readouterr().err and not (tmp_path / "none.jsonl").exists()
+        assert main(["background", "--out", str(tmp_path / "none"), *bad]) == 2
+        assert words in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow

@@ -29,7 +29,6 @@ from catchup import Settings, train
 from catchup.cli.commands import main
 from catchup.data.files import archives, decode
 from catchup.data.files.archives import Archive, obtain, unpack
-from catchup.experiments import background_bias as background
 from catchup.experiments import compare
 from catchup.experiments.evaluation import evaluate
 from catchup.experiments.report import cells as report
@@ -450,7 +449,6 @@ def json_readers(folder: Path) -> dict:
             ),
         ),
         "overhead": (rows, lambda: cost.measure_costs(("mixup",), bench, out=rows, **quiet)),
-        "background": (rows, lambda: background.run_background(rows, **quiet)),
         "resumed": (run / "run.json", lambda: train(small, run, resume=True, **quiet)),
     }
 
@@ -466,14 +464,13 @@ READERS = (
     "evaluated run",
     "comparison",
     "overhead",
-    "background",
     "resumed",
 )
 # What is read all the same: an empty file has no lines, and objects may hold anything where nothing
 # is looked for.
 ANYTHING = ("nothing in it", "rows of numbers", "wrong types")
 HARMLESS = {
-    *(("nothing", reader) for reader in ("metrics.jsonl", "epochs", "background")),
+    *(("nothing", reader) for reader in ("metrics.jsonl", "epochs")),
     *((name, reader) for name in ANYTHING for reader in ("metrics.jsonl", "epochs")),
     ("rows of numbers", "overhead"),
 }
@@ -504,11 +501,7 @@ def test_json_of_every_kind_for_every_reader(reader, whole, tmp_path):
         except BaseException as error:
             raise AssertionError(f"{name} for {reader}: {type(error).__name__}: {error}") from error
         assert content(folder) == before
-    for name in (
-        name
-        for name, other in HARMLESS
-        if other == reader and reader not in ("background", "overhead")
-    ):
+    for name in (name for name, other in HARMLESS if other == reader and reader != "overhead"):
         if good is not None:
             path.write_bytes(hostile.JSON[name])
             read()

@@ -99,6 +99,8 @@ def bias():
             "method": method,
             "rho": rho,
             "seed": seed,
+            "epochs": 20,
+            "train_accuracy": 95.0 + seed,
             "kept_accuracy": 99.0,
             "broken_accuracy": value,
             "reversed_accuracy": value / 2,
@@ -173,6 +175,7 @@ def all_figures(rows, lessons, histograms, bias, selective):
             1,
         ),
         "bias_dial": (lambda axes: plots.bias_dial(bias, ax=None if axes is None else axes[0]), 1),
+        "cues_over_budgets": (lambda axes: plots.cues_over_budgets(bias, axes=axes), 2),
         "selectivity": (lambda axes: plots.selectivity(selective, axes=axes), 2),
     }
 
@@ -518,7 +521,9 @@ def test_bias_dial_shows_means_bands_seeds_and_chance(bias):
         "chance (12.5 %)",
     ]
     assert drawn(plots.bias_dial(bias, "reversed"))[1][1] == [32.5, 7.5]
-    assert "5 runs, 1 to 2 seeds per method and ρ. Lines: means" in plots.bias_caption(bias)
+    said = plots.bias_caption(bias)
+    assert "5 runs of 20 epochs, 1 to 2 seeds per method and ρ. Lines: means" in said
+    assert ax.get_title().startswith("20 epochs. Test images")
     assert "no spread" in plots.bias_caption(bias[:1])
     assert {(line.get_color(), line.get_marker()) for line in ax.lines[:2]} == {
         plots.style("baseline")[:2]
@@ -532,7 +537,36 @@ def test_bias_dial_refuses_what_cannot_be_averaged(bias):
         plots.bias_dial([])
     with pytest.raises(ValueError, match="two rows of baseline, ρ = 0.5, seed 0"):
         plots.bias_dial([*bias, bias[0]])
+    longer = {**bias[0], "epochs": 60}
+    with pytest.raises(ValueError, match=r"several budgets, got \[20, 60\] epochs"):
+        plots.bias_dial([*bias, longer])
+    with pytest.raises(ValueError, match="Did you mean 'broken'"):
+        plots.cues_over_budgets(bias, "brokn")
+    with pytest.raises(ValueError, match="two rows of baseline, ρ = 0.5, seed 0"):
+        plots.cues_over_budgets([*bias, longer, longer])
     assert not pyplot.get_fignums()
+
+
+def test_over_budgets_a_panel_for_each_share_with_what_was_learnt_and_what_is_left(bias, tmp_path):
+    longer = [
+        {**row, "epochs": 60, "broken_accuracy": row["broken_accuracy"] + 4, "train_accuracy": 99.0}
+        for row in bias
+    ]
+    left, right = plots.cues_over_budgets([*longer, *bias])
+    assert (left.get_title(), right.get_title()) == ("ρ = 0.5", "ρ = 1")
+    lines = {(line.get_linestyle(), line.get_label()): line for line in left.lines}
+    solid = lines["-", "baseline"]
+    assert solid.get_xdata().tolist() == [20, 60] and solid.get_ydata().tolist() == [65, 69]
+    dashed = [line for line in left.lines if line.get_linestyle() == "--"]
+    assert [line.get_ydata().tolist() for line in dashed] == [[95.5, 99], [95, 99]]
+    assert left.get_xscale() == "log"
+    assert [tick.get_text() for tick in left.get_xticklabels()] == ["20", "60"]
+    assert legend(right)[-2:] == ["background drawn at random", "training images"]
+    assert "Catch-up Mix" in legend(right)  # which that panel does not have
+    said = plots.cues_caption([*bias, *longer])
+    assert said.startswith("10 runs of 20, 60 epochs, each with a schedule that ends there; 1 to 2")
+    plots.save_cues([*bias, *longer], tmp_path / "cues.png", "reversed")
+    assert (tmp_path / "cues.png").stat().st_size > 5000
 
 
 def test_selectivity_tells_the_two_kinds_apart_and_gives_their_means(selective):
