@@ -25,7 +25,7 @@ from torch import nn
 from catchup.data import Dataset
 from catchup.data.identity import check_same_data, identify
 from catchup.experiments.evaluation import evaluation_of
-from catchup.measures.registry import MEASURES, Options, load_outside, select_tests
+from catchup.measures.registry import MEASURES, Options, load_outside, select_tests, tests_that_need
 from catchup.models.weights import load_weights, save_weights
 from catchup.training import Settings, checkpoint, dataset_of, model_of
 from catchup.training import folder as runs_in
@@ -122,7 +122,9 @@ def missing_of(row: Mapping, told: Mapping[str, Mapping]) -> list[str]:
 def measured(row: Mapping, weights: Path, tests: Sequence[str], options: Options) -> dict:
     """The fields of these tests, of a record's kept network."""
     model, dataset = restore(row, weights)
-    outside = load_outside(options, "data", dataset, False) if "ood" in tests else None
+    outside = None
+    if tests_that_need("outside", tests):
+        outside = load_outside(options, "data", dataset, False)
     found = evaluation_of(model, dataset, tests, options=options, outside=outside)
     names = [field for test in tests for field in MEASURES[test].fields]
     return {**{name: found[name] for name in names}, WEIGHTS: KEPT, **surroundings()}

@@ -35,8 +35,8 @@ def make_command():
         Args:
             run_dir: The folder that `catchup train` filled; with --pretrained, a new one.
             tests: Which measurements, separated by commas: clean, feature-drop, calibration,
-                reliance, ood, cues, localization, deformation, fgsm, pgd, landscape, corruption.
-                Those of an earlier call are kept.
+                confidence, reliance, ood, outside, cues, localization, deformation, fgsm, pgd,
+                landscape, corruption. Those of an earlier call are kept.
             data_dir: Where the data are now, if not where they were in training.
             pretrained: Measure this model, such as torchvision.resnet50, with its published
                 ImageNet weights.

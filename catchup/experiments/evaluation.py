@@ -12,7 +12,15 @@ from torch import nn
 from ..data import Dataset, Images
 from ..data.files.archives import CIFAR100_C
 from ..data.identity import check_same_data, identify
-from ..measures.registry import MEASURES, Options, Subject, load_outside, measure, select_tests
+from ..measures.registry import (
+    MEASURES,
+    Options,
+    Subject,
+    load_outside,
+    measure,
+    select_tests,
+    tests_that_need,
+)
 from ..models.inference import PixelModel
 from ..training import checkpoint
 from ..training.checkpoint import CheckpointError
@@ -82,9 +90,9 @@ def evaluate(
     check_same_data(state.get("data"), identity, f"{run_dir / CHECKPOINT} is a checkpoint")
     model, place = _restored(run_dir, settings, dataset, state["model"]), device_named(device)
     model.to(place, memory_format=memory_format(model, place))
-    outside = (
-        load_outside(options, settings.data_dir, dataset, progress) if "ood" in asked else None
-    )
+    outside = None
+    if tests_that_need("outside", asked):
+        outside = load_outside(options, settings.data_dir, dataset, progress)
     found = {
         **evaluation_of(model, dataset, asked, options=options, outside=outside, progress=progress),
         "checkpoint_sha256": digest,

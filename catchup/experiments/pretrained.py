@@ -7,7 +7,7 @@ from .. import models
 from ..data import Augmentation, Dataset, load_images
 from ..data.identity import identify
 from ..data.protocol import NORMALISATIONS
-from ..measures.registry import Options, load_outside, select_tests
+from ..measures.registry import Options, load_outside, select_tests, tests_that_need
 from ..training.folder import EVALUATION
 from ..utils.choices import pick
 from ..utils.files import check_folder_place
@@ -38,7 +38,7 @@ def evaluate_pretrained(
             the order of their WordNet ids. Training images are not read.
         out: the folder for evaluation.json, new or empty, or one that an earlier call has filled
             for the same model.
-        tests: some of `TESTS` but landscape, which needs training images. options: of the tests.
+        tests: some of `TESTS` but those that need training images. options: of the tests.
         data_dir: where data sets are kept. image_size, window: pixels; the shorter side, and the
             middle square of it.
         device, progress: as for `evaluate`.
@@ -51,9 +51,9 @@ def evaluate_pretrained(
     """
     out, asked, options = Path(out), select_tests(tests), options or Options()
     pick("device", device, ("auto", "cpu"))
-    if "landscape" in asked:
+    if refused := tests_that_need("training", asked):
         raise ValueError(
-            "the test 'landscape' needs training images, which are not read here: leave it out"
+            f"the test {refused[0]!r} needs training images, which are not read here: leave it out"
         )
     _check_place(out, model)
     images = load_images(data, data_dir, image_size=image_size, window=window, progress=progress)
@@ -65,7 +65,9 @@ def evaluate_pretrained(
     mean, std = NORMALISATIONS["imagenet"]
     dataset, place = Dataset(data, images, images, mean, std, Augmentation()), device_named(device)
     network = models.create(model, num_classes=len(images.classes), pretrained=True).to(place)
-    outside = load_outside(options, data_dir, dataset, progress) if "ood" in asked else None
+    outside = None
+    if tests_that_need("outside", asked):
+        outside = load_outside(options, data_dir, dataset, progress)
     head = {
         "method": "pretrained",
         "method_settings": {},

@@ -7,6 +7,14 @@ evaluation, comparison and command line then know it.
 
 from .calibration import measure_calibration
 from .cam import class_maps, enlarge_maps
+from .confidence import (
+    adaptive_calibration_error,
+    brier_score,
+    fit_temperature,
+    measure_confidence,
+    negative_log_likelihood,
+    risk_coverage,
+)
 from .corruption import corrupt, corruption_errors, corruption_tiles
 from .cues import cue_sets, measure_cues
 from .deformation import deform_images, deformation_accuracies
@@ -23,6 +31,7 @@ from .landscape import (
 )
 from .localization import find_regions, largest_boxes, locate, measure_localization
 from .ood import measure_imagenet_o, measure_ood, msp_scores, ood_metrics, ood_scores
+from .outside import energy_scores, max_logit_scores, measure_outside, neighbour_scores
 from .power import interval_power, pooled_spread, seeds_needed
 from .registry import MEASURES, Measure, Options, Subject, columns
 from .robustness import attack_error, fgsm, loss_gradient, masking_verdict, pgd
@@ -34,8 +43,10 @@ __all__ = [
     "Options",
     "Subject",
     "accuracy_without",
+    "adaptive_calibration_error",
     "attack_error",
     "balanced_sample",
+    "brier_score",
     "by_method",
     "class_maps",
     "columns",
@@ -49,10 +60,12 @@ __all__ = [
     "describe_match",
     "differences",
     "drop_features",
+    "energy_scores",
     "enlarge_maps",
     "feature_drop_curve",
     "fgsm",
     "find_regions",
+    "fit_temperature",
     "hessian_trace",
     "hessian_vector_product",
     "interval",
@@ -64,20 +77,26 @@ __all__ = [
     "loss_surface",
     "masking_verdict",
     "match_learning",
+    "max_logit_scores",
     "measure_calibration",
+    "measure_confidence",
     "measure_cues",
     "measure_imagenet_o",
     "measure_landscape",
     "measure_localization",
     "measure_ood",
+    "measure_outside",
     "method_of",
     "msp_scores",
+    "negative_log_likelihood",
+    "neighbour_scores",
     "ood_metrics",
     "ood_scores",
     "pgd",
     "pooled_features",
     "pooled_spread",
     "random_direction",
+    "risk_coverage",
     "seeds_needed",
     "symmetric_radii",
     "top_eigenpairs",

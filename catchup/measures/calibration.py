@@ -33,7 +33,8 @@ def measure_calibration(logits: Tensor, labels: Tensor, n_bins: int = 15) -> dic
     Raises:
         ValueError: if a shape, a dtype, a label or n_bins is not so.
     """
-    _check(logits, labels, n_bins)
+    check_logits(logits, labels)
+    check_whole(n_bins=n_bins)
     confidence, guess = logits.double().softmax(dim=1).max(dim=1)
     # sums on a GPU have no fixed order
     confidence, right = confidence.cpu(), (guess == labels).double().cpu()
@@ -51,11 +52,10 @@ def measure_calibration(logits: Tensor, labels: Tensor, n_bins: int = 15) -> dic
     return {"ece": 100 * sum(gaps), "bins": bins}
 
 
-def _check(logits: Tensor, labels: Tensor, n_bins: int) -> None:
-    """Raise unless logits and labels belong together and there is a bin."""
+def check_logits(logits: Tensor, labels: Tensor) -> None:
+    """Raises ValueError unless logits and labels belong together and are usable."""
     if logits.ndim != 2 or not logits.numel() or not logits.is_floating_point():
         raise ValueError(f"logits must be floating (N, classes), N >= 1, got {form_of(logits)}")
     if not logits.isfinite().all():
         raise ValueError("logits must be finite, got NaN or infinity")
     check_labels(labels, len(logits), logits.shape[1])
-    check_whole(n_bins=n_bins)

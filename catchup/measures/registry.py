@@ -18,6 +18,7 @@ from ..inspection.reliance import reliance_record
 from ..models.inference import PixelModel, predict, top_k_error
 from ..utils.choices import pick
 from .calibration import measure_calibration
+from .confidence import measure_confidence
 from .corruption import check_published, corruption_errors
 from .cues import check_cues, cue_sets, measure_cues
 from .deformation import DEFORMATIONS, deformation_accuracies
@@ -25,6 +26,7 @@ from .feature_drop import feature_drop_curve
 from .landscape import measure_landscape
 from .localization import measure_localization
 from .ood import measure_imagenet_o, measure_ood
+from .outside import measure_outside
 from .robustness import Attack, attack_error, fgsm, pgd
 
 SAMPLE_SEED = 0  # of the part of the test images that the slow tests take: the same for every model
@@ -120,6 +122,7 @@ class Measure:
         columns: what a comparison shows of it: field, or field and key joined by a dot, to its
             heading.
         check: raises ValueError, before anything is measured, for a subject that it cannot take.
+        needs: beside a model and test images: "outside" images, the "training" images.
     """
 
     fields: tuple[str, ...]
@@ -127,6 +130,7 @@ class Measure:
     how: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Subject], None] = lambda subject: None
+    needs: tuple[str, ...] = ()
 
     def settings(self, options: Options) -> dict:
         """The options that decide the values, ready for JSON."""
@@ -148,6 +152,11 @@ def select_tests(tests: Sequence[str]) -> list[str]:
         raise ValueError(f"no test was named; choose some of: {', '.join(MEASURES)}")
     asked = {pick("test", test, MEASURES) for test in tests}
     return [test for test in MEASURES if test in asked]
+
+
+def tests_that_need(what: str, tests: Sequence[str]) -> list[str]:
+    """Those of the tests that need it (see `Measure.needs`)."""
+    return [test for test in tests if what in MEASURES[test].needs]
 
 
 def columns(tests: Sequence[str]) -> dict[str, str]:
@@ -194,6 +203,16 @@ def _calibration(subject: Subject) -> list[Mapping]:
     return [measure_calibration(subject.logits, subject.images.labels, n_bins=subject.options.bins)]
 
 
+def _confidence(subject: Subject) -> list[Mapping]:
+    told = {"n_bins": subject.options.bins}
+    return [measure_confidence(subject.logits, subject.images.labels, **told)]
+
+
+def _outside(subject: Subject) -> list[Mapping]:
+    training = as_tested(subject)
+    return [measure_outside(subject.model, subject.images, subject.outside, training)]
+
+
 def _reliance(subject: Subject) -> list[Mapping]:
     return [reliance_record(subject.model, subject.images)]
 
@@ -208,8 +227,8 @@ def _ood(subject: Subject) -> list[Mapping]:
 def _check_ood(subject: Subject) -> None:
     if subject.outside is None:
         raise ValueError(
-            "the test 'ood' needs images from elsewhere: name a data set or folder:PATH with --ood,"
-            " or leave this test out"
+            "the tests 'ood' and 'outside' need images from elsewhere: name a data set or"
+            " folder:PATH with --ood, or leave them out"
         )
     ours, theirs = (images.shape for images in (subject.images, subject.outside))
     if ours != theirs:
@@ -218,6 +237,14 @@ def _check_ood(subject: Subject) -> None:
             f" ({subject.options.ood or 'outside'}) {theirs} (C, H, W), so that this alone would"
             " tell them apart: read the latter with catchup.data.load_images(…,"
             f" image_size={ours[1]}), and .with_channels({ours[0]})"
+        )
+
+
+def _check_outside(subject: Subject) -> None:
+    _check_ood(subject)
+    if (subject.options.ood or "").partition(":")[0] == "imagenet-o":
+        raise ValueError(
+            "imagenet-o has a protocol of its own, by the softmax: measure it with the test 'ood'"
         )
 
 
@@ -274,9 +301,12 @@ def _landscape(subject: Subject) -> list[Mapping]:
         "n_probes": options.hessian_probes,
         "grid_points": options.landscape_grid,
     }
-    # as the model sees test images
-    images = subject.dataset.train.centre_crop(subject.images.shape[1:])
-    return [measure_landscape(subject.model, images, progress=subject.progress, **told)]
+    return [measure_landscape(subject.model, as_tested(subject), progress=subject.progress, **told)]
+
+
+def as_tested(subject: Subject) -> Images:
+    """The training images as the model sees test images."""
+    return subject.dataset.train.centre_crop(subject.images.shape[1:])
 
 
 def _check_published(subject: Subject) -> None:
@@ -309,6 +339,17 @@ MEASURES: dict[str, Measure] = {
         columns={"without_strongest": "accuracy without the strongest 20 %"},
     ),
     "calibration": Measure(("calibration",), _calibration, ("bins",), {"calibration.ece": "ECE"}),
+    "confidence": Measure(
+        ("confidence",),
+        _confidence,
+        ("bins",),
+        {
+            "confidence.brier": "Brier score",
+            "confidence.nll": "negative log likelihood",
+            "confidence.scaled.ece": "ECE at a fitted temperature",
+            "confidence.aurc": "AURC",
+        },
+    ),
     "reliance": Measure(
         ("reliance",),
         _reliance,
@@ -325,6 +366,22 @@ MEASURES: dict[str, Measure] = {
             "ood.aupr_chance": "AUPR by chance",
         },
         check=_check_ood,
+        needs=("outside",),
+    ),
+    "outside": Measure(
+        ("outside",),
+        _outside,
+        ("ood",),
+        {
+            f"outside.{score}.auroc": f"AUROC by {words}"
+            for score, words in (
+                ("energy", "energy"),
+                ("max_logit", "the largest logit"),
+                ("neighbours", "nearest neighbours"),
+            )
+        },
+        check=_check_outside,
+        needs=("outside", "training"),
     ),
     "cues": Measure(
         ("cues",),
@@ -376,6 +433,7 @@ MEASURES: dict[str, Measure] = {
             "landscape.trace": "Hessian trace",
             "landscape.sharpness": "sharpness",
         },
+        needs=("training",),
     ),
     "corruption": Measure(
         ("corruption",),
