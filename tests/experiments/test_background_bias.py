@@ -1,6 +1,7 @@
 """The causal test, made tiny: what is planned, trained, measured, taken up again and said."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from catchup.experiments.background_bias import (
     describe_background,
     plan_background,
     read_rows,
+    read_runs,
     run_background,
 )
 from catchup.experiments.compare import run_comparison
@@ -106,6 +108,17 @@ def test_what_is_finished_stays_and_what_compare_left_is_taken_as_it_is(tmp_path
     assert (tmp_path / "0.5/1/baseline-0/checkpoint.pt").read_bytes() == weights
     same = ("broken_accuracy", "kept_accuracy", "train_accuracy", "cue_followed", "identity")
     assert {key: row[key] for key in same} == {key: rows[0][key] for key in same}
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_is_not_among_the_finished(done, tmp_path):
+    out, rows = done
+    shutil.copytree(out, tmp_path / "copy")
+    path = tmp_path / "copy/0.5/2/catchup-0/evaluation.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "finished": False}))
+    left = read_runs(tmp_path / "copy")
+    assert len(left) == len(rows) - 1
+    assert (2, "catchup", 0) not in [(r["epochs"], r["method"], r["seed"]) for r in left]
 
 
 @pytest.mark.slow
