@@ -5,6 +5,7 @@ A measurement is a function from a model and images to plain numbers, and one en
 evaluation, comparison and command line then know it.
 """
 
+from .attacks import apgd, dlr_loss, measure_attacks, square, targeted_dlr_loss
 from .calibration import measure_calibration
 from .cam import class_maps, enlarge_maps
 from .confidence import (
@@ -44,6 +45,7 @@ __all__ = [
     "Subject",
     "accuracy_without",
     "adaptive_calibration_error",
+    "apgd",
     "attack_error",
     "balanced_sample",
     "brier_score",
@@ -59,6 +61,7 @@ __all__ = [
     "deformation_accuracies",
     "describe_match",
     "differences",
+    "dlr_loss",
     "drop_features",
     "energy_scores",
     "enlarge_maps",
@@ -78,6 +81,7 @@ __all__ = [
     "masking_verdict",
     "match_learning",
     "max_logit_scores",
+    "measure_attacks",
     "measure_calibration",
     "measure_confidence",
     "measure_cues",
@@ -98,7 +102,9 @@ __all__ = [
     "random_direction",
     "risk_coverage",
     "seeds_needed",
+    "square",
     "symmetric_radii",
+    "targeted_dlr_loss",
     "top_eigenpairs",
     "weight_gradient",
 ]

@@ -17,6 +17,7 @@ from ..data import Dataset, Images, load_images, subset
 from ..inspection.reliance import reliance_record
 from ..models.inference import PixelModel, predict, top_k_error
 from ..utils.choices import pick
+from .attacks import check_classes, measure_attacks
 from .calibration import measure_calibration
 from .confidence import measure_confidence
 from .corruption import check_published, corruption_errors
@@ -37,11 +38,13 @@ class Options:
     """What the tests may be told; recorded beside what they found.
 
     Args:
-        eps_255: FGSM and PGD: radius of the ball in 1/255 of the pixel range.
+        eps_255: fgsm, pgd and attacks: radius of the ball in 1/255 of the pixel range.
         pgd_steps: PGD: gradient steps.
         pgd_step_size_255: PGD: length of one step, in 1/255.
-        sample: fgsm, pgd, deformation and generated corruptions: so many test images of each class,
-            always the same ones, instead of all.
+        apgd_steps: attacks: gradient steps of Auto-PGD.
+        square_queries: attacks: answers that Square asks for, of each image.
+        sample: fgsm, pgd, attacks, deformation and generated corruptions: so many test images of
+            each class, always the same ones, instead of all.
         interpolation: deformation: bilinear (ours; the paper does not say) or nearest (Manifold
             Mixup's code).
         ood: ood: the images from elsewhere, a data set or folder:PATH; brought to the size of the
@@ -63,6 +66,8 @@ class Options:
     eps_255: float = 4.0
     pgd_steps: int = 10
     pgd_step_size_255: float = 1.0
+    apgd_steps: int = 100
+    square_queries: int = 5000
     sample: int | None = None
     interpolation: str = "bilinear"
     ood: str | None = None
@@ -288,6 +293,16 @@ def _pgd(subject: Subject) -> list[float]:
     return _error_under(subject, attack, "pgd")
 
 
+def _attacks(subject: Subject) -> list[Mapping]:
+    options = subject.options
+    told = {
+        "eps_255": options.eps_255,
+        "steps": options.apgd_steps,
+        "queries": options.square_queries,
+    }
+    return [measure_attacks(subject.model, subject.sample, progress=subject.progress, **told)]
+
+
 def _error_under(subject: Subject, attack: Attack, name: str) -> list[float]:
     told = {"progress": subject.progress, "name": name}
     return [attack_error(subject.model, subject.sample, attack, **told)]
@@ -423,6 +438,13 @@ MEASURES: dict[str, Measure] = {
         _pgd,
         ("sample", "eps_255", "pgd_steps", "pgd_step_size_255"),
         {"pgd_error": "PGD error"},
+    ),
+    "attacks": Measure(
+        ("attacks",),
+        _attacks,
+        ("sample", "eps_255", "apgd_steps", "square_queries"),
+        {"attacks.union": "error under APGD-CE, APGD-T and Square"},
+        check=lambda subject: check_classes(subject.images.classes),
     ),
     "landscape": Measure(
         ("landscape",),

@@ -46,8 +46,8 @@ def fgsm(model: PixelModel, images: Tensor, labels: Tensor, eps_255: float = 4.0
         ValueError: if the images are not so, eps_255 is negative or not finite, or a gradient is
             NaN.
     """
-    _check_images(images)
-    eps = _pixel_length("eps_255", eps_255)
+    check_images(images)
+    eps = pixel_length("eps_255", eps_255)
     return (images + eps * loss_gradient(model, images, labels).sign()).clamp(0, 1)
 
 
@@ -78,8 +78,8 @@ def pgd(
         ValueError: as for `fgsm`; if steps < 1, step_255 is not > 0, or the generator is not on the
             CPU.
     """
-    _check_images(images)
-    eps, step = _pixel_length("eps_255", eps_255), _pixel_length("step_255", step_255)
+    check_images(images)
+    eps, step = pixel_length("eps_255", eps_255), pixel_length("step_255", step_255)
     if steps < 1 or step == 0:
         raise ValueError(
             f"steps must be at least 1 and step_255 greater than 0, got {steps} and {step_255}"
@@ -87,7 +87,7 @@ def pgd(
     low, high = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
     adversarial = images
     if generator is not None:
-        adversarial = (images + eps * _noise(images, generator)).clamp(low, high)
+        adversarial = (images + eps * uniform_noise(images, generator)).clamp(low, high)
     for _ in range(steps):
         gradient = loss_gradient(model, adversarial, labels)
         adversarial = (adversarial + step * gradient.sign()).clamp(low, high)
@@ -147,14 +147,14 @@ def attack_error(
     return top_k_error(predict_batches(model, attacked), images.labels)
 
 
-def _noise(images: Tensor, generator: torch.Generator) -> Tensor:
+def uniform_noise(images: Tensor, generator: torch.Generator) -> Tensor:
     """Uniform in [-1, 1), like `images`, drawn on the CPU."""
     check_on_cpu(generator)
     draw = torch.rand(images.shape, generator=generator, dtype=images.dtype)
     return (2 * draw - 1).to(images.device)
 
 
-def _pixel_length(name: str, value_255: float) -> float:
+def pixel_length(name: str, value_255: float) -> float:
     """A length in 1/255 as one in [0, 1] pixel units."""
     if not 0 <= value_255 < math.inf:
         raise ValueError(
@@ -164,7 +164,7 @@ def _pixel_length(name: str, value_255: float) -> float:
     return value_255 / 255
 
 
-def _check_images(images: Tensor) -> None:
+def check_images(images: Tensor) -> None:
     """Raise unless the images are (B, C, H, W), float32 or float64, in [0, 1]."""
     if images.ndim != 4 or images.dtype not in (torch.float32, torch.float64):
         raise ValueError(
