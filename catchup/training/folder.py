@@ -12,14 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..data.identity import check_same_data
-from ..utils.files import (
-    check_folder_place,
-    read_json,
-    read_lines,
-    read_object,
-    write_atomically,
-    write_json,
-)
+from ..utils.files import check_folder_place, read_json, read_lines, write_atomically, write_json
 from ..utils.provenance import surroundings
 from .lock import is_vacant
 from .settings import WITHOUT_EFFECT
@@ -116,52 +109,3 @@ def write_metrics(out: Path, rows: list[dict]) -> None:
 def read_metrics(out: Path) -> list[dict]:
     """The rows of a run, one per epoch. Raises ValueError as `read_lines`."""
     return read_lines(Path(out) / METRICS)
-
-
-def evaluations(folder: Path) -> list[dict]:
-    """The evaluation objects of all runs directly below `folder`, baseline first, then by method
-    and seed.
-
-    Raises:
-        ValueError: if there is none, or one is no evaluation object.
-    """
-    found = {path: read_object(path) for path in sorted(Path(folder).glob(f"*/{EVALUATION}"))}
-    for path, row in found.items():
-        kinds = {"method": str, "method_settings": dict, "seed": int | None}
-        if not all(isinstance(row.get(key), kind) for key, kind in kinds.items()):
-            raise ValueError(
-                f"{path} is no evaluation object: it names no method, settings and seed; evaluate"
-                " the run again"
-            )
-    rows = list(found.values())
-    if not rows:
-        raise ValueError(
-            f"{folder} holds no evaluated runs (RUN/{EVALUATION}); run `catchup evaluate` on them"
-            " first"
-        )
-    return sorted(
-        rows,
-        key=lambda row: (
-            row["method"] != "baseline",
-            row["method"],
-            str(row["method_settings"].get("layers")),
-            row.get("seed") or 0,
-        ),
-    )
-
-
-def write_metrics_of(folder: Path, path: Path) -> None:
-    """The epochs of all runs directly below `folder`, one line each with method and seed, into one
-    file.
-    """
-    lines = []
-    for run in sorted(found.parent for found in Path(folder).glob(f"*/{METRICS}")):
-        settings = read_object(run / RUN).get("settings")
-        if not isinstance(settings, dict) or not {"method", "seed"} <= settings.keys():
-            raise ValueError(
-                f"{run / RUN} does not hold the settings of a run: restore a copy, or train it"
-                " again"
-            )
-        head = {"run": run.name, "method": settings["method"], "seed": settings["seed"]}
-        lines += [json.dumps({**head, **row}) for row in read_metrics(run)]
-    write_atomically(Path(path), "".join(line + "\n" for line in lines).encode())

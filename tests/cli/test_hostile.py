@@ -36,7 +36,7 @@ from catchup.measures import corruption
 from catchup.mixers.regularisers import parse
 from catchup.training import checkpoint
 from catchup.training.checkpoint import CheckpointError
-from catchup.training.folder import evaluations, read_metrics, write_metrics_of
+from catchup.training.folder import read_metrics
 
 NEXT = re.compile(
     r"\b(train|restore|give|get|make|mend|remove|pull|install|name|unpack|run|evaluate|take|put|choose|"
@@ -437,8 +437,6 @@ def json_readers(folder: Path) -> dict:
             lambda: evaluate(run, ("calibration",), device="cpu", **quiet),
         ),
         "metrics.jsonl": (run / "metrics.jsonl", lambda: read_metrics(run)),
-        "epochs": (run / "metrics.jsonl", lambda: write_metrics_of(folder, folder / "all.jsonl")),
-        "evaluations": (run / "evaluation.json", lambda: evaluations(folder)),
         "results.json": (results, lambda: report.make_report([results.parent])),
         "record": (rows, lambda: report.make_report([rows])),
         "evaluated run": (run / "evaluation.json", lambda: report.make_report([run])),
@@ -457,8 +455,6 @@ READERS = (
     "run.json",
     "evaluation.json",
     "metrics.jsonl",
-    "epochs",
-    "evaluations",
     "results.json",
     "record",
     "evaluated run",
@@ -470,8 +466,8 @@ READERS = (
 # is looked for.
 ANYTHING = ("nothing in it", "rows of numbers", "wrong types")
 HARMLESS = {
-    *(("nothing", reader) for reader in ("metrics.jsonl", "epochs")),
-    *((name, reader) for name in ANYTHING for reader in ("metrics.jsonl", "epochs")),
+    ("nothing", "metrics.jsonl"),
+    *((name, "metrics.jsonl") for name in ANYTHING),
     ("rows of numbers", "overhead"),
 }
 

@@ -15,12 +15,11 @@ from catchup.training.folder import (
     METRICS,
     RUN,
     claim,
-    evaluations,
     read_metrics,
     write_metrics,
 )
 from catchup.training.lock import LOCK, InUse, is_vacant, lock_folder
-from catchup.utils.files import read_json, write_json
+from catchup.utils.files import read_json
 
 DATA = {
     "name": "digits",
@@ -78,23 +77,6 @@ def test_a_run_file_without_settings_is_refused(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(ValueError, match="does not hold the settings of a run"):
         claim(tmp_path, {"seed": 1}, data=DATA, resume=True)
-
-
-def test_evaluations_are_gathered_baseline_first(tmp_path):
-    made = [("catchup", None, 1), ("catchup", [0], 0), ("catchup", None, 0), ("baseline", None, 0)]
-    for number, (method, layers, seed) in enumerate(made):
-        (tmp_path / str(number)).mkdir()
-        row = {"method": method, "method_settings": {"layers": layers}, "seed": seed}
-        write_json(tmp_path / str(number) / "evaluation.json", row)
-    rows = evaluations(tmp_path)
-    assert [(row["method"], row["method_settings"]["layers"], row["seed"]) for row in rows] == [
-        ("baseline", None, 0),
-        ("catchup", None, 0),
-        ("catchup", None, 1),
-        ("catchup", [0], 0),
-    ]
-    with pytest.raises(ValueError, match="holds no evaluated runs"):
-        evaluations(tmp_path / "0")
 
 
 def test_metrics_are_one_line_an_epoch(tmp_path):

@@ -851,13 +851,13 @@ def test_the_command(tmp_path, capsys, monkeypatch):
         assert message in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)  # no data/results here: the checkout's own records
     assert main(["report"]) == 0
-    assert "c100-50.json" in capsys.readouterr().out
+    assert "main.jsonl" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_the_recorded_runs_are_read():
     results = report.make_report()
-    assert {"c100-50.json", "compare-c100-50.json"} <= {
+    assert {"main.jsonl", "table1-c100-50.json"} <= {
         record.source for record in results["records"].values()
     }
     assert len(results["cells"]) == len(paper.printed()) and set(results["counts"]) <= set(WORDS)
