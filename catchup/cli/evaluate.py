@@ -36,7 +36,8 @@ def make_command():
             run_dir: The folder that `catchup train` filled; with --pretrained, a new one.
             tests: Which measurements, separated by commas: clean, feature-drop, calibration,
                 confidence, reliance, ood, outside, cues, localization, deformation, fgsm, pgd,
-                attacks, landscape, corruption. Those of an earlier call are kept.
+                attacks, occlusion, frequencies, landscape, corruption. Those of an earlier call
+                are kept.
             data_dir: Where the data are now, if not where they were in training.
             pretrained: Measure this model, such as torchvision.resnet50, with its published
                 ImageNet weights.

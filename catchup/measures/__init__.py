@@ -21,6 +21,7 @@ from .cues import cue_sets, measure_cues
 from .deformation import deform_images, deformation_accuracies
 from .equal_learning import describe_match, match_learning
 from .feature_drop import drop_features, feature_drop_curve, pooled_features
+from .frequencies import frequency_errors, wave
 from .hessian import hessian_trace, hessian_vector_product, top_eigenpairs, weight_gradient
 from .landscape import (
     balanced_sample,
@@ -31,6 +32,7 @@ from .landscape import (
     symmetric_radii,
 )
 from .localization import find_regions, largest_boxes, locate, measure_localization
+from .occlusion import cover, occlusion_curve, patch_saliency
 from .ood import measure_imagenet_o, measure_ood, msp_scores, ood_metrics, ood_scores
 from .outside import energy_scores, max_logit_scores, measure_outside, neighbour_scores
 from .power import interval_power, pooled_spread, seeds_needed
@@ -56,6 +58,7 @@ __all__ = [
     "corrupt",
     "corruption_errors",
     "corruption_tiles",
+    "cover",
     "cue_sets",
     "deform_images",
     "deformation_accuracies",
@@ -69,6 +72,7 @@ __all__ = [
     "fgsm",
     "find_regions",
     "fit_temperature",
+    "frequency_errors",
     "hessian_trace",
     "hessian_vector_product",
     "interval",
@@ -94,8 +98,10 @@ __all__ = [
     "msp_scores",
     "negative_log_likelihood",
     "neighbour_scores",
+    "occlusion_curve",
     "ood_metrics",
     "ood_scores",
+    "patch_saliency",
     "pgd",
     "pooled_features",
     "pooled_spread",
@@ -106,5 +112,6 @@ __all__ = [
     "symmetric_radii",
     "targeted_dlr_loss",
     "top_eigenpairs",
+    "wave",
     "weight_gradient",
 ]

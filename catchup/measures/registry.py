@@ -24,8 +24,10 @@ from .corruption import check_published, corruption_errors
 from .cues import check_cues, cue_sets, measure_cues
 from .deformation import DEFORMATIONS, deformation_accuracies
 from .feature_drop import feature_drop_curve
+from .frequencies import check_waves, frequency_errors
 from .landscape import measure_landscape
 from .localization import measure_localization
+from .occlusion import check_patches, occlusion_curve
 from .ood import measure_imagenet_o, measure_ood
 from .outside import measure_outside
 from .robustness import Attack, attack_error, fgsm, pgd
@@ -43,8 +45,8 @@ class Options:
         pgd_step_size_255: PGD: length of one step, in 1/255.
         apgd_steps: attacks: gradient steps of Auto-PGD.
         square_queries: attacks: answers that Square asks for, of each image.
-        sample: fgsm, pgd, attacks, deformation and generated corruptions: so many test images of
-            each class, always the same ones, instead of all.
+        sample: fgsm, pgd, attacks, occlusion, frequencies, deformation and generated corruptions:
+            so many test images of each class, always the same ones, instead of all.
         interpolation: deformation: bilinear (ours; the paper does not say) or nearest (Manifold
             Mixup's code).
         ood: ood: the images from elsewhere, a data set or folder:PATH; brought to the size of the
@@ -60,6 +62,9 @@ class Options:
             the classes.
         landscape_points: landscape: points along each line.
         landscape_grid: landscape: points a side of the 2-D surface; 0 leaves it out.
+        occlusion_patches: occlusion: patches a side of the grid.
+        frequency_norm: frequencies: l2 norm of the wave in each channel, pixels being in [0, 1].
+        frequency_side: frequencies: side of the square of frequencies around zero, odd.
         hessian_probes: landscape: random vectors for the trace of the Hessian.
     """
 
@@ -78,6 +83,9 @@ class Options:
     landscape_images: int = 500
     landscape_points: int = 21
     landscape_grid: int = 0
+    occlusion_patches: int = 8
+    frequency_norm: float = 4.0
+    frequency_side: int = 31
     hessian_probes: int = 10
 
 
@@ -308,6 +316,22 @@ def _error_under(subject: Subject, attack: Attack, name: str) -> list[float]:
     return [attack_error(subject.model, subject.sample, attack, **told)]
 
 
+def _occlusion(subject: Subject) -> list[Mapping]:
+    told = {"patches": subject.options.occlusion_patches, "progress": subject.progress}
+    return [occlusion_curve(subject.model, subject.sample, **told)]
+
+
+def _frequencies(subject: Subject) -> list[Mapping]:
+    options = subject.options
+    told = {"norm": options.frequency_norm, "side": options.frequency_side}
+    return [frequency_errors(subject.model, subject.sample, progress=subject.progress, **told)]
+
+
+def _check_frequencies(subject: Subject) -> None:
+    options = subject.options
+    check_waves(subject.images.shape[1:], options.frequency_norm, options.frequency_side)
+
+
 def _landscape(subject: Subject) -> list[Mapping]:
     options = subject.options
     told = {
@@ -445,6 +469,20 @@ MEASURES: dict[str, Measure] = {
         ("sample", "eps_255", "apgd_steps", "square_queries"),
         {"attacks.union": "error under APGD-CE, APGD-T and Square"},
         check=lambda subject: check_classes(subject.images.classes),
+    ),
+    "occlusion": Measure(
+        ("occlusion",),
+        _occlusion,
+        ("sample", "occlusion_patches"),
+        check=lambda subject: check_patches(
+            subject.images.shape[1:], subject.options.occlusion_patches
+        ),
+    ),
+    "frequencies": Measure(
+        ("frequencies",),
+        _frequencies,
+        ("sample", "frequency_norm", "frequency_side"),
+        check=_check_frequencies,
     ),
     "landscape": Measure(
         ("landscape",),

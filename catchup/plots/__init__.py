@@ -42,17 +42,18 @@ from .results import (
     training_curves,
 )
 from .robustness import deformation_bars, ood_histograms, plot_reliability
+from .sensitivity import frequency_maps, occlusion_curves
 from .style import COLOURS, LINES, MARKERS, NEUTRAL, style, title
 from .table import NumberTable
 from .wall import activation_wall
 
 __all__ = [
+    "AXIS_LABELS",
     "COLOURS",
     "CURVES",
     "DROPPED",
     "LINES",
     "MARKERS",
-    "AXIS_LABELS",
     "NEUTRAL",
     "NumberTable",
     "activation_wall",
@@ -67,6 +68,7 @@ __all__ = [
     "deformation_bars",
     "error_bars",
     "feature_drop_curves",
+    "frequency_maps",
     "gallery_caption",
     "history_caption",
     "label_weights",
@@ -80,6 +82,7 @@ __all__ = [
     "norm_gradient",
     "norm_gradient_caption",
     "norms_over_epochs",
+    "occlusion_curves",
     "ood_histograms",
     "plot_box_accuracy",
     "plot_corruption_errors",
