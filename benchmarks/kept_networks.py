@@ -25,7 +25,8 @@ from torch import nn
 from catchup.data import Dataset
 from catchup.data.identity import check_same_data, identify
 from catchup.experiments.evaluation import evaluation_of
-from catchup.measures.registry import MEASURES, Options, load_outside, select_tests, tests_that_need
+from catchup.measures.registry import MEASURES, select_tests, tests_that_need
+from catchup.measures.subject import Options, load_outside
 from catchup.models.weights import load_weights, save_weights
 from catchup.training import Settings, checkpoint, dataset_of, model_of
 from catchup.training import folder as runs_in

@@ -12,7 +12,7 @@ from .options import ManyRuns
 def make_command():
     """The command for tyro: what `compare` can be told, with the causal test's own defaults."""
     from ..experiments.background_bias import BUDGETS, RHOS, SETTINGS
-    from ..measures.registry import Options
+    from ..measures.subject import Options
 
     run_options = shared_settings(SETTINGS.as_dict(), "epochs")
 

@@ -14,7 +14,7 @@ def make_command(leading: Leading):
     """The command for tyro: what `compare` can be told of one data set, with budgets in place of
     the epochs.
     """
-    from ..measures.registry import Options
+    from ..measures.subject import Options
 
     own_recipe, own_data = (next(iter(named), None) for named in (leading.recipe, leading.data))
     usual = leading.defaults(own_recipe, None, own_data)

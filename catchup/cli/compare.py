@@ -15,7 +15,7 @@ from ..training.settings import Settings
 from .options import Leading, ManyRuns, options_of, write_out
 
 if TYPE_CHECKING:
-    from ..measures.registry import Options
+    from ..measures.subject import Options
 
 
 class ComparisonCall(NamedTuple):

@@ -13,7 +13,7 @@ from .options import options_of
 
 def make_command():
     """The command for tyro, with the fields of `Options` among its options."""
-    from ..measures.registry import Options
+    from ..measures.subject import Options
 
     test_options = options_of("tests", list(fields(Options)), Options)
 

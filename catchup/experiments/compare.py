@@ -26,9 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..measures.registry import Options, columns
+from ..measures.registry import columns
 from ..measures.robustness import masking_verdicts
 from ..measures.statistics import comparison, differences
+from ..measures.subject import Options
 from ..mixers import make
 from ..training.folder import RUN
 from ..training.learning import assess_record, describe_learning

@@ -12,15 +12,8 @@ from torch import nn
 from ..data import Dataset, Images
 from ..data.files.archives import CIFAR100_C
 from ..data.identity import check_same_data, identify
-from ..measures.registry import (
-    MEASURES,
-    Options,
-    Subject,
-    load_outside,
-    measure,
-    select_tests,
-    tests_that_need,
-)
+from ..measures.registry import MEASURES, measure, select_tests, tests_that_need
+from ..measures.subject import Options, Subject, load_outside
 from ..models.inference import PixelModel
 from ..training import checkpoint
 from ..training.checkpoint import CheckpointError

@@ -14,7 +14,8 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from ..measures.registry import MEASURES, Options
+from ..measures.registry import MEASURES
+from ..measures.subject import Options
 from ..mixers import make
 from ..training.folder import CHECKPOINT, EVALUATION, METRICS, RUN, check_claim, read_metrics
 from ..training.lock import is_vacant

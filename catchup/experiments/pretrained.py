@@ -7,7 +7,8 @@ from .. import models
 from ..data import Augmentation, Dataset, load_images
 from ..data.identity import identify
 from ..data.protocol import NORMALISATIONS
-from ..measures.registry import Options, load_outside, select_tests, tests_that_need
+from ..measures.registry import select_tests, tests_that_need
+from ..measures.subject import Options, load_outside
 from ..training.folder import EVALUATION
 from ..utils.choices import pick
 from ..utils.files import check_folder_place

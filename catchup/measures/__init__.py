@@ -36,9 +36,10 @@ from .occlusion import cover, occlusion_curve, patch_saliency
 from .ood import measure_imagenet_o, measure_ood, msp_scores, ood_metrics, ood_scores
 from .outside import energy_scores, max_logit_scores, measure_outside, neighbour_scores
 from .power import interval_power, pooled_spread, seeds_needed
-from .registry import MEASURES, Measure, Options, Subject, columns
+from .registry import MEASURES, Measure, columns
 from .robustness import attack_error, fgsm, loss_gradient, masking_verdict, pgd
 from .statistics import accuracy_without, by_method, comparison, differences, interval, method_of
+from .subject import Options, Subject
 
 __all__ = [
     "MEASURES",

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.kept_networks import keep_runs, measure_kept, restore
 from catchup.experiments.evaluation import evaluate
-from catchup.measures.registry import Options
+from catchup.measures.subject import Options
 from catchup.models.inference import PixelModel, predict, top_k_error
 from catchup.training import Settings, train
 from catchup.utils.files import read_lines

@@ -18,8 +18,8 @@ from catchup.experiments.evaluation import USUAL, evaluate, evaluation_of, with_
 from catchup.experiments.pretrained import evaluate_pretrained
 from catchup.hooks.layers import count_hooks
 from catchup.measures.feature_drop import FRACTIONS
-from catchup.measures.registry import Options, load_outside
 from catchup.measures.robustness import masking_verdict, masking_verdicts
+from catchup.measures.subject import Options, load_outside
 from catchup.training import checkpoint
 from catchup.training.checkpoint import CheckpointError
 from catchup.training.folder import read_metrics

@@ -9,7 +9,8 @@ from torch import nn
 from catchup.data import Augmentation, Dataset, load
 from catchup.data.sets.shapes import KINDS, draw_scenes, images_of, test_sets
 from catchup.measures.cues import check_cues, cue_sets, measure_cues
-from catchup.measures.registry import MEASURES, Options, Subject, measure
+from catchup.measures.registry import MEASURES, measure
+from catchup.measures.subject import Options, Subject
 from catchup.models.inference import PixelModel
 
 TEST_START = 2**40

@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_refused(change, words):
 
 def test_no_setting_of_a_run_has_the_name_of_another_option():
     """The command line offers them side by side without prefixes."""
-    from catchup.measures.registry import Options
+    from catchup.measures.subject import Options
 
     of_run = {field.name for field in fields(Settings)}
     for kind in (*MIXERS.values(), Options):

@@ -5,7 +5,8 @@ the recipe.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from ...measures.registry import MEASURES, Options
+from ...measures.registry import MEASURES
+from ...measures.subject import Options
 from ...training import recipes
 from ...utils.files import jsonable
 from .printed import Column, layout
