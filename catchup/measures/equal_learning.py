@@ -80,7 +80,7 @@ def describe_match(match: Match, field: str = "broken_accuracy", name: str = "cu
     head += f" {row['train_accuracy']:.1f} % of its training images"
     if match.plain is None:
         tried = ", ".join(f"{accuracy:.1f} % at {epochs}" for epochs, accuracy in match.tried)
-        return f"{head}; no plain run is as far ({tried or 'there is none of this seed'})"
+        return f"{head}; no plain run knows about as many ({tried or 'there is none of this seed'})"
     plain = match.plain
     return (
         f"{head}, {method_of(plain)} at {plain['epochs']} {plain['train_accuracy']:.1f} %; {name}:"

@@ -334,6 +334,7 @@ MEASURES: dict[str, Measure] = {
     "cues": Measure(
         ("cues",),
         _cues,
+        needs=("training",),
         columns={
             "cues.train_accuracy": "training images, accuracy",
             "cues.kept_accuracy": "cue kept, accuracy",

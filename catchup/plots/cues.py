@@ -52,7 +52,8 @@ def cues_over_budgets(
     """
     field = f"{pick('test set', test, TESTS)}_accuracy"
     shares = sorted({row["rho"] for row in check_rows(rows)})
-    for epochs in {row["epochs"] for row in rows}:
+    budgets = sorted({row["epochs"] for row in rows})
+    for epochs in budgets:
         count_seeds([row for row in rows if row["epochs"] == epochs])
     axes = get_panels(axes, len(shares), HEAD.format(TESTS[test]), (4.2, 4.0), sharey=True)
     for ax, rho in zip(axes, shares):
@@ -60,9 +61,8 @@ def cues_over_budgets(
         for method in dict.fromkeys(row["method"] for row in rows):
             _draw_course(ax, [row for row in here if row["method"] == method], method, field)
         ax.axhline(CHANCE, color=INK, linestyle=":", linewidth=1.2, label=f"chance ({CHANCE:g} %)")
-        budgets = sorted({row["epochs"] for row in here})
-        ax.set(xscale="log", xlabel="budget (epochs, logarithmic)", ylim=(0, 102))
-        ax.set(title=f"ρ = {rho:g}")
+        ax.set(title=f"ρ = {rho:g}", xscale="log", xlabel="budget (epochs, logarithmic)")
+        ax.set(xlim=(0.85 * budgets[0], 1.18 * budgets[-1]), ylim=(0, 102))
         ax.set_xticks(budgets, [str(epochs) for epochs in budgets])
         ax.minorticks_off()
         add_grid(ax)

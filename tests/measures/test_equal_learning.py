@@ -40,9 +40,10 @@ def test_where_there_is_none_that_is_said():
     assert [match.plain for match in matches] == [None, None]
     first, second = map(describe_match, matches)
     assert first.endswith(
-        "no plain run is as far (95.0 % at 20, 98.5 % at 40, 99.0 % at 60, 100.0 % at 240)"
+        "no plain run knows about as many (95.0 % at 20, 98.5 % at 40, 99.0 % at 60, 100.0 % at"
+        " 240)"
     )
-    assert second.endswith("no plain run is as far (there is none of this seed)")
+    assert second.endswith("no plain run knows about as many (there is none of this seed)")
     assert match_learning(PLAIN, "catchup") == []
 
 
