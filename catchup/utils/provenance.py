@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parents[2]  # or the folder that it is installed in
 PACKAGES = ("catchup-mix", "torch", "torchvision", "numpy", "accelerate", "timm")
 
 
@@ -26,8 +27,21 @@ def surroundings() -> dict:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     hardware = {"processor": _processor(), "cores": os.cpu_count()}
     hardware |= {"threads": torch.get_num_threads(), "gpu": gpu}
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return {"versions": versions, "hardware": hardware, "command": command, "commit": _commit()}
+    return {"versions": versions, "hardware": hardware, "command": _command(), "commit": _commit()}
+
+
+def _command() -> str:
+    """How this process was started: a command, a module of a checkout (`python -m NAME`), or a
+    script by its place in the checkout.
+    """
+    spec, place = getattr(sys.modules["__main__"], "__spec__", None), Path(sys.argv[0])
+    start = [place.name]
+    if spec is not None:
+        start = ["python", "-m", spec.name.removesuffix(".__main__")]
+    elif place.suffix == ".py":
+        inside = place.resolve().is_relative_to(CHECKOUT)
+        start = ["python", str(place.resolve().relative_to(CHECKOUT) if inside else place.name)]
+    return shlex.join([*start, *sys.argv[1:]])
 
 
 def _processor() -> str:
@@ -41,15 +55,14 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """The checkout's commit, with "+" if it has changes; None for an installed package."""
-    checkout = Path(__file__).resolve().parents[2]
 
     def git(*args):
-        how = {"cwd": checkout, "capture_output": True, "text": True, "timeout": 10}
+        how = {"cwd": CHECKOUT, "capture_output": True, "text": True, "timeout": 10}
         done = subprocess.run(["git", *args], **how)
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
-        if Path(git("rev-parse", "--show-toplevel") or "/").resolve() != checkout:
+        if Path(git("rev-parse", "--show-toplevel") or "/").resolve() != CHECKOUT:
             return None  # installed somewhere below another project's checkout
         commit = git("rev-parse", "--short=12", "HEAD")
         return commit and commit + ("+" if git("status", "--porcelain") else "")
