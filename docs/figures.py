@@ -1,6 +1,7 @@
 """The figures of README and docs, drawn from the recorded runs: `python docs/figures.py`.
 
-figures/budget.png  error and what is left without the strongest features, against the budget
+figures/budget.png, budget-digits.png
+                    error and what is left without the strongest features, against the budget
 figures/claim.png   accuracy against the share of the strongest features removed; its title is
                     written from the numbers, whichever way they come out
 """
@@ -18,6 +19,7 @@ from catchup.plots.budget import save_budgets
 
 DOCS = Path(__file__).parent
 MAIN = DOCS.parent / "data" / "results" / "main.jsonl"
+BUDGETS = ("budget", "budget-digits")
 TESTED = ("top1_error", "fgsm_error", "without_strongest")
 REMOVED = 0.1  # the share of features of which the title speaks
 
@@ -57,11 +59,12 @@ def read_rows(path: Path = MAIN) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def read_budget() -> dict:
-    """The record of `catchup budget`."""
-    return json.loads((MAIN.parent / "budget.json").read_text())
+def read_budget(name: str = "budget") -> dict:
+    """A record of `catchup budget`."""
+    return json.loads((MAIN.parent / f"{name}.json").read_text())
 
 
 if __name__ == "__main__":
-    save_budgets(read_budget()["rows"], DOCS / "figures" / "budget.png", TESTED)
+    for name in BUDGETS:
+        save_budgets(read_budget(name)["rows"], DOCS / "figures" / f"{name}.png", TESTED)
     claim(read_rows()).savefig(DOCS / "figures" / "claim.png", dpi=110)

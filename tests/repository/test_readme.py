@@ -100,16 +100,40 @@ def test_the_main_table_is_that_of_the_trained_networks_and_says_what_they_say()
 def test_what_is_said_of_the_budget_is_recorded():
     record, plain = figures.read_budget(), " ".join(RESULTS.split())
     assert all(f"{sentence}\n" in RESULTS for sentence in record["sentences"])
-    at = {
-        epochs: differences([r for r in record["rows"] if r["epochs"] == epochs], ["top1_error"])
-        for epochs in (20, 50, 200)
+    groups = {
+        epochs: [row for row in record["rows"] if row["epochs"] == epochs]
+        for epochs in (20, 50, 100, 200)
     }
-    mean = {epochs: one["mean"] for epochs, (one,) in at.items()}
+    mean = {
+        epochs: {one["method"]: one["mean"] for one in differences(rows, ["top1_error"])}["catchup"]
+        for epochs, rows in groups.items()
+    }
     assert f"after 20 epochs Catch-up Mix errs {mean[20]:.1f} points more" in plain
     assert f"after 50 as much ({-mean[50]:.1f} points less)" in plain
+    assert f"after 100 it errs {-mean[100]:.1f} points less while" in plain
+    learning = [row for row in groups[100] if row["method"] == "catchup"]
+    # "still misclassifies a fifth of its training images"
+    assert 18 < fmean(row["clean_train_error"] for row in learning) < 22
     assert f"know their training images, {-mean[200]:.1f} points less" in plain
-    assert {row["learning"]["trained"] for row in record["rows"] if row["epochs"] == 200} == {True}
-    assert {row["seed"] for row in record["rows"]} == {0, 1}  # "two paired seeds"
+    assert {row["learning"]["trained"] for row in groups[200]} == {True}
+    assert {row["method"] for row in groups[200]} == {"baseline", "catchup"}  # "run up to 100"
+    without = [value_of(r, "without_strongest") for r in record["rows"] if r["method"] == "cutmix"]
+    assert 1 < min(without) and max(without) < 2.5  # "about 2 %"
+    for rows in groups.values():
+        for some in by_method(rows).values():
+            assert {row["seed"] for row in some} == {0, 1, 2}  # "three paired seeds"
+
+
+def test_what_is_said_of_the_budget_on_digits_is_recorded():
+    record = figures.read_budget("budget-digits")
+    assert all(f"{sentence}\n" in RESULTS for sentence in record["sentences"])
+    last = by_method([row for row in record["rows"] if row["epochs"] == 120])
+    assert {len(rows) for rows in last.values()} == {3} and len(last) == 4
+    errors = [fmean(row["top1_error"] for row in rows) for rows in last.values()]
+    assert f"after 120 epochs, {min(errors):.1f} to {max(errors):.1f} %, lie four images" in (
+        " ".join(RESULTS.split())
+    )
+    assert max(errors) - min(errors) <= 0.8
 
 
 def test_the_title_of_the_claim_figure_follows_the_numbers():
