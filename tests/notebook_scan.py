@@ -1,5 +1,5 @@
 """A pytest plugin (`-p notebook_scan`) for errors that nbmake cannot see: those inside widgets and
-threads.
+threads, and outputs that a reader cannot use.
 
 nbmake asks whether a cell raised. An exception inside `interactive_output`, `@interact`, `with
 out:` or a thread raises
@@ -10,7 +10,9 @@ What it cannot see: callbacks that only a front end calls (nobody moves a slider
 were cleared from an `Output` before the end, and what a thread says after the last cell has ended.
 """
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from nbclient import NotebookClient
@@ -24,6 +26,8 @@ from nbmake.pytest_items import NotebookItem
 
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 TRACEBACK = "Traceback (most recent call last)"
+WIDEST = 100  # characters of a printed line that fit a page of 1280 pixels
+NOT_YET = ("06_background_bias.ipynb",)  # its captions are still wider than that
 
 
 def hidden_errors(nb: NotebookNode) -> list[str]:
@@ -64,6 +68,30 @@ def _failures(outputs: list[dict]) -> Iterator[str]:
             yield f"traceback on standard error: {output['text'].strip().splitlines()[-1]}"
 
 
+def reader_faults(nb: NotebookNode) -> list[str]:
+    """What a reader of an executed notebook cannot use, one line for each fault; empty if nothing.
+
+    A printed line wider than the page, which is broken inside its words; a figure that is only
+    named; an exercise that scores before anybody has touched it.
+
+    Args:
+        nb: a notebook with its outputs.
+    """
+    found = []
+    for index, cell in enumerate(nb.cells):
+        for output in cell.get("outputs", []):
+            said, shown = output.get("text", ""), output.get("data", {})
+            widest = max(said.splitlines(), key=len, default="")
+            if len(widest) > WIDEST:
+                found.append(f"cell {index}: a line of {len(widest)} characters: {widest[:60]}…")
+            if "<Figure size" in shown.get("text/plain", "") and "image/png" not in shown:
+                found.append(f"cell {index}: a figure that does not appear")
+            if "# your turn" in cell.source or "print(check(" in cell.source:
+                if score := re.search(r"^([1-9]\d*) of \d+ cases|^right$", said, re.M):
+                    found.append(f"cell {index}: the untouched exercise scores: {score[0]}")
+    return found
+
+
 class ListeningClient(NotebookClient):
     """Also hears what a thread tells its widgets after its cell has ended, as a front end does;
     nbclient drops that.
@@ -101,17 +129,23 @@ class ListeningClient(NotebookClient):
 
 
 def scanned(execute: Callable) -> Callable:
-    """`NotebookRun.execute` whose result has an error where the notebook hides one."""
+    """`NotebookRun.execute` whose result has an error where the notebook hides one, or has outputs
+    that cannot be read.
+    """
 
     def execute_and_scan(self) -> NotebookResult:
         result = execute(self)
-        if result.error is None and (found := hidden_errors(result.nb)):
-            trace = "\n  ".join(
-                [f"{self.filename}: no cell raised, but the notebook hides errors", *found]
-            )
-            result.error = NotebookError(
-                summary=f"hidden error: {found[0]}", trace=trace, failing_cell_index=-1
-            )
+        kinds = {"hides errors": hidden_errors, "cannot be read": reader_faults}
+        for words, look in kinds.items():
+            if look is reader_faults and Path(self.filename).name in NOT_YET:
+                continue
+            if result.error is None and (found := look(result.nb)):
+                head = f"{self.filename}: no cell raised, but the notebook {words}"
+                result.error = NotebookError(
+                    summary=f"{words}: {found[0]}",
+                    trace="\n  ".join([head, *found]),
+                    failing_cell_index=-1,
+                )
         return result
 
     return execute_and_scan

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from notebook_scan import WIDGETS, hidden_errors
+from notebook_scan import WIDGETS, hidden_errors, reader_faults
 
 OUT = "import ipywidgets as w, threading, time\nout = w.Output()\n"
 FAIL = "def fail(*_):\n    raise ZeroDivisionError('injected')\n"
@@ -180,3 +180,29 @@ WARNING = new_output("stream", name="stderr", text="UserWarning: careful\n")
 )
 def test_reading_an_executed_notebook(nb, told):
     assert hidden_errors(nb) == told
+
+
+def shown(**data):
+    return new_output("display_data", {key.replace("_", "/"): value for key, value in data.items()})
+
+
+FIGURE = "<Figure size 640x480 with 1 Axes>"
+EXERCISE = "def f():\n    return 0      # your turn\nprint(check(f))"
+
+
+@pytest.mark.parametrize(
+    "source, output, told",
+    [
+        ("1", new_output("stream", text="x" * 100 + "\n" + "y" * 100), None),
+        ("1", new_output("stream", text="short\n" + "y" * 101), "a line of 101 characters"),
+        ("1", shown(text_plain=FIGURE), "does not appear"),
+        ("1", shown(text_plain=FIGURE, image_png="…"), None),
+        (EXERCISE, new_output("stream", text="0 of 4 cases are right\n"), None),
+        (EXERCISE, new_output("stream", text="10 of 14 cases are right\n"), "scores: 10 of 14"),
+        (EXERCISE, new_output("stream", text="right\n"), "scores: right"),
+        ("1", new_output("stream", text="1 of 4 cases\n"), None),
+    ],
+)
+def test_outputs_that_no_reader_can_use(source, output, told):
+    found = reader_faults(new_notebook(cells=[new_code_cell(source, outputs=[output])]))
+    assert len(found) == (told is not None) and all(told in line for line in found), found

@@ -40,3 +40,11 @@ def test_rules_of_the_house(path):
     assert any("solution" in cell.metadata.get("tags", []) for cell in code), "no tested solution"
     longest = max(len(cell.source.splitlines()) for cell in code)
     assert longest <= 15, f"a cell of {longest} lines: longer code belongs into the package"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_prediction_is_answered(path):
+    text = "\n".join(cell.source for cell in cells(path, "markdown"))
+    said = [*re.findall(r"\*+(Predict|Read it)\b", text), "the end"]
+    unanswered = sum(a == "Predict" and b != "Read it" for a, b in zip(said, said[1:]))
+    assert not unanswered, f"{unanswered} predictions have no reading behind them: {said}"
