@@ -9,7 +9,10 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SHOWN = ("pyproject.toml", "README.md", "CITATION.cff", "docs/howto.md")
+NOTEBOOKS = tuple(f"notebooks/{path.name}" for path in sorted(ROOT.glob("notebooks/*.ipynb")))
+SHOWN = ("pyproject.toml", "README.md", "CITATION.cff", "docs/howto.md", *NOTEBOOKS)
+# before OWNER/NAME where a notebook can be opened elsewhere
+ELSEWHERE = ("https://colab.research.google.com/github/", "https://mybinder.org/v2/gh/")
 
 
 def read_address() -> str:
@@ -19,7 +22,8 @@ def read_address() -> str:
 
 
 def move(address: str) -> None:
-    """Writes another address in place of today's, in every file that shows it.
+    """Writes another address in place of today's, in every file that shows it, and in the links
+    that open a notebook in Colab or Binder, which know projects on GitHub.
 
     Args:
         address: of a repository that git can clone, `https://…`, no slash at its end.
@@ -33,7 +37,15 @@ def move(address: str) -> None:
     old = read_address()
     for name in SHOWN:
         path = ROOT / name
-        path.write_text(path.read_text().replace(old, address))
+        text = path.read_text().replace(old, address)
+        for place in ELSEWHERE:
+            text = text.replace(place + _project(old) + "/", place + _project(address) + "/")
+        path.write_text(text)
+
+
+def _project(address: str) -> str:
+    """OWNER/NAME of an address."""
+    return address.split("/", 3)[3]
 
 
 if __name__ == "__main__":

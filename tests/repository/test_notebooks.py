@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import address
 import nbformat
 import pytest
 
@@ -40,6 +41,24 @@ def test_rules_of_the_house(path):
     assert any("solution" in cell.metadata.get("tags", []) for cell in code), "no tested solution"
     longest = max(len(cell.source.splitlines()) for cell in code)
     assert longest <= 15, f"a cell of {longest} lines: longer code belongs into the package"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_opens_elsewhere_and_installs_what_is_missing_there(path):
+    project = address.read_address().split("/", 3)[3]
+    first, install = nbformat.read(path, 4).cells[:2]
+    assert (
+        f"https://colab.research.google.com/github/{project}/blob/main/notebooks/{path.name})"
+        in (first.source)
+    )
+    assert (
+        f"https://mybinder.org/v2/gh/{project}/main?labpath=notebooks/{path.name})" in first.source
+    )
+    # nothing happens where the package is there
+    tried, otherwise = re.split(r"^except ImportError:\n", install.source, flags=re.M)
+    assert re.fullmatch(r"# .*\ntry:\n    import catchup\n", tried)
+    assert f'"catchup-mix[notebooks] @ git+{address.read_address()}"' in otherwise
+    assert all(line.startswith("    ") for line in otherwise.splitlines())
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
