@@ -24,8 +24,13 @@ from . import evaluate as cli_evaluate
 from . import train as cli_train
 from .notebooks import notebooks
 from .options import Leading, read_leading
+from .spelling import respell
 from .train import own_settings
 
+COMMANDS = (
+    *("demo", "train", "evaluate", "compare", "budget", "methods", "datasets", "background"),
+    *("recipes", "report", "notebooks"),
+)
 # commands whose options depend on others
 LEADING = (["train"], ["compare"], ["budget"])
 
@@ -44,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
+        argv = respell(argv, COMMANDS)
         code = _compare(argv) if argv[:1] == ["compare"] else _call(argv)
         if sys.stdout is not None:  # closed by who started this
             sys.stdout.flush()
