@@ -5,8 +5,8 @@ cards lie beside this file (`weights.py` has the form); `python -m benchmarks.tr
 them.
 
 Where it misleads: each is one run of one seed. They show what a trained network looks like; which
-method is better takes more runs. And those of shapes95 that mix are still learning: their cards tell
-how many of their training images they get wrong.
+method is better takes more runs. And those of shapes95 that mix are still learning: their cards
+tell how many of their training images they get wrong.
 """
 
 from pathlib import Path
